@@ -1,0 +1,244 @@
+"""The session artifact: the types behind the JSON that scripts rely on. Data only.
+
+Field names are the JSON keys; units stand in the names. A key that may be absent has a default, so
+that a reader of one part (the gate reads ``raw_runs``, ``aggregated`` and ``comparability``) is
+never stopped by another. Unknown keys are ignored on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Integer version of the artifact. Its history:
+
+0   the original tool's files: no ``schema_version``, no ``comparability``, no ``gate``
+1   first version of this package (frozen)
+"""
+
+VerdictWord = Literal[
+    "unchanged",
+    "improved",
+    "no-baseline",
+    "inconclusive",
+    "environment-shift",
+    "regressed",
+    "drift",
+    "failed",
+    "incomplete",
+]
+
+ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline"})
+"""Verdicts whose session joins the history that later sessions are judged against."""
+
+FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
+"""Verdicts that fail the session (exit code 1)."""
+
+Json = dict[str, Any]
+
+
+class Struct(msgspec.Struct, frozen=True):
+    """Base of all artifact types: immutable."""
+
+
+class PathReport(Struct, kw_only=True):
+    """One path's share of a phase. Latencies are of ok requests; None where there was none."""
+
+    requests_total: int = 0
+    ok: int = 0
+    err: int = 0
+    error_rate: float = 0.0
+    rps_total: float = 0.0
+    rps_ok: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    p95_tail_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+    status_counts: dict[str, int] = {}
+    error_kinds: dict[str, int] = {}
+    histogram: str | None = None
+
+
+class GeneratorReport(Struct, kw_only=True):
+    """Whether the load generator was the limit; see :class:`pytest_espperf.samples.GeneratorHealth`."""
+
+    cpu_share: float = 0.0
+    lag_p99_ms: float | None = None
+    bound: bool = False
+    engine: str = ""
+
+
+class PhaseReport(PathReport, kw_only=True):
+    """One phase, all paths together."""
+
+    clients: int = 0
+    duration: float = 0.0
+    elapsed: float = 0.0
+    rate_rps: float | None = None
+    stale_retries: int = 0
+    stalled_s: float = 0.0
+    dropped_starts: int = 0
+    connects: int = 0
+    connect_p50_ms: float | None = None
+    ttfb_p50_ms: float | None = None
+    service_p50_ms: float | None = None
+    service_p95_ms: float | None = None
+    service_p99_ms: float | None = None
+    cut_short: str = ""
+    generator: GeneratorReport | None = None
+    path_metrics: dict[str, PathReport] = {}
+    stats_before: Json = {}
+    stats_after: Json = {}
+    mem_before: Json = {}
+    mem_after: Json = {}
+
+
+class PhaseResult(Struct, kw_only=True):
+    """A judged phase: its report and the absolute budgets it broke."""
+
+    profile: str
+    phase: str
+    passed: bool = msgspec.field(name="pass")
+    fail_reasons: list[str] = []
+    report: PhaseReport
+
+
+class RawRun(Struct, kw_only=True):
+    """One run of one profile: its phases in the order they were driven."""
+
+    profile: str
+    run_index: int
+    results: list[PhaseResult] = []
+
+
+class Summary(Struct, kw_only=True):
+    """One metric over the runs of a cell. ``best`` and ``worst`` follow the metric's direction."""
+
+    median: float | None = None
+    best: float | None = None
+    worst: float | None = None
+    mean: float | None = None
+
+
+class PathAggregate(Struct, kw_only=True):
+    """One path of a cell over its runs."""
+
+    requests_total: Summary = Summary()
+    error_rate: Summary = Summary()
+    p50_ms: Summary = Summary()
+    p95_ms: Summary = Summary()
+    p99_ms: Summary = Summary()
+    rps_ok: Summary = Summary()
+
+
+class CellAggregate(Struct, kw_only=True):
+    """One cell (``profile:phase``) over its runs."""
+
+    profile: str
+    phase: str
+    sample_count: int = 0
+    pass_rate: float = 0.0
+    error_rate: Summary = Summary()
+    p50_ms: Summary = Summary()
+    p95_ms: Summary = Summary()
+    p99_ms: Summary = Summary()
+    p95_tail_ms: Summary = Summary()
+    rps_ok: Summary = Summary()
+    path_metrics: dict[str, PathAggregate] = {}
+
+
+class Comparability(Struct, kw_only=True):
+    """What must be equal for two sessions to be compared.
+
+    Attributes:
+        key: digest of ``fields``: equal keys mean wholly comparable sessions.
+        fields: flat facts about the session (board, scheme, engine, runs, ...) plus ``profiles``,
+            a mapping of profile name to that profile's own facts. All but ``profiles`` must be
+            equal for any comparison; a profile is compared where its own facts are equal.
+    """
+
+    key: str = ""
+    fields: Json = {}
+
+
+class GateRow(Struct, kw_only=True):
+    """One gate's answer.
+
+    ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
+    direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
+    """
+
+    name: str
+    profile: str = ""
+    metric: str = ""
+    rule: str = "noise-floor"
+    verdict: str = "unchanged"
+    d_pct: float | None = None
+    threshold_pct: float | None = None
+    smallest_detectable_pct: float | None = None
+    baseline: float | None = None
+    now: float | None = None
+    sessions: int = 0
+    detail: str = ""
+
+
+class Finding(Struct, kw_only=True):
+    """Something a reader must know: a broken budget, an incomparable session, a note.
+
+    ``severity`` is ``fail`` (fails the session), ``warn`` or ``info``.
+    """
+
+    severity: Literal["fail", "warn", "info"] = "info"
+    kind: str = ""
+    where: str = ""
+    message: str = ""
+
+
+class Verdict(Struct, kw_only=True):
+    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``."""
+
+    kind: VerdictWord = msgspec.field(name="verdict")
+    baseline: Json = {}
+    gates: list[GateRow] = []
+    findings: list[Finding] = []
+
+    @property
+    def fails(self) -> bool:
+        """Whether this verdict fails a session by itself (without ``--perf-strict``)."""
+        return self.kind in FAILING
+
+
+class SessionArtifact(Struct, kw_only=True):
+    """One session: everything that is kept of it."""
+
+    schema_version: int = SCHEMA_VERSION
+    session_id: str = ""
+    timestamp_utc: str = ""
+    tag: str = ""
+    target: str = ""
+    profiles: list[str] = []
+    runs_per_profile: int = 0
+    overall_pass: bool = False
+    hard_stop_reason: str = ""
+    thresholds: dict[str, float] = {}
+    raw_runs: list[RawRun] = []
+    aggregated: dict[str, CellAggregate] = {}
+    comparison_to_previous: dict[str, dict[str, float | None]] = {}
+    gate: Verdict | None = None
+    settings: Json = {}
+    comparability: Comparability | None = None
+    environment: Json = {}
+    device: Json = {}
+    partial: bool = False
+    accepted: Json | None = None
+
+    def results(self) -> Iterator[tuple[int, PhaseResult]]:
+        """Every measured phase with its run index, in file order."""
+        for run in self.raw_runs:
+            for result in run.results:
+                yield run.run_index, result

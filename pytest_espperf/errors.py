@@ -1,0 +1,77 @@
+"""Every exception that pytest-espperf raises on purpose.
+
+::
+
+    EspperfError                 base: catch this to catch all of ours
+    +-- UsageError               a bad option, profile or selection; pytest exit code 4
+    +-- ArtifactError            a session file that cannot be read, or is not one
+    |   +-- NewerSchemaError     written by a later version of this package
+    +-- HistoryError             the history folder cannot be used (unwritable, full)
+    +-- DeviceError              the board could not be measured
+        +-- BoardBusyError       another session holds the board's lock
+        +-- ProbeError           the health probe got no healthy answer
+        +-- SimError             the reference device did not start, or died
+        +-- PhaseTimeoutError    a phase ran into its watchdog budget
+
+What a *request* of a measured phase meets is not an exception here but a counted outcome
+(:mod:`pytest_espperf.samples`); inside a transport it is one of httpx's own exceptions.
+
+Messages are one sentence: what is wrong, where the value came from, what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EspperfError(Exception):
+    """Base of all exceptions raised on purpose by this package."""
+
+
+class UsageError(EspperfError):
+    """A value given by the user cannot be used; becomes pytest's exit code 4."""
+
+
+class ArtifactError(EspperfError):
+    """A session artifact cannot be used.
+
+    Attributes:
+        path: the file, or None where the bytes came from elsewhere.
+        field: the JSON path of the offending value (``$.raw_runs[0].profile``), "" for the whole.
+    """
+
+    def __init__(self, reason: str, *, path: Path | None = None, field: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        self.field = field
+        where = str(path) if path is not None else "artifact"
+        at = f" at {field}" if field else ""
+        super().__init__(f"{where}: {reason}{at}")
+
+
+class NewerSchemaError(ArtifactError):
+    """The artifact was written by a later version of this package."""
+
+
+class HistoryError(EspperfError):
+    """The history folder cannot be read or written."""
+
+
+class DeviceError(EspperfError):
+    """The board could not be measured."""
+
+
+class BoardBusyError(DeviceError):
+    """Another session holds the lock of this board."""
+
+
+class ProbeError(DeviceError):
+    """The health probe got no healthy answer within its tries."""
+
+
+class SimError(DeviceError):
+    """The reference device did not start, or ended while it was needed."""
+
+
+class PhaseTimeoutError(DeviceError):
+    """A phase ran into its watchdog budget before it could end by itself."""
