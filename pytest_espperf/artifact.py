@@ -40,11 +40,7 @@ FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
 Json = dict[str, Any]
 
 
-class Struct(msgspec.Struct, frozen=True):
-    """Base of all artifact types: immutable."""
-
-
-class PathReport(Struct, kw_only=True):
+class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     """One path's share of a phase. Latencies are of ok requests; None where there was none."""
 
     requests_total: int = 0
@@ -64,7 +60,7 @@ class PathReport(Struct, kw_only=True):
     histogram: str | None = None
 
 
-class GeneratorReport(Struct, kw_only=True):
+class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the load generator was the limit; see :class:`pytest_espperf.samples.GeneratorHealth`."""
 
     cpu_share: float = 0.0
@@ -73,7 +69,7 @@ class GeneratorReport(Struct, kw_only=True):
     engine: str = ""
 
 
-class PhaseReport(PathReport, kw_only=True):
+class PhaseReport(PathReport, frozen=True, kw_only=True):
     """One phase, all paths together."""
 
     clients: int = 0
@@ -98,7 +94,7 @@ class PhaseReport(PathReport, kw_only=True):
     mem_after: Json = {}
 
 
-class PhaseResult(Struct, kw_only=True):
+class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     """A judged phase: its report and the absolute budgets it broke."""
 
     profile: str
@@ -108,7 +104,7 @@ class PhaseResult(Struct, kw_only=True):
     report: PhaseReport
 
 
-class RawRun(Struct, kw_only=True):
+class RawRun(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one profile: its phases in the order they were driven."""
 
     profile: str
@@ -116,7 +112,7 @@ class RawRun(Struct, kw_only=True):
     results: list[PhaseResult] = []
 
 
-class Summary(Struct, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """One metric over the runs of a cell. ``best`` and ``worst`` follow the metric's direction."""
 
     median: float | None = None
@@ -125,7 +121,7 @@ class Summary(Struct, kw_only=True):
     mean: float | None = None
 
 
-class PathAggregate(Struct, kw_only=True):
+class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
     """One path of a cell over its runs."""
 
     requests_total: Summary = Summary()
@@ -136,7 +132,7 @@ class PathAggregate(Struct, kw_only=True):
     rps_ok: Summary = Summary()
 
 
-class CellAggregate(Struct, kw_only=True):
+class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
     """One cell (``profile:phase``) over its runs."""
 
     profile: str
@@ -152,7 +148,7 @@ class CellAggregate(Struct, kw_only=True):
     path_metrics: dict[str, PathAggregate] = {}
 
 
-class Comparability(Struct, kw_only=True):
+class Comparability(msgspec.Struct, frozen=True, kw_only=True):
     """What must be equal for two sessions to be compared.
 
     Attributes:
@@ -166,7 +162,7 @@ class Comparability(Struct, kw_only=True):
     fields: Json = {}
 
 
-class GateRow(Struct, kw_only=True):
+class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     """One gate's answer.
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
@@ -187,7 +183,7 @@ class GateRow(Struct, kw_only=True):
     detail: str = ""
 
 
-class Finding(Struct, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something a reader must know: a broken budget, an incomparable session, a note.
 
     ``severity`` is ``fail`` (fails the session), ``warn`` or ``info``.
@@ -199,7 +195,7 @@ class Finding(Struct, kw_only=True):
     message: str = ""
 
 
-class Verdict(Struct, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's answer to one session. In JSON ``kind`` is called ``verdict``."""
 
     kind: VerdictWord = msgspec.field(name="verdict")
@@ -213,7 +209,7 @@ class Verdict(Struct, kw_only=True):
         return self.kind in FAILING
 
 
-class SessionArtifact(Struct, kw_only=True):
+class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """One session: everything that is kept of it."""
 
     schema_version: int = SCHEMA_VERSION
