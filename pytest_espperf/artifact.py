@@ -31,6 +31,8 @@ VerdictWord = Literal[
     "incomplete",
 ]
 
+RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate"]
+
 ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline"})
 """Verdicts whose session joins the history that later sessions are judged against."""
 
@@ -105,10 +107,16 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one profile: its phases in the order they were driven."""
+    """One run of one profile: its phases in the order they were driven.
+
+    ``role`` is ``run`` for the planned rounds, ``confirm`` for a round added because the profile was
+    about to fail, ``ab-baseline`` and ``ab-candidate`` for the two halves of an interleaved pair
+    (same ``run_index``) measured with the old and the new firmware.
+    """
 
     profile: str
     run_index: int
+    role: RunRole = "run"
     results: list[PhaseResult] = []
 
 
@@ -210,7 +218,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """One session: everything that is kept of it."""
+    """One session: everything that is kept of it.
+
+    ``accepted`` (reason, when, by whom) and ``pinned`` are decisions taken later; they are kept
+    beside the artifact, which is never rewritten, and filled in by the store.
+    """
 
     schema_version: int = SCHEMA_VERSION
     session_id: str = ""
@@ -232,6 +244,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     device: Json = {}
     partial: bool = False
     accepted: Json | None = None
+    pinned: bool = False
 
     def results(self) -> Iterator[tuple[int, PhaseResult]]:
         """Every measured phase with its run index, in file order."""
