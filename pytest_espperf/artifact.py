@@ -175,6 +175,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
     direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
+    ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
+    one that would have been called nine times in ten. ``suspect`` marks a gate that is worth measuring
+    again; ``confirmation`` says how it was: "" not at all, ``rounds`` or ``pairs``.
     """
 
     name: str
@@ -189,6 +192,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     now: float | None = None
     sessions: int = 0
     detail: str = ""
+    reliable_pct: float | None = None
+    suspect: bool = False
+    confirmation: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

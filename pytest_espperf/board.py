@@ -1,0 +1,155 @@
+"""The board of one session: where it is, its lock, its probe, its telemetry."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf import device
+from pytest_espperf.errors import UsageError
+from pytest_espperf.options import SIM, Settings
+from pytest_espperf.workload import Target
+
+if TYPE_CHECKING:
+    # The reference device is loaded where it is asked for.
+    from pytest_espperf.sim.config import SimConfig
+    from pytest_espperf.sim.process import SimProcess
+
+
+@dataclass
+class Board:
+    """A locked board.
+
+    Attributes:
+        target: where requests go.
+        identity: what makes two sessions' boards the same one: ``--device-id``, else host:port.
+        name: what people call it: host:port as given.
+        telemetry: reads its counters.
+        sim: the reference device's process where it is one.
+    """
+
+    target: Target
+    identity: str
+    name: str
+    telemetry: device.Telemetry
+    settings: Settings
+    asked: tuple[str, int]
+    sim: SimProcess | None = None
+    last_probe: device.Probe | None = None
+
+    @property
+    def url(self) -> str:
+        """``http://192.168.0.135:8080``."""
+        return self.target.origin
+
+    def is_at(self, host: str, port: int) -> bool:
+        """Whether this is the board that was asked for by that name or address."""
+        return (host, port) == self.asked or (host, port) == (self.target.address, self.target.port)
+
+    def probe(self, budget_s: float = float("inf")) -> device.Probe:
+        """Ask for a sign of life.
+
+        Raises:
+            ProbeError: there is none.
+        """
+        self.last_probe = device.probe(
+            self.target,
+            self.settings.perf_probe_path,
+            tries=self.settings.perf_probe_retries,
+            timeout_s=max(2.0, self.settings.perf_request_timeout),
+            budget_s=budget_s,
+        )
+        return self.last_probe
+
+    def describe(self) -> dict[str, Any]:
+        """For the artifact."""
+        return {
+            "id": self.identity,
+            "address": self.target.address,
+            "port": self.target.port,
+            "scheme": self.target.scheme,
+            "firmware": self.settings.device_firmware,
+            "reference_device": self.sim is not None,
+            "telemetry_notes": list(self.telemetry.notes),
+        }
+
+
+def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> Board:
+    """Find and lock the board; start the reference device where ``host`` is ``sim``.
+
+    Args:
+        settings: the options in force.
+        host: name or address, or ``sim``.
+        port: of the board; not used for ``sim``.
+        closing: ends what was started and releases what was taken.
+
+    Raises:
+        UsageError: the name does not resolve, or a bad ``--sim-`` value.
+        BoardBusyError: another session measures it.
+        SimError: the reference device does not start.
+    """
+    sim = None
+    asked = (host, port)
+    name = f"{host}:{port}"
+    if host == SIM:
+        from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
+
+        sim = SimProcess.start(sim_config(settings))
+        closing.callback(sim.stop)
+        host, port = sim.host, sim.port
+        # Its port is another one each time; its pace is what makes it the same board.
+        name = SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
+    target = device.resolve_target(
+        host,
+        port,
+        scheme=settings.device_scheme,
+        headers=settings.device_header,
+        ca_file=settings.device_ca,
+        insecure=settings.device_insecure,
+        source=settings.where("device_ip"),
+    )
+    device.make_verify(target)  # a bad CA file is told before the first test
+    lock = device.BoardLock(target, extra=Path(settings.perf_lock_file) if settings.perf_lock_file else None)
+    lock.acquire()
+    closing.callback(lock.release)
+    return Board(
+        target=target,
+        identity=settings.device_id or name,
+        name=name,
+        telemetry=device.Telemetry(
+            target,
+            timeout_s=settings.perf_request_timeout,
+            retries=settings.perf_metrics_retries,
+            retry_delay_s=settings.perf_metrics_retry_delay_ms / 1e3,
+        ),
+        settings=settings,
+        asked=asked,
+        sim=sim,
+    )
+
+
+def sim_config(settings: Settings) -> SimConfig:
+    """The reference device's configuration from the ``--sim-`` options.
+
+    Raises:
+        UsageError: a bad value; names its source.
+    """
+    from pytest_espperf.sim.config import SimConfig, parse_assignment, parse_fault  # noqa: PLC0415 - see above
+
+    def parsed(dest: str, parse: Any) -> list[Any]:
+        try:
+            return [parse(text) for text in getattr(settings, dest)]
+        except ValueError as error:
+            raise UsageError(f"{settings.where(dest)}: {error}") from None
+
+    return SimConfig(
+        seed=settings.sim_seed,
+        time_scale=settings.sim_time_scale,
+        noise=settings.sim_noise,  # type: ignore[arg-type] # the option table allows these words alone
+        slowdown=dict(parsed("sim_slowdown", parse_assignment)),
+        error_rate=dict(parsed("sim_error_rate", parse_assignment)),
+        leak_bytes=settings.sim_leak_bytes,
+        faults=tuple(parsed("sim_fault", parse_fault)),
+    )

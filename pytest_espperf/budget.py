@@ -1,0 +1,54 @@
+"""How long one phase may take, and how that time is shared out. Pure.
+
+pytest-timeout's watchdog ends a test item the hard way (on Windows it ends the process), so an inner
+deadline comes first and leaves time to write down what was seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import Plan
+from pytest_espperf.workload import PhaseSpec
+
+MARGIN_S = 2.0
+"""Between the inner deadline and the watchdog: time to write the checkpoint."""
+
+TELEMETRY_S = 4.0
+"""Kept for a telemetry reading; a healthy board needs a hundredth of it."""
+
+LEAST_PROBE_S = 3.0
+"""The probe gets at least this."""
+
+
+@dataclass(frozen=True)
+class PhaseBudget:
+    """Seconds of one phase's test item.
+
+    Attributes:
+        watchdog_s: what pytest-timeout is given.
+        probe_s: for the health probe and its retries.
+        load_s: for warm-up, load and the answers still awaited at its end.
+        inner_s: for all of it together, ended by ourselves.
+    """
+
+    watchdog_s: float
+    probe_s: float
+    load_s: float
+    inner_s: float
+
+
+def phase_budget(settings: Settings, plan: Plan, phase: PhaseSpec) -> PhaseBudget:
+    """``max(min_s, duration * multiplier + 2 * request timeout + 10)``, shared out.
+
+    The warm-up and the settling time are added on top: neither is part of the phase's duration.
+    """
+    timeout_s = settings.perf_request_timeout
+    around_s = plan.warmup_s + settings.perf_settle_ms / 1e3 + settings.perf_between_runs_ms / 1e3
+    load_s = plan.warmup_s + phase.duration_s + timeout_s + 1.0
+    wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
+    watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
+    inner_s = watchdog_s - MARGIN_S
+    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * TELEMETRY_S - around_s)
+    return PhaseBudget(watchdog_s=watchdog_s, probe_s=probe_s, load_s=load_s, inner_s=inner_s)

@@ -1,0 +1,84 @@
+"""One small GET outside of a measurement, bounded in time and size."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+import httpx
+
+from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.workload import Target
+
+MAX_BODY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and the first ``MAX_BODY_BYTES`` of the body."""
+
+    status: int
+    body: bytes
+
+
+def make_verify(target: Target) -> ssl.SSLContext | bool:
+    """What httpx calls ``verify`` for a target.
+
+    Raises:
+        UsageError: the CA file cannot be read or holds no certificate.
+    """
+    if target.scheme != "https" or target.insecure:
+        return False
+    if target.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=target.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"--device-ca: {target.ca_file} cannot be used ({error})") from None
+
+
+def get(target: Target, path: str, *, timeout_s: float) -> Answer:
+    """GET a path on a fresh connection; the whole exchange takes at most ``timeout_s``.
+
+    Proxies and other settings of the environment are left out: the board is asked directly.
+
+    Raises:
+        DeviceError: no answer, in one sentence.
+        UsageError: the CA file cannot be used.
+    """
+    verify = make_verify(target)
+
+    async def exchange() -> Answer:
+        names = {name.lower() for name, _ in target.headers}
+        headers = list(target.headers)
+        if "host" not in names:
+            headers.append(("Host", target.host_header))
+        headers += [("Connection", "close"), ("Accept-Encoding", "identity")]
+        async with (
+            httpx.AsyncClient(verify=verify, trust_env=False, timeout=timeout_s) as client,
+            client.stream("GET", target.origin + path, headers=headers) as response,
+        ):
+            body = b""
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) >= MAX_BODY_BYTES:
+                    break
+            return Answer(response.status_code, body[:MAX_BODY_BYTES])
+
+    try:
+        return _run(exchange(), timeout_s)
+    except asyncio.TimeoutError:
+        raise DeviceError(f"no answer within {timeout_s:g} s") from None
+    except httpx.TimeoutException as error:
+        raise DeviceError(f"no answer within {timeout_s:g} s ({type(error).__name__})") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise DeviceError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+
+
+def _run(exchange: object, timeout_s: float) -> Answer:
+    async def bounded() -> Answer:
+        answer: Answer = await asyncio.wait_for(exchange, timeout_s)  # type: ignore[arg-type]
+        return answer
+
+    return asyncio.run(bounded())

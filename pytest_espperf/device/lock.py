@@ -1,0 +1,123 @@
+"""One session per board: a lock that the operating system frees, whatever becomes of its holder.
+
+It lies in the user's own state folder, under the board's address, so that two tools with two history
+folders still see each other. (The original's lock lay in the history folder, and two sessions halved
+each other's throughput.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+from platformdirs import user_state_path
+
+from pytest_espperf.errors import BoardBusyError, UsageError
+from pytest_espperf.workload import Target
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a lock; written beside it, for the refusal's words."""
+
+    pid: int
+    host: str
+    started_utc: str
+    command: str
+
+
+def lock_folder() -> Path:
+    """Where the locks of this user's boards lie."""
+    return user_state_path("pytest-espperf", appauthor=False) / "locks"
+
+
+class BoardLock:
+    """The lock of one board, and of one more file where the user names one."""
+
+    def __init__(self, target: Target, *, extra: Path | None = None, folder: Path | None = None) -> None:
+        self._board = f"{target.address}:{target.port}"
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", self._board)
+        self._paths = [(folder or lock_folder()) / f"board-{name}.lock"]
+        if extra is not None:
+            self._paths.append(extra)
+        self._held: ExitStack | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, or say who has it. Never waits.
+
+        Raises:
+            BoardBusyError: another live process has it; names its pid, host, start and command.
+            UsageError: the lock file cannot be made.
+        """
+        with ExitStack() as stack:
+            for path in self._paths:
+                self._take(path, stack)
+            self._held = stack.pop_all()
+
+    def _take(self, path: Path, stack: ExitStack) -> None:
+        lock = FileLock(path, is_singleton=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BoardBusyError(
+                f"the board {self._board} is being measured by another session ({_read_holder(path)}); "
+                "wait for it to end, or stop it"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"the lock file {path} cannot be made ({error.strerror or error})") from None
+        stack.callback(lock.release)
+        holder = Holder(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            command=" ".join(_redacted(sys.argv)),
+        )
+        # The holder's words are a courtesy: a full disk must not stop the session here.
+        with suppress(OSError):
+            _holder_path(path).write_bytes(msgspec.json.encode(holder))
+        stack.callback(_forget, _holder_path(path))
+
+    def release(self) -> None:
+        """Give it back; idempotent."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def _redacted(command: list[str]) -> list[str]:
+    """The command line without the values of headers, which may be credentials."""
+    shown = []
+    secret_next = False
+    for word in command:
+        if secret_next:
+            shown.append("<redacted>")
+        elif word.startswith("--device-header="):
+            shown.append("--device-header=<redacted>")
+        else:
+            shown.append(word)
+        secret_next = word == "--device-header"
+    return shown
+
+
+def _holder_path(lock: Path) -> Path:
+    return lock.with_name(lock.name + ".json")
+
+
+def _forget(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def _read_holder(lock: Path) -> str:
+    try:
+        holder = msgspec.json.decode(_holder_path(lock).read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return f"holder unknown, lock file {lock}"
+    return f"pid {holder.pid} on {holder.host}, started {holder.started_utc}, command: {holder.command[:300]}"

@@ -1,0 +1,76 @@
+"""The health probe: does the board answer at all, before it is put under load?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_espperf.device.http import Answer, get
+from pytest_espperf.errors import DeviceError, ProbeError
+from pytest_espperf.workload import Target
+
+DELAY_STEP_S = 0.25
+LEAST_TRY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A healthy answer: after how many tries, with which status, in how many seconds (last try)."""
+
+    tries: int
+    status: int
+    took_s: float
+
+
+def probe(
+    target: Target,
+    path: str,
+    *,
+    tries: int,
+    timeout_s: float,
+    budget_s: float = float("inf"),
+    fetch: Callable[..., Answer] = get,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Probe:
+    """Ask until the board answers with anything below 500; the delay grows by a quarter second a try.
+
+    A 404 is an answer: the board lives, it has no such path.
+
+    Args:
+        target: the board.
+        path: what to ask for.
+        tries: at most so many.
+        timeout_s: of one try.
+        budget_s: of all tries and delays together.
+        fetch: replaced in tests, as are ``sleep`` and ``clock``.
+        sleep: seconds -> None.
+        clock: monotonic seconds.
+
+    Raises:
+        ProbeError: no such answer; says what the last try met.
+    """
+    began = clock()
+    last = "no try was made"
+    made = 0
+    for attempt in range(1, tries + 1):
+        left = budget_s - (clock() - began)
+        if attempt > 1 and left < LEAST_TRY_S:
+            break
+        made = attempt
+        started = clock()
+        try:
+            answer = fetch(target, path, timeout_s=max(LEAST_TRY_S, min(timeout_s, left)))
+        except DeviceError as error:
+            last = str(error)
+        else:
+            if answer.status < 500:
+                return Probe(tries=attempt, status=answer.status, took_s=clock() - started)
+            last = f"status {answer.status}"
+        if attempt < tries:
+            sleep(max(0.0, min(DELAY_STEP_S * attempt, budget_s - (clock() - began))))
+    raise ProbeError(
+        f"the board at {target.origin} gave no healthy answer to {path} in {made} "
+        f"{'try' if made == 1 else 'tries'} ({clock() - began:.1f} s); the last one met: {last}"
+    )

@@ -1,0 +1,97 @@
+"""The end of a pytest run: the verdict, failing gates as test reports, the exit status, the summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.state import PerfState, state_of
+
+if TYPE_CHECKING:
+    from pytest_espperf.artifact import Verdict
+
+COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
+
+
+def finish(session: pytest.Session, exitstatus: int) -> None:
+    """Judge and write; escalate the exit status, never lower it."""
+    state = state_of(session.config)
+    perf = state.session
+    if perf is None or not perf.is_open or not state.selected:
+        return
+    state.outcome = perf.finish(_interruption(session, exitstatus))
+    broken = failures(state.outcome.verdict) if state.outcome.fails else []
+    if state.outcome.save_error:
+        broken.append(("artifacts", state.outcome.save_error))
+    for name, message in broken:
+        _report(session, name, message)
+    if broken:
+        _escalate(session)
+
+
+def _interruption(session: pytest.Session, exitstatus: int) -> str:
+    """Why pytest stopped early, "" where it did not."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        return "the run was interrupted"
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+        return "pytest met an internal error"
+    stopped = session.shouldfail or session.shouldstop
+    return str(stopped) if stopped else ""
+
+
+def failures(verdict: Verdict) -> list[tuple[str, str]]:
+    """What fails a session, by name: its failing gates, then its failing findings."""
+    found = [
+        (row.name, f"{row.verdict}: {row.detail or f'{row.name} is {row.d_pct:.1f} % slower'}")
+        for row in verdict.gates
+        if row.verdict in {"regressed", "drift", "failed"}
+    ]
+    gated = {name for name, _ in found}
+    for finding in verdict.findings:
+        name = finding.where or finding.kind
+        if finding.severity == "fail" and name not in gated:
+            found.append((name, f"{verdict.kind}: {finding.message}"))
+    return found or [("verdict", verdict.kind)]
+
+
+def _report(session: pytest.Session, name: str, message: str) -> None:
+    """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
+    report = pytest.TestReport(
+        nodeid=f"espperf::{name}",
+        location=("espperf", None, name),
+        keywords={"perf": 1},
+        outcome="failed",
+        longrepr=message,
+        when="call",
+    )
+    session.testscollected += 1  # the progress line counts it
+    session.config.hook.pytest_runtest_logreport(report=report)
+
+
+def _escalate(session: pytest.Session) -> None:
+    if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
+    """The summary of the session."""
+    if state.outcome is None:
+        return
+    from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
+
+    verbosity = state.config.get_verbosity()
+    if verbosity >= 0:
+        reporter.section("espperf")
+    for line in render_terminal(state.outcome.artifact, verbosity=verbosity):
+        colour = COLOURS.get(line.mood)
+        markup = {"bold": line.bold} | ({colour: True} if colour else {})
+        reporter.write_line(line.text, **markup)
+    if state.outcome.save_error:
+        reporter.write_line(f"NOT SAVED: {state.outcome.save_error}", red=True)
+    elif state.outcome.saved is not None:
+        for name, path in (
+            ("saved_json", state.outcome.saved.json_path),
+            ("saved_md", state.outcome.saved.markdown_path),
+        ):
+            reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them

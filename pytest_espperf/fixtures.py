@@ -1,0 +1,108 @@
+"""The fixtures: device_ip, device_port, board, health_probe, device_lock, watchdog, perf_phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.state import NO_DEVICE, NO_XDIST, state_of
+
+if TYPE_CHECKING:
+    from pytest_espperf.artifact import PhaseResult
+    from pytest_espperf.board import Board
+    from pytest_espperf.budget import PhaseBudget
+    from pytest_espperf.device import Probe
+    from pytest_espperf.session import PerfSession, TransportFactory
+
+
+def _session(request: pytest.FixtureRequest) -> PerfSession:
+    if hasattr(request.config, "workerinput"):
+        pytest.fail(NO_XDIST, pytrace=False)
+    session = state_of(request.config).session
+    if session is None or not session.is_open:
+        pytest.skip(NO_DEVICE)
+    if session.hard_stop_reason:
+        pytest.skip(f"not measured: {session.hard_stop_reason}")
+    return session
+
+
+@pytest.fixture
+def device_ip(request: pytest.FixtureRequest) -> str:
+    """The board's address. Override it to take the address from elsewhere, as from a ``dut``'s console."""
+    board = _session(request).board
+    if board is None:
+        pytest.skip(NO_DEVICE)
+    return board.target.address
+
+
+@pytest.fixture
+def device_port(request: pytest.FixtureRequest) -> int:
+    """The board's HTTP port; override it with ``device_ip`` where it is another one."""
+    session = _session(request)
+    return session.board.target.port if session.board is not None else session.settings.device_port
+
+
+@pytest.fixture
+def device_lock(request: pytest.FixtureRequest, device_ip: str, device_port: int) -> Board:
+    """The board, locked for this session: no other session measures it until this one ends."""
+    try:
+        return _session(request).connect(device_ip, device_port)
+    except (DeviceError, UsageError) as error:
+        _session(request).stop(str(error))
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable[[], Probe]:
+    """Call it to make sure that the board answers; fails the test, and stops the session, if not."""
+
+    def probe() -> Probe:
+        try:
+            return _session(request).probe()
+        except DeviceError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    return probe
+
+
+@pytest.fixture
+def board(device_lock: Board, health_probe: Callable[[], Probe]) -> Board:
+    """The probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
+    health_probe()
+    return device_lock
+
+
+@pytest.fixture
+def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
+    """The time budget of this phase; pytest-timeout holds the item to it. None outside of a phase."""
+    planned = getattr(getattr(request.node, "callspec", None), "params", {}).get("perf_phase")
+    if planned is None:
+        return None
+    return _session(request).budget(planned)
+
+
+@pytest.fixture(scope="session")
+def perf_transport() -> TransportFactory | None:
+    """Override it to send the load through an httpx transport of your own (one is made per client)."""
+    return None
+
+
+@pytest.fixture
+def perf_phase(
+    request: pytest.FixtureRequest,
+    device_lock: Board,
+    watchdog: PhaseBudget,
+    perf_transport: TransportFactory | None,
+) -> PhaseResult:
+    """One measured phase: requesting it makes a test a profile x run x phase benchmark."""
+    session = _session(request)
+    try:
+        return session.run_phase(request.param, watchdog, perf_transport)
+    except DeviceError as error:
+        pytest.fail(str(error), pytrace=False)
+    except pytest.fail.Exception:
+        session.stop(f"the watchdog ended run {request.param.run} of {request.param.cell}")
+        raise

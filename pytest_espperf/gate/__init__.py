@@ -1,0 +1,36 @@
+"""The gate: did this firmware get slower? Pure: artifacts in, a verdict out; no I/O, no pytest.
+
+::
+
+    verdict = judge(candidate, history)          # history oldest first
+    verdict.kind                                 # "unchanged", "regressed", ...
+
+Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
+sessions are the bar), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
+rules), :mod:`drift`, :mod:`health` (budgets, leaks), :mod:`verdict` (all of it), :mod:`words`.
+"""
+
+from pytest_espperf.gate.baseline import choose
+from pytest_espperf.gate.compare import compare_to_previous
+from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
+from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
+from pytest_espperf.gate.verdict import judge, may_stop_early, needs_confirmation, suspects
+from pytest_espperf.gate.words import detectable, detectable_sentence
+
+__all__ = [
+    "Bench",
+    "GatePolicy",
+    "bench_noise",
+    "choose",
+    "compare_to_previous",
+    "detectable",
+    "detectable_sentence",
+    "fails",
+    "judge",
+    "may_stop_early",
+    "needs_confirmation",
+    "parse_fail_on",
+    "parse_min_effect",
+    "rounds_needed",
+    "suspects",
+]

@@ -1,0 +1,180 @@
+"""Which sessions are the bar: comparable, accepted, complete, of the current epoch.
+
+An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
+the level has knowingly changed there, and what lies before says nothing about what comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_espperf.artifact import ACCEPTED, Finding, Json, SessionArtifact
+from pytest_espperf.gate.policy import GatePolicy
+
+PROFILES = "profiles"
+"""Key of the comparability fields under which each profile has its own."""
+
+
+@dataclass
+class Choice:
+    """The sessions that each profile is judged against.
+
+    Attributes:
+        epochs: profile -> its comparable sessions of the current epoch, oldest first; empty or
+            missing means no baseline.
+        findings: what a reader must know about sessions that were left out.
+    """
+
+    epochs: dict[str, list[SessionArtifact]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def name_of(session: SessionArtifact) -> str:
+    """How a session is called in a message."""
+    return session.session_id or session.timestamp_utc or "a session without a name"
+
+
+def is_bar(session: SessionArtifact) -> bool:
+    """Whether a session may be judged against: complete, and passed or accepted by hand."""
+    if session.partial:
+        return False
+    if session.accepted is not None or session.gate is None:
+        return True
+    return session.gate.kind in ACCEPTED or session.gate.kind == "environment-shift"
+
+
+def opens_epoch(session: SessionArtifact) -> bool:
+    """Whether sessions before this one are no longer the bar."""
+    if session.accepted is not None:
+        return True
+    return session.gate is not None and session.gate.kind == "environment-shift"
+
+
+def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the fields whose values differ or that only one side has, sorted."""
+    missing = object()
+    return tuple(sorted(k for k in {*mine, *theirs} if mine.get(k, missing) != theirs.get(k, missing)))
+
+
+def _differences(names: Iterable[str], mine: Json, theirs: Json) -> str:
+    def shown(fields: Json, name: str) -> str:
+        return repr(fields[name]) if name in fields else "not recorded"
+
+    return ", ".join(f"{name} ({shown(theirs, name)} then, {shown(mine, name)} now)" for name in names)
+
+
+class _Groups:
+    """Sessions that were left out, grouped by why; the latest of each group is the example."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, ...], int] = {}
+        self.latest: dict[tuple[str, ...], tuple[SessionArtifact, Json, Json]] = {}
+
+    def add(self, names: tuple[str, ...], session: SessionArtifact, mine: Json, theirs: Json) -> None:
+        self.counts[names] = self.counts.get(names, 0) + 1
+        self.latest[names] = (session, mine, theirs)
+
+    def findings(self, where: str, *, blocking: bool) -> list[Finding]:
+        found = []
+        for names, count in self.counts.items():
+            session, mine, theirs = self.latest[names]
+            many = f"{count} earlier sessions differ" if count > 1 else "an earlier session differs"
+            found.append(
+                Finding(
+                    severity="warn" if blocking else "info",
+                    kind="incomparable",
+                    where=where,
+                    message=f"{many} in {_differences(names, mine, theirs)}, as in {name_of(session)}: "
+                    "not compared.",
+                )
+            )
+        return found
+
+
+def _flat(fields: Json) -> Json:
+    return {key: value for key, value in fields.items() if key != PROFILES}
+
+
+def _profiles(fields: Json) -> Json:
+    profiles = fields.get(PROFILES)
+    return profiles if isinstance(profiles, dict) else {}
+
+
+def profiles_of(session: SessionArtifact) -> list[str]:
+    """The profiles of a session, declared or measured, each once, in order."""
+    return list(dict.fromkeys([*session.profiles, *(run.profile for run in session.raw_runs)]))
+
+
+def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy) -> Choice:
+    """The sessions that are the bar for each profile of the candidate; history oldest first."""
+    choice = Choice()
+    keyed = [session for session in history if session.comparability is not None]
+    if len(keyed) < len(history):
+        count = len(history) - len(keyed)
+        choice.findings.append(
+            Finding(
+                kind="incomparable",
+                message=f"{count} session{'s' if count > 1 else ''} without a record of what was measured "
+                "(the original tool's files have none): shown, never the bar.",
+            )
+        )
+    if candidate.comparability is None:
+        choice.findings.append(
+            Finding(
+                severity="warn",
+                kind="incomparable",
+                message="this session has no record of what was measured: it can be compared with nothing.",
+            )
+        )
+        return choice
+    mine = candidate.comparability.fields
+    groups = _Groups()
+    alike: list[SessionArtifact] = []
+    for session in keyed:
+        assert session.comparability is not None
+        names = differing(_flat(mine), _flat(session.comparability.fields))
+        if names:
+            groups.add(names, session, _flat(mine), _flat(session.comparability.fields))
+        else:
+            alike.append(session)
+    usable = [session for session in alike if is_bar(session)]
+    choice.findings += groups.findings("", blocking=not alike)
+    if alike and not usable:
+        choice.findings.append(
+            Finding(
+                severity="warn",
+                kind="baseline",
+                message=f"none of the {len(alike)} comparable sessions passed or was accepted: "
+                "there is no bar to judge against.",
+            )
+        )
+    for profile in profiles_of(candidate):
+        _choose_profile(choice, profile, mine, usable, policy)
+    return choice
+
+
+def _choose_profile(
+    choice: Choice, profile: str, mine: Json, usable: Sequence[SessionArtifact], policy: GatePolicy
+) -> None:
+    own = _profiles(mine).get(profile)
+    groups = _Groups()
+    equal: list[SessionArtifact] = []
+    for session in usable:
+        assert session.comparability is not None
+        theirs = _profiles(session.comparability.fields)
+        if profile not in theirs and own is not None:
+            continue
+        other = theirs.get(profile)
+        if other == own:
+            equal.append(session)
+        elif isinstance(own, dict) and isinstance(other, dict):
+            groups.add(differing(own, other), session, own, other)
+        else:
+            groups.add((profile,), session, {profile: own}, {profile: other})
+    choice.findings += groups.findings(profile, blocking=not equal)
+    if policy.baseline != "fixed":
+        starts = [index for index, session in enumerate(equal) if opens_epoch(session)]
+        equal = equal[starts[-1] if starts else 0 :]
+    choice.epochs[profile] = equal

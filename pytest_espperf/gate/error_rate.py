@@ -1,0 +1,87 @@
+"""The error-rate rule: more errors than the bar had.
+
+Pooled over a profile's phases and rounds, a session regressed where its error rate lies more than half a
+percentage point above the median of the bar's sessions, with at least 5 errors in at least 2 rounds, and
+still does with its worst round left out: a stall confined to one run is not a regression, also not on
+a board that always has a few errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from pytest_espperf.artifact import GateRow, RunRole, SessionArtifact
+from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.series import rounds_of
+
+Counted = list[tuple[int, int]]
+"""(requests, errors) of each round."""
+
+
+def count(session: SessionArtifact, profile: str, role: RunRole = "run") -> Counted:
+    """The rounds of a profile in which anything was asked."""
+    found = []
+    for phases in rounds_of(session, profile, (role,)).values():
+        asked = sum(result.report.requests_total for result in phases.values())
+        if asked:
+            found.append((asked, sum(result.report.err for result in phases.values())))
+    return found
+
+
+def rate(rounds: Counted) -> float:
+    """Pooled error rate in percent; 0.0 where nothing was asked."""
+    asked = sum(requests for requests, _ in rounds)
+    return 100.0 * sum(errors for _, errors in rounds) / asked if asked else 0.0
+
+
+def too_many(rounds: Counted, baseline: float) -> bool:
+    """Whether the rule fails against a baseline rate in percent."""
+    limit = baseline + p.ERROR_POINTS
+    touched = [errors for _, errors in rounds if errors]
+    if sum(touched) < p.ERROR_MIN_COUNT or len(touched) < p.ERROR_MIN_ROUNDS:
+        return False
+    worst = max(range(len(rounds)), key=lambda i: rounds[i][1] / rounds[i][0])
+    return rate(rounds) > limit and rate(rounds[:worst] + rounds[worst + 1 :]) > limit
+
+
+def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> GateRow | None:
+    """The rule's row; None where there is nothing to compare.
+
+    A failing row is measured again like any other: with confirmation rounds all rounds together must
+    fail, and the new ones alone must show half of the rise; with A/B pairs the new firmware must
+    fail against the old.
+    """
+    now = count(candidate, profile)
+    rates = [rate(rounds) for session in past if (rounds := count(session, profile))]
+    if not now or not rates:
+        return None
+    baseline = median(rates)
+    word, detail, confirmation = "unchanged", "", ""
+    if too_many(now, baseline):
+        word = "regressed"
+        errors = sum(errors for _, errors in now)
+        detail = f"{errors} errors, {rate(now) - baseline:+.2f} percentage points"
+        old, new = count(candidate, profile, "ab-baseline"), count(candidate, profile, "ab-candidate")
+        again = count(candidate, profile, "confirm")
+        if old and new:
+            confirmation = "pairs"
+            if not too_many(new, rate(old)):
+                word, detail = "environment-shift", f"{detail}; the old firmware fares as badly now"
+        elif again:
+            confirmation = "rounds"
+            if not (too_many(now + again, baseline) and rate(again) > baseline + p.ERROR_POINTS / 2):
+                word, detail = "inconclusive", f"{detail}; not confirmed by {len(again)} more rounds"
+    return GateRow(
+        name=f"{profile}:error_rate",
+        profile=profile,
+        metric="error_rate",
+        rule="error-rate",
+        verdict=word,
+        baseline=baseline,
+        now=rate(now),
+        sessions=len(rates),
+        suspect=word != "unchanged",
+        confirmation=confirmation,
+        detail=detail,
+    )

@@ -1,0 +1,247 @@
+"""What fails a session without any comparison: nothing measured, broken budgets, a leak.
+
+Absolute budgets are judged on the cell: it fails where at least half of its rounds break one, and more
+than one does (or there is only one). That is the median over the rounds against the budget, whatever
+the budget, so that a stall confined to one run is a warning. Hard evidence needs no majority: a phase
+without a single successful request, a reboot or a crash among the reasons, a session that was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from pytest_espperf.artifact import Finding, Json, PhaseResult, SessionArtifact
+from pytest_espperf.gate.baseline import profiles_of
+from pytest_espperf.gate.policy import LEAK_MIN_LOSS, GatePolicy
+from pytest_espperf.gate.series import bound, no_success, rounds_of
+from pytest_espperf.gate.stats import falling_score, theil_sen
+
+HARD_REASONS = (
+    "reboot",
+    "panic",
+    "crash",
+    "brownout",
+    "guru meditation",
+    "abort()",
+    "no successful request",
+)
+"""Words in a reason of failure that fail the session even if one run alone has it (compared in lower case)."""
+
+STALL_SHARE = 0.1
+"""Share of a phase's duration lost to outages from which on a reader is told."""
+
+LEAK_SCORE = 2.326
+"""Kendall z from which on a fall is no accident: 99 % quantile of the normal distribution."""
+
+LEAK_MIN_PHASES = 6
+"""Phases with telemetry below which no trend is judged."""
+
+LEAK_GOING_ON = 0.25
+"""Share of the loss that must fall after the middle of the session."""
+
+COLLAPSE_FACTOR = 0.5
+"""``internal_largest / internal_free`` must not fall below this share of what it was ..."""
+
+COLLAPSE_RATIO = 0.25
+"""... together with less than a quarter of the free heap in one piece."""
+
+
+def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:
+    """Every finding that needs no baseline."""
+    return [
+        *_measured(candidate),
+        *_budgets(candidate),
+        *_conditions(candidate),
+        *memory_findings(candidate, policy),
+    ]
+
+
+def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
+    def failed(where: str, message: str) -> Finding:
+        return Finding(severity="fail", kind="not-measured", where=where, message=message)
+
+    if candidate.hard_stop_reason:
+        yield Finding(
+            severity="fail", kind="stopped", message=f"the session was stopped: {candidate.hard_stop_reason}"
+        )
+    if not any(run.results for run in candidate.raw_runs if run.role == "run"):
+        yield failed("", "no phase was measured: nothing can be said about this firmware.")
+        return
+    for profile in profiles_of(candidate):
+        rounds = rounds_of(candidate, profile)
+        planned = candidate.runs_per_profile or len(rounds)
+        names = dict.fromkeys(name for phases in rounds.values() for name in phases)
+        valid = sum(
+            all(name in phases and not no_success(phases[name].report) for name in names)
+            for phases in rounds.values()
+        )
+        if not rounds:
+            yield failed(profile, f"{profile} was never measured.")
+        elif valid * 2 < planned and not candidate.partial:
+            yield failed(profile, f"{profile} has {valid} complete rounds of {planned}: too few to judge.")
+
+
+def _cells(candidate: SessionArtifact) -> dict[str, list[PhaseResult]]:
+    cells: dict[str, list[PhaseResult]] = {}
+    for run in candidate.raw_runs:
+        if run.role in ("run", "confirm"):
+            for result in run.results:
+                cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
+    return cells
+
+
+def _hard(result: PhaseResult) -> str:
+    for reason in result.fail_reasons:
+        if any(word in reason.lower() for word in HARD_REASONS):
+            return reason
+    return "no successful request" if no_success(result.report) else ""
+
+
+def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
+    for cell, results in _cells(candidate).items():
+        hard = [reason for result in results if (reason := _hard(result))]
+        broken = [result for result in results if not result.passed]
+        runs = f"{len(results)} run{'s' if len(results) > 1 else ''}"
+        if hard:
+            yield Finding(
+                severity="fail",
+                kind="broken",
+                where=cell,
+                message=f"{cell}: {hard[0]} ({len(hard)} of {runs}).",
+            )
+        elif broken:
+            most = len(broken) * 2 >= len(results) and (len(broken) > 1 or len(results) == 1)
+            reason = next((r for result in broken for r in result.fail_reasons), "no reason was recorded")
+            tail = "" if most else " A single bad run does not fail the session."
+            if not most and len(broken) > 1:
+                tail = " Most runs are within the budget."
+            yield Finding(
+                severity="fail" if most else "warn",
+                kind="budget",
+                where=cell,
+                message=f"{cell}: {reason} ({len(broken)} of {runs}).{tail}",
+            )
+
+
+def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
+    for cell, results in _cells(candidate).items():
+        paced = sum(bound(result.report) for result in results)
+        if paced:
+            yield Finding(
+                severity="warn",
+                kind="generator-bound",
+                where=cell,
+                message=f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} "
+                "runs; they are not compared.",
+            )
+        limited = sum(result.report.status_counts.get("429", 0) for result in results)
+        if limited:
+            yield Finding(
+                severity="warn",
+                kind="rate-limited",
+                where=cell,
+                message=f"{cell}: {limited} answers were 429: the board's rate limiter was measured.",
+            )
+        stalled = [
+            r.report.stalled_s for r in results if r.report.stalled_s > STALL_SHARE * r.report.duration
+        ]
+        if stalled:
+            yield Finding(
+                severity="warn",
+                kind="stalled",
+                where=cell,
+                message=f"{cell}: {sum(stalled):.1f} s without an answer in {len(stalled)} of {len(results)} "
+                "runs; latencies do not show it.",
+            )
+
+
+def _telemetry(candidate: SessionArtifact, key: str) -> tuple[dict[str, list[tuple[float, float]]], float]:
+    """Per cell the points (thousands of requests so far, bytes), and the thousands of requests in all."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    asked = 0
+    for run in candidate.raw_runs:
+        if run.role not in ("run", "confirm"):
+            continue  # the board was flashed in between: its heap began anew
+        for result in run.results:
+            asked += result.report.requests_total
+            if (value := heap(result.report.mem_after, key)) is not None:
+                points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
+    return points, asked / 1000
+
+
+def heap(memory: Json, key: str) -> float | None:
+    """A heap figure of ``/debug/memory-stats`` in bytes; None where the board does not tell."""
+    figures = memory.get("heap", memory)
+    value = figures.get(key) if isinstance(figures, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:
+    """The leak rule and the fragmentation rule.
+
+    A leak is a fall of free heap over the *session* (each phase alone may be within its budget) that is
+
+    * steeper than the budget: median slope of all pairs of phases of the same cell, so that the cells'
+      different working sets do not matter, in bytes per 1,000 requests;
+    * no accident: seasonal Kendall score above its 99 % quantile, which a garbage collector's sawtooth
+      does not reach;
+    * large: more bytes in all than pools and lingering sockets take;
+    * going on: a quarter of it or more after the middle of the session, so that what a board allocates
+      once, while it warms up, is none.
+    """
+    found = []
+    for key, budget in policy.leak_bytes_per_1k.items():
+        cells, asked = _telemetry(candidate, key)
+        strata = list(cells.values()) if any(len(points) > 2 for points in cells.values()) else []
+        flat = sorted(point for points in cells.values() for point in points)
+        if not strata:
+            strata = [flat]
+        slope = theil_sen(strata)
+        if len(flat) < LEAK_MIN_PHASES or slope is None or -slope <= budget:
+            continue
+        third = len(flat) // 3
+        first, middle, last = (
+            median(y for _, y in part) for part in (flat[:third], flat[third:-third], flat[-third:])
+        )
+        large = -slope * asked > LEAK_MIN_LOSS.get(key, 0.0)
+        if (
+            falling_score(strata) > LEAK_SCORE
+            and large
+            and middle - last > LEAK_GOING_ON * (first - last) > 0
+        ):
+            found.append(
+                Finding(
+                    severity="fail",
+                    kind="leak",
+                    where=key,
+                    message=f"{key} falls by {-slope / 1024:.1f} KB per 1,000 requests (budget "
+                    f"{budget / 1024:.1f} KB): from {flat[0][1] / 1024:.0f} KB "
+                    f"to {flat[-1][1] / 1024:.0f} KB in {asked * 1000:.0f} requests.",
+                )
+            )
+    return [*found, *_collapse(candidate)]
+
+
+def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
+    ratios = []
+    for run in candidate.raw_runs:
+        for result in run.results:
+            free = heap(result.report.mem_after, "internal_free")
+            largest = heap(result.report.mem_after, "internal_largest")
+            if free and largest is not None and run.role in ("run", "confirm"):
+                ratios.append(largest / free)
+    if len(ratios) < LEAK_MIN_PHASES:
+        return
+    third = len(ratios) // 3
+    before, after = median(ratios[:third]), median(ratios[-third:])
+    if after < COLLAPSE_RATIO and after < COLLAPSE_FACTOR * before:
+        yield Finding(
+            severity="fail",
+            kind="fragmentation",
+            where="internal_largest",
+            message=f"the largest free block fell from {100 * before:.0f} % to {100 * after:.0f} % of the free "
+            "internal heap: it is falling to pieces.",
+        )

@@ -1,0 +1,117 @@
+"""Planning: what a bench can see, and how many rounds a wanted slowdown takes.
+
+The same arithmetic as the gate's, asked the other way round: sessions of one firmware tell how a bench
+moves between rounds and between sessions; that gives the threshold of a future session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.baseline import profiles_of
+from pytest_espperf.gate.noise import History, Noise, common_factor, gate_noise, history_noise
+from pytest_espperf.gate.series import COMPOSITES, Series, build_series
+from pytest_espperf.gate.stats import median_variance
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a bench can see, for planning.
+
+    Attributes:
+        round_sigma_pct: movement from round to round, percent.
+        session_sigma_pct: movement from session to session beyond that, percent.
+        smallest_pct: smallest slowdown that would be called nine times in ten, percent.
+    """
+
+    profile: str
+    metric: str
+    round_sigma_pct: float
+    session_sigma_pct: float
+    smallest_pct: float
+
+
+def _planned(history: History, factor: float, gates: int, rounds: int, sessions: int) -> Noise:
+    share = median_variance(history.rounds) * history.within if history.within_known else 0.0
+    session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
+    within = history.within if history.within_known else 0.0
+    planned = History(
+        centre=history.centre,
+        within=within,
+        within_known=history.within_known,
+        spread=session + median_variance(rounds) * within,
+        excess=None,
+        sessions=sessions,
+        rounds=rounds,
+        df=(p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG) + sessions - 1,
+    )
+    return gate_noise(planned, factor=1.0, alpha=p.ALPHA, gates=gates, rounds=rounds, within_now=within)
+
+
+def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
+    """The gates of sessions of one firmware; all of them are the history."""
+    if not artifacts:
+        return []
+    last = artifacts[-1]
+    found = (
+        build_series(last, profile, metric, artifacts, len(artifacts))
+        for profile in profiles_of(last)
+        for metric in COMPOSITES
+    )
+    return [one for one in found if one is not None]
+
+
+def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> list[Bench]:
+    """What repeated sessions of one firmware say about a bench, per gate.
+
+    ``sessions`` is the length of history that the smallest slowdown is given for.
+    """
+    series = _series(artifacts)
+    histories = [history_noise(one.epoch) for one in series]
+    factor = common_factor(histories)
+    found = []
+    for one, history in zip(series, histories, strict=True):
+        noise = _planned(history, factor, len(series), history.rounds, sessions)
+        share = median_variance(history.rounds) * history.within if history.within_known else 0.0
+        session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
+        found.append(
+            Bench(
+                profile=one.profile,
+                metric=one.metric,
+                round_sigma_pct=100 * math.sqrt(history.within),
+                session_sigma_pct=100 * math.sqrt(session),
+                smallest_pct=100 * math.expm1(noise.reliable),
+            )
+        )
+    return found
+
+
+def rounds_needed(
+    artifacts: Sequence[SessionArtifact], wanted_pct: float, *, sessions: int = 20, most: int = 50
+) -> int | None:
+    """Fewest rounds with which every profile being ``wanted_pct`` slower would be called nine times in ten.
+
+    A profile counts as seen where one of its gates sees it. None where even ``most`` rounds do not
+    do: then the movement between sessions is the limit, and only A/B pairs get below it.
+
+    Raises:
+        ValueError: ``wanted_pct`` is not positive.
+    """
+    if not wanted_pct > 0:
+        raise ValueError(f"the wanted slowdown must be above 0 %, not {wanted_pct}")
+    target = math.log1p(wanted_pct / 100)
+    series = _series(artifacts)
+    histories = [history_noise(one.epoch) for one in series]
+    factor = common_factor(histories)
+    for rounds in range(1, most + 1):
+        best: dict[str, float] = {}
+        for one, history in zip(series, histories, strict=True):
+            noise = _planned(history, factor, len(series), rounds, sessions)
+            best[one.profile] = min(best.get(one.profile, math.inf), noise.reliable)
+        if best and max(best.values()) <= target:
+            return rounds
+    return None

@@ -1,0 +1,226 @@
+"""What the user may choose about the gate, and the constants that nobody has to choose.
+
+Constants and their sources: the significance levels, the smallest relevant change and the prior
+were fixed before measuring on simulated sessions (``tools/bench_gate.py``) and are not fitted to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from pytest_espperf import registry
+from pytest_espperf.artifact import CellAggregate, Verdict
+
+ALPHA = 0.01
+"""Chance of any false alarm per session that the composite gates share (Bonferroni)."""
+
+ALPHA_TAIL = 0.001
+"""The same for the p99 gates: a share of their own, so that they take no power from the composites."""
+
+ALPHA_PAIRS = 0.05
+"""Level of the A/B pairs; they only ever see suspects, so that it multiplies with the suspects' share."""
+
+MIN_CHANGE = math.log(1.05)
+"""Log ratio below which a single session never calls a change."""
+
+MIN_CHANGE_SUSPECT = math.log(1.03)
+"""Log ratio below which a gate is not even suspect."""
+
+MIN_CHANGE_PAIRS = math.log(1.035)
+"""Log ratio below which A/B pairs never call a change."""
+
+SUSPECT_SIGMAS = 0.84
+"""A gate is suspect from this many standard errors on: 80 % quantile of the normal distribution."""
+
+BLUNT = math.log(1.20)
+"""Above this threshold the session is too noisy for the plain rule ..."""
+
+BLUNT_FACTOR = 1.5
+"""... and only a change of this many thresholds is called; what lies between is inconclusive."""
+
+PRIOR_SESSION_SIGMA = 0.02
+"""Prior for how much a board's figures move from session to session (log ratio, 2 %)."""
+
+PRIOR_ROUND_SIGMA = 0.05
+"""Prior for how much they move from round to round; used only where sessions have a single round."""
+
+PRIOR_WEIGHT = 4
+"""How many sessions the prior is worth ..."""
+
+PRIOR_WEIGHT_YOUNG = 6
+"""... and how many while the history is shorter than :data:`YOUNG`."""
+
+YOUNG = 10
+"""Sessions from which on a history is trusted to tell its own noise."""
+
+SESSION_SIGMA_FLOOR = 0.005
+"""Session-to-session movement is never taken to be smaller than this (log ratio)."""
+
+ERROR_POINTS = 0.5
+"""Percentage points by which the pooled error rate may rise."""
+
+ERROR_MIN_COUNT = 5
+"""Errors below which the error rule stays silent."""
+
+ERROR_MIN_ROUNDS = 2
+"""Rounds with errors below which it stays silent: a stall confined to one round is no regression."""
+
+TAIL_MIN_REQUESTS = registry.METRICS["p99_ms"].gateable_from
+"""Pooled requests from which on p99 is gated: 14 lie above it."""
+
+MIN_PAIRS = 3
+"""Valid A/B pairs below which nothing is decided by them."""
+
+EARLY_STOP_ROUNDS = 3
+"""Rounds after which a session without a suspect may end, where A/B pairs can be run."""
+
+DRIFT_ALLOWANCE = 1.0
+"""CUSUM: standard errors per session that are let pass (Page 1954; half of a shift of two)."""
+
+DRIFT_CLIP = 3.0
+"""CUSUM: one session counts at most this many standard errors."""
+
+DRIFT_ALARM = 6.0
+"""CUSUM: alarm level, in standard errors."""
+
+DRIFT_REFERENCE = 20
+"""Sessions at the start of an epoch that the drift guard measures against."""
+
+DRIFT_WATCHED = 10
+"""Latest sessions that never become the reference of a young epoch, as far as it has so many."""
+
+DRIFT_MIN_REFERENCE = 5
+"""Fewest sessions to measure drift against; see :mod:`pytest_espperf.gate.drift`."""
+
+LEAK_BYTES_PER_1K = {"internal_free": 4096.0, "psram_free": 16384.0}
+"""Default leak budgets, bytes per 1,000 requests.
+
+4 bytes per request is one smallest heap block (16 bytes with its header) on every fourth request: a
+board at 50 requests/s loses 170 KB of heap in less than a quarter of an hour at this rate. PSRAM gets
+four times as much, the ratio of the two per-phase drop budgets.
+"""
+
+LEAK_MIN_LOSS = {"internal_free": 16384.0, "psram_free": 65536.0}
+"""Bytes a session must have lost in all to be called a leak: pools and lingering sockets take less."""
+
+BaselineMode = Literal["history", "previous", "fixed"]
+
+METRICS: tuple[str, ...] = tuple(name for name in CellAggregate.__struct_fields__ if name in registry.METRICS)
+"""The registry's metrics that a cell is aggregated by, in the artifact's order."""
+
+
+def worse_by(metric: str, before: float, after: float) -> float:
+    """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
+    return before - after if registry.METRICS[metric].better == "higher" else after - before
+
+
+@dataclass(frozen=True)
+class GatePolicy:
+    """How a session is judged.
+
+    Attributes:
+        baseline: ``history``: the last accepted comparable sessions; ``previous``: only the last of
+            them; ``fixed``: all that were handed in, whatever their epoch.
+        max_history: sessions that are the bar at most.
+        fail_on: plain rules ``(metric, percent)`` on cell medians against the bar's last session.
+        min_effect: metric -> absolute change in its unit that must be exceeded to be called.
+        strict: ``inconclusive`` fails the session, see :func:`fails`.
+        confirm_rounds: rounds that a failing profile is measured again; 0 means none.
+        enabled: False: no comparison at all, absolute budgets only.
+        leak_bytes_per_1k: heap key -> budget of the leak rule, bytes per 1,000 requests.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+
+    baseline: BaselineMode = "history"
+    max_history: int = 20
+    fail_on: tuple[tuple[str, float], ...] = ()
+    min_effect: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    strict: bool = False
+    confirm_rounds: int = 3
+    enabled: bool = True
+    leak_bytes_per_1k: Mapping[str, float] = field(
+        default_factory=lambda: MappingProxyType(LEAK_BYTES_PER_1K)
+    )
+
+    def __post_init__(self) -> None:
+        if self.baseline not in get_args(BaselineMode):
+            words = ", ".join(get_args(BaselineMode))
+            raise ValueError(f"baseline mode {self.baseline!r} is none of: {words}")
+        if self.max_history < 1:
+            raise ValueError(f"max_history must be at least 1, not {self.max_history}")
+        if self.confirm_rounds < 0:
+            raise ValueError(f"confirm_rounds must not be negative, not {self.confirm_rounds}")
+        for metric in (*(name for name, _ in self.fail_on), *self.min_effect):
+            _known(metric)
+
+
+DEFAULT_POLICY = GatePolicy()
+
+
+def fails(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> bool:
+    """Whether the verdict means exit code 1 under this policy."""
+    return verdict.fails or (policy.strict and verdict.kind == "inconclusive")
+
+
+def parse_fail_on(text: str) -> tuple[tuple[str, float], ...]:
+    """``p95_ms:10%,rps_ok:5%`` -> ``(("p95_ms", 10.0), ("rps_ok", 5.0))``.
+
+    The percentage is how much *worse* the metric may get; of ``error_rate``, which is a percentage
+    itself, it is percentage points.
+
+    Raises:
+        ValueError: with one sentence that says what is wrong and what was probably meant.
+    """
+    rules = []
+    for part, metric, value in _pairs(text, "p95_ms:10%"):
+        if not value.endswith("%"):
+            raise ValueError(f"{part!r} lacks its percent sign: write {metric}:{value or 10}%")
+        rules.append((metric, _positive(value[:-1], part)))
+    return tuple(rules)
+
+
+def parse_min_effect(text: str) -> dict[str, float]:
+    """``p95_ms:2`` -> ``{"p95_ms": 2.0}``: absolute floors in each metric's own unit.
+
+    Raises:
+        ValueError: with one sentence that says what is wrong and what was probably meant.
+    """
+    floors: dict[str, float] = {}
+    for part, metric, value in _pairs(text, "p95_ms:2"):
+        if metric in floors:
+            raise ValueError(f"{metric} is given twice in {text!r}: keep one of the two")
+        floors[metric] = _positive(value, part)
+    return floors
+
+
+def _pairs(text: str, example: str) -> Iterator[tuple[str, str, str]]:
+    for part in (piece.strip() for piece in text.split(",")):
+        metric, colon, value = (piece.strip() for piece in part.partition(":"))
+        if not colon or not metric or not value:
+            raise ValueError(f"{part!r} is not of the form METRIC:VALUE, for example {example}")
+        yield part, _known(metric), value
+
+
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(METRICS)}."
+        raise ValueError(f"unknown metric {metric!r}: {hint}")
+    return metric
+
+
+def _positive(number: str, part: str) -> float:
+    try:
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"{number!r} in {part!r} is not a number") from None
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{number!r} in {part!r} must be a number above zero")
+    return value

@@ -1,0 +1,170 @@
+"""From artifacts to the numbers that are judged: per profile and metric, one composite per round.
+
+The composite of a round is the mean over the session's phases of the logarithm of the metric,
+``-ln(rps_ok)``, ``ln(p95_ms)`` or ``ln(p99_ms)``, so that larger always means slower and a difference
+is a log ratio. The unit of every test is a *round*: requests of one round are autocorrelated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.registry import METRICS
+
+COMPOSITES = ("rps_ok", "p95_ms")
+"""The metrics that are gated for every profile."""
+
+TAIL = "p99_ms"
+"""The metric that is gated where there are requests enough."""
+
+Rounds = dict[int, dict[str, PhaseResult]]
+"""run_index -> phase -> result, of one profile and role."""
+
+
+def no_success(report: PhaseReport) -> bool:
+    """Whether a phase had no successful request at all."""
+    return report.ok == 0 and report.p95_ms is None and report.rps_ok <= 0
+
+
+def bound(report: PhaseReport) -> bool:
+    """Whether the load generator, not the board, set the pace of a phase."""
+    return report.generator is not None and report.generator.bound
+
+
+def rounds_of(session: SessionArtifact, profile: str, roles: Iterable[RunRole] = ("run",)) -> Rounds:
+    """The measured rounds of a profile, ordered by run_index; rounds without any phase are left out.
+
+    Confirmation rounds share a numbering with the planned ones or have their own: both work, as long
+    as one role is asked for at a time.
+    """
+    wanted = frozenset(roles)
+    found: Rounds = {}
+    for run in session.raw_runs:
+        if run.profile == profile and run.role in wanted and run.results:
+            found.setdefault(run.run_index, {}).update({r.phase: r for r in run.results})
+    return dict(sorted(found.items()))
+
+
+def log_value(report: PhaseReport, metric: str) -> float | None:
+    """The metric as a logarithm with slower larger; None where the phase has no such figure."""
+    value: float | None = getattr(report, metric)
+    if value is None or not math.isfinite(value) or value <= 0 or bound(report):
+        return None
+    return -math.log(value) if METRICS[metric].better == "higher" else math.log(value)
+
+
+def natural(composite: float, metric: str) -> float:
+    """A composite back in its metric's unit: the geometric mean over the phases."""
+    return math.exp(-composite if METRICS[metric].better == "higher" else composite)
+
+
+def composite(phases: dict[str, PhaseResult], names: Sequence[str], metric: str) -> float | None:
+    """One round's composite over the named phases; None where one of them is missing."""
+    total = 0.0
+    for name in names:
+        result = phases.get(name)
+        value = None if result is None else log_value(result.report, metric)
+        if value is None:
+            return None
+        total += value
+    return total / len(names) if names else None
+
+
+def composites(rounds: Rounds, names: Sequence[str], metric: str) -> tuple[float, ...]:
+    """The composites of all rounds that have one, in round order."""
+    values = (composite(phases, names, metric) for phases in rounds.values())
+    return tuple(value for value in values if value is not None)
+
+
+def gateable_phases(rounds: Rounds) -> tuple[str, ...]:
+    """Phases of which at least half of the rounds were paced by the board, not by the generator."""
+    seen: dict[str, list[bool]] = {}
+    for phases in rounds.values():
+        for name, result in phases.items():
+            seen.setdefault(name, []).append(bound(result.report))
+    return tuple(name for name, flags in seen.items() if sum(flags) * 2 < len(flags))
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one gate sees: log composites, slower larger.
+
+    Attributes:
+        past: the rounds of each session of the bar, oldest first.
+        epoch: the same of every session of the epoch (``past`` is its tail).
+        pins: indices into ``epoch`` of pinned sessions.
+        now: the candidate's planned rounds.
+        again: its confirmation rounds.
+        pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
+    """
+
+    profile: str
+    metric: str
+    past: tuple[tuple[float, ...], ...]
+    epoch: tuple[tuple[float, ...], ...]
+    pins: tuple[int, ...]
+    now: tuple[float, ...]
+    again: tuple[float, ...] = ()
+    pairs: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``profile:metric``."""
+        return f"{self.profile}:{self.metric}"
+
+
+def build_series(
+    candidate: SessionArtifact,
+    profile: str,
+    metric: str,
+    epoch: Sequence[SessionArtifact],
+    max_history: int,
+) -> Series | None:
+    """The series of one gate; None where the candidate or every session of the bar lacks a value."""
+    planned = rounds_of(candidate, profile)
+    names = gateable_phases(planned)
+    now = composites(planned, names, metric)
+    past: list[tuple[float, ...]] = []
+    pins: list[int] = []
+    for session in epoch:
+        rounds = rounds_of(session, profile)
+        values = composites(rounds, names, metric)
+        if values and len(values) * 2 >= len(rounds):
+            if session.pinned:
+                pins.append(len(past))
+            past.append(values)
+    if not now or not past:
+        return None
+    return Series(
+        profile=profile,
+        metric=metric,
+        past=tuple(past[-max_history:]),
+        epoch=tuple(past),
+        pins=tuple(pins),
+        now=now,
+        again=composites(rounds_of(candidate, profile, ("confirm",)), names, metric),
+        pairs=_pairs(candidate, profile, names, metric),
+    )
+
+
+def _pairs(
+    candidate: SessionArtifact, profile: str, names: Sequence[str], metric: str
+) -> tuple[tuple[float, float], ...]:
+    old = rounds_of(candidate, profile, ("ab-baseline",))
+    new = rounds_of(candidate, profile, ("ab-candidate",))
+    found = []
+    for index in sorted(old.keys() & new.keys()):
+        before = composite(old[index], names, metric)
+        after = composite(new[index], names, metric)
+        if before is not None and after is not None:
+            found.append((before, after))
+    return tuple(found)
+
+
+def session_values(rounds: Iterable[Sequence[float]]) -> list[float]:
+    """Each session's value: the median of its rounds."""
+    return [median(values) for values in rounds]

@@ -1,0 +1,23 @@
+"""Sessions on disk: reading any version, saving whole or not at all, finding them again.
+
+>>> from pytest_espperf.history import HistoryStore, load_session
+
+Rooms within: ``names`` (file names and their order), ``migrate`` (old schemas), ``load`` (bounded reading),
+``files`` (atomic writing), ``marks`` (later decisions), ``store`` (the folder), ``checkpoint`` (progress of
+a running session), ``rows`` and ``index`` (fast listing), ``find`` (what a reference means).
+"""
+
+from __future__ import annotations
+
+from pytest_espperf.history.load import MAX_BYTES, decode_session, encode_session, load_session
+from pytest_espperf.history.store import HistoryStore, SavedSession, is_completed
+
+__all__ = [
+    "MAX_BYTES",
+    "HistoryStore",
+    "SavedSession",
+    "decode_session",
+    "encode_session",
+    "is_completed",
+    "load_session",
+]

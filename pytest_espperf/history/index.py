@@ -1,0 +1,325 @@
+"""``index.sqlite``: the rows of all sessions, so that nothing has to be read to list or choose.
+
+Each use compares names, sizes, modification times and inodes of the folder's files with the snapshot, reads
+what is new or changed, and forgets what is gone. In a folder that cannot be written the refreshed rows live
+in memory only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from pytest_espperf.artifact import Comparability, SessionArtifact
+from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
+from pytest_espperf.history import marks, names
+from pytest_espperf.history.load import load_session
+from pytest_espperf.history.rows import GATE_FACTS, MEDIANS, Query, SessionRow, keys_of, row_of
+
+try:
+    import sqlite3
+
+    from pytest_espperf.history import snapshot
+except ImportError:  # pragma: no cover - a Python built without it: slower, not wrong
+    sqlite3 = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from pytest_espperf.history.store import HistoryStore
+
+_T = TypeVar("_T")
+_INT64_MASK = 2**63 - 1
+
+_Stat = tuple[str, int, int, int]
+_Marks = dict[tuple[str, str], marks.Mark]
+
+_encode = msgspec.json.Encoder().encode
+_decode_row = msgspec.json.Decoder(SessionRow).decode
+_decode_detail = msgspec.json.Decoder(tuple[dict[str, list[float | None]], dict[str, list[Any]]]).decode
+_decode_mark = msgspec.json.Decoder(marks.Mark).decode
+
+
+def select(store: HistoryStore, query: Query | None = None) -> list[SessionRow]:
+    """The rows that ``query`` describes (all, newest first, without one).
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+    asked = query or Query()
+    keys = None if asked.comparable_with is None else keys_of(asked.comparable_with)
+    limit = asked.limit if asked.limit is None else max(asked.limit, 0)
+
+    def take(rows: Iterator[SessionRow]) -> list[SessionRow]:
+        return list(itertools.islice((row for row in rows if asked.matches(row, keys)), limit))
+
+    return _with_rows(store, asked, keys.base if keys else None, take)
+
+
+def baseline(
+    store: HistoryStore, comparability: Comparability, *, per_profile: int, accepted_only: bool
+) -> list[SessionArtifact]:
+    """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+    keys = keys_of(comparability)
+    query = Query(accepted_only=accepted_only, completed_only=True, comparable_with=comparability)
+
+    def take(rows: Iterator[SessionRow]) -> list[SessionArtifact]:
+        counts: Counter[str] = Counter()
+        chosen: list[SessionArtifact] = []
+        for row in rows:
+            if all(counts[name] >= per_profile for name in keys.profiles):
+                break
+            common = keys.common(row) if query.matches(row, keys) else []
+            if any(counts[name] < per_profile for name in common):
+                loaded = store.load_rows([row])
+                if loaded:
+                    counts.update(common)
+                    chosen += loaded
+        return chosen[::-1]
+
+    return _with_rows(store, query, keys.base, take)
+
+
+def _with_rows(
+    store: HistoryStore, query: Query, base_key: str | None, take: Callable[[Iterator[SessionRow]], _T]
+) -> _T:
+    """What ``take`` makes of the rows; where the index fails (a dying disk), of the files themselves."""
+    if base_key == "":  # comparability unknown: nothing compares
+        return take(iter(()))
+    if sqlite3 is not None:
+        with (
+            contextlib.suppress(sqlite3.Error, msgspec.MsgspecError),
+            contextlib.closing(_rows(store, query, base_key)) as rows,
+        ):
+            return take(rows)
+    return take(_rows_from_files(store, query))
+
+
+def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[SessionRow, None, None]:
+    """Rows in the order of the history; a superset of what ``query`` describes."""
+    with contextlib.closing(_fresh(store)) as connection:
+        decisions = _decisions(store, connection)
+        direction = "DESC" if query.newest_first else "ASC"
+        table, detail = (
+            ("session JOIN detail USING (name)", "detail") if query.details else ("session", "NULL")
+        )
+        where, values = ("base_key = ? AND ", [base_key]) if base_key is not None else ("", [])
+        cursor = connection.execute(
+            f"SELECT row, {detail} FROM {table} WHERE {where}row IS NOT NULL "  # noqa: S608 - constants only
+            f"ORDER BY stamp {direction}, number {direction}, name {direction}",
+            values,
+        )
+        for blob, figures in cursor:
+            row = _decided(_decode_row(blob), decisions)
+            if figures is not None:
+                medians, gates = _decode_detail(figures)
+                row = msgspec.structs.replace(
+                    row,
+                    medians={
+                        cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()
+                    },
+                    gates={
+                        name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()
+                    },
+                )
+            yield row
+
+
+def _rows_from_files(store: HistoryStore, query: Query) -> Iterator[SessionRow]:
+    for entry in store.entries(newest_first=query.newest_first):
+        key = names.order_key(entry.json_path.name)
+        assert key is not None
+        artifact = entry.artifact
+        row = row_of(artifact, key)
+        if not query.details:
+            row = msgspec.structs.replace(row, medians=None, gates=None)
+        yield msgspec.structs.replace(row, accepted=artifact.accepted, pinned=artifact.pinned)
+
+
+def _fresh(store: HistoryStore) -> sqlite3.Connection:
+    """A connection to rows that agree with the folder; bad files are named in the store."""
+    now = _scan(store)
+    old = snapshot.open_snapshot(store.folder)
+    if old is not None:
+        try:
+            known = _known(old)
+            if known == now:
+                _name_skipped(store, old)
+                return old
+            return _refreshed(store, old, known, now)
+        except sqlite3.DatabaseError:  # its checksum is right and its content is not
+            old.close()
+        except BaseException:
+            old.close()
+            raise
+    return _refreshed(store, None, set(), now)
+
+
+def _refreshed(
+    store: HistoryStore, old: sqlite3.Connection | None, known: set[_Stat], now: set[_Stat]
+) -> sqlite3.Connection:
+    """Rows in memory that agree with the folder, and left there as the new snapshot; ``old`` is closed."""
+    memory = sqlite3.connect(":memory:")
+    try:
+        if old is None:
+            snapshot.make_tables(memory)
+        else:
+            old.backup(memory)
+            old.close()
+        before = memory.total_changes if old is not None else -1
+        _forget(memory, known - now)
+        _learn(store, memory, now - known)
+        memory.commit()
+        _name_skipped(store, memory)
+        if memory.total_changes != before and now:  # a file that can never be opened changes nothing
+            snapshot.write_snapshot(store.folder, memory)
+    except BaseException:
+        memory.close()
+        raise
+    return memory
+
+
+def _scan(store: HistoryStore) -> set[_Stat]:
+    """Name, size, modification time and inode of every session and decision in the folder."""
+    found: set[_Stat] = set()
+    try:
+        with os.scandir(store.folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if not _is_text(name):
+                    store.skip(ArtifactError(names.NAMELESS, path=store.folder / name))
+                elif name.endswith(".json") and name.startswith(("perf_", "accept_perf_", "pin_perf_")):
+                    try:
+                        status = entry.stat()
+                    except OSError:  # gone meanwhile, or a dangling link
+                        if not entry.is_symlink():
+                            continue
+                        found.add((name, 0, 0, 0))
+                    else:
+                        inode = status.st_ino & _INT64_MASK
+                        found.add((name, status.st_size, status.st_mtime_ns, inode))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise HistoryError(f"the history folder {store.folder} cannot be read: {reason}") from error
+    return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be kept in a database; on Linux it may be any bytes."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _known(connection: sqlite3.Connection) -> set[_Stat]:
+    known: set[_Stat] = set(connection.execute("SELECT name, size, mtime_ns, inode FROM session"))
+    known.update(connection.execute("SELECT name, size, mtime_ns, inode FROM mark"))
+    return known
+
+
+def _forget(connection: sqlite3.Connection, gone: Iterable[_Stat]) -> None:
+    stale = [(name,) for name, *_ in gone]
+    connection.executemany("DELETE FROM session WHERE name = ?", stale)
+    connection.executemany("DELETE FROM detail WHERE name = ?", stale)
+    connection.executemany("DELETE FROM mark WHERE name = ?", stale)
+
+
+def _learn(store: HistoryStore, connection: sqlite3.Connection, new: Iterable[_Stat]) -> None:
+    for status in new:
+        if names.is_session_name(status[0]):
+            _learn_session(store, connection, status)
+        else:
+            _learn_mark(store, connection, status)
+
+
+def _learn_session(store: HistoryStore, connection: sqlite3.Connection, status: _Stat) -> None:
+    path = store.folder / status[0]
+    key = names.order_key(path.name)
+    if key is None:  # kept as a row without a session: named each time, and opened never
+        _insert_session(connection, [*status, "", 0, "", "", None, names.NAMELESS, "", False])
+        return
+    try:
+        row = row_of(load_session(path), key)
+    except ArtifactError as error:
+        if isinstance(error.__cause__, OSError):  # may be readable the next time, with the same size and time
+            if path.exists() or path.is_symlink():
+                store.skip(error)
+            return
+        newer = isinstance(error, NewerSchemaError)
+        _insert_session(
+            connection,
+            [*status, key.stamp, key.number, "", "", None, error.reason, error.field, newer],
+        )
+    else:
+        # The names of the figures are the same in every row: only the figures are kept.
+        medians = {cell: list(values.values()) for cell, values in (row.medians or {}).items()}
+        gates = {name: list(facts.values()) for name, facts in (row.gates or {}).items()}
+        detail = _encode((medians, gates))
+        blob = _encode(msgspec.structs.replace(row, medians=None, gates=None))
+        facts = [row.stamp, row.number, row.base_key, row.session_id]
+        _insert_session(connection, [*status, *facts, blob, None, None, False])
+        connection.execute("INSERT INTO detail VALUES (?, ?)", (path.name, detail))
+
+
+def _insert_session(connection: sqlite3.Connection, values: list[Any]) -> None:
+    connection.execute(f"INSERT INTO session VALUES ({', '.join('?' * 12)})", values)  # noqa: S608 - marks only
+
+
+def _learn_mark(store: HistoryStore, connection: sqlite3.Connection, status: _Stat) -> None:
+    parsed = names.parse_mark(status[0])
+    if parsed is None:
+        return
+    path = store.folder / status[0]
+    blob = reason = field = None
+    try:
+        blob = _encode(marks.read_mark(path))
+    except ArtifactError as error:
+        if isinstance(error.__cause__, OSError):
+            if path.exists() or path.is_symlink():
+                store.skip(error)
+            return
+        reason, field = error.reason, error.field
+    values = [*status, *parsed, blob, reason, field]
+    connection.execute(f"INSERT INTO mark VALUES ({', '.join('?' * 9)})", values)  # noqa: S608 - marks only
+
+
+def _decisions(store: HistoryStore, connection: sqlite3.Connection) -> _Marks:
+    """The decisions that count, by kind and session file; misplaced ones are named in the store."""
+    found: _Marks = {}
+    rows = connection.execute(
+        "SELECT m.name, m.kind, m.session, m.mark, s.session_id "
+        "FROM mark m JOIN session s ON s.name = m.session "
+        "WHERE m.mark IS NOT NULL AND s.row IS NOT NULL ORDER BY m.name"
+    )
+    for name, kind, session, blob, session_id in rows:
+        mark = _decode_mark(blob)
+        if mark.session_id == session_id:
+            found[kind, session] = mark
+        else:
+            store.skip(ArtifactError(marks.MISPLACED, path=store.folder / name, field="$.session_id"))
+    return found
+
+
+def _decided(row: SessionRow, decisions: _Marks) -> SessionRow:
+    accepted, pinned = decisions.get(("accept", row.name)), ("pin", row.name) in decisions
+    if accepted is None and not pinned:
+        return row
+    return msgspec.structs.replace(row, accepted=accepted.as_accepted() if accepted else None, pinned=pinned)
+
+
+def _name_skipped(store: HistoryStore, connection: sqlite3.Connection) -> None:
+    rows = connection.execute(
+        "SELECT name, error, field, newer FROM session WHERE row IS NULL "
+        "UNION ALL SELECT name, error, field, 0 FROM mark WHERE mark IS NULL ORDER BY 1"
+    )
+    for name, reason, field, newer in rows:
+        kind = NewerSchemaError if newer else ArtifactError
+        store.skip(kind(reason, path=store.folder / name, field=field))

@@ -1,0 +1,109 @@
+"""Decisions taken after a session, each in a small file of its own beside it: accepted, pinned.
+
+``accept_<stem>.json`` says who accepted an intended slowdown and why; ``pin_<stem>.json`` holds a session
+as a fixed anchor. The artifact itself is never rewritten. A decision names the session's id: moved beside
+another session, or unreadable, it counts for nothing and is named.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from pytest_espperf.artifact import Json, SessionArtifact
+from pytest_espperf.errors import ArtifactError
+from pytest_espperf.history import files, names
+from pytest_espperf.history.load import read_bounded
+
+MAX_BYTES = 64 * 1024
+"""Largest file of a decision that is read."""
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision: about which session, why, by whom and when (UTC)."""
+
+    session_id: str
+    reason: str = ""
+    by: str = ""
+    at: str = ""
+
+    def as_accepted(self) -> Json:
+        """What :attr:`SessionArtifact.accepted` holds."""
+        return {"reason": self.reason, "by": self.by, "at": self.at}
+
+
+_decode = msgspec.json.Decoder(Mark).decode
+
+
+def read_mark(path: Path) -> Mark:
+    """The decision in ``path``.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        return _decode(read_bounded(path, MAX_BYTES))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"is not a recorded decision: {error}", path=path) from None
+
+
+def write_mark(
+    folder: Path, kind: str, stem: str, session_id: str, *, reason: str = "", by: str = ""
+) -> Mark:
+    """Record a decision of ``kind`` about the session ``stem``, replacing an earlier one.
+
+    Raises:
+        HistoryError: the folder cannot be written.
+    """
+    at = names.format_stamp(datetime.now(timezone.utc))
+    mark = Mark(session_id=session_id, reason=_plain(reason), by=_plain(by), at=at)
+    files.write_atomic(folder, names.mark_name(kind, stem), msgspec.json.encode(mark) + b"\n")
+    return mark
+
+
+def apply_marks(
+    artifact: SessionArtifact, path: Path, present: frozenset[str] | None = None
+) -> tuple[SessionArtifact, list[ArtifactError]]:
+    """``artifact`` of the file ``path`` with its later decisions filled in, and those that do not count.
+
+    ``present``: the names in the folder, where the caller has them; saves two looks at the disk.
+    """
+    refused: list[ArtifactError] = []
+    accepted = _mark("accept", artifact, path, present, refused)
+    pinned = _mark("pin", artifact, path, present, refused)
+    if accepted is None and pinned is None and artifact.accepted is None and not artifact.pinned:
+        return artifact, refused
+    kept = accepted.as_accepted() if accepted else None
+    return msgspec.structs.replace(artifact, accepted=kept, pinned=pinned is not None), refused
+
+
+def _mark(
+    kind: str,
+    artifact: SessionArtifact,
+    path: Path,
+    present: frozenset[str] | None,
+    refused: list[ArtifactError],
+) -> Mark | None:
+    beside = path.with_name(names.mark_name(kind, path.stem))
+    if (beside.name not in present) if present is not None else not beside.exists():
+        return None
+    try:
+        mark = read_mark(beside)
+    except ArtifactError as error:
+        if beside.exists():
+            refused.append(error)
+        return None
+    if mark.session_id != artifact.session_id:
+        refused.append(ArtifactError(MISPLACED, path=beside, field="$.session_id"))
+        return None
+    return mark
+
+
+MISPLACED = "belongs to another session than the file beside it"
+"""Why a decision with a foreign session id counts for nothing."""
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

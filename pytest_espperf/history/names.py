@@ -1,0 +1,132 @@
+"""File names of the history folder: how they are made, read and ordered. Pure.
+
+``perf_<UTC %Y%m%dT%H%M%SZ>[_<tag>][-<n>].json``, where ``-2``, ``-3`` ... part sessions of one second.
+
+**The file name is the order of the history**: first the second, then the number, then the name. Nothing has
+to be opened to sort ten thousand sessions, and a copied folder (whose modification times are new) keeps its
+order. The price: a session recorded while the wall clock is set back sorts among the sessions of that hour.
+It is neither lost nor renamed, the save says so (``SavedSession.clock_behind``), and time that goes on
+mends the order by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+LATEST = "latest.json"
+PARTIAL = "latest.partial.json"
+INDEX = "index.sqlite"
+TEMP_PREFIX = ".espperf-"
+TEMP_SUFFIX = ".tmp"
+UNREADABLE_PREFIX = "unreadable_partial_"
+
+MAX_TAG = 64
+"""Characters of a tag that reach a file name: with everything around it, well below 255 bytes."""
+
+NAMELESS = "does not say in its name when it was: perf_<UTC time>_<tag>.json is expected"
+"""Why a session file with a foreign name is left out: its place in the history is unknown."""
+
+_SESSION = re.compile(r"perf_([0-9]{8}T[0-9]{6}Z)(?:_(.*?))??(?:-([0-9]{1,9}))?\.json", re.DOTALL)
+_PARTIAL = re.compile(r"latest\.partial-(.+)\.json", re.DOTALL)
+_MARK = re.compile(r"(accept|pin)_(perf_.+)\.json", re.DOTALL)
+_STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
+_UNWANTED = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class OrderKey(NamedTuple):
+    """Sorts session files oldest first: ``-2`` before ``-10``."""
+
+    stamp: str
+    number: int
+    name: str
+
+
+def parse_stamp(text: str) -> datetime | None:
+    """The moment that an artifact's ``timestamp_utc`` names, None where it names none.
+
+    Both the compact form of file names and ISO 8601 are read; a time without an offset is UTC.
+    """
+    compact = _STAMP.fullmatch(text)
+    try:
+        if compact:
+            return datetime(*(int(part) for part in compact.groups()), tzinfo=timezone.utc)  # type: ignore[misc,arg-type]  # six integers
+        iso = text[:-1] + "+00:00" if text.endswith("Z") else text
+        if len(iso) < len("2026-01-01T00:00"):
+            return None
+        moment = datetime.fromisoformat(iso)
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=timezone.utc)
+        return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def format_stamp(moment: datetime) -> str:
+    """``20260131T235959Z``; the year always has four digits, which strftime does not promise."""
+    at = moment.astimezone(timezone.utc)
+    return f"{at.year:04d}{at.month:02d}{at.day:02d}T{at.hour:02d}{at.minute:02d}{at.second:02d}Z"
+
+
+def clean_tag(tag: str) -> str:
+    """``tag`` as it may stand in a file name: ``[A-Za-z0-9._-]`` only, bounded, "" where nothing is left.
+
+    The result cannot leave a folder, and behind ``perf_<stamp>_`` it is no reserved name on Windows either.
+    """
+    return _UNWANTED.sub("_", tag)[:MAX_TAG].strip("._-")
+
+
+def session_stem(stamp: str, tag: str, number: int = 1) -> str:
+    """The file name without its suffix; ``number`` 2 and up part sessions of the same second."""
+    cleaned = clean_tag(tag)
+    middle = f"_{cleaned}" if cleaned else ""
+    return f"perf_{stamp}{middle}" + (f"-{number}" if number > 1 else "")
+
+
+def is_session_name(name: str) -> bool:
+    """Whether ``name`` claims to be a session of the history (readable or not)."""
+    return name.startswith("perf_") and name.endswith(".json")
+
+
+def order_key(name: str) -> OrderKey | None:
+    """Where the session file ``name`` stands in the history; None where its name does not say when it was."""
+    match = _SESSION.fullmatch(name)
+    return OrderKey(match[1], int(match[3] or 1), name) if match else None
+
+
+def tag_of(name: str) -> str:
+    """The (cleaned) tag in a session's file name; for old files that did not keep it inside."""
+    match = _SESSION.fullmatch(name)
+    return (match[2] or "") if match else ""
+
+
+def partial_name(session_id: str) -> str:
+    """The checkpoint of a session that does not own :data:`PARTIAL`."""
+    return f"latest.partial-{clean_tag(session_id) or 'unnamed'}.json"
+
+
+def is_partial_name(name: str) -> bool:
+    """Whether ``name`` is a checkpoint."""
+    return name == PARTIAL or _PARTIAL.fullmatch(name) is not None
+
+
+def lock_name(partial: str) -> str:
+    """The lock file of a checkpoint. It is held for as long as its session runs."""
+    return f".{partial.removesuffix('.json')}.lock"
+
+
+def mark_name(kind: str, stem: str) -> str:
+    """The file beside session ``stem`` that records a later decision; ``kind`` is ``accept`` or ``pin``."""
+    return f"{kind}_{stem}.json"
+
+
+def parse_mark(name: str) -> tuple[str, str] | None:
+    """``(kind, file name of the session)`` of a decision's file, None for any other name."""
+    match = _MARK.fullmatch(name)
+    return (match[1], f"{match[2]}.json") if match else None
+
+
+def is_temp_name(name: str) -> bool:
+    """Whether ``name`` is a file that some writer has not finished."""
+    return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)

@@ -1,0 +1,195 @@
+"""One session as a light row: what listing and choosing a baseline need, without its runs. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import msgspec
+
+from pytest_espperf.artifact import ACCEPTED, CellAggregate, Comparability, Json, SessionArtifact, Verdict
+from pytest_espperf.history.names import OrderKey
+
+_T = TypeVar("_T")
+
+MEDIANS = ("p50_ms", "p95_ms", "p99_ms", "rps_ok", "error_rate")
+"""The metrics whose medians a row can carry, per cell."""
+
+GATE_FACTS = (
+    "profile",
+    "metric",
+    "rule",
+    "verdict",
+    "now",
+    "baseline",
+    "d_pct",
+    "threshold_pct",
+    "smallest_detectable_pct",
+)
+"""What a row can carry of each gate."""
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session without its runs.
+
+    Attributes:
+        name: its file name in the folder.
+        stamp, number: its place in the history (see :mod:`pytest_espperf.history.names`).
+        board: the board that comparability names; its target where it names none.
+        verdict: the gate's word, "" where there was no gate (files of the original tool).
+        completed: False for sessions that were interrupted.
+        comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
+        base_key: digest of all that must be equal for any comparison; "" where unknown.
+        profiles: each profile's own digest; "" where unknown.
+        accepted, pinned: later decisions.
+        medians: per cell, the medians of :data:`MEDIANS`; only where the query asked for details.
+        gates: per gate name, :data:`GATE_FACTS`; likewise.
+    """
+
+    name: str
+    stamp: str
+    number: int = 1
+    session_id: str = ""
+    timestamp_utc: str = ""
+    tag: str = ""
+    target: str = ""
+    board: str = ""
+    verdict: str = ""
+    overall_pass: bool = False
+    completed: bool = True
+    schema_version: int = 1
+    runs: int = 0
+    comparability_key: str = ""
+    base_key: str = ""
+    profiles: dict[str, str] = {}
+    accepted: Json | None = None
+    pinned: bool = False
+    medians: dict[str, dict[str, float | None]] | None = None
+    gates: dict[str, Json] | None = None
+
+    @property
+    def in_history(self) -> bool:
+        """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
+        return self.completed and (self.verdict in ACCEPTED or self.accepted is not None)
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions, in which order. Every condition that is given must hold.
+
+    Attributes:
+        accepted_only: those that are history (:attr:`SessionRow.in_history`).
+        completed_only: leave out interrupted ones.
+        pinned_only: the fixed anchors.
+        comparable_with: at least one profile can be compared.
+        comparability_key: wholly comparable: equal keys.
+        tag, board, verdicts: as recorded; ``board`` also matches the target.
+        limit: at most so many, counted from the end where the order begins.
+        newest_first: the order, and which end ``limit`` keeps.
+        details: fill :attr:`SessionRow.medians` and :attr:`SessionRow.gates`.
+    """
+
+    accepted_only: bool = False
+    completed_only: bool = False
+    pinned_only: bool = False
+    comparable_with: Comparability | None = None
+    comparability_key: str | None = None
+    tag: str | None = None
+    board: str | None = None
+    verdicts: Collection[str] | None = None
+    limit: int | None = None
+    newest_first: bool = True
+    details: bool = False
+
+    def matches(self, row: SessionRow, keys: Keys | None) -> bool:
+        """Whether ``row`` satisfies every condition; ``keys`` are those of ``comparable_with``."""
+        return (
+            (not self.accepted_only or row.in_history)
+            and (not self.completed_only or row.completed)
+            and (not self.pinned_only or row.pinned)
+            and (self.tag is None or row.tag == self.tag)
+            and (self.board is None or self.board in (row.board, row.target))
+            and (self.verdicts is None or row.verdict in self.verdicts)
+            and (self.comparability_key is None or row.comparability_key == self.comparability_key)
+            and (keys is None or bool(keys.common(row)))
+        )
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Digests of a session's comparability: of what its profiles share, and of each profile's own facts."""
+
+    base: str
+    profiles: dict[str, str]
+
+    def common(self, row: SessionRow) -> list[str]:
+        """The profiles that can be compared between these keys and ``row``."""
+        if not self.base or self.base != row.base_key:
+            return []
+        return [name for name, key in self.profiles.items() if row.profiles.get(name) == key]
+
+
+def keys_of(comparability: Comparability | None) -> Keys:
+    """The digests of ``comparability``; an unknown one compares with nothing."""
+    if comparability is None or not comparability.fields:
+        return Keys("", {})
+    fields = dict(comparability.fields)
+    profiles = fields.pop("profiles", None)
+    own = profiles if isinstance(profiles, dict) else {}
+    return Keys(_digest(fields), {str(name): _digest(facts) for name, facts in own.items()})
+
+
+def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
+    """The row of ``artifact``, whose file has the place ``key``: with details, without later decisions."""
+    keys = keys_of(artifact.comparability)
+    facts = artifact.comparability.fields if artifact.comparability else {}
+    board = facts.get("board")
+    return SessionRow(
+        name=key.name,
+        stamp=key.stamp,
+        number=key.number,
+        session_id=artifact.session_id,
+        timestamp_utc=artifact.timestamp_utc,
+        tag=artifact.tag,
+        target=artifact.target,
+        board=board if isinstance(board, str) and board else artifact.target,
+        verdict=artifact.gate.kind if artifact.gate else "",
+        overall_pass=artifact.overall_pass,
+        completed=not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete"),
+        schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,
+        runs=artifact.runs_per_profile,
+        comparability_key=artifact.comparability.key if artifact.comparability else "",
+        base_key=keys.base,
+        profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
+        medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
+        gates=_gates(artifact.gate),
+    )
+
+
+def _medians(cell: CellAggregate) -> dict[str, float | None]:
+    return {metric: _rounded(getattr(cell, metric).median) for metric in MEDIANS}
+
+
+def _gates(verdict: Verdict | None) -> dict[str, Json]:
+    if verdict is None:
+        return {}
+    return {gate.name: {fact: _rounded(getattr(gate, fact)) for fact in GATE_FACTS} for gate in verdict.gates}
+
+
+def _rounded(value: _T) -> _T | float:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _digest(value: Any) -> str:
+    canonical = msgspec.json.encode(_canonical(value), order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """12 and 12.0 are one fact, and so are a tuple and a list."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(inner) for inner in value]
+    return value

@@ -1,0 +1,348 @@
+"""The history folder: sessions are saved into it whole, and read from it whatever else lies there.
+
+Reading never makes the folder, writes nothing but the index and never stops at a bad file: what cannot be
+read is kept where it is and named in :attr:`HistoryStore.skipped`, once. Everything that reads works in a
+read-only folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_espperf.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
+from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.history import files, marks, names
+from pytest_espperf.history.load import encode_session, load_session
+
+if TYPE_CHECKING:
+    from pytest_espperf.history.checkpoint import Checkpoint
+    from pytest_espperf.history.rows import Query, SessionRow
+
+
+@dataclass(frozen=True)
+class SavedSession:
+    """A session with its files.
+
+    Attributes:
+        json_path: the session's own file, ``perf_....json``.
+        markdown_path: the summary beside it, None where there is none.
+        artifact: as it stands in the file, with later decisions filled in.
+        clock_behind: from :meth:`HistoryStore.save` only: the newest session, where its file name is later
+            than this one's: the clock was set back, and the order of the history is not that of saving.
+    """
+
+    json_path: Path
+    markdown_path: Path | None
+    artifact: SessionArtifact
+    clock_behind: str | None = None
+
+
+class HistoryStore:
+    """The sessions in one folder.
+
+    Attributes:
+        folder: where they are.
+        skipped: every file that was met and could not be used, named once, in the order of meeting.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.skipped: list[ArtifactError] = []
+        self._named: set[Path | None] = set()
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def file_names(self, *, newest_first: bool = False) -> list[str]:
+        """The names of all session files in the order of the history, readable or not.
+
+        Raises:
+            HistoryError: the folder cannot be read. A folder that is not there has no sessions.
+        """
+        return self._ordered(files.list_names(self.folder), newest_first=newest_first)
+
+    def entries(self, *, newest_first: bool = False) -> Iterator[SavedSession]:
+        """Every readable session with its files, lazily, oldest first unless told otherwise.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        listing = files.list_names(self.folder)
+        present = frozenset(listing)
+        for name in self._ordered(listing, newest_first=newest_first):
+            entry = self._read(name, present)
+            if entry is not None:
+                yield entry
+
+    def sessions(self, *, newest_first: bool = False) -> Iterator[SessionArtifact]:
+        """Every readable session, lazily, oldest first unless told otherwise.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        return (entry.artifact for entry in self.entries(newest_first=newest_first))
+
+    def newest(
+        self, predicate: Callable[[SessionArtifact], bool] | None = None, limit: int = 1
+    ) -> list[SessionArtifact]:
+        """The newest ``limit`` sessions that satisfy ``predicate``, oldest of them first.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        found: list[SessionArtifact] = []
+        if limit > 0:
+            for artifact in self.sessions(newest_first=True):
+                if predicate is None or predicate(artifact):
+                    found.append(artifact)
+                    if len(found) == limit:
+                        break
+        return found[::-1]
+
+    def latest(self) -> SessionArtifact | None:
+        """The latest completed session: ``latest.json``, or the newest completed one where that is bad.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        path = self.folder / names.LATEST
+        if path.exists():
+            try:
+                return self._with_marks(load_session(path))
+            except ArtifactError as error:
+                self.skip(error)
+        completed = self.newest(is_completed)
+        return completed[0] if completed else None
+
+    def entry(self, name: str) -> SavedSession | None:
+        """The session in the file ``name`` of this folder, None where it is gone or unreadable (skipped)."""
+        return self._read(name, None)
+
+    def skip(self, error: ArtifactError) -> None:
+        """Name a file that cannot be used, once."""
+        if error.path not in self._named:
+            self._named.add(error.path)
+            self.skipped.append(error)
+
+    # -- asking the index --------------------------------------------------------------------------
+
+    def select(self, query: Query | None = None) -> list[SessionRow]:
+        """Light rows of the sessions that ``query`` describes; see :mod:`pytest_espperf.history.rows`.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        from pytest_espperf.history import index  # noqa: PLC0415 - sqlite3 is loaded by those who ask only
+
+        return index.select(self, query)
+
+    def baseline(
+        self, comparability: Comparability, *, per_profile: int = 20, accepted_only: bool = True
+    ) -> list[SessionArtifact]:
+        """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        from pytest_espperf.history import index  # noqa: PLC0415 - sqlite3 is loaded by those who ask only
+
+        return index.baseline(self, comparability, per_profile=per_profile, accepted_only=accepted_only)
+
+    def load_rows(self, rows: Sequence[SessionRow]) -> list[SessionArtifact]:
+        """The whole sessions behind ``rows``, in their order; those gone or unreadable are left out."""
+        found = (self.entry(row.name) for row in rows)
+        return [entry.artifact for entry in found if entry is not None]
+
+    def find(self, ref: str) -> SavedSession:
+        """The one session that ``ref`` means; see :mod:`pytest_espperf.history.find`.
+
+        Raises:
+            HistoryError: none is meant, or more than one; the message lists candidates.
+            ArtifactError: the file that is meant cannot be read.
+        """
+        from pytest_espperf.history.find import find  # noqa: PLC0415 - the other way round at the top
+
+        return find(self, ref)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder, prove that it can be written, sweep what dead writers left.
+
+        Raises:
+            HistoryError: it cannot be written; one sentence with the path and the reason.
+        """
+        files.make_writable(self.folder)
+        files.sweep(self.folder)
+
+    def save(self, artifact: SessionArtifact, markdown: str | None = None, *, latest: bool) -> SavedSession:
+        """Add a session; nothing that exists is overwritten, except ``latest.json`` where ``latest`` is set.
+
+        All files are written and synced under temporary names before the first one appears, so that a full
+        disk leaves the folder as it was. An artifact without an id gets one.
+
+        Raises:
+            HistoryError: the folder cannot be written.
+            ArtifactError: the artifact could not be read again; the message names the field.
+        """
+        moment = names.parse_stamp(artifact.timestamp_utc)
+        if moment is None:
+            raise ArtifactError(f"has no UTC time ({artifact.timestamp_utc!r:.60})", field="$.timestamp_utc")
+        stamp = names.format_stamp(moment)
+        artifact = msgspec.structs.replace(
+            artifact,
+            schema_version=SCHEMA_VERSION,
+            session_id=artifact.session_id or secrets.token_hex(8),
+            accepted=None,
+            pinned=False,
+        )
+        data = encode_session(artifact)
+        with contextlib.ExitStack() as stack:
+            own = stack.enter_context(files.Staged(self.folder, data))
+            text = copy = None
+            if markdown is not None:
+                text = stack.enter_context(files.Staged(self.folder, markdown.encode("utf-8", "replace")))
+            if latest:
+                copy = stack.enter_context(files.Staged(self.folder, data))
+            path, summary = self._publish(own, text, stamp, artifact.tag)
+            if copy is not None:
+                copy.publish_as(names.LATEST)
+        newer = self.file_names(newest_first=True)
+        behind = newer[0] if newer and _stamp_of(newer[0]) > stamp else None
+        return SavedSession(path, summary, artifact, behind)
+
+    def open_checkpoint(self, session_id: str) -> Checkpoint:
+        """Start keeping the progress of a session; archives what crashed sessions left.
+
+        Raises:
+            HistoryError: the folder cannot be written or locked.
+        """
+        from pytest_espperf.history.checkpoint import Checkpoint  # noqa: PLC0415 - filelock for writers only
+
+        return Checkpoint(self, session_id)
+
+    def accept(self, session: SavedSession | str, reason: str, by: str = "") -> SavedSession:
+        """Record that a session joins the history whatever its verdict.
+
+        Raises:
+            HistoryError: unknown session, one that was not completed, or an unwritable folder.
+            ArtifactError: the session's file cannot be read.
+        """
+        entry = self.find(session) if isinstance(session, str) else session
+        if not is_completed(entry.artifact):
+            raise HistoryError(f"{entry.json_path.name} is incomplete: it can never be a baseline")
+        marks.write_mark(
+            self.folder, "accept", entry.json_path.stem, entry.artifact.session_id, reason=reason, by=by
+        )
+        return self._again(entry)
+
+    def unaccept(self, session: SavedSession | str) -> SavedSession:
+        """Take an acceptance back.
+
+        Raises:
+            HistoryError: unknown session, or an unwritable folder.
+            ArtifactError: the session's file cannot be read.
+        """
+        return self._unmark("accept", session)
+
+    def pin(self, session: SavedSession | str, reason: str = "", by: str = "") -> SavedSession:
+        """Hold a session as a fixed anchor.
+
+        Raises:
+            HistoryError: unknown session, or an unwritable folder.
+            ArtifactError: the session's file cannot be read.
+        """
+        entry = self.find(session) if isinstance(session, str) else session
+        marks.write_mark(
+            self.folder, "pin", entry.json_path.stem, entry.artifact.session_id, reason=reason, by=by
+        )
+        return self._again(entry)
+
+    def unpin(self, session: SavedSession | str) -> SavedSession:
+        """Let a pinned session go.
+
+        Raises:
+            HistoryError: unknown session, or an unwritable folder.
+            ArtifactError: the session's file cannot be read.
+        """
+        return self._unmark("pin", session)
+
+    # -- inner -------------------------------------------------------------------------------------
+
+    def _ordered(self, listing: list[str], *, newest_first: bool) -> list[str]:
+        keys: list[names.OrderKey] = []
+        for name in listing:
+            if names.is_session_name(name):
+                key = names.order_key(name)
+                if key is None:
+                    self.skip(ArtifactError(names.NAMELESS, path=self.folder / name))
+                else:
+                    keys.append(key)
+        return [key.name for key in sorted(keys, reverse=newest_first)]
+
+    def _read(self, name: str, present: frozenset[str] | None) -> SavedSession | None:
+        path = self.folder / name
+        try:
+            artifact = load_session(path)
+        except ArtifactError as error:
+            if path.exists() or path.is_symlink():  # else another process removed it meanwhile
+                self.skip(error)
+            return None
+        artifact, refused = marks.apply_marks(artifact, path, present)
+        for refusal in refused:
+            self.skip(refusal)
+        summary = path.with_suffix(".md")
+        has_summary = summary.name in present if present is not None else summary.exists()
+        return SavedSession(path, summary if has_summary else None, artifact)
+
+    def _with_marks(self, artifact: SessionArtifact) -> SessionArtifact:
+        """``latest.json`` is a copy: its decisions lie beside the original, which has the same second."""
+        moment = names.parse_stamp(artifact.timestamp_utc)
+        stamp = names.format_stamp(moment) if moment else ""
+        for name in self.file_names(newest_first=True):
+            if _stamp_of(name) == stamp:
+                entry = self._read(name, None)
+                if entry is not None and entry.artifact.session_id == artifact.session_id:
+                    return entry.artifact
+        return artifact
+
+    def _publish(
+        self, own: files.Staged, text: files.Staged | None, stamp: str, tag: str
+    ) -> tuple[Path, Path | None]:
+        number = 0
+        while True:
+            number += 1
+            stem = names.session_stem(stamp, tag, number)
+            if (self.folder / f"{stem}.md").exists():
+                continue
+            path = own.publish_new(f"{stem}.json")
+            if path is not None:
+                break
+        return path, text.publish_as(f"{stem}.md") if text is not None else None
+
+    def _unmark(self, kind: str, session: SavedSession | str) -> SavedSession:
+        entry = self.find(session) if isinstance(session, str) else session
+        files.remove(self.folder / names.mark_name(kind, entry.json_path.stem))
+        return self._again(entry)
+
+    def _again(self, entry: SavedSession) -> SavedSession:
+        again = self._read(entry.json_path.name, None)
+        if again is None:
+            raise HistoryError(f"{entry.json_path} is gone or can no longer be read")
+        return again
+
+
+def is_completed(artifact: SessionArtifact) -> bool:
+    """Whether a session ran to its end; one that did not is never a baseline."""
+    return not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete")
+
+
+def _stamp_of(name: str) -> str:
+    key = names.order_key(name)
+    return key.stamp if key else ""

@@ -1,0 +1,109 @@
+"""What a session was: the facts that make two sessions comparable, and those that are only recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_espperf import __version__
+from pytest_espperf.artifact import Comparability
+from pytest_espperf.profiles import SCHEDULE_VERSION, Plan
+from pytest_espperf.workload import Profile
+
+_CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNORECASE)
+_GIT_TIMEOUT_S = 5.0
+
+
+def make_comparability(
+    plan: Plan, *, board: str, scheme: str, engine: str, device_headers: tuple[tuple[str, str], ...]
+) -> Comparability:
+    """The comparability key and its fields.
+
+    Firmware version and git commit are not in it: they are what is compared. Of ``--device-header``
+    only the names are, never a value.
+
+    Args:
+        plan: what is driven.
+        board: the board's identity.
+        scheme: ``http`` or ``https``.
+        engine: label of the load engine, event loop included.
+        device_headers: of every request.
+    """
+    fields: dict[str, Any] = {
+        "board": board,
+        "scheme": scheme,
+        "engine": engine,
+        "schedule_version": SCHEDULE_VERSION,
+        "runs": plan.runs,
+        "warmup_s": plan.warmup_s,
+        "headers": sorted(name.lower() for name, _ in device_headers),
+        "profiles": {profile.name: _profile_fields(profile) for profile in plan.profiles},
+    }
+    digest = hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
+    return Comparability(key=digest[:16], fields=fields)
+
+
+def _profile_fields(profile: Profile) -> dict[str, Any]:
+    return {
+        "paths": [
+            request.path if request.weight == 1 else f"{request.path} x{request.weight}"
+            for request in profile.requests
+        ],
+        "headers": sorted(
+            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {value}"
+            for name, value in profile.headers
+        ),
+        "phases": {
+            phase.name: {
+                "clients": phase.clients,
+                "duration_s": phase.duration_s,
+                "rate_rps": phase.rate_rps,
+            }
+            for phase in profile.phases
+        },
+    }
+
+
+def describe_environment(root: Path) -> dict[str, Any]:
+    """Host, Python, package versions and the repository's state; recorded, never compared."""
+    packages = {}
+    for name in ("pytest", "pytest-timeout", "httpx", "httptools", "uvloop", "winloop", "msgspec"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": sys.version.split()[0],
+        "pytest_espperf": __version__,
+        "packages": packages,
+        "git_commit": _git(root, "rev-parse", "HEAD"),
+        "git_dirty": None if (status := _git(root, "status", "--porcelain")) is None else bool(status),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says, None where there is no git or no repository."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is found as the user finds it
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_GIT_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,159 @@
+"""From the options and the history folder to what the gate needs, and back to words for the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec import structs
+
+from pytest_espperf import gate
+from pytest_espperf.artifact import Finding, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
+from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import LIMITS
+from pytest_espperf.workload import Profile
+
+HISTORY, PREVIOUS = "history", "previous"
+
+MAX_SESSIONS = 200
+"""Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
+
+
+def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
+    """The absolute budgets in force, a profile's own before the options'."""
+    common = {name: float(getattr(settings, f"perf_{name}")) for name in LIMITS}
+    return common | dict(profile.limits) if profile is not None else common
+
+
+def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
+    """The absolute budgets that one phase broke, each in words; empty where it kept them all."""
+    if not report.ok:
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items()) or "no answer"
+        return [f"no request succeeded in {report.elapsed:.1f} s ({kinds})"]
+    broken = []
+
+    def check(what: str, value: float | None, limit: float, unit: str) -> None:
+        if value is not None and value > limit:
+            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}")
+
+    check("error rate", report.error_rate, limits["max_error_rate"], " %")
+    check("p95", report.p95_ms, limits["max_p95_ms"], " ms")
+    check("p99", report.p99_ms, limits["max_p99_ms"], " ms")
+    if report.p95_ms and report.p95_tail_ms is not None:
+        ratio = report.p95_tail_ms / report.p95_ms
+        check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
+    for region in ("internal_free", "psram_free"):
+        before, after = _heap(report.mem_before, region), _heap(report.mem_after, region)
+        if before is not None and after is not None:
+            check(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
+    return broken
+
+
+def _heap(memory: dict[str, object], region: str) -> float | None:
+    heap = memory.get("heap")
+    value = heap.get(region) if isinstance(heap, dict) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+@dataclass
+class Judge:
+    """Judges a session against the history, as the options say."""
+
+    settings: Settings
+    policy: gate.GatePolicy
+    fixed: SessionArtifact | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Judge:
+        """Check the options that say how to judge.
+
+        Raises:
+            UsageError: a bad rule; names its source.
+        """
+        try:
+            fail_on = [rule for text in settings.perf_fail_on for rule in gate.parse_fail_on(text)]
+        except ValueError as error:
+            raise UsageError(f"{settings.where('perf_fail_on')}: {error}") from None
+        try:
+            min_effect = (
+                gate.parse_min_effect(",".join(settings.perf_min_effect)) if settings.perf_min_effect else {}
+            )
+        except ValueError as error:
+            raise UsageError(f"{settings.where('perf_min_effect')}: {error}") from None
+        mode = settings.perf_baseline if settings.perf_baseline in {HISTORY, PREVIOUS} else "fixed"
+        return cls(
+            settings,
+            gate.GatePolicy(
+                baseline=mode,  # type: ignore[arg-type] # one of the three words by the line above
+                fail_on=tuple(fail_on),
+                min_effect=min_effect,
+                strict=settings.perf_strict,
+                enabled=not settings.perf_no_gate,
+            ),
+        )
+
+    def find_baseline(self, store: HistoryStore, root: Path) -> None:
+        """Load the session that ``--perf-baseline`` names, before anything is measured.
+
+        Raises:
+            UsageError: there is no such file or tag, or it cannot be read.
+        """
+        if self.policy.baseline != "fixed":
+            return
+        name = self.settings.perf_baseline
+        path = root / name
+        try:
+            self.fixed = load_session(path) if path.is_file() else store.find(name).artifact
+        except (ArtifactError, HistoryError) as error:
+            raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
+
+    def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
+        """The candidate with its comparison to the previous session, and the verdict."""
+        history = [self.fixed] if self.fixed is not None else _history(candidate, store)
+        previous = self.fixed or _previous(candidate, store)
+        comparison = gate.compare_to_previous(candidate, previous) if previous is not None else {}
+        candidate = structs.replace(candidate, comparison_to_previous=comparison)
+        verdict = gate.judge(candidate, history, self.policy)
+        unreadable = [
+            Finding(
+                severity="warn",
+                kind="unreadable-artifact",
+                where=str(error.path),
+                message=f"skipped: {error}",
+            )
+            for error in store.skipped
+        ]
+        return candidate, structs.replace(verdict, findings=verdict.findings + unreadable)
+
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether the verdict means exit code 1."""
+        return gate.fails(verdict, self.policy)
+
+
+def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
+    """The accepted comparable sessions, oldest first; and the newest other one, to say why it is none."""
+    bar = []
+    if candidate.comparability is not None:
+        bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
+    known = {session.session_id for session in bar}
+    newest = store.newest(lambda session: not session.partial)
+    return [session for session in newest if session.session_id not in known] + bar
+
+
+def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
+    """The previous completed session with the same board and load, whatever its verdict."""
+    own = candidate.comparability
+    if own is None:
+        return None
+
+    def same(session: SessionArtifact) -> bool:
+        other = session.comparability
+        return not session.partial and other is not None and _common(other.fields) == _common(own.fields)
+
+    return next(iter(store.newest(same)), None)
+
+
+def _common(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if name != "profiles"}

@@ -1,0 +1,276 @@
+"""One HTTP/1.1 connection, driven by event-loop callbacks: no task, no await, no object per request.
+
+Time is stamped here, where bytes leave and arrive, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any, Protocol, cast
+
+import httpx
+
+from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
+
+
+class Owner(Protocol):
+    """Who uses a connection. Every call comes from the event loop, never from inside ``send``."""
+
+    def on_open(self, connection: Connection) -> None:
+        """The connection is ready (TLS included)."""
+
+    def on_response(self, connection: Connection) -> None:
+        """The awaited response is complete: ``connection.reader`` has it."""
+
+    def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
+        """The awaited response will not come any more; the connection is closed."""
+
+    def on_idle_end(self, connection: Connection, data: bytes) -> None:
+        """The server closed, or (with ``data``) spoke on, a connection that awaited nothing; it is closed."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection and the response it waits for.
+
+    Attributes:
+        reader: takes the response apart.
+        served: complete responses so far.
+        opened_ns, sent_ns, first_ns, last_ns: when it was ready, when the request's last byte was
+            handed to the kernel's side, when the response's first and its latest byte arrived;
+            ``perf_counter_ns`` values, ``first_ns`` 0 before that byte.
+    """
+
+    __slots__ = (
+        "_all",
+        "_awaiting",
+        "_owner",
+        "_transport",
+        "first_ns",
+        "last_ns",
+        "opened_ns",
+        "reader",
+        "sent_ns",
+        "served",
+    )
+
+    def __init__(self, owner: Owner, heads: HeadCache, open_connections: set[Connection]) -> None:
+        self._owner: Owner | None = owner
+        self._all = open_connections
+        self._transport: asyncio.Transport | None = None
+        self._awaiting = False
+        self.reader = ResponseReader(heads)
+        self.served = 0
+        self.opened_ns = self.sent_ns = self.first_ns = self.last_ns = 0
+
+    def send(
+        self,
+        wire: bytes,
+        sink: Callable[[bytes], None] | None = None,
+        limit: int = MAX_BODY_BYTES,
+        *,
+        bodyless: bool = False,
+    ) -> int:
+        """Write a request and await its response; when that was, in ns."""
+        transport = self._transport
+        assert transport is not None
+        assert not self._awaiting
+        self.reader.begin(sink, limit, bodyless=bodyless)
+        self.first_ns = 0
+        self._awaiting = True
+        self.sent_ns = now = perf_counter_ns()
+        transport.write(wire)
+        return now
+
+    def close(self) -> None:
+        """Close at once, and tell the owner nothing more."""
+        self._owner = None
+        self._awaiting = False
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether a break now is that of a kept-alive connection which died unanswered."""
+        return self.served > 0 and self.first_ns == 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop when the connection is ready."""
+        self.opened_ns = perf_counter_ns()
+        self._transport = cast("asyncio.Transport", transport)
+        self._all.add(self)
+        if self._owner is None:
+            self.close()
+        else:
+            self._owner.on_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop with bytes of the server."""
+        now = perf_counter_ns()
+        if not self._awaiting:
+            self._end_idle(data)
+            return
+        if not self.first_ns:
+            self.first_ns = now
+        self.last_ns = now
+        try:
+            complete = self.reader.feed(data)
+        except httpx.TransportError as exc:
+            self._break(exc)
+            return
+        if complete:
+            self._complete()
+
+    def eof_received(self) -> None:
+        """Called by the event loop when the server ended its side; ours is closed as well."""
+        self._ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop when the connection is gone."""
+        self._all.discard(self)
+        if self._owner is None:
+            return
+        if exc is None:
+            self._ended()
+        elif self._awaiting:
+            self._break(_read_error(exc))
+        else:
+            self._end_idle(b"")
+
+    def _ended(self) -> None:
+        if self._owner is None:
+            return
+        if not self._awaiting:
+            self._end_idle(b"")
+            return
+        try:
+            self.reader.eof()
+        except httpx.TransportError as exc:
+            self._break(exc)
+        else:
+            self.last_ns = perf_counter_ns()
+            self._complete()
+
+    def _complete(self) -> None:
+        owner = self._owner
+        if owner is not None:
+            self._awaiting = False
+            self.served += 1
+            owner.on_response(self)
+
+    def _break(self, exc: httpx.TransportError) -> None:
+        owner = self._owner
+        self.close()
+        if owner is not None:
+            owner.on_broken(self, exc)
+
+    def _end_idle(self, data: bytes) -> None:
+        owner = self._owner
+        self.close()
+        if owner is not None:
+            owner.on_idle_end(self, data)
+
+
+def _read_error(exc: Exception) -> httpx.TransportError:
+    return httpx.ReadError(f"{type(exc).__name__}: {exc}")
+
+
+class Connector:
+    """Opens connections to one place.
+
+    A name is looked up once and its addresses kept; the one that answered is tried first from then on.
+
+    Args:
+        host: address or name to connect to, also what a certificate is checked against.
+        port: TCP port.
+        context: TLS settings, None for plain TCP.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        self._host = host
+        self._port = port
+        self._context = context
+        self._addresses: list[str] = []
+        self._looking_up: asyncio.Future[list[Any]] | None = None
+
+    def close(self) -> None:
+        """Give up a look-up that is still on its way."""
+        if self._looking_up is not None:
+            self._looking_up.cancel()
+
+    async def open(self, make: Callable[[], Connection]) -> None:
+        """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
+
+        Raises:
+            httpx.ConnectError: unknown name, refused, unreachable, or no TLS.
+        """
+        loop = asyncio.get_running_loop()
+        error: OSError | UnicodeError | None = None
+        try:
+            for address in tuple(self._addresses or await self._look_up()):
+                try:
+                    await loop.create_connection(
+                        make,
+                        address,
+                        self._port,
+                        ssl=self._context,
+                        server_hostname=self._host if self._context is not None else None,
+                    )
+                except OSError as exc:  # ssl.SSLError and socket.gaierror are OSErrors too
+                    error = exc
+                else:
+                    self._prefer(address)
+                    return
+        except (OSError, UnicodeError) as exc:  # the latter: a name no encoding fits
+            error = exc
+        try:
+            raise httpx.ConnectError(f"{type(error).__name__}: {error}")
+        finally:
+            error = None  # a traceback that holds its own frame would live until the next collection
+
+    def _prefer(self, address: str) -> None:
+        if self._addresses and self._addresses[0] != address:
+            self._addresses.remove(address)
+            self._addresses.insert(0, address)
+
+    async def _look_up(self) -> list[str]:
+        """All clients of a phase share one look-up; giving up the wait for it does not end it."""
+        try:
+            ipaddress.ip_address(self._host.partition("%")[0])
+        except ValueError:
+            if self._looking_up is None or self._looking_up.done():
+                loop = asyncio.get_running_loop()
+                self._looking_up = asyncio.ensure_future(
+                    loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                )
+            found = await asyncio.shield(self._looking_up)
+            self._addresses = list(dict.fromkeys(_text_address(entry[4]) for entry in found))
+        else:
+            self._addresses = [self._host]
+        return self._addresses
+
+
+def _text_address(sockaddr: tuple[object, ...]) -> str:
+    """The address of a sockaddr, with the zone that a link-local IPv6 address needs."""
+    address = str(sockaddr[0])
+    zone = sockaddr[3] if len(sockaddr) == 4 else 0
+    return f"{address}%{zone}" if zone and "%" not in address else address
+
+
+def tls_context(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
+    """TLS settings: the system's trust store, or ``ca_file``, or (``insecure``) no check at all.
+
+    Raises:
+        OSError: the file cannot be read (ssl.SSLError: or holds no certificate).
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,165 @@
+"""The clients of a transport that is not ours: a user's own httpx transport, one per client.
+
+An ordinary ``await`` per request: as fast as that transport allows, with the same schedule, deadlines,
+body checks and sample recorder as our own engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import httpx
+
+from pytest_espperf.load.feed import Feed
+from pytest_espperf.load.outcomes import Plan
+from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.schedule import backoff_s
+from pytest_espperf.load.wire import BodyTooLargeError
+
+_CLOSE_PATIENCE_S = 1.0
+_LONGEST_NAP_S = 0.1
+
+TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+
+
+class CustomTraffic:
+    """All clients of a phase over transports that ``make_transport`` makes.
+
+    Time to first byte is taken when the transport hands over the response's head.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients: int,
+        feed: Feed,
+        recorder: Recorder,
+        make_transport: TransportFactory,
+        timeout_s: float,
+    ) -> None:
+        self.feed = feed
+        self._clients = clients
+        self._recorder = recorder
+        self._make_transport = make_transport
+        self._timeout_s = timeout_s
+        self._timeouts = {"connect": timeout_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
+        self._in_flight = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Task[int]] = set()
+        self._napping: set[asyncio.Future[None]] = set()
+
+    def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
+        """Begin; ``done`` is called once, when nothing is left to start or to await."""
+        self.loop = loop
+        for number in range(self._clients):
+            task = loop.create_task(self._client(number))
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._ended(task, done))
+
+    def sweep(self, now_ns: int) -> None:
+        """Nothing to do: requests are timed one by one."""
+
+    def wake(self) -> None:
+        """The feed has ended early; clients see that within their naps."""
+
+    def in_flight(self) -> int:
+        """How many requests are in hand."""
+        return self._in_flight
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait for it (for at most a second)."""
+        tasks = [*self._tasks, *self._abandoned]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_PATIENCE_S)
+
+    def _ended(self, task: asyncio.Task[None], done: Callable[[], None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        exc = task.exception()
+        if exc is not None:
+            raise exc
+        if not self._tasks:
+            done()
+
+    async def _client(self, number: int) -> None:
+        async with self._make_transport() as transport:
+            failures = 0
+            while True:
+                taken = self.feed.take(number, perf_counter_ns())
+                if taken is not None:
+                    plan, intended_ns = taken
+                    if await self._request(transport, plan, intended_ns):
+                        failures = 0
+                    else:
+                        failures += 1
+                        await asyncio.sleep(backoff_s(failures))
+                    continue
+                due_ns = self.feed.next_due_ns()
+                if due_ns is None:
+                    return
+                await asyncio.sleep(min(_LONGEST_NAP_S, max(0.0, (due_ns - perf_counter_ns()) * 1e-9)))
+
+    async def _request(self, transport: httpx.AsyncBaseTransport, plan: Plan, intended_ns: int) -> bool:
+        """One request from start to sample; False if no connection was to be had."""
+        marks = [0]
+        start_ns = perf_counter_ns()
+        self._in_flight += 1
+        task = self.loop.create_task(self._exchange(transport, plan, marks))
+        try:
+            await asyncio.wait({task}, timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            self._abandoned.add(task)
+            raise
+        finally:
+            self._in_flight -= 1
+        end_ns = perf_counter_ns()
+        connected = True
+        if not task.done():
+            # Not awaited: a transport that is deaf to cancellation shall not stop the phase.
+            task.cancel()
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+            outcome = plan.failed(httpx.ReadTimeout("no complete response in time"))
+        else:
+            exc = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if exc is None:
+                outcome = task.result()
+            elif isinstance(exc, Exception):
+                outcome = plan.failed(exc)
+                connected = not isinstance(exc, (httpx.ConnectError, ConnectionRefusedError))
+            else:
+                raise exc
+        self._recorder.add(plan.index, outcome, start_ns, marks[0], end_ns, intended_ns)
+        return connected
+
+    async def _exchange(self, transport: httpx.AsyncBaseTransport, plan: Plan, marks: list[int]) -> int:
+        """Send the request, read the answer in full, judge it: its outcome's index."""
+        # A transport may keep notes in a request's extensions: each gets its own.
+        request = httpx.Request(
+            plan.request.method,
+            plan.request.url,
+            headers=plan.request.headers,
+            extensions={"timeout": self._timeouts},
+        )
+        check = plan.new_check() if plan.looks_at_body else None
+        body_bytes = 0
+        response = await transport.handle_async_request(request)
+        marks[0] = perf_counter_ns()
+        try:
+            stream = response.stream
+            assert isinstance(stream, httpx.AsyncByteStream)
+            async for piece in stream:
+                body_bytes += len(piece)
+                if body_bytes > plan.limit:
+                    raise BodyTooLargeError(f"body above the limit of {plan.limit} bytes")
+                if check is not None:
+                    check.feed(piece)
+        finally:
+            await response.aclose()
+        return plan.judge(response.status_code, body_bytes, check)

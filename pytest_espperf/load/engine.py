@@ -1,0 +1,367 @@
+"""Conducts one phase: makes the loop, keeps its time, ends it, and puts everything back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+import httpx
+
+from pytest_espperf.errors import UsageError
+from pytest_espperf.load.connection import Connector, tls_context
+from pytest_espperf.load.custom import CustomTraffic, TransportFactory
+from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed
+from pytest_espperf.load.guard import (
+    LoopFactory,
+    SelfWatch,
+    collect_if_needed,
+    engine_label,
+    fastest_loop,
+    quiet_gc,
+)
+from pytest_espperf.load.lanes import LaneTraffic
+from pytest_espperf.load.outcomes import Plan
+from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.schedule import rotation
+from pytest_espperf.load.wire import merge_headers, request_bytes
+from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+
+ENGINE_VERSION = 1
+"""Raised when a change makes figures incomparable with those of the version before."""
+
+_SWEEP_S = 0.02
+_NS_PER_S = 1_000_000_000
+_MOST_PATHS = 255
+
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a running phase stands.
+
+    Attributes:
+        elapsed_s: since the measured part began; negative during warm-up.
+        duration_s: the phase's planned duration.
+        completed: requests that ended, errors included.
+        errors: those of them that count as errors.
+        rps: ``completed`` per elapsed second.
+        p95_ms: 95th percentile of the last 1,000 service times; None before the first.
+        clients: the phase's clients.
+    """
+
+    elapsed_s: float
+    duration_s: float
+    completed: int
+    errors: int
+    rps: float
+    p95_ms: float | None
+    clients: int
+
+
+class Traffic(Protocol):
+    """Clients at work; see :class:`~pytest_espperf.load.lanes.LaneTraffic`."""
+
+    def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
+        """Begin; call ``done`` when nothing is left."""
+
+    def sweep(self, now_ns: int) -> None:
+        """Time out what is overdue."""
+
+    def wake(self) -> None:
+        """The feed has ended early."""
+
+    def in_flight(self) -> int:
+        """How many requests are in hand."""
+
+    async def close(self) -> None:
+        """Close everything."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The times of one phase; ``perf_counter_ns`` values and seconds.
+
+    Attributes:
+        warmup_ns: when load begins.
+        begin_ns: when measuring begins.
+        give_up_ns: open loop: when starts not made by then are dropped; 0 in a closed loop.
+        deadline_ns: when the phase ends whatever it does; None for never.
+        heartbeat_s: seconds between heartbeats.
+    """
+
+    warmup_ns: int
+    begin_ns: int
+    give_up_ns: int
+    deadline_ns: int | None
+    heartbeat_s: float
+
+
+class Conductor:
+    """Keeps a phase's time by one timer: time-outs, heartbeats, the deadline, and the loop's lag."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        traffic: Traffic,
+        feed: Feed,
+        recorder: Recorder,
+        watch: SelfWatch,
+        timing: Timing,
+        on_heartbeat: Callable[[Progress], None] | None,
+    ) -> None:
+        self._loop = loop
+        self._traffic = traffic
+        self._feed = feed
+        self._recorder = recorder
+        self._watch = watch
+        self._timing = timing
+        self._on_heartbeat = on_heartbeat
+        self._finished: asyncio.Future[None] = loop.create_future()
+        self._measuring = False
+        self._next_heartbeat_ns = timing.warmup_ns + round(timing.heartbeat_s * _NS_PER_S)
+        self._sweep_due_ns = 0
+        self._end_ns: int | None = None
+
+    def run(self) -> None:
+        """Drive the phase to its end.
+
+        Whatever a callback raises (a signal handler's exception included) ends the phase and is raised here.
+        """
+        self._loop.set_exception_handler(self._on_exception)
+        self._loop.call_soon(self._begin)
+        try:
+            self._loop.run_until_complete(self._finished)
+        finally:
+            samples = self._recorder.samples
+            end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
+            samples.elapsed_s = max(0, end_ns - self._timing.begin_ns) * 1e-9
+
+    def _begin(self) -> None:
+        self._tick()
+        self._traffic.start(self._loop, self._finish)
+
+    def _finish(self) -> None:
+        if not self._finished.done():
+            self._finished.set_result(None)
+
+    def _on_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Everything counts that came out of a callback; a socket's own troubles are heard elsewhere."""
+        exc = context.get("exception")
+        if exc is None or isinstance(exc, asyncio.CancelledError) or self._finished.done():
+            return
+        if not (isinstance(exc, OSError) and "transport" in context):
+            self._finished.set_exception(exc)
+
+    def _tick(self) -> None:
+        now = perf_counter_ns()
+        if self._sweep_due_ns:
+            self._watch.late(now - self._sweep_due_ns)
+        if self._finished.done():
+            return
+        # First of all, so that whatever holds the loop up from here on shows as the next one's lateness.
+        self._sweep_due_ns = now + round(_SWEEP_S * _NS_PER_S)
+        self._loop.call_later(_SWEEP_S, self._tick)
+        timing = self._timing
+        if not self._measuring and now >= timing.begin_ns:
+            self._measuring = True
+            self._watch.begin()
+        self._traffic.sweep(now)
+        if timing.deadline_ns is not None and now >= timing.deadline_ns:
+            self._cut_short(now)
+            return
+        if timing.give_up_ns and now >= timing.give_up_ns and self._feed.next_due_ns() is not None:
+            self._recorder.samples.dropped_starts += self._feed.give_up()
+            self._traffic.wake()
+        if now >= self._next_heartbeat_ns:
+            self._next_heartbeat_ns = now + round(timing.heartbeat_s * _NS_PER_S)
+            self._beat(now)
+        collect_if_needed()
+
+    def _beat(self, now_ns: int) -> None:
+        if self._on_heartbeat is None:
+            return
+        samples = self._recorder.samples
+        elapsed_s = (now_ns - self._timing.begin_ns) * 1e-9
+        self._on_heartbeat(
+            Progress(
+                elapsed_s=elapsed_s,
+                duration_s=samples.duration_s,
+                completed=len(samples),
+                errors=self._recorder.errors,
+                rps=len(samples) / elapsed_s if elapsed_s > 0 else 0.0,
+                p95_ms=self._recorder.recent_p95_ms(),
+                clients=samples.clients,
+            )
+        )
+
+    def _cut_short(self, now_ns: int) -> None:
+        samples = self._recorder.samples
+        flying = self._traffic.in_flight()
+        samples.dropped_starts += self._feed.give_up()
+        samples.cut_short = f"inner deadline reached with {flying} requests unanswered"
+        self._end_ns = now_ns
+        self._finish()
+
+
+def run_phase(
+    target: Target,
+    requests: Sequence[RequestSpec],
+    phase: PhaseSpec,
+    *,
+    headers: Sequence[Header] = (),
+    request_timeout_s: float = 6.0,
+    warmup_s: float = 0.0,
+    deadline_s: float | None = None,
+    heartbeat_s: float = 5.0,
+    on_heartbeat: Callable[[Progress], None] | None = None,
+    transport: TransportFactory | None = None,
+    loop_factory: LoopFactory | None = None,
+) -> PhaseSamples:
+    """Drive one phase of load and return what was observed.
+
+    Requests are started for ``phase.duration_s`` (after ``warmup_s`` of discarded load); those in flight
+    then are awaited and counted. What a server does wrong is a counted outcome, never an exception.
+
+    Args:
+        target: the board.
+        requests: the paths, taken in rotation.
+        phase: the load shape.
+        headers: the profile's headers; they override ``target.headers``, which override ours.
+        request_timeout_s: total time of a request, from its start (connecting included) to its last byte.
+        warmup_s: seconds of load before measuring; connections stay open across the border.
+        deadline_s: hard limit in seconds for the whole call; reaching it sets ``cut_short``, and requests
+            in flight then are not counted.
+        heartbeat_s: seconds between calls of ``on_heartbeat``.
+        on_heartbeat: told how the phase stands, on the loop's thread: what it takes is the generator's time.
+        transport: makes an httpx transport per client, used in place of this engine's own connections.
+        loop_factory: makes the event loop; the fastest one installed by default.
+
+    Raises:
+        UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
+    """
+    call_ns = perf_counter_ns()
+    _check(requests, phase, request_timeout_s)
+    samples = PhaseSamples(
+        paths=tuple(spec.path for spec in requests),
+        clients=phase.clients,
+        duration_s=phase.duration_s,
+        rate_rps=phase.rate_rps,
+    )
+    recorder = Recorder(samples)
+    plans = _make_plans(target, requests, headers, recorder)
+    turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
+    make_loop = fastest_loop() if loop_factory is None else loop_factory
+    connector = None if transport is not None else _make_connector(target)
+    watch = SelfWatch(open_loop=phase.rate_rps is not None)
+    loop = make_loop()
+    with quiet_gc():
+        traffic: Traffic | None = None
+        try:
+            warmup_ns = perf_counter_ns()
+            begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
+            recorder.start_at(begin_ns)
+            feed = _make_feed(turn, phase, begin_ns, warmup_s)
+            if connector is None:
+                assert transport is not None
+                traffic = CustomTraffic(
+                    clients=phase.clients,
+                    feed=feed,
+                    recorder=recorder,
+                    make_transport=transport,
+                    timeout_s=request_timeout_s,
+                )
+                label = getattr(transport, "__name__", type(transport).__name__)
+            else:
+                traffic = LaneTraffic(
+                    clients=phase.clients,
+                    feed=feed,
+                    recorder=recorder,
+                    connector=connector,
+                    timeout_s=request_timeout_s,
+                    watch=watch,
+                )
+                label = engine_label(loop, ENGINE_VERSION)
+            give_up_s = phase.duration_s + request_timeout_s
+            timing = Timing(
+                warmup_ns=warmup_ns,
+                begin_ns=begin_ns,
+                give_up_ns=begin_ns + round(give_up_s * _NS_PER_S) if phase.rate_rps is not None else 0,
+                deadline_ns=None if deadline_s is None else call_ns + round(deadline_s * _NS_PER_S),
+                heartbeat_s=heartbeat_s,
+            )
+            Conductor(
+                loop=loop,
+                traffic=traffic,
+                feed=feed,
+                recorder=recorder,
+                watch=watch,
+                timing=timing,
+                on_heartbeat=on_heartbeat,
+            ).run()
+            samples.generator = watch.health(label)
+        finally:
+            _close(loop, traffic)
+    return samples
+
+
+def _check(requests: Sequence[RequestSpec], phase: PhaseSpec, request_timeout_s: float) -> None:
+    if not requests or len(requests) > _MOST_PATHS:
+        raise UsageError(f"a profile has 1 to {_MOST_PATHS} requests, not {len(requests)}")
+    if phase.clients < 1:
+        raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
+    if request_timeout_s <= 0:
+        raise UsageError(f"the request timeout must be above 0 s, not {request_timeout_s}")
+
+
+def _make_feed(turn: Sequence[Plan], phase: PhaseSpec, begin_ns: int, warmup_s: float) -> Feed:
+    if phase.rate_rps is None:
+        return ClosedFeed(turn, begin_ns, phase.duration_s)
+    return OpenFeed(turn, begin_ns, phase.duration_s, phase.rate_rps, warmup_s)
+
+
+def _make_connector(target: Target) -> Connector:
+    if target.scheme != "https":
+        return Connector(target.address, target.port)
+    try:
+        context = tls_context(target.ca_file, insecure=target.insecure)
+    except OSError as exc:
+        raise UsageError(f"the CA file {target.ca_file} cannot be used: {exc}") from None
+    return Connector(target.address, target.port, context)
+
+
+def _make_plans(
+    target: Target, requests: Sequence[RequestSpec], headers: Sequence[Header], recorder: Recorder
+) -> list[Plan]:
+    ours: tuple[Header, ...] = (
+        ("Host", target.host_header),
+        ("Accept", "*/*"),
+        ("Accept-Encoding", "identity"),
+        ("Connection", "keep-alive"),
+        ("User-Agent", "pytest-espperf"),
+    )
+    merged = merge_headers(ours, target.headers, tuple(headers))
+    origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
+    plans: list[Plan] = []
+    for index, spec in enumerate(requests):
+        try:
+            request = httpx.Request("GET", f"{origin}{spec.path}", headers=merged)
+            wire = request_bytes(request)
+        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as exc:
+            raise UsageError(f"the request for {spec.path!r} cannot be made: {exc}") from None
+        plans.append(Plan(index, spec, request, wire, recorder.table))
+    return plans
+
+
+def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:
+    try:
+        if traffic is not None:
+            loop.run_until_complete(traffic.close())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()

@@ -1,0 +1,89 @@
+"""What a client does next: the schedule, asked at run time. No I/O; the caller says what time it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_espperf.load.outcomes import Plan
+from pytest_espperf.load.schedule import count_of_starts, intended_start_ns
+
+_NS_PER_S = 1_000_000_000
+
+
+class ClosedFeed:
+    """A closed loop: every client asks for its next path as soon as it has an answer.
+
+    Args:
+        turn: the plans of one rotation.
+        begin_ns: when the measured part begins; requests before it are warm-up.
+        duration_s: how long from then on requests are started.
+    """
+
+    def __init__(self, turn: Sequence[Plan], begin_ns: int, duration_s: float) -> None:
+        self._turn = tuple(turn)
+        self._taken: dict[int, int] = {}
+        self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
+
+    def take(self, client: int, now_ns: int) -> tuple[Plan, int] | None:
+        """The client's next plan and its intended start (now); None when the phase starts no more."""
+        if now_ns >= self._stop_ns:
+            return None
+        place = self._taken.get(client, client)
+        self._taken[client] = place + 1
+        return self._turn[place % len(self._turn)], now_ns
+
+    def next_due_ns(self) -> int | None:
+        """A closed loop has no starts of its own."""
+        return None
+
+    def give_up(self) -> int:
+        """End the feed; how many starts that leaves unmade (none: nobody promised any)."""
+        self._stop_ns = 0
+        return 0
+
+
+class OpenFeed:
+    """An open loop: starts at fixed times, whether or not answers have come.
+
+    Args:
+        turn: the plans of one rotation; start number ``k`` takes place ``k``.
+        begin_ns: when start 0 is due.
+        duration_s: starts are due in ``[begin, begin + duration)``.
+        rate_rps: starts per second.
+        warmup_s: how long before ``begin_ns`` (discarded) starts at the same rate begin.
+    """
+
+    def __init__(
+        self, turn: Sequence[Plan], begin_ns: int, duration_s: float, rate_rps: float, warmup_s: float
+    ) -> None:
+        self._turn = tuple(turn)
+        self._begin_ns = begin_ns
+        self._rate_rps = rate_rps
+        self._stop = count_of_starts(rate_rps, duration_s)
+        self._next = -count_of_starts(rate_rps, warmup_s)
+        self._due_ns = self._due(self._next)
+
+    def _due(self, number: int) -> int:
+        return self._begin_ns + intended_start_ns(number, self._rate_rps)
+
+    def take(self, client: int, now_ns: int) -> tuple[Plan, int] | None:  # noqa: ARG002 - the loops' common shape
+        """The next plan whose start is due, and when that was; None if none is due (any more)."""
+        if self._next >= self._stop or now_ns < self._due_ns:
+            return None
+        number, due_ns = self._next, self._due_ns
+        self._next = number + 1
+        self._due_ns = self._due(self._next)
+        return self._turn[number % len(self._turn)], due_ns
+
+    def next_due_ns(self) -> int | None:
+        """When the next start is due; None after the last."""
+        return self._due_ns if self._next < self._stop else None
+
+    def give_up(self) -> int:
+        """End the feed; how many measured starts that leaves unmade."""
+        left = self._stop - max(0, self._next)
+        self._next = self._stop = max(0, self._stop)
+        return max(0, left)
+
+
+Feed = ClosedFeed | OpenFeed

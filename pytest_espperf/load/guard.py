@@ -1,0 +1,102 @@
+"""What keeps the generator honest: a quiet interpreter, a fast loop, and a look at itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from time import perf_counter_ns
+
+import httptools
+
+from pytest_espperf.samples import GeneratorHealth
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+BOUND_CPU_SHARE = 0.9
+"""A closed loop that leaves its core idle for less than a tenth of the time waits for itself: what the
+board adds would have to fit into that tenth. (The reference device answers in milliseconds, at which the
+engine needs a few per cent of a core.)"""
+
+BOUND_LAG_MS = 20.0
+"""A loop that is later than this once in a hundred times was kept from running; no p99 survives that."""
+
+_YOUNG_OBJECTS = 50_000
+
+
+def fastest_loop() -> LoopFactory:
+    """The factory of the fastest event loop installed: uvloop, on Windows winloop, else asyncio's."""
+    name = "winloop" if sys.platform == "win32" else "uvloop"
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: LoopFactory = module.new_event_loop
+    return factory
+
+
+def engine_label(loop: asyncio.AbstractEventLoop, version: int) -> str:
+    """``asyncio+httptools/1``: which loop and parser, and the version of the engine around them."""
+    return f"{type(loop).__module__.partition('.')[0]}+{httptools.__name__}/{version}"
+
+
+@contextlib.contextmanager
+def quiet_gc() -> Iterator[None]:
+    """No automatic collection inside; what exists already is left out of explicit ones."""
+    was_enabled = gc.isenabled()
+    freeze = gc.get_freeze_count() == 0
+    if freeze:
+        gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+        if freeze:
+            gc.unfreeze()
+
+
+def collect_if_needed() -> None:
+    """Bound what reference cycles can pile up in a long phase (a reset connection leaves a few)."""
+    if gc.get_count()[0] > _YOUNG_OBJECTS:
+        gc.collect()
+
+
+class SelfWatch:
+    """Measures the generator: CPU share, and how late the loop runs what is due.
+
+    Args:
+        open_loop: starts come at fixed times; then CPU share says nothing (waiting precisely for the
+            next start is done with the CPU), and being late with a start, connection free, does.
+    """
+
+    def __init__(self, *, open_loop: bool) -> None:
+        self._open_loop = open_loop
+        self.begin()
+
+    def begin(self) -> None:
+        """Start (again): the measured part of the phase begins."""
+        self._lags_ms = array("f")
+        self._cpu_s = time.process_time()
+        self._wall_ns = perf_counter_ns()
+
+    def late(self, lag_ns: int) -> None:
+        """Something of the generator's own was run ``lag_ns`` after it was due."""
+        self._lags_ms.append(max(0, lag_ns) * 1e-6)
+
+    def health(self, engine: str) -> GeneratorHealth:
+        """The verdict on the generator from :meth:`begin` until now."""
+        wall_s = (perf_counter_ns() - self._wall_ns) * 1e-9
+        cpu_share = (time.process_time() - self._cpu_s) / wall_s if wall_s > 0 else 0.0
+        lags = sorted(self._lags_ms)
+        lag_p99 = lags[int(0.99 * (len(lags) - 1))] if lags else None
+        bound = (lag_p99 is not None and lag_p99 > BOUND_LAG_MS) or (
+            not self._open_loop and cpu_share >= BOUND_CPU_SHARE
+        )
+        return GeneratorHealth(cpu_share=cpu_share, lag_p99_ms=lag_p99, bound=bound, engine=engine)

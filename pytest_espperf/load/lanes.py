@@ -1,0 +1,352 @@
+"""The engine's clients: each a lane with at most one connection and one request at a time.
+
+Lanes are driven by callbacks. When a response is complete, the next request is written before control
+returns to the event loop; a task exists only while a connection is being opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import httpx
+
+from pytest_espperf.load.connection import Connection, Connector
+from pytest_espperf.load.feed import Feed
+from pytest_espperf.load.guard import SelfWatch
+from pytest_espperf.load.outcomes import BodyCheck, Plan
+from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.schedule import backoff_s
+from pytest_espperf.load.wire import HeadCache
+
+_NEVER = 1 << 62
+_CLOSE_PATIENCE_S = 1.0
+_TIMER_SLACK_S = 0.0012
+"""Event loops round timers to milliseconds; the rest of the way to a start is polled."""
+
+
+class Lane:
+    """One client.
+
+    Attributes:
+        number: the client's index.
+        deadline_ns: when the request in hand times out; far away without one.
+    """
+
+    __slots__ = (
+        "_begin_ns",
+        "_check",
+        "_connect_ns",
+        "_connection",
+        "_failures",
+        "_intended_ns",
+        "_made",
+        "_opening",
+        "_pause",
+        "_plan",
+        "_retried",
+        "_traffic",
+        "deadline_ns",
+        "number",
+    )
+
+    def __init__(self, traffic: LaneTraffic, number: int) -> None:
+        self._traffic = traffic
+        self.number = number
+        self.deadline_ns = _NEVER
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._made: Connection | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._plan: Plan | None = None
+        self._check: BodyCheck | None = None
+        self._begin_ns = self._intended_ns = self._connect_ns = 0
+        self._retried = False
+        self._failures = 0
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request is in hand."""
+        return self.deadline_ns != _NEVER
+
+    def advance(self) -> bool:
+        """Take the next request if there is one (True), else rest until woken."""
+        traffic = self._traffic
+        now = perf_counter_ns()
+        taken = traffic.feed.take(self.number, now)
+        if taken is None:
+            traffic.rest(self)
+            return False
+        self._plan, self._intended_ns = taken
+        self._begin_ns = now
+        self._retried = False
+        self.deadline_ns = now + traffic.timeout_ns
+        if self._connection is None:
+            self._open()
+        else:
+            self._begin_ns = self._send(self._connection)
+        return True
+
+    def stop(self) -> None:
+        """Drop everything at once."""
+        self.deadline_ns = _NEVER
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._drop_opening()
+        self._drop_connection()
+
+    def expire(self, now_ns: int) -> None:
+        """The request in hand has run out of time."""
+        if self._opening is not None:
+            self._drop_opening()
+            self._fail(httpx.ConnectTimeout("no connection in time"), 0, now_ns)
+        else:
+            connection = self._connection
+            first_ns = connection.first_ns if connection is not None else 0
+            self._drop_connection()
+            self._fail(httpx.ReadTimeout("no complete response in time"), first_ns, now_ns)
+        self.advance()
+
+    def on_open(self, connection: Connection) -> None:
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        if self._opening is None:
+            connection.close()
+            return
+        self._opening = self._made = None
+        self._connection = connection
+        self._traffic.recorder.connected(self._connect_ns, connection.opened_ns)
+        sent_ns = self._send(connection)
+        if not self._retried:
+            self._begin_ns = sent_ns
+
+    def on_response(self, connection: Connection) -> None:
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        plan = self._plan
+        reader = connection.reader
+        head = reader.head
+        assert plan is not None
+        assert head is not None
+        check = self._check
+        outcome = plan.known.get(head.status) if check is None else None
+        if outcome is None:
+            outcome = plan.judge(head.status, reader.body_bytes, check)
+        end_ns = connection.last_ns
+        self.deadline_ns = _NEVER
+        self._failures = 0
+        self._traffic.recorder.add(
+            plan.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
+        )
+        if not reader.keep_alive:
+            self._drop_connection()
+            if reader.excess:
+                self._count_garbage(plan, end_ns)
+        self.advance()
+
+    def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        self._connection = None
+        now = perf_counter_ns()
+        if connection.stale and not self._retried:
+            self._retried = True
+            self._traffic.recorder.stale(now)
+            self._open()
+            return
+        self._fail(exc, connection.first_ns, now)
+        if connection.first_ns:
+            self._failures = 0
+            self.advance()
+        else:
+            self._back_off(free=1)
+
+    def on_idle_end(self, connection: Connection, data: bytes) -> None:  # noqa: ARG002 - see Owner
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        self._connection = None
+        if data and self._plan is not None and not _is_idle_farewell(data):
+            self._count_garbage(self._plan, perf_counter_ns())
+
+    def _send(self, connection: Connection) -> int:
+        plan = self._plan
+        assert plan is not None
+        if plan.looks_at_body:
+            self._check = check = plan.new_check()
+            return connection.send(plan.wire, check.feed, plan.limit)
+        self._check = None
+        return connection.send(plan.wire, None, plan.limit)
+
+    def _open(self) -> None:
+        self._connect_ns = perf_counter_ns()
+        traffic = self._traffic
+        task = traffic.loop.create_task(traffic.connector.open(self._make))
+        self._opening = task
+        traffic.opening.add(task)
+        task.add_done_callback(self._opened)
+
+    def _make(self) -> Connection:
+        self._made = connection = Connection(self, self._traffic.heads, self._traffic.open_connections)
+        return connection
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._traffic.opening.discard(task)
+        exc = None if task.cancelled() else task.exception()
+        if exc is None:
+            return
+        if not isinstance(exc, httpx.TransportError):
+            raise exc
+        if self._opening is task:
+            self._opening = None
+            self._fail(exc, 0, perf_counter_ns())
+            self._back_off(free=0)
+
+    def _fail(self, exc: httpx.TransportError, first_ns: int, end_ns: int) -> None:
+        plan = self._plan
+        assert plan is not None
+        self.deadline_ns = _NEVER
+        self._traffic.recorder.add(
+            plan.index, plan.failed(exc), self._begin_ns, first_ns, end_ns, self._intended_ns
+        )
+
+    def _count_garbage(self, plan: Plan, now_ns: int) -> None:
+        """Bytes behind a response: that response keeps its outcome, the garbage is an error of its own."""
+        exc = httpx.RemoteProtocolError("bytes behind the end of a response")
+        self._traffic.recorder.add(plan.index, plan.failed(exc), now_ns, 0, now_ns, now_ns)
+
+    def _back_off(self, *, free: int) -> None:
+        """Pause, except after the first ``free`` failures in a row."""
+        self._failures += 1
+        if self._failures <= free:
+            self.advance()
+        else:
+            self._pause = self._traffic.loop.call_later(backoff_s(self._failures - free), self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self.advance()
+
+    def _drop_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self._made is not None:  # ready in the very moment of being given up
+            self._made.close()
+            self._made = None
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _is_idle_farewell(data: bytes) -> bool:
+    """Some servers say 408 when they close an idle connection: a close, not an answer."""
+    return data.startswith(b"HTTP/1.") and data[8:12] == b" 408"
+
+
+class LaneTraffic:
+    """All lanes of a phase.
+
+    Args:
+        clients: how many lanes.
+        feed: what they do.
+        recorder: where samples go.
+        connector: opens connections.
+        timeout_s: total time a request may take, connecting included.
+        watch: is told how late starts were made.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients: int,
+        feed: Feed,
+        recorder: Recorder,
+        connector: Connector,
+        timeout_s: float,
+        watch: SelfWatch,
+    ) -> None:
+        self.feed = feed
+        self.recorder = recorder
+        self.connector = connector
+        self.timeout_ns = round(timeout_s * 1e9)
+        self.heads = HeadCache()
+        self.open_connections: set[Connection] = set()
+        self.opening: set[asyncio.Task[None]] = set()
+        self._watch = watch
+        self._lanes = [Lane(self, number) for number in range(clients)]
+        self._resting: list[Lane] = []
+        self._timer: asyncio.Handle | None = None
+        self._done: Callable[[], None] | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
+        """Begin; ``done`` is called once, when nothing is left to start or to await."""
+        self.loop = loop
+        self._done = done
+        if self.feed.next_due_ns() is None:
+            for lane in self._lanes:
+                lane.advance()
+        else:
+            self._resting = self._lanes[::-1]
+            self._pump()
+
+    def rest(self, lane: Lane) -> None:
+        """A lane has nothing to do now."""
+        self._resting.append(lane)
+        if len(self._resting) == len(self._lanes) and self.feed.next_due_ns() is None:
+            self._finish()
+        elif self._timer is None and self.feed.next_due_ns() is not None:
+            self._pump()
+
+    def sweep(self, now_ns: int) -> None:
+        """Time out what is overdue."""
+        for lane in self._lanes:
+            if lane.deadline_ns <= now_ns:
+                lane.expire(now_ns)
+
+    def wake(self) -> None:
+        """The feed has ended early: finish if nothing is in flight."""
+        if len(self._resting) == len(self._lanes):
+            self._finish()
+
+    def in_flight(self) -> int:
+        """How many requests are in hand."""
+        return sum(lane.in_flight for lane in self._lanes)
+
+    async def close(self) -> None:
+        """Close everything, and see it closed (for at most a second)."""
+        self._done = None
+        if self._timer is not None:
+            self._timer.cancel()
+        for lane in self._lanes:
+            lane.stop()
+        for connection in tuple(self.open_connections):
+            connection.close()
+        self.connector.close()
+        if self.opening:
+            await asyncio.wait(tuple(self.opening), timeout=_CLOSE_PATIENCE_S)
+        patience = 100
+        while self.open_connections and patience:
+            patience -= 1
+            await asyncio.sleep(_CLOSE_PATIENCE_S / 100 if patience < 95 else 0)
+        await asyncio.sleep(0)
+
+    def _finish(self) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done()
+
+    def _pump(self) -> None:
+        """Open loop: make the starts that are due, and come back for the next."""
+        self._timer = None
+        due_ns = self.feed.next_due_ns()
+        while due_ns is not None and self._resting:
+            ahead_s = (due_ns - perf_counter_ns()) * 1e-9
+            if ahead_s > 0:
+                if ahead_s > _TIMER_SLACK_S:
+                    self._timer = self.loop.call_later(ahead_s - _TIMER_SLACK_S, self._pump)
+                else:
+                    self._timer = self.loop.call_soon(self._pump)
+                return
+            self._watch.late(round(-ahead_s * 1e9))
+            self._resting.pop().advance()
+            due_ns = self.feed.next_due_ns()

@@ -1,0 +1,76 @@
+"""Where samples are written, by whichever engine drives the phase."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_espperf.load.outcomes import OutcomeTable
+from pytest_espperf.samples import PhaseSamples
+
+_RECENT = 1000
+
+
+class Recorder:
+    """Writes one phase's observations; times are ``perf_counter_ns`` values.
+
+    What began (open loop: was meant to begin) before ``begin_ns`` is warm-up, and dropped.
+
+    Attributes:
+        samples: the result in the making.
+        table: its outcomes.
+        errors: errors recorded so far.
+        last_end_ns: when the last recorded request ended; ``begin_ns`` before there was one.
+    """
+
+    def __init__(self, samples: PhaseSamples) -> None:
+        self.samples = samples
+        self.table = OutcomeTable(samples.outcomes)
+        self.begin_ns = 0
+        self.last_end_ns = 0
+        self.errors = 0
+        self._open_loop = samples.rate_rps is not None
+        self._start = samples.start_s.append
+        self._service = samples.service_s.append
+        self._ttfb = samples.ttfb_s.append
+        self._lag = samples.lag_s.append
+        self._path = samples.path.append
+        self._outcome = samples.outcome.append
+
+    def start_at(self, begin_ns: int) -> None:
+        """Set when the phase (without its warm-up) begins."""
+        self.begin_ns = self.last_end_ns = begin_ns
+
+    def add(  # noqa: PLR0917 - once per request: naming the arguments would cost more than storing them
+        self, path: int, outcome: int, start_ns: int, first_ns: int, end_ns: int, intended_ns: int
+    ) -> None:
+        """One request. ``first_ns`` is 0 where no byte came; ``intended_ns`` is of an open loop only."""
+        begin_ns = self.begin_ns
+        if self._open_loop:
+            if intended_ns < begin_ns:
+                return
+            self._lag((start_ns - intended_ns) * 1e-9)
+        elif start_ns < begin_ns:
+            return
+        self._start((start_ns - begin_ns) * 1e-9)
+        self._service((end_ns - start_ns) * 1e-9)
+        self._ttfb((first_ns - start_ns) * 1e-9 if first_ns else math.nan)
+        self._path(path)
+        self._outcome(outcome)
+        if self.table.wrong[outcome]:
+            self.errors += 1
+        self.last_end_ns = max(self.last_end_ns, end_ns)
+
+    def connected(self, start_ns: int, end_ns: int) -> None:
+        """A connection was opened."""
+        if start_ns >= self.begin_ns:
+            self.samples.connect_s.append((end_ns - start_ns) * 1e-9)
+
+    def stale(self, now_ns: int) -> None:
+        """A request is sent again because its kept-alive connection had died unanswered."""
+        if now_ns >= self.begin_ns:
+            self.samples.stale_retries += 1
+
+    def recent_p95_ms(self) -> float | None:
+        """95th percentile (nearest rank) of the last 1,000 service times, None without samples."""
+        recent = sorted(self.samples.service_s[-_RECENT:])
+        return recent[math.ceil(0.95 * len(recent)) - 1] * 1e3 if recent else None

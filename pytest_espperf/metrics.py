@@ -1,0 +1,240 @@
+"""Samples -> summaries. Pure.
+
+Percentiles are linearly interpolated between order statistics (type 7 of Hyndman and Fan, 1996,
+numpy's default), exact, from all samples.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from hdrh.histogram import HdrHistogram
+
+from pytest_espperf.artifact import (
+    CellAggregate,
+    GeneratorReport,
+    PathAggregate,
+    PathReport,
+    PhaseReport,
+    RawRun,
+    Summary,
+)
+from pytest_espperf.registry import METRICS, Metric
+from pytest_espperf.samples import PhaseSamples
+
+HISTOGRAM_MAX_US = 600_000_000
+HISTOGRAM_DIGITS = 3
+STALL_S = 1.0
+"""A time without a single ok answer counts as a stall from here on."""
+
+
+def percentile(ordered: Sequence[float], fraction: float) -> float:
+    """Linearly interpolated percentile of values in ascending order.
+
+    Args:
+        ordered: at least one value, ascending.
+        fraction: 0..1.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not ordered:
+        raise ValueError("no value has no percentile")
+    rank = (len(ordered) - 1) * fraction
+    below = math.floor(rank)
+    above = min(below + 1, len(ordered) - 1)
+    # This form never leaves [ordered[below], ordered[above]], whatever the rounding.
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+
+
+def make_histogram(seconds: Iterable[float]) -> str:
+    """A compressed HdrHistogram (base64, V2) of latencies, in microseconds, 3 significant digits."""
+    histogram = HdrHistogram(1, HISTOGRAM_MAX_US, HISTOGRAM_DIGITS)
+    for micros, count in Counter(min(HISTOGRAM_MAX_US, max(1, round(s * 1e6))) for s in seconds).items():
+        histogram.record_value(micros, count)
+    encoded: bytes = histogram.encode()
+    return encoded.decode("ascii")
+
+
+@dataclass
+class _Bucket:
+    """The samples of one path, or of all, while they are gathered."""
+
+    latencies: array[float]
+    tail: array[float]
+    statuses: Counter[str]
+    errors: Counter[str]
+    ok: int = 0
+    err: int = 0
+
+
+def _bucket() -> _Bucket:
+    return _Bucket(array("d"), array("d"), Counter(), Counter())
+
+
+def _figures(bucket: _Bucket, elapsed_s: float) -> dict[str, Any]:
+    total = bucket.ok + bucket.err
+    ordered = sorted(bucket.latencies)
+
+    def at(fraction: float) -> float | None:
+        return percentile(ordered, fraction) * 1e3 if ordered else None
+
+    return {
+        "requests_total": total,
+        "ok": bucket.ok,
+        "err": bucket.err,
+        "error_rate": 100.0 * bucket.err / total if total else 0.0,
+        "rps_total": total / elapsed_s if elapsed_s > 0 else 0.0,
+        "rps_ok": bucket.ok / elapsed_s if elapsed_s > 0 else 0.0,
+        "p50_ms": at(0.50),
+        "p95_ms": at(0.95),
+        "p99_ms": at(0.99),
+        "p95_tail_ms": percentile(sorted(bucket.tail), 0.95) * 1e3 if bucket.tail else None,
+        "mean_ms": statistics.fmean(ordered) * 1e3 if ordered else None,
+        "max_ms": ordered[-1] * 1e3 if ordered else None,
+        "status_counts": dict(sorted(bucket.statuses.items())),
+        "error_kinds": dict(sorted(bucket.errors.items())),
+        "histogram": make_histogram(ordered) if ordered else None,
+    }
+
+
+def summarise(samples: PhaseSamples) -> PhaseReport:
+    """One phase's report. Latencies are response times (from the intended start) of ok requests.
+
+    In a closed loop the intended and the actual start are the same. ``p95_tail_ms`` is the p95 of the
+    requests that ended in the last quarter of the phase. A failed request has no latency: time lost
+    to an outage shows in ``stalled_s``, the sum of gaps of a second or more without any ok answer.
+    """
+    elapsed = samples.elapsed_s
+    tail_from = elapsed * 0.75
+    every = _bucket()
+    by_path = [_bucket() for _ in samples.paths]
+    open_loop = len(samples.lag_s) > 0
+    service: array[float] = array("d")
+    ends: array[float] = array("d")
+    for index in range(len(samples)):
+        outcome = samples.outcomes[samples.outcome[index]]
+        took = samples.service_s[index]
+        end = samples.start_s[index] + took
+        latency = took + samples.lag_s[index] if open_loop else took
+        ok = outcome.error is None
+        if ok:
+            ends.append(end)
+            if open_loop:
+                service.append(took)
+        for bucket in (every, by_path[samples.path[index]]):
+            if outcome.status is not None:
+                bucket.statuses[str(outcome.status)] += 1
+            if outcome.error is not None:
+                bucket.err += 1
+                bucket.errors[outcome.error] += 1
+                continue
+            bucket.ok += 1
+            bucket.latencies.append(latency)
+            if end >= tail_from:
+                bucket.tail.append(latency)
+    first_bytes = sorted(value for value in samples.ttfb_s if not math.isnan(value))
+    connects = sorted(samples.connect_s)
+    service_ms = sorted(service)
+    generator = samples.generator
+    return PhaseReport(
+        **_figures(every, elapsed),
+        clients=samples.clients,
+        duration=samples.duration_s,
+        elapsed=elapsed,
+        rate_rps=samples.rate_rps,
+        stale_retries=samples.stale_retries,
+        stalled_s=stalled_seconds(sorted(ends), elapsed),
+        dropped_starts=samples.dropped_starts,
+        connects=len(connects),
+        connect_p50_ms=percentile(connects, 0.5) * 1e3 if connects else None,
+        ttfb_p50_ms=percentile(first_bytes, 0.5) * 1e3 if first_bytes else None,
+        service_p50_ms=percentile(service_ms, 0.50) * 1e3 if service_ms else None,
+        service_p95_ms=percentile(service_ms, 0.95) * 1e3 if service_ms else None,
+        service_p99_ms=percentile(service_ms, 0.99) * 1e3 if service_ms else None,
+        cut_short=samples.cut_short,
+        generator=GeneratorReport(
+            cpu_share=generator.cpu_share,
+            lag_p99_ms=generator.lag_p99_ms,
+            bound=generator.bound,
+            engine=generator.engine,
+        )
+        if generator
+        else None,
+        path_metrics={
+            path: PathReport(**_figures(bucket, elapsed))
+            for path, bucket in zip(samples.paths, by_path, strict=True)
+        },
+    )
+
+
+def stalled_seconds(ends: Sequence[float], elapsed_s: float) -> float:
+    """Seconds in which nothing was answered well: the sum of gaps of at least ``STALL_S`` between ok ends.
+
+    Where an ok answer takes longer than that by nature (a slow board), a gap counts only from five
+    times the median gap.
+
+    Args:
+        ends: offsets of ok answers, ascending.
+        elapsed_s: length of the phase.
+    """
+    if not ends:
+        return elapsed_s
+    gaps = [ends[0]] + [b - a for a, b in pairwise(ends)] + [max(0.0, elapsed_s - ends[-1])]
+    least = max(STALL_S, 5 * statistics.median(gaps))
+    return sum(gap for gap in gaps if gap >= least)
+
+
+def summary(values: Iterable[float | None], metric: Metric) -> Summary:
+    """Median, best, worst and mean of the runs that have the figure; all None where none has."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return Summary()
+    return Summary(
+        median=statistics.median(present),
+        best=metric.best(present),
+        worst=metric.worst(present),
+        mean=statistics.fmean(present),
+    )
+
+
+def _summaries(kind: type[msgspec.Struct], reports: Sequence[PathReport]) -> dict[str, Summary]:
+    names = [name for name in kind.__struct_fields__ if name in METRICS]
+    return {name: summary((getattr(report, name) for report in reports), METRICS[name]) for name in names}
+
+
+def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
+    """Every cell (``profile:phase``) over the planned runs, confirmation rounds left out."""
+    cells: dict[tuple[str, str], list[tuple[bool, PhaseReport]]] = {}
+    for run in raw_runs:
+        if run.role == "run":
+            for result in run.results:
+                cells.setdefault((result.profile, result.phase), []).append((result.passed, result.report))
+    aggregated = {}
+    for (profile, phase), measured in cells.items():
+        reports = [report for _, report in measured]
+        paths = dict.fromkeys(path for report in reports for path in report.path_metrics)
+        aggregated[f"{profile}:{phase}"] = CellAggregate(
+            profile=profile,
+            phase=phase,
+            sample_count=len(measured),
+            pass_rate=sum(passed for passed, _ in measured) / len(measured),
+            **_summaries(CellAggregate, reports),
+            path_metrics={
+                path: PathAggregate(
+                    **_summaries(
+                        PathAggregate, [r.path_metrics[path] for r in reports if path in r.path_metrics]
+                    )
+                )
+                for path in paths
+            },
+        )
+    return aggregated

@@ -1,0 +1,141 @@
+"""Text -> value: the parsers of option values. Pure; ValueError says what is wrong, in one sentence.
+
+Imported by every pytest run of a project that has the plugin installed: keep it light.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+
+
+def bool_word(text: str) -> bool:
+    """``yes/no``, ``true/false``, ``on/off``, ``1/0``."""
+    word = text.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError(f"{text!r} is neither yes nor no")
+
+
+def number(
+    *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+) -> Callable[[str], float]:
+    """A finite number within bounds."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number") from None
+        if not math.isfinite(value):
+            raise ValueError(f"{text!r} is not a finite number")
+        if value < least:
+            raise ValueError(f"{text} is below the least value, {least:g}")
+        if value <= above:
+            raise ValueError(f"{text} must be above {above:g}")
+        if value > most:
+            raise ValueError(f"{text} is above the greatest value, {most:g}")
+        return value
+
+    return parse
+
+
+def whole(*, least: int, most: int = 2**62) -> Callable[[str], int]:
+    """A whole number within bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a whole number") from None
+        if not least <= value <= most:
+            bounds = f"at least {least}" if value < least else f"at most {most}"
+            raise ValueError(f"{text} must be {bounds}")
+        return value
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of a few words, with the nearest one named."""
+
+    def parse(text: str) -> str:
+        word = text.strip()
+        if word not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}{nearest(word, words)}")
+        return word
+
+    return parse
+
+
+def word(text: str) -> str:
+    """Any text but an empty one."""
+    stripped = text.strip()
+    if not stripped:
+        raise ValueError("it is empty")
+    return stripped
+
+
+def header(text: str) -> tuple[str, str]:
+    """``Name: value`` of an HTTP header."""
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    # The value is never repeated in a message: it may be a credential.
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("a header reads 'Name: value', with a name of letters, digits and dashes")
+    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
+        raise ValueError(f"the value of header {name} has a control character")
+    return name, value
+
+
+def url_path(text: str) -> str:
+    """A request target that begins with a slash."""
+    if not text.startswith("/") or any(char.isspace() or not char.isprintable() for char in text):
+        raise ValueError(f"{text!r} is no request path: it begins with '/' and has no blanks")
+    return text
+
+
+def host(text: str) -> str:
+    """``HOST``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``sim``; kept as written, checked for shape."""
+    split_host(text)
+    return text.strip()
+
+
+def split_host(text: str) -> tuple[str, int | None]:
+    """Split ``HOST[:PORT]``.
+
+    Returns:
+        the host (IPv6 without brackets) and the port, None where none was given.
+
+    Raises:
+        ValueError: it is a URL, is empty, or has a port that is none.
+    """
+    text = text.strip()
+    if "://" in text:
+        raise ValueError("it is a URL: give the host alone, and the scheme with --device-scheme")
+    if "@" in text:
+        raise ValueError("it holds credentials: give them with --device-header 'Authorization: ...'")
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\](?::(\d+))?|([^\s:/\[\]]+)(?::(\d+))?", text)
+    if match is None:
+        if re.fullmatch(r"[0-9A-Fa-f:.]+(%\w+)?", text) and text.count(":") >= 2:
+            return text, None
+        raise ValueError(f"{text!r} is no host: give an address or a name, as 192.168.0.135")
+    name = match[1] or match[3]
+    port_text = match[2] or match[4]
+    if port_text is None:
+        return name, None
+    port = int(port_text)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port {port_text} is not between 1 and 65535")
+    return name, port
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` where one of ``known`` is near, else ""."""
+    import difflib  # noqa: PLC0415 - only for a message; a plain pytest run never pays for it
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

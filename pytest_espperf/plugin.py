@@ -1,0 +1,143 @@
+"""pytest's hooks, and nothing else. What they decide is decided elsewhere.
+
+Imported by every pytest run of a project that has the plugin installed: what is heavy is imported in
+:meth:`pytest_espperf.state.PerfState.make_session`, once a perf test is to be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_espperf import ending
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.lookup import add_arguments
+from pytest_espperf.options import OPTIONS
+from pytest_espperf.state import NO_DEVICE, NO_XDIST, check_no_overlap, has_own_device, state_of, uses_device
+
+if TYPE_CHECKING:
+    from pytest_espperf.session import PlannedPhase
+
+pytest_plugins = ["pytest_espperf.fixtures"]
+
+GROUPS = {
+    "device": "espperf: the board",
+    "perf": "espperf: performance sessions",
+    "sim": "espperf: the built-in reference device (--device-ip sim)",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options and ini keys, from the one table."""
+    for name, title in GROUPS.items():
+        options = [option for option in OPTIONS if option.group == name]
+        add_arguments(
+            parser.getgroup(f"espperf-{name}", title).addoption, options, lambda option: option.flag
+        )
+        for option in options:
+            kind: Any = "linelist" if option.kind == "list" else "string"
+            parser.addini(option.dest, option.help.replace("%%", "%"), type=kind, default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; refuse what would measure one board from several processes."""
+    config.addinivalue_line(
+        "markers",
+        "perf(profiles=None): a performance test of the board at --device-ip; "
+        "profiles: the profiles that perf_phase takes for this test, all by default",
+    )
+    distributed = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    if distributed and state_of(config).asked_for:
+        raise pytest.UsageError(NO_XDIST)
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """``--perf-list-profiles``."""
+    if not config.getoption("perf_list_profiles"):
+        return None
+    from pytest_espperf.profiles import describe_profiles  # noqa: PLC0415 - only here
+
+    try:
+        print(describe_profiles(state_of(config).settings, config.rootpath))  # noqa: T201 - it is the answer
+    except EspperfError as error:
+        raise pytest.UsageError(str(error)) from None
+    return 0
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One item per phase, in run-major order."""
+    if "perf_phase" not in metafunc.fixturenames:
+        return
+    planned: list[PlannedPhase] = state_of(metafunc.config).planned()
+    for marker in metafunc.definition.iter_markers("perf"):
+        if "profiles" in marker.kwargs:
+            planned = [phase for phase in planned if phase.profile.name in marker.kwargs["profiles"]]
+    metafunc.parametrize("perf_phase", planned, indirect=True, ids=[phase.id for phase in planned])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what requests ``perf_phase``: as perf, and with its time budget."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "perf_phase" not in callspec.params:
+        return
+    item.add_marker("perf")
+    state = state_of(item.config)
+    if item.config.pluginmanager.hasplugin("timeout") and state.session is not None:
+        item.add_marker(pytest.mark.timeout(state.session.budget(callspec.params["perf_phase"]).watchdog_s))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Once it is known what is left to be run: refuse, skip, or take note."""
+    config = session.config
+    state = state_of(config)
+    needing = [item for item in session.items if uses_device(item)]
+    if not needing:
+        return
+    try:
+        if state.error is not None:
+            raise state.error
+        state.selected = [item for item in needing if "perf_phase" in getattr(item, "fixturenames", ())]
+        check_no_overlap(state.selected)
+        homeless = [item for item in needing if not state.settings.device_ip and not has_own_device(item)]
+        if homeless and state.asked_for and not config.getoption("collectonly"):
+            raise UsageError(NO_DEVICE)
+    except EspperfError as error:
+        raise pytest.UsageError(str(error)) from None
+    for item in homeless:
+        item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
+    state.device_needed = len(homeless) < len(needing) and not hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Reach for the board before the first test, where there is one to reach for."""
+    config = session.config
+    state = state_of(config)
+    if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
+        return
+    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
+        return  # pytest is about to stop, too
+    try:
+        state.make_session().open()
+    except EspperfError as error:
+        state.close()
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """Judge, write, report each failing gate as a test of its own, escalate the exit status."""
+    ending.finish(session, exitstatus)
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The verdict and where it comes from."""
+    ending.show(terminalreporter, state_of(config))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give everything back, however the run ended."""
+    state_of(config).close()

@@ -1,0 +1,7 @@
+"""Pure renderers of one view of a session: terminal and Markdown."""
+
+from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.terminal import Line, render_terminal
+from pytest_espperf.report.view import View, make_view
+
+__all__ = ["Line", "View", "make_view", "render_markdown", "render_terminal"]

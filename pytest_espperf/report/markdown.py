@@ -1,0 +1,100 @@
+"""The compact Markdown summary that lies beside every artifact; renders on GitHub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.report.view import CellRow, finding_text, make_view
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
+
+
+def escape(text: str) -> str:
+    """Any text as plain Markdown text on one line: no markup, no table cell, no HTML, no mention."""
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return _SPECIAL.sub(r"\\\1", flat)
+
+
+def code(text: str) -> str:
+    """Any text as an inline code span that may stand in a table cell."""
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
+    pad = " " if flat.startswith("`") or flat.endswith("`") or not flat else ""
+    return f"{fence}{pad}{flat}{pad}{fence}".replace("|", "\\|")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
+    marks = ["---" if index < numeric_from else "---:" for index in range(len(head))]
+    return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
+
+
+def render_markdown(session: SessionArtifact) -> str:
+    """The session as Markdown; everything that a board or a user sent is escaped."""
+    view = make_view(session)
+    lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
+    lines += [f"{view.meaning[:1].upper()}{view.meaning[1:]}.", ""]
+    lines += [f"- {name}: {code(value)}" for name, value in view.facts]
+    if view.findings:
+        lines += ["", "## Findings", ""]
+        lines += [f"- **{finding.severity}** {escape(finding_text(finding))}" for finding in view.findings]
+    if view.gates:
+        lines += ["", "## Gates", ""]
+        lines += _table(
+            ("gate", "verdict", "baseline", "now", "slower by", "fails from", "sessions"),
+            [
+                (
+                    code(row.name),
+                    escape(row.verdict),
+                    _number(row.baseline),
+                    _number(row.now),
+                    _signed(row.d_pct),
+                    "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %",
+                    str(row.sessions),
+                )
+                for row in view.gates
+            ],
+            numeric_from=2,
+        )
+        if view.detectable:
+            lines += ["", escape(view.detectable)]
+    if view.cells:
+        lines += ["", "## Medians", ""]
+        lines += _table(
+            (
+                "cell / path",
+                "req/s",
+                "p50 ms",
+                "p95 ms",
+                "p99 ms",
+                "errors %",
+                "p95 to previous",
+                "req/s to previous",
+            ),
+            [_cell(row) for row in view.cells],
+        )
+    if view.next_steps:
+        lines += ["", "## Next", ""] + [f"- {escape(step)}" for step in view.next_steps]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: CellRow) -> tuple[str, ...]:
+    return (
+        f"&nbsp;&nbsp;{code(row.name)}" if row.is_path else f"**{escape(row.name)}**",
+        _number(row.rps, 1),
+        _number(row.p50_ms),
+        _number(row.p95_ms),
+        _number(row.p99_ms),
+        _number(row.error_rate),
+        _signed(row.p95_change_pct) if not row.is_path else "",
+        _signed(row.rps_change_pct) if not row.is_path else "",
+    )

@@ -1,0 +1,186 @@
+"""The one view that every renderer draws: verdict first, then gates, then where, then what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_espperf.artifact import CellAggregate, Finding, GateRow, SessionArtifact
+from pytest_espperf.registry import METRICS
+
+Mood = Literal["good", "bad", "warn", "plain"]
+
+MOODS: dict[str, Mood] = {
+    "unchanged": "good",
+    "improved": "good",
+    "no-baseline": "good",
+    "inconclusive": "warn",
+    "environment-shift": "warn",
+    "incomplete": "warn",
+    "regressed": "bad",
+    "drift": "bad",
+    "failed": "bad",
+}
+
+MEANINGS = {
+    "unchanged": "no slowdown that this session could have seen",
+    "improved": "faster than the accepted sessions",
+    "no-baseline": "nothing comparable was accepted before; this session is the first",
+    "inconclusive": "it looks slower, but the noise does not allow to say so",
+    "environment-shift": "both firmwares are slower now: the bench changed, not the firmware",
+    "regressed": "slower than the accepted sessions",
+    "drift": "a slow slide since the beginning of this epoch",
+    "failed": "a budget was broken, or the board could not be measured",
+    "incomplete": "not everything planned was measured: shown, never compared against",
+}
+
+NEXT_STEPS = {
+    "regressed": (
+        "look at the slowest path above; run again to see it again: a failing session is never the bar",
+    ),
+    "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
+    "inconclusive": ("more runs (--perf-runs) or a quieter link make the answer sharper",),
+    "failed": ("put the finding right, then run again",),
+    "incomplete": ("run without -k, --lf or an interruption to be judged",),
+}
+
+_WORST_FIRST = (
+    "failed",
+    "regressed",
+    "drift",
+    "inconclusive",
+    "environment-shift",
+    "improved",
+    "no-baseline",
+)
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """Medians of one cell (or of one of its paths), with the change to the previous session in percent."""
+
+    name: str
+    rps: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    error_rate: float | None
+    p95_change_pct: float | None = None
+    rps_change_pct: float | None = None
+    is_path: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a session."""
+
+    verdict: str
+    mood: Mood
+    meaning: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    gates: tuple[GateRow, ...]
+    cells: tuple[CellRow, ...]
+    findings: tuple[Finding, ...]
+    detectable: str
+    next_steps: tuple[str, ...]
+
+
+def make_view(session: SessionArtifact) -> View:
+    """The view of a session that has its verdict; one without is shown as incomplete."""
+    gate = session.gate
+    verdict = gate.kind if gate is not None else "incomplete"
+    gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
+    findings = sorted(gate.findings, key=lambda f: ("fail", "warn", "info").index(f.severity)) if gate else []
+    return View(
+        verdict=verdict,
+        mood=MOODS[verdict],
+        meaning=MEANINGS[verdict],
+        title=f"{session.target or 'no device'}: {verdict}",
+        facts=_facts(session),
+        gates=tuple(gates),
+        cells=tuple(_cells(session)),
+        findings=tuple(findings),
+        detectable=_detectable(gates),
+        next_steps=NEXT_STEPS.get(verdict, ()),
+    )
+
+
+def _worst_first(row: GateRow) -> tuple[int, float]:
+    rank = _WORST_FIRST.index(row.verdict) if row.verdict in _WORST_FIRST else len(_WORST_FIRST)
+    return rank, -(row.d_pct or 0.0)
+
+
+def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:
+    commit = session.environment.get("git_commit")
+    dirty = " (uncommitted changes)" if session.environment.get("git_dirty") else ""
+    firmware = session.device.get("firmware")
+    facts = [
+        ("session", session.session_id),
+        ("time", session.timestamp_utc),
+        ("tag", session.tag),
+        ("target", session.target),
+        ("firmware", str(firmware or "")),
+        ("commit", f"{commit}{dirty}" if commit else ""),
+        ("profiles", ", ".join(session.profiles)),
+        ("runs", str(session.runs_per_profile)),
+        ("stopped", session.hard_stop_reason),
+    ]
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _cells(session: SessionArtifact) -> list[CellRow]:
+    rows = []
+    for name, cell in session.aggregated.items():
+        change = session.comparison_to_previous.get(name, {})
+        rows.append(
+            CellRow(
+                name=name,
+                rps=cell.rps_ok.median,
+                p50_ms=cell.p50_ms.median,
+                p95_ms=cell.p95_ms.median,
+                p99_ms=cell.p99_ms.median,
+                error_rate=cell.error_rate.median,
+                p95_change_pct=change.get("p95_ms_median_pct"),
+                rps_change_pct=change.get("rps_ok_median_pct"),
+            )
+        )
+        rows.extend(_paths(cell))
+    return rows
+
+
+def _paths(cell: CellAggregate) -> list[CellRow]:
+    """A cell's paths, the slowest first: they tell where."""
+    rows = [
+        CellRow(
+            name=path,
+            rps=figures.rps_ok.median,
+            p50_ms=figures.p50_ms.median,
+            p95_ms=figures.p95_ms.median,
+            p99_ms=figures.p99_ms.median,
+            error_rate=figures.error_rate.median,
+            is_path=True,
+        )
+        for path, figures in cell.path_metrics.items()
+    ]
+    return sorted(rows, key=lambda row: -(row.p95_ms or 0.0))
+
+
+def _detectable(gates: list[GateRow]) -> str:
+    seen = [row for row in gates if row.smallest_detectable_pct is not None and row.verdict != "not-gateable"]
+    if not seen:
+        return ""
+    parts = [f"{row.name} by {row.smallest_detectable_pct:.0f} %" for row in seen]
+    return "A slowdown of at least this much would have been noticed: " + ", ".join(parts) + "."
+
+
+def finding_text(finding: Finding) -> str:
+    """A finding's message after the place it is about, which is named once."""
+    if not finding.where or finding.message.startswith(finding.where):
+        return finding.message
+    return f"{finding.where}: {finding.message}"
+
+
+def format_metric(metric: str, value: float | None) -> str:
+    """A gate's value with its unit."""
+    return METRICS[metric].format(value) if metric in METRICS else ("-" if value is None else f"{value:g}")

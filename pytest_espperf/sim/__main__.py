@@ -1,0 +1,166 @@
+"""``python -m pytest_espperf.sim``: the reference device alone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pytest_espperf.sim.config import (
+    NOISE_NAMES,
+    SimConfig,
+    option,
+    parse_error_rate,
+    parse_fault,
+    parse_slowdown,
+    parse_time_scale,
+    unique,
+)
+from pytest_espperf.sim.server import serve
+
+READY = "espperf reference device listening on "
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a device until Ctrl-C, or until standard input ends; return the exit code.
+
+    Raises:
+        SystemExit: with code 2 and one sentence, for a bad option.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        config = _config(args)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        asyncio.run(_run(config, args.host, args.port, exit_with_stdin=args.exit_with_stdin))
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        where = f"{args.host}:{args.port}"
+        sys.stderr.write(f"error: cannot listen on {where}: {error.strerror or error}; try another --port\n")
+        return 1
+    return 0
+
+
+async def _run(config: SimConfig, host: str, port: int, *, exit_with_stdin: bool) -> None:
+    until = asyncio.Event()
+    if exit_with_stdin:
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=_wait_for_eof, args=(loop, until), daemon=True).start()
+    gc.freeze()  # what is loaded by now stays: the collector need not look at it between requests
+
+    def ready(real_port: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        sys.stdout.write(f"{READY}http://{shown}:{real_port}\n")
+        sys.stdout.flush()
+
+    await serve(config, host, port, ready=ready, until=until)
+
+
+def _wait_for_eof(loop: asyncio.AbstractEventLoop, until: asyncio.Event) -> None:
+    """Read standard input to its end, past Python's buffer: a daemon thread must not hold its lock."""
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass  # closed from the start: the same as its end
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the device is ending already
+        loop.call_soon_threadsafe(until.set)
+
+
+def _config(args: argparse.Namespace) -> SimConfig:
+    return SimConfig(
+        seed=args.seed,
+        time_scale=args.time_scale,
+        noise=args.noise,
+        slowdown=unique(args.slowdown, "slowdown"),
+        error_rate=unique(args.error_rate, "error rate"),
+        leak_bytes=args.leak_bytes,
+        faults=tuple(args.fault),
+        rate_limit=args.rate_limit,
+        max_connections=args.max_connections,
+        queue_limit=args.queue_limit,
+        cooldown_s=args.cooldown_s,
+        fragmentation=args.fragmentation,
+        boot_info=args.boot_info,
+    )
+
+
+def _typed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser whose ValueError argparse shows as it is."""
+
+    def typed(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise ValueError(f"{text!r} is no port: use 0 to 65535, 0 for any free one")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_espperf.sim",
+        usage="%(prog)s [--host HOST] [--port PORT] [options]; --help lists them",
+        description="A stand-in for an ESP32-class HTTP server: its routes, timing, telemetry and faults.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_typed(_port), default=8080, help="0 for any free one (default: 8080)")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
+    default = SimConfig()
+
+    def add(name: str, text: str, **how: object) -> None:
+        parser.add_argument(option(name), dest=name, help=text, **how)  # type: ignore[arg-type]
+
+    add("seed", "of all noise (default: 1)", type=int, default=default.seed)
+    add("time_scale", "all times times this", type=_typed(parse_time_scale), default=1.0, metavar="X")
+    add("noise", "how restless it is (default: low)", choices=NOISE_NAMES, default=default.noise)
+    add(
+        "slowdown",
+        "NAME=FACTOR on the service time of a profile, a route or all; repeatable",
+        type=_typed(parse_slowdown),
+        action="append",
+        default=[],
+    )
+    add(
+        "error_rate",
+        "NAME=SHARE of requests answered 500; repeatable",
+        type=_typed(parse_error_rate),
+        action="append",
+        default=[],
+    )
+    add("leak_bytes", "internal heap lost per request", type=int, default=0, metavar="N")
+    add(
+        "fault",
+        "KIND@SECONDS[:DURATION]; repeatable",
+        type=_typed(parse_fault),
+        action="append",
+        default=[],
+    )
+    add("rate_limit", "answer 429 beyond 200 requests/s", action="store_true")
+    add("max_connections", "sockets", type=int, default=default.max_connections, metavar="N")
+    add("queue_limit", "Python jobs held at once", type=int, default=default.queue_limit, metavar="N")
+    add("cooldown_s", "how long a closed socket stays taken", type=float, default=0.0, metavar="S")
+    add("fragmentation", "0 to 1", type=float, default=0.0, metavar="X")
+    add("boot_info", "report uptime, boot id and reset reason", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What the reference device serves under load and what each request costs it. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+STATIC_PROFILE = "c_static_only"
+STATIC_BYTES = 410_000
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class RouteCost:
+    """The mean cost of one request at time scale 1 without noise.
+
+    Attributes:
+        path: the route, without query.
+        profile: the built-in profile that measures it.
+        service_s: time on the Python worker; of a static file the fixed part of its transfer.
+        alloc_bytes: what its handler allocates on the garbage-collected heap.
+    """
+
+    path: str
+    profile: str
+    service_s: float
+    alloc_bytes: int
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is sent by the C side, past the Python worker."""
+        return self.profile == STATIC_PROFILE
+
+
+_COSTS = (
+    RouteCost("/hello", "python_light", 0.0032, 3_600),
+    RouteCost("/api/ping", "python_light", 0.0030, 3_400),
+    RouteCost("/deps", "python_light", 0.0038, 4_200),
+    RouteCost("/query-typed", "python_light", 0.0048, 4_800),
+    RouteCost("/template", "python_heavy", 0.011, 8_000),
+    RouteCost("/template-compat", "python_heavy", 0.016, 10_400),
+    RouteCost("/file", STATIC_PROFILE, 0.002, 0),
+    RouteCost("/static/large.txt", STATIC_PROFILE, 0.002, 0),
+)
+
+COSTS: Mapping[str, RouteCost] = MappingProxyType({cost.path: cost for cost in _COSTS})
+PROFILES: tuple[str, ...] = tuple(dict.fromkeys(cost.profile for cost in _COSTS))
+TARGETS: tuple[str, ...] = (ALL, *PROFILES, *COSTS)
+"""What a slowdown or an error rate may name."""

@@ -1,0 +1,249 @@
+"""One connection: bytes to requests, answers to bytes, and when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from pytest_espperf.sim.messages import Request, Response, error_response, parse_query
+from pytest_espperf.sim.model import ScaledClock
+
+REQUESTS_PER_CONNECTION = 16
+FIRST_IDLE_S = 5.0
+IDLE_S = 10.0
+MAX_HEADER_BYTES = 8_192
+MAX_BODY_BYTES = 65_536
+
+_LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+class Owner(Protocol):
+    """What a connection needs of its server."""
+
+    clock: ScaledClock
+
+    def count(self, name: str) -> None:
+        """Raise a counter of the device."""
+
+    def on_request(self, connection: Connection, request: Request) -> None:
+        """Take a request; answer it with :meth:`Connection.send`, now or later."""
+
+    def on_closed(self, connection: Connection, *, by_device: bool) -> None:
+        """Take note that a connection is gone; called once."""
+
+
+class Connection(asyncio.Protocol):
+    """Serves requests in their order; one is in progress at a time."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._waiting: deque[Request] = deque()
+        self._busy = False
+        self._served = 0
+        self._closing = False
+        self._gone = False
+        self._idle: asyncio.TimerHandle | None = None
+        self._begin()
+
+    # From asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start to wait for the first request."""
+        self._transport = transport
+        if self._gone:  # the device went down while the connection was being set up
+            self._reset_transport()
+            return
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what it cannot read is answered 400."""
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # nothing is upgraded: the request is answered as it stands
+        except httptools.HttpParserError:
+            self._refuse(400, "Bad Request", "request_parse_errors")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget everything."""
+        self._leave(by_device=self._closing)
+
+    # From httptools
+
+    def on_message_begin(self) -> None:
+        """Start a request."""
+        self._begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the target, which may come in parts."""
+        self._grow(len(url))
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header."""
+        self._grow(len(name) + len(value))
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body, within bounds."""
+        if len(self._body) + len(body) > MAX_BODY_BYTES:
+            self._refuse(413, "Content Too Large", "request_too_large")
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Serve the request, or line it up behind the one in progress."""
+        if self._closing:
+            return
+        try:
+            url = httptools.parse_url(self._url)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(400, "Bad Request", "request_parse_errors")
+            return
+        request = Request(
+            self._parser.get_method().decode("ascii"),
+            unquote((url.path or b"/").decode("ascii", errors="replace")),
+            parse_query(url.query),
+            self._headers,
+            self._body,
+            self._parser.should_keep_alive(),
+        )
+        if self._busy:
+            self._waiting.append(request)
+            if len(self._waiting) >= REQUESTS_PER_CONNECTION:
+                self._transport.pause_reading()
+        else:
+            self._serve(request)
+
+    # For the server and the faults
+
+    @property
+    def alive(self) -> bool:
+        """Whether an answer can still be sent."""
+        return not (self._closing or self._gone)
+
+    def send(self, response: Response, *, give_up: bool = False) -> None:
+        """Answer the request in progress; close where the rules of the board say so."""
+        if not self.alive:
+            return
+        self._served += 1
+        if self._served == REQUESTS_PER_CONNECTION:
+            self._owner.count("keepalive_limit_closes")
+            give_up = True
+        close = give_up or response.closes or not self._keep_alive
+        self._transport.write(response.head(close=close) + response.payload())
+        if close:
+            self.close()
+            return
+        self._busy = False
+        if self._waiting:
+            self._transport.resume_reading()
+            self._serve(self._waiting.popleft())
+        else:
+            self._await_request()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        if self.alive:
+            self._transport.write(data)
+
+    def unsent(self) -> int:
+        """Bytes written that wait in this process."""
+        return int(self._transport.get_write_buffer_size())
+
+    def close(self) -> None:
+        """End the connection in order, after what was written."""
+        self._closing = True
+        self._transport.close()
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset; it counts as gone at once."""
+        self._closing = True
+        self._leave(by_device=True)
+        if self._transport is not None:
+            self._reset_transport()
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something after so many device seconds, unless the connection is gone by then."""
+
+        def act() -> None:
+            if self.alive:
+                action()
+
+        asyncio.get_running_loop().call_later(self._owner.clock.real_s(delay_s), act)
+
+    # Inside
+
+    def _begin(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._body = b""
+        self._header_bytes = 0
+
+    def _grow(self, n_bytes: int) -> None:
+        self._header_bytes += n_bytes
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, "Request Header Fields Too Large", "request_too_large")
+
+    def _refuse(self, status: int, sentence: str, counter: str) -> None:
+        if not self._closing:
+            self._owner.count(counter)
+            response = error_response(status, sentence)
+            self._transport.write(response.head(close=True) + response.payload())
+            self.close()
+
+    def _serve(self, request: Request) -> None:
+        self._busy = True
+        self._keep_alive = request.keep_alive
+        if self._served:
+            self._owner.count("keepalive_reuses")
+        self._owner.on_request(self, request)
+
+    def _await_request(self) -> None:
+        """Wait for a request, from now on for the idle time; one timer serves many waits."""
+        loop = asyncio.get_running_loop()
+        limit_s = self._owner.clock.real_s(IDLE_S if self._served else FIRST_IDLE_S)
+        self._idle_until = loop.time() + limit_s
+        if self._idle is None or self._idle.when() > self._idle_until:
+            if self._idle is not None:
+                self._idle.cancel()
+            self._idle = loop.call_at(self._idle_until, self._check_idle)
+
+    def _check_idle(self) -> None:
+        self._idle = None
+        if not self.alive or self._busy:
+            return  # the wait after this request starts a new timer
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._idle_until:
+            self._idle = loop.call_at(self._idle_until, self._check_idle)
+            return
+        self._owner.count("keepalive_idle_closes")
+        self._closing = True
+        if self.unsent():
+            self._transport.abort()  # the client does not read: closing in order would wait for it
+        else:
+            self._transport.close()
+
+    def _leave(self, *, by_device: bool) -> None:
+        if not self._gone:
+            self._gone = True
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            self._owner.on_closed(self, by_device=by_device)
+
+    def _reset_transport(self) -> None:
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._transport.abort()

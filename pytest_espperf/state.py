@@ -1,0 +1,160 @@
+"""What the plugin's hooks and fixtures share during one pytest run, kept in ``config.stash``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.lookup import resolve
+from pytest_espperf.options import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
+    from pytest_espperf.session import Outcome, PerfSession, PlannedPhase
+
+DEVICE_FIXTURES = frozenset(
+    {"device_ip", "device_port", "device_lock", "health_probe", "board", "perf_phase"}
+)
+NO_XDIST = "perf tests cannot be distributed by pytest-xdist: one board, one session; leave out -n"
+NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
+
+
+@dataclass
+class PerfState:
+    """Attributes are filled in as the run goes on.
+
+    Attributes:
+        error: the first bad value met while collecting; raised once collecting is over.
+        selected: the perf_phase items that are to be run.
+        device_needed: whether any selected item needs a board.
+        outcome: what became of the session.
+    """
+
+    config: pytest.Config
+    error: EspperfError | None = None
+    selected: list[pytest.Item] = field(default_factory=list)
+    device_needed: bool = False
+    session: PerfSession | None = None
+    outcome: Outcome | None = None
+    _settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The options in force.
+
+        Raises:
+            UsageError: a bad value; names its source.
+        """
+        if self._settings is None:
+            config = self.config
+            self._settings = resolve(
+                {option.dest: config.getoption(option.dest) for option in OPTIONS},
+                os.environ,
+                {option.dest: config.getini(option.dest) for option in OPTIONS},
+                str(config.inipath or "the ini file"),
+            )
+        return self._settings
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether this run was started for perf tests: ``-m`` names perf, or the packaged suite was named."""
+        config = self.config
+        marked = re.search(r"\bperf\b", config.getoption("markexpr") or "")
+        suite = any(
+            re.search(r"pytest_espperf[./\\]suite", str(given)) for given in config.invocation_params.args
+        )
+        return bool(marked) or suite
+
+    def planned(self) -> list[PlannedPhase]:
+        """Every phase of the plan; [] where a bad option was met, which is kept for later."""
+        try:
+            return self.make_session().planned()
+        except EspperfError as error:
+            self.error = self.error or error
+            return []
+
+    def make_session(self) -> PerfSession:
+        """The session, made on first use; nothing is touched yet.
+
+        Raises:
+            UsageError: a bad option, profile or rule.
+        """
+        if self.session is None:
+            from pytest_espperf.session import PerfSession  # noqa: PLC0415 - heavy: httpx, asyncio
+
+            self.session = PerfSession(self.settings, self.config.rootpath, say=self.say)
+        return self.session
+
+    def close(self) -> None:
+        """Give back the board and end the reference device; idempotent."""
+        if self.session is not None:
+            self.session.close()
+
+    def say(self, text: str) -> None:
+        """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        plugins = self.config.pluginmanager
+        reporter = plugins.getplugin("terminalreporter")
+        capture = plugins.getplugin("capturemanager")
+        if reporter is None:
+            return
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+            reporter.ensure_newline()
+            writer = self.config.get_terminal_writer()
+            if writer.width_of_current_line:  # dots without a file name before them, as with -q
+                writer.line()
+            reporter.write_line(f"[espperf] {text}")
+            reporter.flush()
+
+
+STATE = pytest.StashKey[PerfState]()
+
+
+def state_of(config: pytest.Config) -> PerfState:
+    """The state of a pytest run."""
+    if STATE not in config.stash:
+        config.stash[STATE] = PerfState(config)
+    return config.stash[STATE]
+
+
+def has_own_device(item: pytest.Item) -> bool:
+    """Whether the project overrides ``device_ip``, for example with what its ``dut`` printed."""
+    definitions = _definitions(item, "device_ip")
+    return bool(definitions) and definitions[-1] != "pytest_espperf.fixtures"
+
+
+def uses_device(item: pytest.Item) -> bool:
+    """Whether an item requests any fixture that needs a board."""
+    return not DEVICE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def _definitions(item: pytest.Item, name: str) -> list[str]:
+    """Modules of the definitions of a fixture that the item sees, the one in force last."""
+    # pytest has no public way to ask which definition of a fixture an item will get.
+    info = getattr(item, "_fixtureinfo", None)
+    found = getattr(info, "name2fixturedefs", {}).get(name, ())
+    return [getattr(definition.func, "__module__", "") for definition in found]
+
+
+def check_no_overlap(items: Iterable[pytest.Item]) -> None:
+    """Two tests must not measure the same phase: their figures would be mixed.
+
+    Raises:
+        UsageError: two items have the same run, profile and phase.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        phase = getattr(item, "callspec", None)
+        planned = phase.params["perf_phase"].id if phase is not None else ""
+        if planned in seen:
+            raise UsageError(
+                f"{item.nodeid} and {seen[planned]} measure the same phase: "
+                "run one of them, or give each its profiles with @pytest.mark.perf(profiles=[...])"
+            )
+        seen[planned] = item.nodeid

@@ -1,0 +1,175 @@
+"""Servers for the load engine's tests: raw sockets on threads, one handler per connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+
+Handler = Callable[["Peer"], None]
+
+
+class Peer:
+    """One accepted connection, seen by a handler. ``number`` counts a server's connections from 0."""
+
+    def __init__(self, sock: socket.socket, number: int, stopping: threading.Event) -> None:
+        self.sock = sock
+        self.number = number
+        self.stopping = stopping
+        self._rest = b""
+
+    def request(self) -> bytes | None:
+        """The next request's head; None when the client is gone."""
+        while b"\r\n\r\n" not in self._rest:
+            data = self.sock.recv(65536)
+            if not data:
+                return None
+            self._rest += data
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        return head
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """Close with an RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def until_gone(self) -> None:
+        """Stay silent until the client closes or the server is stopped."""
+        with contextlib.suppress(OSError):
+            while not self.stopping.is_set() and self.sock.recv(65536):
+                pass
+
+    def drip(self, data: bytes, pause_s: float) -> None:
+        """Send byte by byte."""
+        for index in range(len(data)):
+            if self.stopping.wait(pause_s):
+                return
+            self.sock.sendall(data[index : index + 1])
+
+
+class Server:
+    """Accepts on a loopback port of the system's choice until closed."""
+
+    def __init__(self, handler: Handler, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._handler = handler
+        self._context = context
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.bind((host, 0))
+        self._listener.listen(64)
+        self._listener.settimeout(0.05)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._socks: list[socket.socket] = []
+        self.errors: list[Exception] = []
+        self.accepted = 0
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    @property
+    def target(self) -> Target:
+        return Target("https" if self._context else "http", self.host, self.port, f"{self.host}:{self.port}")
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            sock.settimeout(10)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            thread = threading.Thread(target=self._serve, args=(sock, self.accepted))
+            self.accepted += 1
+            self._socks.append(sock)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        try:
+            if self._context is not None:
+                sock = self._context.wrap_socket(sock, server_side=True)
+                self._socks.append(sock)
+            self._handler(Peer(sock, number, self._stopping))
+        except OSError:
+            pass  # the client went away
+        except Exception as exc:  # noqa: BLE001 - reported by close()
+            self.errors.append(exc)
+        finally:
+            sock.close()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._accepting.join()
+        self._listener.close()
+        for sock in self._socks:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        assert not self.errors
+
+
+@contextlib.contextmanager
+def serving(
+    handler: Handler, host: str = "127.0.0.1", context: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    """A server for the time of the block."""
+    server = Server(handler, host, context)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def answer(body: bytes = b"ok", status: bytes = b"200 OK", *lines: bytes) -> bytes:
+    """A response with a Content-Length."""
+    head = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *lines]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+def always(response: bytes) -> Handler:
+    """A handler that keeps the connection alive and answers everything alike."""
+
+    def handle(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.send(response)
+
+    return handle
+
+
+def once(response: bytes) -> Handler:
+    """A handler that answers one request and closes."""
+
+    def handle(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(response)
+
+    return handle
+
+
+def phase(duration_s: float = 0.12, clients: int = 2, rate_rps: float | None = None) -> PhaseSpec:
+    return PhaseSpec("burst", clients, duration_s, rate_rps)
+
+
+HELLO = (RequestSpec("/hello"),)
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+    """Poll until the condition holds; whether it did."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True

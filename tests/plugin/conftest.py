@@ -1,0 +1,63 @@
+"""A small HTTP server on loopback, and a project that measures it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.plugin.plugin_project import Project, Web
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """Python's own HTTP server, one thread a connection, on loopback."""
+    facts = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one segment: no 40 ms of delayed ACK between them
+
+        def do_GET(self) -> None:
+            facts.served += 1
+            facts.headers.append({name.lower(): value for name, value in self.headers.items()})
+            if self.path.startswith("/debug/"):
+                self.send_error(404)
+                return
+            if facts.served > facts.hang_after:
+                facts.released.wait(60)
+                self.close_connection = True
+                return
+            time.sleep(facts.delay_s)
+            body = b'{"message":"ok"}'
+            self.send_response(facts.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    facts.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield facts
+    finally:
+        facts.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=10)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, web: Web, monkeypatch: pytest.MonkeyPatch) -> Project:
+    # The user's own locks stay out of it.
+    monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
+    return Project(pytester, web)

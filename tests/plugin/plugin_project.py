@@ -1,0 +1,79 @@
+"""Helpers for tests of the plugin: what a small HTTP server does, and a project that measures it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROFILES = """
+[profiles.one]
+paths = ["/a", "/b"]
+[profiles.two]
+paths = ["/c"]
+"""
+
+FAST = (
+    "--perf-profiles=one",
+    "--perf-runs=2",
+    "--perf-burst-duration=0.2",
+    "--perf-long-duration=0.2",
+    "--perf-burst-clients=2",
+    "--perf-long-clients=1",
+    "--perf-settle-ms=0",
+    "--perf-between-runs-ms=0",
+    "--perf-metrics-retries=0",
+)
+
+
+@dataclass
+class Web:
+    """A server whose pace and health the test sets while it runs.
+
+    Attributes:
+        delay_s: time each answer takes.
+        status: of each answer.
+        hang_after: answers after which nothing is answered any more.
+    """
+
+    delay_s: float = 0.005
+    status: int = 200
+    hang_after: float = float("inf")
+    served: int = 0
+    headers: list[dict[str, str]] = field(default_factory=list)
+    port: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+class Project:
+    """A firmware project in a folder of its own, measured in subprocesses."""
+
+    def __init__(self, pytester: pytest.Pytester, web: Web) -> None:
+        self.pytester = pytester
+        self.web = web
+        (pytester.path / "espperf.toml").write_text(PROFILES, encoding="utf-8")
+
+    @property
+    def history(self) -> Path:
+        return self.pytester.path / "tools" / "perf_history"
+
+    def run(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
+        words = ["--pyargs", "pytest_espperf.suite", "-m", "perf"] if suite else []
+        if device:
+            words.append(f"--device-ip={self.web.address}")
+        return self.pytester.runpytest_subprocess("-p", "no:xdist", *words, *FAST, *arguments, timeout=60)
+
+    def artifact(self, name: str = "latest.json") -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.history / name).read_text(encoding="utf-8"))
+        return loaded
+
+    def sessions(self) -> list[dict[str, Any]]:
+        return [self.artifact(path.name) for path in sorted(self.history.glob("perf_*.json"))]

@@ -1,0 +1,140 @@
+"""What a project does with the fixtures, and what a project without perf tests notices: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.plugin.plugin_project import Project
+
+
+def test_a_projects_own_benchmark(project: Project) -> None:
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.perf(profiles=["two"])
+        def test_mine(perf_phase, board, watchdog):
+            assert perf_phase.profile == "two"
+            assert perf_phase.report.ok
+            assert board.url.startswith("http://127.0.0.1:")
+            assert watchdog.watchdog_s >= 45
+
+        @pytest.mark.perf
+        def test_board_alone(board, device_ip, device_port, health_probe):
+            assert board.target.address == device_ip
+            assert board.target.port == device_port
+            assert health_probe().status == 200
+        """
+    )
+    result = project.run("-m", "perf", "--perf-profiles=two", suite=False)
+    assert result.ret == 0
+    result.assert_outcomes(passed=5)
+    # Profile "one" was planned, and no test took it: that is a selection.
+    assert project.sessions()[0]["gate"]["verdict"] == "incomplete"
+    assert {run["profile"] for run in project.sessions()[0]["raw_runs"]} == {"two"}
+
+
+def test_a_projects_own_assertion_fails_its_item(project: Project) -> None:
+    project.pytester.makepyfile("def test_mine(perf_phase): assert perf_phase.report.p95_ms < 0.001")
+    result = project.run("-m", "perf", suite=False)
+    assert result.ret == 1
+    result.assert_outcomes(failed=4)
+    assert project.artifact()["gate"]["verdict"] == "no-baseline"
+
+
+def test_the_address_from_a_fixture_of_the_projects_own(project: Project) -> None:
+    project.pytester.makeconftest(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def device_ip():
+            return "127.0.0.1"
+
+        @pytest.fixture
+        def device_port():
+            return {project.web.port}
+        """
+    )
+    project.pytester.makepyfile("def test_mine(perf_phase): assert perf_phase.report.ok")
+    result = project.run("-m", "perf", suite=False, device=False)
+    assert result.ret == 0
+    assert project.artifact()["target"] == project.web.address
+
+
+def test_an_httpx_transport_of_the_projects_own(project: Project) -> None:
+    project.pytester.makeconftest(
+        """
+        import httpx
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def perf_transport():
+            return lambda: httpx.MockTransport(lambda request: httpx.Response(200, text="mine"))
+        """
+    )
+    result = project.run("--confcutdir=.", "-p", "conftest")
+    assert result.ret == 0
+    assert project.artifact()["raw_runs"][0]["results"][0]["report"]["ok"]
+    assert not any("x-mine" in headers for headers in project.web.headers)
+    assert project.web.served < 20  # probes alone
+
+
+def test_the_profile_list(project: Project) -> None:
+    result = project.run("--perf-list-profiles", device=False)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["one *", "    /a", "    /b", "two *"])
+
+
+def test_headers_are_sent_and_never_kept(project: Project) -> None:
+    result = project.run("--device-header", "X-Key: s3cr3t", "-v")
+    assert result.ret == 0
+    assert all(headers.get("x-key") == "s3cr3t" for headers in project.web.headers)
+    assert all(headers.get("accept-encoding") == "identity" for headers in project.web.headers)
+    assert "s3cr3t" not in result.stdout.str() + result.stderr.str()
+    for path in project.history.rglob("*"):
+        if path.is_file():
+            assert b"s3cr3t" not in path.read_bytes()
+
+
+def test_what_cannot_be_read_is_named_skipped_and_kept(project: Project) -> None:
+    assert project.run().ret == 0
+    bad = {
+        "perf_20200101T000000Z_truncated.json": '{"schema_version": 1, "raw_runs": [',
+        "perf_20200102T000000Z_foreign.json": '{"hello": "world"}',
+        "perf_20200103T000000Z_newer.json": json.dumps({"schema_version": 99, "timestamp_utc": "x"}),
+    }
+    for name, text in bad.items():
+        (project.history / name).write_text(text)
+    result = project.run("--perf-no-gate")
+    assert result.ret == 0
+    for name, text in bad.items():
+        assert name in result.stdout.str()
+        assert (project.history / name).read_text() == text
+
+
+IMPORTS = """
+import sys, pytest
+code = pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]])
+heavy = {"httpx", "asyncio", "msgspec", "httptools", "hdrh", "sqlite3", "filelock", "ssl", "platformdirs"}
+print("LOADED", sorted(heavy & set(sys.modules)), code)
+"""
+
+
+def test_a_plain_run_loads_nothing_heavy(project: Project) -> None:
+    test = project.pytester.makepyfile("def test_other(): pass")
+    # asyncio and ssl may be loaded by other installed plugins: only ours is let in.
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(test)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=project.pytester.path,
+        env=dict(os.environ)
+        | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_espperf.plugin"},
+    )
+    assert "LOADED [] 0" in done.stdout, done.stdout + done.stderr

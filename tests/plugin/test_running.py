@@ -1,0 +1,247 @@
+"""What a pytest user does with a session: run it, select, interrupt, look at what is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.plugin.plugin_project import FAST, Project
+
+
+def test_a_first_session_is_recorded(project: Project) -> None:
+    result = project.run()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*NO-BASELINE: *", "saved_json=*perf_*.json"])
+    names = sorted(path.name for path in project.history.iterdir() if path.suffix in {".json", ".md"})
+    assert [name.partition("_")[0] for name in names] == ["latest.json", "perf", "perf"]
+    artifact = project.artifact()
+    assert artifact["gate"]["verdict"] == "no-baseline"
+    assert artifact["overall_pass"] is True
+    assert [(run["profile"], run["run_index"]) for run in artifact["raw_runs"]] == [("one", 1), ("one", 2)]
+    report = artifact["raw_runs"][0]["results"][0]["report"]
+    assert report["ok"] == report["requests_total"] > 0
+    assert set(report["path_metrics"]) == {"/a", "/b"}
+    assert artifact["target"] == project.web.address
+    assert artifact["settings"]["perf_runs"] == 2
+    assert artifact["comparability"]["key"]
+
+
+def test_a_regression_fails_and_is_never_the_bar(project: Project) -> None:
+    assert project.run().ret == 0
+    project.web.delay_s = 0.05
+    for _ in range(2):
+        result = project.run()
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["FAILED espperf::one:*regressed*"])
+        assert project.artifact()["gate"]["verdict"] == "regressed"
+    assert len(project.sessions()) == 3
+    deltas = project.artifact()["comparison_to_previous"]["one:burst"]
+    assert abs(deltas["p95_ms_median_pct"]) < 300  # plain deltas: to the failing session before
+    project.web.delay_s = 0.005
+    assert project.run("--perf-no-gate").ret == 0
+
+
+def test_failing_gates_stand_in_the_junit_file_by_name(project: Project) -> None:
+    project.run()
+    project.web.delay_s = 0.05
+    project.run("--junitxml=out.xml")
+    cases = ET.parse(project.pytester.path / "out.xml").getroot().iter("testcase")
+    failed = {case.get("name") for case in cases if case.find("failure") is not None}
+    assert {"one:rps_ok", "one:p95_ms"} <= failed
+
+
+def test_test_ids_and_order(project: Project) -> None:
+    result = project.run("--collect-only", "-q", "--perf-profiles=two")
+    assert result.ret == 0
+    ids = [line.partition("[")[2].rstrip("]") for line in result.outlines if "test_perf[" in line]
+    assert ids == [
+        f"run{run}-{profile}-{phase}"
+        for run in (1, 2)
+        for profile in ("one", "two")
+        for phase in ("burst", "long")
+    ]
+    assert project.web.served == 0
+    assert not project.history.exists()
+
+
+def test_a_selection_is_incomplete(project: Project) -> None:
+    result = project.run("-k", "burst")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*INCOMPLETE: *"])
+    assert not (project.history / "latest.json").exists()
+    assert project.artifact("latest.partial.json")["partial"] is True
+    (saved,) = project.sessions()
+    assert saved["gate"]["verdict"] == "incomplete"
+    assert saved["overall_pass"] is False
+    # ... and nothing is judged against it.
+    assert project.run().ret == 0
+    assert project.artifact()["gate"]["verdict"] == "no-baseline"
+    assert not (project.history / "latest.partial.json").exists()
+
+
+def test_stopping_at_the_first_failure_is_incomplete(project: Project) -> None:
+    project.web.status = 500
+    result = project.run("-x", "--perf-probe-retries=1")
+    # A 500 is no sign of life: the probe refuses, and the session is failed, with its artifact.
+    assert result.ret == 1
+    assert project.artifact()["gate"]["verdict"] == "failed"
+
+
+def test_errors_of_every_request_fail(project: Project) -> None:
+    project.web.status = 404
+    result = project.run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*no request succeeded*404*"])
+    assert project.artifact()["gate"]["verdict"] == "failed"
+
+
+def test_last_failed_runs_what_failed(project: Project) -> None:
+    project.web.status = 404
+    project.run("--maxfail=1")
+    project.web.status = 200
+    result = project.run("--lf")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 passed*"])
+    assert project.sessions()[-1]["gate"]["verdict"] == "incomplete"
+
+
+def test_without_the_timeout_plugin(project: Project) -> None:
+    assert project.run("-p", "no:timeout", "--strict-markers").ret == 0
+
+
+@pytest.mark.parametrize("flags", [("-q",), ("-q", "-n0"), ("-v",), ("-qq",)])
+def test_heartbeats_are_seen_and_keep_to_their_own_lines(project: Project, flags: tuple[str, ...]) -> None:
+    words = [word for word in flags if word != "-n0"]
+    result = project.run("--perf-heartbeat-ms=100", "--perf-burst-duration=0.5", *words)
+    beats = [line for line in result.outlines if "[espperf] run" in line]
+    assert beats
+    assert all(line.startswith("[espperf] run ") for line in beats)
+    assert any("one:burst" in line and "req/s" in line for line in beats)
+
+
+def test_a_hanging_board_fails_within_its_budget(project: Project) -> None:
+    project.web.hang_after = 60
+    began = time.monotonic()
+    result = project.run(
+        "--perf-request-timeout=0.5", "--perf-probe-retries=2", "--perf-phase-timeout-min-s=5"
+    )
+    assert time.monotonic() - began < 55
+    assert result.ret == 1
+    artifact = project.artifact()
+    assert artifact["gate"]["verdict"] == "failed"
+    assert "no healthy answer" in artifact["hard_stop_reason"]
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_a_dead_board_is_a_failed_session_with_artifacts(project: Project) -> None:
+    result = project.run(
+        "--device-ip=127.0.0.1:9", "--perf-probe-retries=2", "--perf-phase-timeout-min-s=5", device=False
+    )
+    assert result.ret == 1
+    assert project.artifact()["gate"]["verdict"] == "failed"
+    assert project.artifact()["overall_pass"] is False
+    result.stdout.fnmatch_lines(["*no healthy answer to /hello in 2 tries*"])
+    assert len([line for line in result.outlines if "not measured" in line]) <= 3
+
+
+def test_hard_timeout(project: Project) -> None:
+    result = project.run("--perf-hard-timeout-s=0.5", "--perf-burst-duration=0.4")
+    assert result.ret == 1
+    assert "hard timeout" in project.artifact()["hard_stop_reason"]
+    assert project.artifact()["gate"]["verdict"] == "failed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is POSIX")
+def test_ctrl_c_keeps_what_was_measured(project: Project) -> None:
+    words = [f"--device-ip={project.web.address}", *FAST, "--perf-long-duration=30"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:xdist",
+            "--pyargs",
+            "pytest_espperf.suite",
+            "-m",
+            "perf",
+            *words,
+        ],
+        cwd=project.pytester.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ),
+    )
+    try:
+        deadline = time.monotonic() + 40
+        partial = project.history / "latest.partial.json"
+        while time.monotonic() < deadline:
+            if partial.exists() and project.artifact("latest.partial.json")["raw_runs"]:
+                break
+            time.sleep(0.05)
+        time.sleep(0.3)  # into the long phase
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 2, output
+    assert "INCOMPLETE" in output
+    assert project.artifact("latest.partial.json")["raw_runs"][0]["results"][0]["phase"] == "burst"
+    assert not (project.history / "latest.json").exists()
+    assert project.run().ret == 0
+
+
+def test_a_second_session_on_the_same_board_is_refused(project: Project) -> None:
+    words = [f"--device-ip={project.web.address}", *FAST, "--perf-long-duration=20"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:xdist",
+            "--pyargs",
+            "pytest_espperf.suite",
+            "-m",
+            "perf",
+            *words,
+        ],
+        cwd=project.pytester.path,
+        stdout=subprocess.DEVNULL,
+        env=dict(os.environ),
+    )
+    try:
+        deadline = time.monotonic() + 40
+        while project.web.served < 20 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        result = project.run("--perf-history=elsewhere")
+        assert result.ret == 4
+        result.stderr.fnmatch_lines([f"ERROR: the board * by another session (pid {process.pid} on *"])
+    finally:
+        process.kill()
+        process.wait()
+    # kill -9 leaves neither the lock nor the history in anybody's way.
+    assert project.run().ret == 0
+
+
+def test_xdist_is_refused(project: Project) -> None:
+    pytest.importorskip("xdist")
+    result = project.pytester.runpytest_subprocess(
+        "-n2", "--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={project.web.address}", *FAST
+    )
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*cannot be distributed by pytest-xdist*"])
+    # Without -m perf the workers refuse, test by test.
+    result = project.pytester.runpytest_subprocess(
+        "-n2", "--pyargs", "pytest_espperf.suite", "-k", "burst", f"--device-ip={project.web.address}", *FAST
+    )
+    assert result.ret != 0
+    assert project.web.served == 0

@@ -1,0 +1,85 @@
+"""Bad input: one clear sentence that names its source, exit code 4."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.plugin.plugin_project import Project
+
+
+def usage_error(project: Project, *arguments: str, device: bool = True) -> str:
+    result = project.run(*arguments, device=device)
+    assert result.ret == 4, result.stdout.str() + result.stderr.str()
+    errors = [line for line in result.errlines if line.startswith("ERROR: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in result.stderr.str()
+    assert project.web.served == 0
+    return errors[0]
+
+
+def test_perf_without_a_device(project: Project) -> None:
+    assert "--device-ip" in usage_error(project, device=False)
+
+
+def test_plain_pytest_skips_perf_tests_with_the_reason(project: Project) -> None:
+    project.pytester.makepyfile(
+        "def test_mine(perf_phase): assert perf_phase.report.ok\ndef test_other(): pass"
+    )
+    result = project.run("-rs", device=False, suite=False)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["SKIPPED*no device: pass --device-ip*", "*1 passed, 4 skipped*"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--perf-profiles=nosuch"], "--perf-profiles: there is no profile 'nosuch'"),
+        (["--perf-preset=quik"], "--perf-preset: 'quik'"),
+        (["--perf-runs=0"], "--perf-runs: 0 must be at least 1"),
+        (["--perf-long-duration=-1"], "--perf-long-duration: -1 must be above 0"),
+        (["--perf-fail-on=p95:10%"], "--perf-fail-on: "),
+        (["--perf-min-effect=p95_ms"], "--perf-min-effect: "),
+        (["--perf-baseline=no_such_tag"], "--perf-baseline: "),
+        (["--device-port=1"], "--device-port says 1"),
+        (["--device-ca=/nowhere.pem", "--device-scheme=https"], "--device-ca: "),
+    ],
+)
+def test_a_bad_option_names_itself(project: Project, arguments: list[str], says: str) -> None:
+    assert says in usage_error(project, *arguments)
+
+
+def test_a_name_that_does_not_resolve(project: Project) -> None:
+    message = usage_error(project, "--device-ip=no-such-board.invalid", device=False)
+    assert "--device-ip: 'no-such-board.invalid' does not resolve" in message
+
+
+def test_a_bad_ini_value_and_a_bad_variable_name_their_source(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.pytester.makeini("[pytest]\nperf_request_timeout = soon\n")
+    assert "perf_request_timeout in " in usage_error(project)
+    monkeypatch.setenv("ESPPERF_PERF_REQUEST_TIMEOUT", "later")
+    assert "environment variable ESPPERF_PERF_REQUEST_TIMEOUT" in usage_error(project)
+
+
+def test_a_bad_profile_file(project: Project) -> None:
+    (project.pytester.path / "espperf.toml").write_text("[profiles.one]\npath = ['/']\n")
+    assert "did you mean 'paths'" in usage_error(project)
+
+
+def test_a_history_that_cannot_be_written(project: Project) -> None:
+    (project.pytester.path / "taken").write_text("")
+    assert "taken" in usage_error(project, "--perf-history=taken")
+
+
+def test_two_tests_of_the_same_phase(project: Project) -> None:
+    project.pytester.makepyfile("def test_a(perf_phase): pass\ndef test_b(perf_phase): pass")
+    result = project.run("-m", "perf", suite=False)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *test_b*test_a*measure the same phase*"])
+
+
+def test_a_bad_option_does_not_trouble_a_plain_run(project: Project) -> None:
+    project.pytester.makepyfile("def test_other(): pass")
+    project.pytester.makeini("[pytest]\nperf_runs = 0\n")
+    assert project.run(suite=False).ret == 0

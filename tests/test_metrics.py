@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+import random
+from array import array
+
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
+from pytest_espperf.metrics import aggregate, make_histogram, percentile, stalled_seconds, summarise
+from pytest_espperf.samples import Outcome, PhaseSamples
+
+finite = st.floats(min_value=0, max_value=1e6, allow_nan=False)
+
+
+@given(st.lists(finite, min_size=1), st.floats(min_value=0, max_value=1))
+def test_percentile_is_numpys(values: list[float], fraction: float) -> None:
+    values.sort()
+    assert percentile(values, fraction) == pytest.approx(float(np.percentile(values, fraction * 100)))
+    assert values[0] <= percentile(values, fraction) <= values[-1]
+
+
+def test_no_value_has_no_percentile() -> None:
+    with pytest.raises(ValueError, match="no value"):
+        percentile([], 0.5)
+
+
+@given(st.lists(st.floats(min_value=1e-6, max_value=500), min_size=1, max_size=200))
+def test_the_histogram_is_read_by_its_own_library(seconds: list[float]) -> None:
+    decoded = HdrHistogram.decode(make_histogram(seconds))
+    assert decoded.get_total_count() == len(seconds)
+    # Three significant digits: within 0.1 % (and the rounding to whole microseconds).
+    assert decoded.get_max_value() == pytest.approx(max(seconds) * 1e6, rel=2e-3, abs=1)
+
+
+def samples(
+    rows: list[tuple[float, float, int, int]], outcomes: list[Outcome], lag: list[float] | None = None
+) -> PhaseSamples:
+    made = PhaseSamples(
+        paths=("/a", "/b"),
+        clients=2,
+        duration_s=1.0,
+        outcomes=outcomes,
+        start_s=array("f", [row[0] for row in rows]),
+        service_s=array("f", [row[1] for row in rows]),
+        ttfb_s=array("f", [math.nan for _ in rows]),
+        path=array("B", [row[2] for row in rows]),
+        outcome=array("B", [row[3] for row in rows]),
+    )
+    made.lag_s = array("f", lag or [])
+    made.elapsed_s = max((row[0] + row[1] for row in rows), default=1.0)
+    return made
+
+
+OK, BUSY, TIMEOUT = Outcome(200, None), Outcome(503, "http_503"), Outcome(None, "ReadTimeout")
+
+
+def test_figures_of_a_small_phase_by_hand() -> None:
+    report = summarise(
+        samples([(0.0, 0.1, 0, 0), (0.0, 0.3, 1, 0), (0.1, 0.2, 0, 1), (0.3, 0.7, 1, 2)], [OK, BUSY, TIMEOUT])
+    )
+    assert (report.requests_total, report.ok, report.err) == (4, 2, 2)
+    assert report.error_rate == 50.0
+    assert report.elapsed == pytest.approx(1.0)
+    assert report.rps_ok == pytest.approx(2.0)
+    assert report.p50_ms == pytest.approx(200.0)  # failed requests have no latency
+    assert report.max_ms == pytest.approx(300.0)
+    assert report.status_counts == {"200": 2, "503": 1}
+    assert report.error_kinds == {"ReadTimeout": 1, "http_503": 1}
+    assert report.path_metrics["/a"].error_rate == 50.0
+    assert report.path_metrics["/b"].p95_ms == pytest.approx(300.0)
+    assert report.p95_tail_ms is None  # nothing ended well in the last quarter
+
+
+def test_an_empty_phase_is_not_reported_as_zero_milliseconds() -> None:
+    report = summarise(samples([], [OK]))
+    assert report.p50_ms is None
+    assert report.p99_ms is None
+    assert report.histogram is None
+    assert report.stalled_s == report.elapsed
+
+
+def test_open_loop_latency_runs_from_the_intended_start() -> None:
+    report = summarise(samples([(0.5, 0.1, 0, 0), (0.6, 0.1, 0, 0)], [OK], lag=[0.4, 0.5]))
+    assert report.p50_ms == pytest.approx(550.0)
+    assert report.service_p50_ms == pytest.approx(100.0)
+
+
+def test_exact_percentiles_of_many_samples_match_numpy() -> None:
+    rng = random.Random(7)
+    latencies = [rng.lognormvariate(-4, 1) for _ in range(5000)]
+    report = summarise(samples([(0.0, value, 0, 0) for value in latencies], [OK]))
+    as_stored = np.array(latencies, dtype=np.float32).astype(float) * 1e3
+    for name, level in (("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99)):
+        assert getattr(report, name) == pytest.approx(float(np.percentile(as_stored, level)))
+
+
+def test_seconds_lost_to_an_outage_are_told() -> None:
+    steady = [index / 100 for index in range(1, 200)]
+    assert stalled_seconds(steady, 2.0) == 0.0
+    assert stalled_seconds([*steady, 6.0], 6.1) == pytest.approx(6.0 - steady[-1])
+    assert stalled_seconds(steady, 5.0) == pytest.approx(5.0 - steady[-1])
+
+
+def test_a_board_that_is_slow_by_nature_is_not_stalled() -> None:
+    assert stalled_seconds([2.0, 4.0, 6.0, 8.0], 8.0) == 0.0
+
+
+def result(ok: int, p95: float | None, rps: float, *, passed: bool = True) -> PhaseResult:
+    path = PathReport(requests_total=ok, ok=ok, p95_ms=p95, rps_ok=rps)
+    report = PhaseReport(requests_total=ok, ok=ok, p95_ms=p95, rps_ok=rps, path_metrics={"/a": path})
+    return PhaseResult(profile="x", phase="burst", passed=passed, report=report)
+
+
+def test_best_and_worst_follow_the_direction() -> None:
+    runs = [
+        RawRun(profile="x", run_index=index, results=[result(10, p95, rps, passed=index != 3)])
+        for index, (p95, rps) in enumerate([(10.0, 100.0), (30.0, 80.0), (20.0, 90.0)], 1)
+    ]
+    cell = aggregate(runs)["x:burst"]
+    assert (cell.p95_ms.median, cell.p95_ms.best, cell.p95_ms.worst) == (20.0, 10.0, 30.0)
+    assert (cell.rps_ok.median, cell.rps_ok.best, cell.rps_ok.worst) == (90.0, 100.0, 80.0)
+    assert cell.sample_count == 3
+    assert cell.pass_rate == pytest.approx(2 / 3)
+    assert cell.path_metrics["/a"].p95_ms.median == 20.0
+
+
+def test_a_run_without_answers_has_no_latency_to_aggregate() -> None:
+    runs = [RawRun(profile="x", run_index=1, results=[result(0, None, 0.0)])]
+    assert aggregate(runs)["x:burst"].p95_ms.median is None
+
+
+def test_confirmation_rounds_are_not_aggregated() -> None:
+    runs = [
+        RawRun(profile="x", run_index=1, results=[result(1, 10.0, 1.0)]),
+        RawRun(profile="x", run_index=2, role="confirm", results=[result(1, 99.0, 1.0)]),
+    ]
+    assert aggregate(runs)["x:burst"].p95_ms.median == 10.0

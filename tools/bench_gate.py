@@ -1,0 +1,267 @@
+"""Calibration of the gate on simulated sessions: false alarms and power, next to what people use today.
+
+    python tools/bench_gate.py                      # all levels, 500 judged sessions each
+    python tools/bench_gate.py --sessions 5000 --levels low --no-rivals --shape heavy
+
+Sessions come in labs, as in life: 20 accepted ones, then every further session is judged against those
+that were accepted before it. At each place one session of the same firmware is judged (false alarms),
+and three in which one profile is 5, 10 or 20 % slower (power). Power counts failing verdicts. Needs the
+``dev`` extra. Nothing in the gate was fitted to this generator: ``--shape`` offers others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+from bench_gate_model import LEVELS, PROFILES, SHAPES, Lab, Pool, make_pool
+from bench_gate_rivals import View, otava_calls, otava_function, rivals, view
+
+from pytest_espperf.artifact import ACCEPTED, SessionArtifact, Verdict
+from pytest_espperf.gate import GatePolicy, judge, may_stop_early, needs_confirmation, suspects
+from pytest_espperf.gate.policy import EARLY_STOP_ROUNDS
+
+SLOWDOWNS = (1.05, 1.10, 1.20)
+WARM_UP = 20
+JUDGED = 50
+PAIRS = 6
+DRIFT_STEP = 1.02
+DRIFT_STEPS = 10
+DRIFT_SESSIONS = 20
+OTAVA_SHARE = 5
+Counts = Counter[tuple[str, str, str]]
+PREVIOUS = GatePolicy(baseline="previous")
+
+NAMES = {1.0: "same", 1.05: "5 %", 1.10: "10 %", 1.20: "20 %"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lab's worth of work."""
+
+    level: str
+    seed: int
+    shape: str
+    pool_size: int
+    with_rivals: bool
+
+
+_POOLS: dict[tuple[str, int], Pool] = {}
+
+
+def pool_of(level: str, size: int) -> Pool:
+    """The level's pool of rounds; the same in every worker, and made once in each."""
+    key = (level, size)
+    if key not in _POOLS:
+        _POOLS[key] = make_pool(2024, LEVELS[level], (1.0, *SLOWDOWNS), size)
+    return _POOLS[key]
+
+
+def accepted(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
+    """The session as the store would hand it out later."""
+    return msgspec.structs.replace(session, gate=Verdict(kind=verdict.kind))
+
+
+def confirm_rounds(
+    lab: Lab, session: SessionArtifact, verdict: Verdict, effect: dict[str, float], slow: dict[str, float]
+) -> SessionArtifact:
+    """Confirmation B: three more rounds of every profile that would fail."""
+    extra = [
+        run
+        for profile in needs_confirmation(verdict)
+        for run in lab.rounds(profile, 3, effect[profile], slow.get(profile, 1.0), "confirm")
+    ]
+    return msgspec.structs.replace(session, raw_runs=[*session.raw_runs, *extra])
+
+
+def run_pairs(
+    lab: Lab, session: SessionArtifact, verdict: Verdict, effect: dict[str, float], slow: dict[str, float]
+) -> SessionArtifact:
+    """Confirmation C: six A/B pairs of every suspect profile."""
+    extra = []
+    for profile in suspects(verdict):
+        extra += lab.rounds(profile, PAIRS, effect[profile], 1.0, "ab-baseline")
+        extra += lab.rounds(profile, PAIRS, effect[profile], slow.get(profile, 1.0), "ab-candidate")
+    return msgspec.structs.replace(session, raw_runs=[*session.raw_runs, *extra])
+
+
+def judged(
+    lab: Lab,
+    now: SessionArtifact,
+    verdict: Verdict,
+    history: list[SessionArtifact],
+    effect: dict[str, float],
+    slow: dict[str, float],
+) -> Iterator[tuple[str, str]]:
+    """Every way to judge a session: (rule, word). ``verdict`` is the single-shot one."""
+    yield "H=20", verdict.kind
+    yield "H=5", judge(now, history[-5:]).kind
+    yield "H=1", judge(now, history, PREVIOUS).kind
+    word = verdict.kind
+    if needs_confirmation(verdict):
+        word = judge(confirm_rounds(lab, now, verdict, effect, slow), history).kind
+    yield "H=20 + B", word
+    word = verdict.kind
+    if suspects(verdict):
+        word = judge(run_pairs(lab, now, verdict, effect, slow), history).kind
+    yield "H=20 + C", word
+    early = msgspec.structs.replace(
+        now, raw_runs=[run for run in now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
+    )
+    if may_stop_early(early, history):
+        word = judge(early, history).kind
+    yield "H=20 + C, early stop", word
+
+
+def one_lab(task: Task) -> Counts:
+    """Counts of (rule, slowdown, word) in one lab."""
+    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape)
+    counts: Counts = Counter()
+    history: list[SessionArtifact] = []
+    views: list[View] = []
+    compute = otava_function() if task.with_rivals else None
+    for _ in range(WARM_UP):
+        history.append(accepted(lab.session(), Verdict(kind="unchanged")))
+        views.append(view(history[-1], lab.requests()))
+    for place in range(JUDGED):
+        effect = lab.effect()
+        clean: tuple[SessionArtifact, Verdict, View] | None = None
+        for factor, name in NAMES.items():
+            slow = {} if factor == 1.0 else {PROFILES[place % 3]: factor}
+            now = lab.session(slower=slow, effect=effect)
+            looked = view(now, lab.requests())
+            verdict = judge(now, history)
+            for rule, word in judged(lab, now, verdict, history, effect, slow):
+                counts[rule, name, word] += 1
+            clean = clean or (now, verdict, looked)
+            calls = rivals(looked, views[-WARM_UP:]) if task.with_rivals else {}
+            if compute is not None and place % OTAVA_SHARE == 0:
+                calls["otava"] = otava_calls(compute, looked, views)
+            for rule, called in calls.items():
+                counts[rule, name, "regressed" if called else "unchanged"] += 1
+        assert clean is not None
+        now, verdict, looked = clean
+        early = msgspec.structs.replace(
+            now, raw_runs=[run for run in now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
+        )
+        counts["early stop", "same", "stopped" if may_stop_early(early, history) else "went on"] += 1
+        counts["suspect profiles", "same", str(len(suspects(verdict)))] += 1
+        if verdict.kind in ACCEPTED:
+            history.append(accepted(now, verdict))
+            views.append(looked)
+    return counts
+
+
+def drift_lab(task: Task) -> Counts:
+    """A slide of 2 % per session for ten sessions, then level: when the first session fails, and how."""
+    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape)
+    history = [accepted(lab.session(), Verdict(kind="unchanged")) for _ in range(WARM_UP)]
+    counts: Counts = Counter()
+    profile = PROFILES[task.seed % 3]
+    for step in range(1, DRIFT_SESSIONS + 1):
+        now = lab.session(slower={profile: DRIFT_STEP ** min(step, DRIFT_STEPS)})
+        verdict = judge(now, history)
+        if verdict.fails:
+            counts["drift", str(step), verdict.kind] += 1
+            return counts
+        if verdict.kind in ACCEPTED:
+            history.append(accepted(now, verdict))
+    counts["drift", str(DRIFT_SESSIONS + 1), "not found"] += 1
+    return counts
+
+
+def show(level: str, counts: Counts) -> None:
+    """The table of one level."""
+    fail = ("regressed", "drift", "failed")
+    rules = list(
+        dict.fromkeys(
+            rule for rule, _, _ in counts if rule not in ("drift", "early stop", "suspect profiles")
+        )
+    )
+    print(f"\n{level}\n  {'rule':<22}{'per 1,000 same:':<46}{'power %':>8}")
+    print(
+        f"  {'':<22}{'regr.':>7}{'drift':>7}{'failed':>8}{'inconcl.':>10}{'env.':>7}   {'5 %':>8}{'10 %':>6}{'20 %':>6}"
+    )
+    for rule in rules:
+        same = {word: n for (r, name, word), n in counts.items() if r == rule and name == "same"}
+        total = sum(same.values())
+        per = [1000 * same.get(word, 0) / total for word in (*fail, "inconclusive", "environment-shift")]
+        power = []
+        for name in list(NAMES.values())[1:]:
+            hits = {word: n for (r, nm, word), n in counts.items() if r == rule and nm == name}
+            power.append(100 * sum(hits.get(word, 0) for word in fail) / max(1, sum(hits.values())))
+        cells = f"{per[0]:7.1f}{per[1]:7.1f}{per[2]:8.1f}{per[3]:10.1f}{per[4]:7.1f}"
+        print(f"  {rule:<22}{cells}   {power[0]:8.1f}{power[1]:6.1f}{power[2]:6.1f}   ({total} sessions)")
+    early = {word: n for (rule, _, word), n in counts.items() if rule == "early stop"}
+    if early:
+        print(
+            f"  early stop after 3 rounds: {100 * early.get('stopped', 0) / sum(early.values()):.0f} % of clean sessions"
+        )
+    profiles = {int(word): n for (rule, _, word), n in counts.items() if rule == "suspect profiles"}
+    if profiles:
+        print(
+            f"  A/B pairs: {sum(k * n for k, n in profiles.items()) / sum(profiles.values()):.2f} suspect profiles per clean session"
+        )
+    steps = sorted(int(step) for (rule, step, _), n in counts.items() if rule == "drift" for _ in range(n))
+    if steps:
+        words = Counter({w: 0 for r, _, w in counts if r == "drift"})
+        for (rule, _, word), n in counts.items():
+            if rule == "drift":
+                words[word] += n
+        within = 100 * sum(step <= 8 for step in steps) / len(steps)
+        said = ", ".join(f"{word} {n}" for word, n in words.items())
+        print(
+            f"  slide of 2 % x 10: first failing session: median {np.median(steps):.0f}, 90 % {np.percentile(steps, 90):.0f}, "
+            f"within 8: {within:.0f} % ({said})"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sessions", type=int, default=500, help="judged sessions per level and slowdown")
+    parser.add_argument("--levels", default="low,medium,high")
+    parser.add_argument("--shape", choices=SHAPES, default="normal", help="of the session effect")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--no-rivals", action="store_true")
+    args = parser.parse_args(argv)
+    labs = max(1, -(-args.sessions // JUDGED))
+    print(
+        f"seed {args.seed}, shape {args.shape}, {labs} labs of {JUDGED} judged sessions per level, 6 rounds each"
+    )
+    if otava_function() is None and not args.no_rivals:
+        print("apache-otava: not installed")
+    for level in args.levels.split(","):
+        began = time.perf_counter()
+        pool_of(level, args.pool)
+        tasks = [
+            Task(level, 1000 * args.seed + lab, args.shape, args.pool, not args.no_rivals)
+            for lab in range(labs)
+        ]
+        drifting = [
+            replace(tasks[0], seed=500_000 + 1000 * args.seed + i)
+            for i in range(max(10, args.sessions // 10))
+        ]
+        counts: Counts = Counter()
+        with ProcessPoolExecutor(args.workers) as executor:
+            for part in executor.map(one_lab, tasks):
+                counts.update(part)
+            for part in executor.map(drift_lab, drifting):
+                counts.update(part)
+        show(level, counts)
+        print(f"  {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
