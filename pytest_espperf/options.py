@@ -9,10 +9,8 @@ This module is imported by every pytest run of a project that has the plugin ins
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pytest_espperf.parsers import bool_word, header, host, number, one_of, url_path, whole, word
 
@@ -23,13 +21,15 @@ ENV_PREFIX = "ESPPERF_"
 REDACTED = "<redacted>"
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One row of the table.
 
     Attributes:
         dest: attribute of :class:`Settings`, also the ini key (``perf_runs``).
+        default: the value where none is given.
+        help: one line.
         parse: text -> value; raises ValueError with what is wrong.
+        metavar: what stands for the value in the help.
         kind: ``value``; ``flag`` (takes none); ``list`` (repeatable, values add up).
         separator: between the values of a ``list`` in one text; "" where one text is one value.
         original: flag of the original tool that means the same, "" where it had none.
@@ -37,6 +37,7 @@ class Option:
     """
 
     dest: str
+    default: Any
     help: str
     parse: Callable[[str], Any]
     metavar: str
@@ -71,22 +72,21 @@ def _option(
     original: str = "",
     secret: bool = False,
 ) -> Any:
-    takes_value = "value" if separator is None else "list"
-    facts = {
-        "help": help,
-        "parse": parse,
-        "metavar": metavar,
-        "kind": "flag" if parse is bool_word else takes_value,
-        "separator": separator or "",
-        "original": original,
-        "secret": secret,
-    }
-    return dataclasses.field(default=default, metadata=facts)
+    """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
+    kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
+    if parse is bool_word:
+        kind = "flag"
+    return Option("", default, help, parse, metavar, kind, separator or "", original, secret)
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # neither is needed, and a plain run pays for both
 class Settings:
-    """Every option's value. Seconds, milliseconds, bytes and percent as the names say."""
+    """Every option's value. Seconds, milliseconds, bytes and percent as the names say. Immutable.
+
+    No dataclass: making one of sixty fields would take a third of what a plain pytest run may notice.
+
+    Attributes:
+        sources: where each value that is no default came from, by attribute name.
+    """
 
     device_ip: str = _option(
         "",
@@ -360,8 +360,16 @@ class Settings:
         separator="\n",
     )
 
-    sources: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
-    """Where each value that is no default came from, by field name."""
+    sources: Mapping[str, str]
+
+    def __init__(self, sources: Mapping[str, str] | None = None, **values: Any) -> None:
+        unknown = values.keys() - BY_DEST.keys()
+        if unknown:
+            raise TypeError(f"no such options: {', '.join(sorted(unknown))}")
+        vars(self).update(DEFAULTS, **values, sources=dict(sources or {}))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"settings are immutable: {name}")
 
     def where(self, dest: str) -> str:
         """Where a value came from, for messages: ``--perf-runs``, ``environment variable ...``."""
@@ -379,6 +387,7 @@ class Settings:
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    Option(dest=field.name, **field.metadata) for field in dataclasses.fields(Settings) if field.metadata
+    row._replace(dest=name) for name, row in vars(Settings).items() if isinstance(row, Option)
 )
 BY_DEST: Mapping[str, Option] = {option.dest: option for option in OPTIONS}
+DEFAULTS: Mapping[str, Any] = {option.dest: option.default for option in OPTIONS}

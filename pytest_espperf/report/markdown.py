@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.report.view import CellRow, finding_text, make_view
+from pytest_espperf.report.view import CellRow, finding_text, make_view, signed_pct
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
 
@@ -29,10 +29,6 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.1f} %"
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
     marks = ["---" if index < numeric_from else "---:" for index in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
@@ -42,7 +38,7 @@ def render_markdown(session: SessionArtifact) -> str:
     """The session as Markdown; everything that a board or a user sent is escaped."""
     view = make_view(session)
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
-    lines += [f"{view.meaning[:1].upper()}{view.meaning[1:]}.", ""]
+    lines += [f"{escape(view.meaning)}.", ""]
     lines += [f"- {name}: {code(value)}" for name, value in view.facts]
     if view.findings:
         lines += ["", "## Findings", ""]
@@ -57,7 +53,7 @@ def render_markdown(session: SessionArtifact) -> str:
                     escape(row.verdict),
                     _number(row.baseline),
                     _number(row.now),
-                    _signed(row.d_pct),
+                    signed_pct(row.d_pct),
                     "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %",
                     str(row.sessions),
                 )
@@ -95,6 +91,6 @@ def _cell(row: CellRow) -> tuple[str, ...]:
         _number(row.p95_ms),
         _number(row.p99_ms),
         _number(row.error_rate),
-        _signed(row.p95_change_pct) if not row.is_path else "",
-        _signed(row.rps_change_pct) if not row.is_path else "",
+        signed_pct(row.p95_change_pct) if not row.is_path else "",
+        signed_pct(row.rps_change_pct) if not row.is_path else "",
     )

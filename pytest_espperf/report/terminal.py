@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 from pytest_espperf.artifact import GateRow, SessionArtifact
-from pytest_espperf.report.view import MOODS, CellRow, Mood, View, finding_text, format_metric, make_view
+from pytest_espperf.report.view import (
+    MOODS,
+    CellRow,
+    Mood,
+    View,
+    finding_text,
+    format_metric,
+    make_view,
+    signed_pct,
+)
 
 WIDTH = 80
 
@@ -65,12 +75,12 @@ def _gates(view: View) -> list[Line]:
     ]
     lines += [_gate(row) for row in view.gates]
     if view.detectable:
-        lines += [Line(view.detectable)]
+        lines += [Line(text) for text in textwrap.wrap(view.detectable, WIDTH)]
     return lines
 
 
 def _gate(row: GateRow) -> Line:
-    change = "-" if row.d_pct is None else f"{row.d_pct:+.1f} %"
+    change = signed_pct(row.d_pct)
     limit = "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %"
     text = (
         f"{_clip(row.name, 22):<22}{format_metric(row.metric, row.baseline):>12}"

@@ -95,7 +95,7 @@ def make_view(session: SessionArtifact) -> View:
     return View(
         verdict=verdict,
         mood=MOODS[verdict],
-        meaning=MEANINGS[verdict],
+        meaning=_culprits(gates) + MEANINGS[verdict],
         title=f"{session.target or 'no device'}: {verdict}",
         facts=_facts(session),
         gates=tuple(gates),
@@ -104,6 +104,12 @@ def make_view(session: SessionArtifact) -> View:
         detectable=_detectable(gates),
         next_steps=NEXT_STEPS.get(verdict, ()),
     )
+
+
+def _culprits(gates: list[GateRow]) -> str:
+    """``python_heavy is `` where gates name who is slower, else ""."""
+    names = list(dict.fromkeys(row.profile for row in gates if row.verdict == "regressed" and row.profile))
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} " if names else ""
 
 
 def _worst_first(row: GateRow) -> tuple[int, float]:
@@ -170,7 +176,12 @@ def _detectable(gates: list[GateRow]) -> str:
     seen = [row for row in gates if row.smallest_detectable_pct is not None and row.verdict != "not-gateable"]
     if not seen:
         return ""
-    parts = [f"{row.name} by {row.smallest_detectable_pct:.0f} %" for row in seen]
+    # The gate of a profile that sees most is the one that would have told.
+    best: dict[str, float] = {}
+    for row in seen:
+        assert row.smallest_detectable_pct is not None
+        best[row.profile] = min(best.get(row.profile, float("inf")), row.smallest_detectable_pct)
+    parts = [f"{profile} by {pct:.0f} %" for profile, pct in sorted(best.items())]
     return "A slowdown of at least this much would have been noticed: " + ", ".join(parts) + "."
 
 
@@ -179,6 +190,11 @@ def finding_text(finding: Finding) -> str:
     if not finding.where or finding.message.startswith(finding.where):
         return finding.message
     return f"{finding.where}: {finding.message}"
+
+
+def signed_pct(value: float | None) -> str:
+    """``+80.5 %``, never ``-0.0 %``; ``-`` where there is none."""
+    return "-" if value is None else f"{round(value, 1) + 0.0:+.1f} %"
 
 
 def format_metric(metric: str, value: float | None) -> str:

@@ -1,0 +1,296 @@
+"""The main job on real servers in other processes: the reference device, and nginx."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.sim.config import SimConfig
+from pytest_espperf.sim.process import SimProcess
+
+ROOT = Path(__file__).parent.parent
+SUITE = ("--pyargs", "pytest_espperf.suite", "-m", "perf", "-p", "no:xdist", "-p", "no:cacheprovider")
+SHORT = (
+    "--perf-runs=3",
+    "--perf-burst-duration=0.4",
+    "--perf-long-duration=0.4",
+    "--perf-settle-ms=50",
+    "--perf-between-runs-ms=0",
+)
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project; locks and options of the user's own stay out."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    return tmp_path
+
+
+def run(place: Path, *words: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def latest(place: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((place / "tools" / "perf_history" / "latest.json").read_text())
+    return loaded
+
+
+def test_a_slowdown_of_one_profile_is_named_twice(place: Path) -> None:
+    words = (
+        *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
+        "--perf-profiles=python_light,python_heavy",
+    )
+    verdicts = []
+    for extra in ((), (), ("--sim-slowdown=python_heavy=1.8",), ("--sim-slowdown=python_heavy=1.8",)):
+        done = run(place, *words, *extra)
+        verdicts.append((done.returncode, latest(place)["gate"]["verdict"]))
+        if extra:
+            assert "FAILED espperf::python_heavy:" in done.stdout
+            assert "FAILED espperf::python_light:" not in done.stdout
+    assert verdicts[0] == (0, "no-baseline")
+    assert verdicts[1][0] == 0
+    assert verdicts[2:] == [(1, "regressed"), (1, "regressed")]
+
+
+def original_command_line(address: str, *profiles: str, tag: str) -> list[str]:
+    """The seed document's recommended command, with shorter phases."""
+    return [
+        str(ROOT / "tools" / "perf_regression.py"),
+        *(address, "--profiles", ",".join(profiles), "--runs", "2", "--burst-duration", "1"),
+        *("--long-duration", "1", "--heartbeat-ms", "300", "--hard-timeout-s", "1800", "--tag", tag),
+    ]
+
+
+def test_the_originals_command_line_against_the_reference_device(place: Path) -> None:
+    device = SimProcess.start(SimConfig(time_scale=0.2))
+    try:
+        done = run(
+            place,
+            *original_command_line(
+                f"{device.host}:{device.port}",
+                "c_static_only",
+                "python_light",
+                "python_heavy",
+                tag="baseline_isolated_v1",
+            ),
+        )
+    finally:
+        device.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[espperf] run 1/2 c_static_only:burst" in done.stdout
+    artifact = latest(place)
+    assert artifact["tag"] == "baseline_isolated_v1"
+    assert artifact["runs_per_profile"] == 2
+    assert len(artifact["aggregated"]) == 6
+    (saved,) = (place / "tools" / "perf_history").glob("perf_*_baseline_isolated_v1.json")
+    assert f"saved_json={saved}" in done.stdout
+    report = artifact["raw_runs"][0]["results"][0]["report"]
+    # The board closes a connection after 16 answers: connects, never errors.
+    assert report["err"] == 0
+    assert report["connects"] >= report["clients"]
+    assert report["stats_after"]["server"]["requests_handled"] >= report["requests_total"]
+    assert report["mem_after"]["heap"]["internal_free"] > 0
+
+
+def test_every_flag_of_the_original(place: Path) -> None:
+    device = SimProcess.start(SimConfig(time_scale=0.2))
+    flags = {
+        "--port": device.port,
+        "--profiles": "api,mixed,static",
+        "--runs": 1,
+        "--timeout": 5,
+        "--burst-clients": 3,
+        "--burst-duration": 0.3,
+        "--long-clients": 2,
+        "--long-duration": 0.3,
+        "--metrics-retries": 2,
+        "--metrics-retry-delay-ms": 10,
+        "--post-phase-settle-ms": 10,
+        "--between-runs-sleep-ms": 10,
+        "--history-dir": "kept/here",
+        "--lock-file": "my.lock",
+        "--heartbeat-ms": 1000,
+        "--phase-timeout-multiplier": 2,
+        "--phase-timeout-min-s": 20,
+        "--hard-timeout-s": 60,
+        "--probe-path": "/api/ping",
+        "--probe-retries": 3,
+        "--tag": "all",
+        "--max-error-rate": 1,
+        "--max-p95-ms": 1900,
+        "--max-p99-ms": 2900,
+        "--max-tail-p95-ratio": 3,
+        "--max-internal-free-drop": 100000,
+        "--max-psram-free-drop": 500000,
+    }
+    words = [str(word) for flag in flags.items() for word in flag]
+    try:
+        done = run(place, str(ROOT / "tools" / "perf_regression.py"), device.host, *words)
+    finally:
+        device.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    artifact = json.loads((place / "kept" / "here" / "latest.json").read_text())
+    assert artifact["profiles"] == ["api", "mixed", "static"]
+    assert artifact["thresholds"]["max_p95_ms"] == 1900
+    assert artifact["raw_runs"][0]["results"][0]["report"]["clients"] == 3
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[int]:
+    """nginx with files at the paths of c_static_only."""
+    assert NGINX is not None
+    (folder / "www" / "static").mkdir(parents=True)
+    for name in ("file", "static/large.txt"):
+        (folder / "www" / name).write_bytes(b"0123456789" * 41000)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"""
+        daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+        events {{ worker_connections 64; }}
+        http {{
+            access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+            fastcgi_temp_path {folder}/fcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+            keepalive_requests 50;
+            server {{ listen 127.0.0.1:{port}; root {folder}/www; }}
+        }}
+        """
+    )
+    process = subprocess.Popen([NGINX, "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian package nginx-light)")
+def test_the_originals_command_line_against_nginx(place: Path) -> None:
+    with nginx(place) as port:
+        done = run(
+            place, *original_command_line("127.0.0.1", "c_static_only", tag="nginx"), "--port", str(port)
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    artifact = latest(place)
+    assert artifact["gate"]["verdict"] == "no-baseline"
+    report = artifact["raw_runs"][0]["results"][0]["report"]
+    assert report["ok"] == report["requests_total"] > 0
+    assert report["connects"] > report["clients"]  # nginx closed after 50 answers, and that is no error
+    assert report["stats_after"] == {}
+    assert any("server-stats" in note for note in artifact["device"]["telemetry_notes"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
+    seed = 20261123
+    print(f"seed {seed}")  # shown with a failure
+    rng = random.Random(seed)
+    device = SimProcess.start(SimConfig(time_scale=0.1))
+    words = (
+        *("-m", "pytest", *SUITE, f"--device-ip={device.host}:{device.port}", "--perf-profiles=python_light"),
+        *("--perf-runs=2", "--perf-burst-duration=0.3", "--perf-long-duration=0.3", "--perf-settle-ms=0"),
+    )
+    history = place / "tools" / "perf_history"
+    partial = history / "latest.partial.json"
+    try:
+        assert run(place, *words).returncode == 0
+        kept = {path.name: path.read_bytes() for path in history.glob("perf_*")}
+        for _ in range(20):
+            before = partial.stat().st_mtime_ns if partial.exists() else 0
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=place,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ),
+            )
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and process.poll() is None:
+                if partial.exists() and partial.stat().st_mtime_ns != before:
+                    break
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 1.6))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            store = HistoryStore(history)
+            assert len(list(store.sessions())) >= 1
+            assert store.skipped == []
+            for name, data in kept.items():
+                assert (history / name).read_bytes() == data
+        done = run(place, *words)
+    finally:
+        device.stop()
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = [session.gate.kind for session in HistoryStore(history).sessions() if session.gate]
+    assert verdicts.count("incomplete") >= 10
+    assert verdicts[-1] in {"unchanged", "improved", "inconclusive"}
+
+
+def test_the_originals_own_artifacts_are_shown_and_never_the_bar(place: Path) -> None:
+    history = place / "tools" / "perf_history"
+    history.mkdir(parents=True)
+    for path in (ROOT / "tests" / "data" / "history" / "schema0").glob("*.json"):
+        shutil.copy(path, history / path.name)
+    done = run(
+        place,
+        *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.1"),
+        *("--perf-profiles=python_light", "--perf-runs=1"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert latest(place)["gate"]["verdict"] == "no-baseline"
+    listing = run(place, "-m", "pytest_espperf.cli", "list")
+    assert listing.returncode == 0
+    assert "unjudged" in listing.stdout
+
+
+def test_the_reference_device_alone(place: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest_espperf.sim", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=place,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "listening on http://127.0.0.1:" in line
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_espperf.artifact import (
+    CellAggregate,
+    Finding,
+    GateRow,
+    PathAggregate,
+    SessionArtifact,
+    Summary,
+    Verdict,
+)
+from pytest_espperf.report import make_view, render_markdown, render_terminal
+from pytest_espperf.report.markdown import code, escape
+
+PATH = "/template?a=1"
+
+
+def session(verdict: str = "regressed", *, path: str = PATH, message: str = "a note") -> SessionArtifact:
+    cell = CellAggregate(
+        profile="heavy",
+        phase="burst",
+        sample_count=3,
+        pass_rate=1.0,
+        p95_ms=Summary(median=10.0, best=9.0, worst=11.0, mean=10.0),
+        rps_ok=Summary(median=100.0),
+        path_metrics={path: PathAggregate(p95_ms=Summary(median=12.0)), "/fast": PathAggregate()},
+    )
+    rows = [
+        GateRow(name="light:p95_ms", profile="light", metric="p95_ms", d_pct=0.1, threshold_pct=5.0),
+        GateRow(
+            name="heavy:p95_ms",
+            profile="heavy",
+            metric="p95_ms",
+            verdict="regressed",
+            d_pct=80.0,
+            threshold_pct=10.0,
+            smallest_detectable_pct=10.0,
+            baseline=5.0,
+            now=9.0,
+        ),
+    ]
+    return SessionArtifact(
+        target="board:8080",
+        timestamp_utc="20261123T150000Z",
+        aggregated={"heavy:burst": cell},
+        comparison_to_previous={"heavy:burst": {"p95_ms_median_pct": 80.0}},
+        gate=Verdict(
+            kind=verdict,  # type: ignore[arg-type] # parametrized with its words
+            gates=rows,
+            findings=[Finding(message=message), Finding(severity="fail", message="x")],
+        ),
+    )
+
+
+def test_worst_first() -> None:
+    view = make_view(session())
+    assert [row.name for row in view.gates] == ["heavy:p95_ms", "light:p95_ms"]
+    assert [finding.severity for finding in view.findings] == ["fail", "info"]
+    assert [row.name for row in view.cells] == ["heavy:burst", PATH, "/fast"]
+
+
+def test_the_terminal_table_fits_eighty_columns() -> None:
+    lines = render_terminal(session(path="/" + "x" * 200))
+    table = [
+        line.text for line in lines if "heavy" in line.text or "baseline" in line.text or "xxx" in line.text
+    ]
+    assert table
+    assert all(len(text) <= 80 for text in table)
+    assert lines[0].text.startswith("REGRESSED: heavy ")
+    assert lines[0].mood == "bad"
+
+
+def test_paths_of_a_failing_profile_are_shown_without_asking() -> None:
+    assert any(PATH in line.text for line in render_terminal(session()))
+    assert not any(PATH in line.text for line in render_terminal(session(), verbosity=-1))
+
+
+@pytest.mark.parametrize(
+    "verdict", ["unchanged", "no-baseline", "failed", "incomplete", "drift", "inconclusive"]
+)
+def test_every_verdict_has_its_words(verdict: str) -> None:
+    assert render_terminal(session(verdict))[0].text.startswith(verdict.upper())
+    assert f": {verdict}" in render_markdown(session(verdict))
+
+
+def test_a_session_without_verdict_is_shown_as_incomplete() -> None:
+    assert make_view(SessionArtifact()).verdict == "incomplete"
+
+
+@given(st.text())
+def test_nothing_that_a_board_sends_moves_the_cursor_or_breaks_a_table(text: str) -> None:
+    shown = session(path=text, message=text)
+    for line in render_terminal(shown, verbosity=1):
+        assert line.text.isprintable()
+    rows = [line for line in render_markdown(shown).splitlines() if line.startswith("|")]
+    for row in rows:
+        unescaped = row.replace("\\\\", "").replace("\\|", "")
+        assert unescaped.count("|") in {8, 9}
+
+
+@given(st.text())
+def test_markdown_escapes(text: str) -> None:
+    for escaped in (escape(text), code(text)):
+        assert "\n" not in escaped
+        assert "\r" not in escaped
+    assert "<" not in escape(text).replace("\\<", "")
+
+
+def test_markdown_of_hostile_text() -> None:
+    text = render_markdown(session(path="/<script>|`x`", message="<img src=x> [a](b) @team #1"))
+    assert "`` /<script>\\|`x` ``" in text
+    assert "<img" not in text.replace("\\<img", "")
+    assert "[a]" not in text.replace("\\[a\\]", "")
