@@ -120,7 +120,7 @@ IMPORTS = """
 import sys, pytest
 code = pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]])
 heavy = {"httpx", "asyncio", "msgspec", "httptools", "hdrh", "sqlite3", "filelock", "ssl", "platformdirs"}
-print("LOADED", sorted(heavy & set(sys.modules)), code)
+print("LOADED", sorted(heavy & set(sys.modules)), int(code))
 """
 
 

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from pytest_espperf.artifact import Comparability, PhaseReport
+from pytest_espperf.budget import MARGIN_S, TELEMETRY_S, phase_budget
+from pytest_espperf.identity import describe_environment, make_comparability
+from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.lookup import resolve
+from pytest_espperf.metrics import summarise
+from pytest_espperf.profiles import Plan, load_profiles, make_plan
+from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.workload import PhaseSpec
+
+
+def plan(**command_line: Any) -> Plan:
+    return make_plan(resolve(command_line, {}, {}), load_profiles(Path("/nowhere")))
+
+
+def key(made: Plan, **changed: Any) -> Comparability:
+    facts: dict[str, Any] = {"board": "b:1", "scheme": "http", "engine": "e", "device_headers": ()}
+    return make_comparability(made, **(facts | changed))
+
+
+def test_equal_sessions_have_equal_keys_and_unlike_ones_do_not() -> None:
+    assert key(plan()) == key(plan())
+    keys = {
+        key(made, **facts).key
+        for made, facts in [
+            (plan(), {}),
+            (plan(), {"board": "b:2"}),
+            (plan(), {"scheme": "https"}),
+            (plan(), {"engine": "f"}),
+            (plan(), {"device_headers": (("X-A", "1"),)}),
+            (plan(perf_runs="3"), {}),
+            (plan(perf_burst_clients="3"), {}),
+            (plan(perf_burst_duration="1"), {}),
+            (plan(perf_warmup_s="1"), {}),
+            (plan(perf_profiles=["python_light"]), {}),
+        ]
+    }
+    assert len(keys) == 10
+
+
+def test_no_secret_is_in_the_key_or_its_fields() -> None:
+    made = plan(perf_profiles=["python_light"])
+    secret = replace(
+        made, profiles=(replace(made.profiles[0], headers=(("X-Api-Key", "s3cr3t"), ("Accept", "a/b"))),)
+    )
+    found = key(secret, device_headers=(("X-A", "s3cr3t"),))
+    assert "s3cr3t" not in str(found)
+    assert found.fields["profiles"]["python_light"]["headers"] == ["accept: a/b", "x-api-key"]
+    assert found == key(secret, device_headers=(("X-A", "another"),))
+
+
+def test_the_repository_is_recorded(tmp_path: Path) -> None:
+    assert describe_environment(tmp_path)["git_commit"] is None
+
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True, stdout=-3
+        )
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "x")
+    clean = describe_environment(tmp_path)
+    assert len(clean["git_commit"]) == 40
+    assert clean["git_dirty"] is False
+    (tmp_path / "a").write_text("2")
+    assert describe_environment(tmp_path)["git_dirty"] is True
+
+
+# --- budgets
+
+
+@pytest.mark.parametrize(
+    ("duration", "options", "expected"),
+    [(2.0, {}, 45.0), (30.0, {}, 97.0), (30.0, {"perf_phase_timeout_multiplier": "1"}, 52.0)],
+)
+def test_the_watchdogs_budget_is_the_originals(
+    duration: float, options: dict[str, str], expected: float
+) -> None:
+    quiet = {"perf_settle_ms": "0", "perf_between_runs_ms": "0"} | options
+    budget = phase_budget(resolve(quiet, {}, {}), plan(), PhaseSpec("burst", 12, duration))
+    assert budget.watchdog_s == expected
+
+
+def test_the_inner_deadline_comes_first() -> None:
+    settings = resolve({}, {}, {})
+    for duration in (0.1, 2.0, 30.0, 600.0):
+        budget = phase_budget(settings, plan(), PhaseSpec("burst", 12, duration))
+        assert budget.inner_s <= budget.watchdog_s - MARGIN_S
+        assert budget.probe_s + budget.load_s + TELEMETRY_S <= budget.inner_s
+        assert budget.load_s > duration + settings.perf_request_timeout
+
+
+# --- absolute budgets of one phase
+
+LIMITS = thresholds(resolve({}, {}, {}), None)
+GOOD = PhaseReport(
+    requests_total=100, ok=100, p95_ms=100.0, p99_ms=150.0, p95_tail_ms=120.0, elapsed=1.0, error_rate=0.0
+)
+
+
+def heap(internal: int, psram: int) -> dict[str, Any]:
+    return {"heap": {"internal_free": internal, "psram_free": psram}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"error_rate": 2.5}, "error rate 2.50 %"),
+        ({"p95_ms": 2000.5}, "p95 2,000.50 ms"),
+        ({"p99_ms": 3001.0}, "p99 3,001.00 ms"),
+        ({"p95_tail_ms": 181.0}, "last quarter over p95 1.81"),
+        (
+            {"mem_before": heap(300000, 1), "mem_after": heap(160000, 1)},
+            "loss of internal_free 140,000.00 bytes",
+        ),
+        ({"mem_before": heap(1, 900000), "mem_after": heap(1, 300000)}, "loss of psram_free"),
+        ({"ok": 0, "error_kinds": {"ReadTimeout": 3}}, "no request succeeded in 1.0 s (3 x ReadTimeout)"),
+    ],
+)
+def test_each_budget_of_the_original(changes: dict[str, Any], says: str) -> None:
+    (reason,) = phase_failures(structs.replace(GOOD, **changes), LIMITS)
+    assert says in reason
+
+
+def test_at_the_limit_is_within_it() -> None:
+    exact = structs.replace(GOOD, error_rate=2.0, p95_ms=2000.0, p99_ms=3000.0, p95_tail_ms=3600.0)
+    assert phase_failures(exact, LIMITS) == []
+    assert phase_failures(structs.replace(GOOD, mem_before={"heap": 3}, mem_after=heap(1, 1)), LIMITS) == []
+
+
+def test_an_empty_phase_fails() -> None:
+    assert phase_failures(summarise(PhaseSamples(("/",), 1, 1.0, elapsed_s=1.0)), LIMITS)
+
+
+def test_a_profiles_own_limits_come_first() -> None:
+    profile = replace(plan().profiles[0], limits={"max_p95_ms": 5.0})
+    assert thresholds(resolve({}, {}, {}), profile)["max_p95_ms"] == 5.0
+    assert thresholds(resolve({"perf_max_p99_ms": "7"}, {}, {}), profile)["max_p99_ms"] == 7.0
