@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf import device
@@ -91,12 +93,16 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> 
         SimError: the reference device does not start.
     """
     sim = None
+    ca_file = ""
     asked = (host, port)
     name = f"{host}:{port}"
     if host == SIM:
         from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
 
-        sim = SimProcess.start(sim_config(settings))
+        if settings.device_scheme == "https":
+            folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
+            ca_file = str(Path(folder) / "ca.pem")
+        sim = SimProcess.start(sim_config(settings), ca_file=Path(ca_file) if ca_file else None)
         closing.callback(sim.stop)
         host, port = sim.host, sim.port
         # Its port is another one each time; its pace is what makes it the same board.
@@ -106,7 +112,7 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> 
         port,
         scheme=settings.device_scheme,
         headers=settings.device_header,
-        ca_file=settings.device_ca,
+        ca_file=ca_file or settings.device_ca,
         insecure=settings.device_insecure,
         source=settings.where("device_ip"),
     )
@@ -136,20 +142,22 @@ def sim_config(settings: Settings) -> SimConfig:
     Raises:
         UsageError: a bad value; names its source.
     """
-    from pytest_espperf.sim.config import SimConfig, parse_assignment, parse_fault  # noqa: PLC0415 - see above
+    from pytest_espperf.sim import config as sim  # noqa: PLC0415 - see above
 
-    def parsed(dest: str, parse: Any) -> list[Any]:
+    def parsed(dest: str, parse: Callable[[str], Any], gather: Callable[[list[Any]], Any]) -> Any:
         try:
-            return [parse(text) for text in getattr(settings, dest)]
+            return gather([parse(text) for text in getattr(settings, dest)])
         except ValueError as error:
             raise UsageError(f"{settings.where(dest)}: {error}") from None
 
-    return SimConfig(
+    return sim.SimConfig(
         seed=settings.sim_seed,
         time_scale=settings.sim_time_scale,
         noise=settings.sim_noise,  # type: ignore[arg-type] # the option table allows these words alone
-        slowdown=dict(parsed("sim_slowdown", parse_assignment)),
-        error_rate=dict(parsed("sim_error_rate", parse_assignment)),
+        slowdown=parsed("sim_slowdown", sim.parse_slowdown, lambda pairs: sim.unique(pairs, "slowdown")),
+        error_rate=parsed(
+            "sim_error_rate", sim.parse_error_rate, lambda pairs: sim.unique(pairs, "error rate")
+        ),
         leak_bytes=settings.sim_leak_bytes,
-        faults=tuple(parsed("sim_fault", parse_fault)),
+        faults=parsed("sim_fault", sim.parse_fault, tuple),
     )

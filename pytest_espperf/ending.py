@@ -1,4 +1,7 @@
-"""The end of a pytest run: the verdict, failing gates as test reports, the exit status, the summary."""
+"""Both ends of a pytest run: reaching for the board, and the verdict.
+
+Failing gates become test reports, the exit status is escalated, the summary is shown.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_espperf.errors import EspperfError
 from pytest_espperf.state import PerfState, state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.artifact import Verdict
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
+
+
+def begin(session: pytest.Session) -> None:
+    """Open the session where a board is needed.
+
+    Raises:
+        pytest.UsageError: it cannot be opened, in one sentence.
+    """
+    config = session.config
+    state = state_of(config)
+    if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
+        return
+    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
+        return  # pytest is about to stop, too
+    try:
+        state.make_session().open()
+    except EspperfError as error:
+        state.close()
+        raise pytest.UsageError(str(error)) from None
 
 
 def finish(session: pytest.Session, exitstatus: int) -> None:

@@ -90,6 +90,7 @@ class Judge:
                 fail_on=tuple(fail_on),
                 min_effect=min_effect,
                 strict=settings.perf_strict,
+                confirm_rounds=settings.perf_confirm,
                 enabled=not settings.perf_no_gate,
             ),
         )
@@ -108,6 +109,12 @@ class Judge:
             self.fixed = load_session(path) if path.is_file() else store.find(name).artifact
         except (ArtifactError, HistoryError) as error:
             raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
+
+    def to_confirm(self, candidate: SessionArtifact, store: HistoryStore) -> list[str]:
+        """The profiles that would fail, and have to be measured again before they do."""
+        if not self.policy.confirm_rounds:
+            return []
+        return gate.needs_confirmation(self.judge(candidate, store)[1])
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
         """The candidate with its comparison to the previous session, and the verdict."""

@@ -280,6 +280,12 @@ class Settings:
         metavar="METRIC:ABS",
         separator=",",
     )
+    perf_confirm: int = _option(
+        3,
+        "rounds that a profile which would fail is measured again before it does, 0 for none",
+        parse=whole(least=0, most=100),
+        metavar="N",
+    )
     perf_strict: bool = _option(False, "an inconclusive verdict fails too", parse=bool_word)
     perf_no_gate: bool = _option(
         False, "record and show, but judge nothing but absolute budgets", parse=bool_word

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_espperf import ending
+from pytest_espperf import confirming, ending
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
-from pytest_espperf.state import NO_DEVICE, NO_XDIST, check_no_overlap, has_own_device, state_of, uses_device
+from pytest_espperf.state import (
+    NO_DEVICE,
+    NO_XDIST,
+    check_no_overlap,
+    has_own_device,
+    mark_phase,
+    state_of,
+    uses_device,
+)
 
 if TYPE_CHECKING:
-    from pytest_espperf.session import PlannedPhase
+    from pytest_espperf.profiles import PlannedPhase
 
 pytest_plugins = ["pytest_espperf.fixtures"]
 
@@ -79,13 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what requests ``perf_phase``: as perf, and with its time budget."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None or "perf_phase" not in callspec.params:
-        return
-    item.add_marker("perf")
-    state = state_of(item.config)
-    if item.config.pluginmanager.hasplugin("timeout") and state.session is not None:
-        item.add_marker(pytest.mark.timeout(state.session.budget(callspec.params["perf_phase"]).watchdog_s))
+    mark_phase(item)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -110,20 +112,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state.device_needed = len(homeless) < len(needing) and not hasattr(config, "workerinput")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Reach for the board before the first test, where there is one to reach for."""
-    config = session.config
-    state = state_of(config)
-    if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
-        return
-    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
-        return  # pytest is about to stop, too
-    try:
-        state.make_session().open()
-    except EspperfError as error:
-        state.close()
-        raise pytest.UsageError(str(error)) from None
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Reach for the board before the first test; measure again, after the last, what would fail."""
+    ending.begin(session)
+    result = yield
+    confirming.run(session)
+    return result
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_espperf.artifact import RunRole
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import Settings
 from pytest_espperf.parsers import header, nearest, number, url_path, whole
@@ -73,6 +74,30 @@ PRESETS: Mapping[str, Preset] = {
 
 
 @dataclass(frozen=True)
+class PlannedPhase:
+    """One phase of one round of one profile: the parameter of one test item."""
+
+    run: int
+    profile: Profile
+    phase: PhaseSpec
+    role: RunRole = "run"
+
+    @property
+    def cell(self) -> str:
+        """``python_heavy:burst``."""
+        return f"{self.profile.name}:{self.phase.name}"
+
+    @property
+    def id(self) -> str:
+        """``run1-python_heavy-burst``, the test id."""
+        return f"{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
+
+    def label(self, runs: int) -> str:
+        """``run 1/6 python_heavy:burst``, for people."""
+        return f"{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a session drives: the profiles, their phases resolved, and how often.
 
@@ -91,13 +116,13 @@ class Plan:
         """
         return next(profile for profile in self.profiles if profile.name == name)
 
-    def cells(self) -> list[tuple[int, Profile, PhaseSpec]]:
+    def phases(self) -> list[PlannedPhase]:
         """Every phase in run-major order: run 1 of every profile, then run 2, ...
 
         Interleaving the profiles spreads a slow drift of the link over all of them.
         """
         return [
-            (run, profile, phase)
+            PlannedPhase(run, profile, phase)
             for run in range(1, self.runs + 1)
             for profile in self.profiles
             for phase in profile.phases

@@ -21,6 +21,7 @@ from pytest_espperf.artifact import (
     PhaseReport,
     PhaseResult,
     RawRun,
+    RunRole,
     SessionArtifact,
     Verdict,
 )
@@ -33,31 +34,11 @@ from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import Judge, phase_failures, thresholds
 from pytest_espperf.options import REDACTED, SIM, Settings
 from pytest_espperf.parsers import split_host
-from pytest_espperf.profiles import Plan, load_profiles, make_plan
+from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
 from pytest_espperf.report import render_markdown
-from pytest_espperf.workload import PhaseSpec, Profile
 
 Say = Callable[[str], None]
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
-
-
-@dataclass(frozen=True)
-class PlannedPhase:
-    """One phase of one run of one profile: the parameter of one test item."""
-
-    run: int
-    profile: Profile
-    phase: PhaseSpec
-
-    @property
-    def cell(self) -> str:
-        """``python_heavy:burst``."""
-        return f"{self.profile.name}:{self.phase.name}"
-
-    @property
-    def id(self) -> str:
-        """``run1-python_heavy-burst``, the test id."""
-        return f"run{self.run}-{self.profile.name}-{self.phase.name}"
 
 
 @dataclass(frozen=True)
@@ -118,9 +99,9 @@ class PerfSession:
         self._session_id = uuid.uuid4().hex
         self._timestamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         self._store = HistoryStore(history_folder(settings, root))
-        self._runs: dict[tuple[str, int], list[PhaseResult]] = {}
+        self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
         self._engine = ""
-        self._last_run = 0
+        self._last_round: tuple[RunRole, int] | None = None
         self._environment: dict[str, Any] = {}
         self._closing = ExitStack()
         self.is_open = False
@@ -145,6 +126,8 @@ class PerfSession:
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
             self._say(f"an interrupted session of before is kept as {found.json_path.name}")
+        for error in self._checkpoint.unreadable:
+            self._say(f"what an interrupted session left cannot be read, and is kept: {error}")
         self._checkpoint.write(self._artifact(partial=True))
         self.is_open = True
 
@@ -184,7 +167,7 @@ class PerfSession:
 
     def planned(self) -> list[PlannedPhase]:
         """Every phase, in the order it is to be driven."""
-        return [PlannedPhase(*cell) for cell in self.plan.cells()]
+        return self.plan.phases()
 
     def budget(self, planned: PlannedPhase) -> PhaseBudget:
         """The seconds that one phase's test item may take."""
@@ -225,9 +208,9 @@ class PerfSession:
         """
         assert self.board is not None
         began = self._clock()
-        if planned.run != self._last_run and self._last_run:
+        if self._last_round not in {None, (planned.role, planned.run)}:
             self._sleep(self.settings.perf_between_runs_ms / 1e3)
-        self._last_run = planned.run
+        self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
         self.probe(budget.probe_s)
         report = self._measure(planned, budget, began, transport)
@@ -239,11 +222,11 @@ class PerfSession:
             fail_reasons=reasons,
             report=report,
         )
-        self._runs.setdefault((planned.profile.name, planned.run), []).append(result)
+        self._runs.setdefault((planned.role, planned.profile.name, planned.run), []).append(result)
         self._write_checkpoint()
         self._check_hard_timeout(planned)
         if not report.ok:
-            raise DeviceError(f"{planned.cell} run {planned.run}: {reasons[0]}")
+            raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
 
     def _write_checkpoint(self) -> None:
@@ -259,7 +242,7 @@ class PerfSession:
         if limit and elapsed >= limit:
             self.stop(
                 f"hard timeout: {elapsed:.1f} s of {limit:g} s had passed "
-                f"({self.settings.where('perf_hard_timeout_s')}) at run {planned.run} of {planned.cell}"
+                f"({self.settings.where('perf_hard_timeout_s')}) before {planned.label(self.plan.runs)}"
             )
             raise DeviceError(self.hard_stop_reason)
 
@@ -268,7 +251,7 @@ class PerfSession:
     ) -> PhaseReport:
         assert self.board is not None
         settings = self.settings
-        label = f"run {planned.run}/{self.plan.runs} {planned.cell}"
+        label = planned.label(self.plan.runs)
 
         def heartbeat(progress: load.Progress) -> None:
             p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
@@ -307,11 +290,27 @@ class PerfSession:
             mem_after=after.memory,
         )
 
+    def confirmations(self) -> list[PlannedPhase]:
+        """The phases to measure again: of each profile that would fail, ``--perf-confirm`` rounds.
+
+        [] where nothing would fail, or not everything planned was measured.
+        """
+        if self.hard_stop_reason or self.measured() < len(self.plan.phases()):
+            return []
+        again = self._judge.to_confirm(self._artifact(partial=False), self._store)
+        rounds = range(1, self.settings.perf_confirm + 1)
+        return [
+            PlannedPhase(index, self.plan.profile(name), phase, role="confirm")
+            for index in rounds
+            for name in again
+            for phase in self.plan.profile(name).phases
+        ]
+
     # --- the end -----------------------------------------------------------------------------
 
     def measured(self) -> int:
-        """How many phases were measured."""
-        return sum(len(results) for results in self._runs.values())
+        """How many of the planned phases were measured."""
+        return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
     def finish(self, interrupted: str = "") -> Outcome:
         """Judge, write the artifacts, give the verdict.
@@ -323,9 +322,9 @@ class PerfSession:
         Where the artifacts cannot be written the outcome says so, and the checkpoint stays.
         """
         artifact = self._artifact(partial=False)
-        missing = len(self.plan.cells()) - self.measured()
+        missing = len(self.plan.phases()) - self.measured()
         if not self.hard_stop_reason and missing and (interrupted or self.measured()):
-            why = interrupted or f"{missing} of {len(self.plan.cells())} phases were not selected"
+            why = interrupted or f"{missing} of {len(self.plan.phases())} phases were not selected"
             verdict = Verdict(
                 kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
             )
@@ -343,12 +342,17 @@ class PerfSession:
                 self._checkpoint.discard()
         except HistoryError as error:
             return Outcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
+        if saved.clock_behind is not None:
+            self._say(
+                f"WARNING: the clock was set back: {saved.clock_behind} is later than this session, "
+                "which is listed before it"
+            )
         return Outcome(artifact, verdict, saved=saved, fails=fails)
 
     def _artifact(self, *, partial: bool) -> SessionArtifact:
         raw_runs = [
-            RawRun(profile=profile, run_index=run, results=list(results))
-            for (profile, run), results in self._runs.items()
+            RawRun(profile=profile, run_index=run, role=role, results=list(results))
+            for (role, profile, run), results in self._runs.items()
         ]
         board = self.board
         return SessionArtifact(

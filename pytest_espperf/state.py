@@ -17,7 +17,8 @@ from pytest_espperf.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
-    from pytest_espperf.session import Outcome, PerfSession, PlannedPhase
+    from pytest_espperf.profiles import PlannedPhase
+    from pytest_espperf.session import Outcome, PerfSession
 
 DEVICE_FIXTURES = frozenset(
     {"device_ip", "device_port", "device_lock", "health_probe", "board", "perf_phase"}
@@ -123,6 +124,24 @@ def state_of(config: pytest.Config) -> PerfState:
     return config.stash[STATE]
 
 
+def phase_of(item: pytest.Item) -> PlannedPhase:
+    """The phase that an item measures; it must be one that requests ``perf_phase``."""
+    assert isinstance(item, pytest.Function)
+    phase: PlannedPhase = item.callspec.params["perf_phase"]  # type: ignore[assignment]
+    return phase
+
+
+def mark_phase(item: pytest.Item) -> None:
+    """Mark what requests ``perf_phase``: as perf, and with its time budget."""
+    if "perf_phase" not in getattr(getattr(item, "callspec", None), "params", {}):
+        return
+    planned = phase_of(item)
+    item.add_marker("perf")
+    state = state_of(item.config)
+    if item.config.pluginmanager.hasplugin("timeout") and state.session is not None:
+        item.add_marker(pytest.mark.timeout(state.session.budget(planned).watchdog_s))
+
+
 def has_own_device(item: pytest.Item) -> bool:
     """Whether the project overrides ``device_ip``, for example with what its ``dut`` printed."""
     definitions = _definitions(item, "device_ip")
@@ -150,8 +169,7 @@ def check_no_overlap(items: Iterable[pytest.Item]) -> None:
     """
     seen: dict[str, str] = {}
     for item in items:
-        phase = getattr(item, "callspec", None)
-        planned = phase.params["perf_phase"].id if phase is not None else ""
+        planned = phase_of(item).id
         if planned in seen:
             raise UsageError(
                 f"{item.nodeid} and {seen[planned]} measure the same phase: "

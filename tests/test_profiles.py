@@ -40,7 +40,7 @@ def test_balanced_is_the_default_schedule(tmp_path: Path) -> None:
 
 def test_run_major_order(tmp_path: Path) -> None:
     made = plan(tmp_path, perf_profiles=["python_light,python_heavy"], perf_runs="2")
-    order = [(run, profile.name, phase.name) for run, profile, phase in made.cells()]
+    order = [(planned.run, planned.profile.name, planned.phase.name) for planned in made.phases()]
     assert order == [
         (run, profile, phase)
         for run in (1, 2)

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-from tests.plugin.plugin_project import Project, Web
+from plugin_project import Project, Web
 
 
 @pytest.fixture
@@ -24,6 +23,8 @@ def web() -> Iterator[Web]:
         def do_GET(self) -> None:
             facts.served += 1
             facts.headers.append({name.lower(): value for name, value in self.headers.items()})
+            if self.path.startswith("/pace/"):
+                facts.delay_s = float(self.path.rpartition("/")[2])
             if self.path.startswith("/debug/"):
                 self.send_error(404)
                 return

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.plugin.plugin_project import Project
+from plugin_project import Project
 
 
 def test_a_projects_own_benchmark(project: Project) -> None:

@@ -10,8 +10,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-
-from tests.plugin.plugin_project import FAST, Project
+from plugin_project import FAST, Project
 
 
 def test_a_first_session_is_recorded(project: Project) -> None:
@@ -245,3 +244,37 @@ def test_xdist_is_refused(project: Project) -> None:
     )
     assert result.ret != 0
     assert project.web.served == 0
+
+
+def test_what_would_fail_is_measured_again_as_items_of_its_own(project: Project) -> None:
+    assert project.run().ret == 0
+    project.web.delay_s = 0.05
+    result = project.run("-v", "--perf-confirm=2", "--junitxml=out.xml")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*espperf* one would fail: measuring again*", "*confirm1-one-burst*PASSED*"])
+    artifact = project.artifact()
+    assert artifact["gate"]["verdict"] == "regressed"
+    assert [(run["role"], run["run_index"]) for run in artifact["raw_runs"]] == [
+        ("run", 1),
+        ("run", 2),
+        ("confirm", 1),
+        ("confirm", 2),
+    ]
+    assert artifact["aggregated"]["one:burst"]["sample_count"] == 2
+
+
+def test_a_stall_that_is_gone_when_measured_again_does_not_fail(project: Project) -> None:
+    assert project.run().ret == 0
+    # Slow for as long as the planned rounds take, and well again for the confirmation.
+    project.pytester.makeconftest(
+        f"""
+        def pytest_runtest_logfinish(nodeid):
+            if "run2-one-long" in nodeid:
+                import urllib.request
+                urllib.request.urlopen("http://{project.web.address}/pace/0.005").close()
+        """
+    )
+    project.web.delay_s = 0.05
+    result = project.run("--perf-confirm=3", "--confcutdir=.", "-p", "conftest")
+    assert result.ret == 0
+    assert project.artifact()["gate"]["verdict"] == "inconclusive"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.plugin.plugin_project import Project
+from plugin_project import Project
 
 
 def usage_error(project: Project, *arguments: str, device: bool = True) -> str:
