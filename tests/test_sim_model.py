@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from pytest_espperf.sim.catalog import COSTS, STATIC_BYTES
 from pytest_espperf.sim.config import Fault, NoiseName, SimConfig
 from pytest_espperf.sim.device import SERVER_COUNTERS, Device
 from pytest_espperf.sim.faults import DOWN, HANG, SPOILING, FaultPlan
-from pytest_espperf.sim.model import LINK_BYTES_PER_S, RateLimiter, ScaledClock, Ticket, TimingModel
+from pytest_espperf.sim.model import LINK_BYTES_PER_S, RateLimiter, ScaledClock, TimingModel
 from pytest_espperf.sim.noise import LEVELS, LINK_S, Spells, Wander, stream
 
 HELLO, PING, HEAVY, FILE = (COSTS[p] for p in ("/hello", "/api/ping", "/template-compat", "/file"))
@@ -132,7 +133,7 @@ def test_spells_take_their_share_of_time_and_come_in_clusters() -> None:
     spells = Spells(stream(1, "s"), 0.02)
     hits = [spells.hit(index * 0.005) for index in range(200_000)]
     assert sum(hits) / len(hits) == pytest.approx(0.02, rel=0.25)
-    followed = sum(a and b for a, b in zip(hits, hits[1:], strict=False))
+    followed = sum(a and b for a, b in pairwise(hits))
     assert followed / sum(hits) > 0.8
     assert not spells.hit(0.0)  # the past can be asked again
 
@@ -172,7 +173,9 @@ def test_a_restart_frees_worker_and_link() -> None:
     model.transfer(FILE, STATIC_BYTES, 0.0)
     model.restart(1.0)
     model.reconfigure(quiet())
-    assert model.python_job(HELLO, 1.0) == Ticket("served", 1.0, pytest.approx(1.0 + HELLO.service_s + LINK_S))
+    again = model.python_job(HELLO, 1.0)
+    assert (again.fate, again.start_s) == ("served", 1.0)
+    assert again.due_s == pytest.approx(1.0 + HELLO.service_s + LINK_S)
     assert model.transfer(FILE, 0, 1.0).start_s == 1.0
 
 
@@ -189,7 +192,7 @@ def test_heap_shows_leak_sawtooth_watermark_and_a_reboot() -> None:
         frees.append(device.memory_stats()["gc_mem_free"])
     device.connected(-1)
     worn = device.memory_stats()
-    assert sum(b > a for a, b in zip(frees, frees[1:], strict=False)) == 2  # two collections
+    assert sum(b > a for a, b in pairwise(frees)) == 2  # two collections
     lost = fresh["heap"]["internal_free"] - worn["heap"]["internal_free"]
     assert 12_000 <= lost <= 12_000 + 8_192
     assert fresh["heap"]["internal_largest"] - worn["heap"]["internal_largest"] == 12_000

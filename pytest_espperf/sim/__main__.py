@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from pytest_espperf.sim.config import (
@@ -23,6 +24,7 @@ from pytest_espperf.sim.config import (
     unique,
 )
 from pytest_espperf.sim.server import serve
+from pytest_espperf.sim.tls import server_context
 
 READY = "espperf reference device listening on "
 T = TypeVar("T")
@@ -41,9 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        asyncio.run(_run(config, args.host, args.port, exit_with_stdin=args.exit_with_stdin))
+        asyncio.run(_run(config, args))
     except KeyboardInterrupt:
         return 0
+    except RuntimeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     except OSError as error:
         where = f"{args.host}:{args.port}"
         sys.stderr.write(f"error: cannot listen on {where}: {error.strerror or error}; try another --port\n")
@@ -51,19 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _run(config: SimConfig, host: str, port: int, *, exit_with_stdin: bool) -> None:
+async def _run(config: SimConfig, args: argparse.Namespace) -> None:
+    host: str = args.host
+    https = args.https or args.ca_out is not None
+    tls = server_context(host, args.ca_out) if https else None
     until = asyncio.Event()
-    if exit_with_stdin:
+    if args.exit_with_stdin:
         loop = asyncio.get_running_loop()
         threading.Thread(target=_wait_for_eof, args=(loop, until), daemon=True).start()
     gc.freeze()  # what is loaded by now stays: the collector need not look at it between requests
 
     def ready(real_port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"{READY}http://{shown}:{real_port}\n")
+        sys.stdout.write(f"{READY}{'https' if https else 'http'}://{shown}:{real_port}\n")
         sys.stdout.flush()
 
-    await serve(config, host, port, ready=ready, until=until)
+    await serve(config, host, args.port, ready=ready, until=until, tls=tls)
 
 
 def _wait_for_eof(loop: asyncio.AbstractEventLoop, until: asyncio.Event) -> None:
@@ -123,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_typed(_port), default=8080, help="0 for any free one (default: 8080)")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
+    parser.add_argument("--https", action="store_true", help="with a certificate made at start")
+    parser.add_argument("--ca-out", type=Path, metavar="FILE", help="HTTPS; write its CA certificate there")
     default = SimConfig()
 
     def add(name: str, text: str, **how: object) -> None:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from pytest_espperf.sim.catalog import ALL, COSTS, PROFILES, TARGETS
@@ -145,7 +146,7 @@ class SimConfig:
         error_rate: share of requests answered 500, 0..1; route before profile before ``all``.
         leak_bytes: internal heap lost per request.
         faults: what goes wrong, and when.
-        rate_limit: answer 429 beyond 200 requests/s (burst 400) per client address.
+        rate_limit: answer 429 beyond 200 requests/s (burst 400), all clients together.
         max_connections: sockets; a connection beyond them is closed at once.
         queue_limit: Python jobs held at once; one more is answered 503.
         cooldown_s: how long a socket closed by the device stays taken, as in TIME_WAIT.
@@ -174,10 +175,11 @@ class SimConfig:
         _integer("seed", self.seed, -(2**63), 2**63)
         _number("time_scale", self.time_scale, 0.001, 1000)
         _one_of("noise", self.noise, NOISE_NAMES)
-        for name, factor in self.slowdown.items():
-            _number(f"slowdown of {_target(name)}", factor, 0.01, 1000)
-        for name, share in self.error_rate.items():
-            _number(f"error_rate of {_target(name)}", share, 0, 1)
+        for name, (low, high) in {"slowdown": (0.01, 1000), "error_rate": (0, 1)}.items():
+            pairs = [(_target(target), number) for target, number in getattr(self, name).items()]
+            for target, number in pairs:
+                _number(f"{name} of {target}", number, low, high)
+            object.__setattr__(self, name, MappingProxyType(unique(pairs, name)))
         _integer("leak_bytes", self.leak_bytes, 0, 10**9)
         _integer("max_connections", self.max_connections, 1, 1000)
         _integer("queue_limit", self.queue_limit, 1, 1000)
@@ -317,7 +319,7 @@ def _strings(name: str, value: object, also: str = "") -> list[str]:
 
 def _read_assignments(name: str, value: object) -> dict[str, float]:
     if isinstance(value, Mapping):
-        return unique(((_target(str(target)), number) for target, number in value.items()), name)
+        return dict(value)  # SimConfig checks it
     parse = parse_slowdown if name == "slowdown" else parse_error_rate
     return unique((parse(text) for text in _strings(name, value, " or an object")), name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import sys
@@ -33,17 +34,25 @@ class Owner(Protocol):
     def count(self, name: str) -> None:
         """Raise a counter of the device."""
 
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is a place for this new connection."""
+
     def on_request(self, connection: Connection, request: Request) -> None:
         """Take a request; answer it with :meth:`Connection.send`, now or later."""
 
     def on_closed(self, connection: Connection, *, by_device: bool) -> None:
-        """Take note that a connection is gone; called once."""
+        """Take note that an admitted connection is gone; called once."""
 
 
 class Connection(asyncio.Protocol):
-    """Serves requests in their order; one is in progress at a time."""
+    """Serves requests in their order; one is in progress at a time.
+
+    Attributes:
+        cools: whether its place stays taken for the cool-down when the device closes it.
+    """
 
     def __init__(self, owner: Owner) -> None:
+        self.cools = True
         self._owner = owner
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
@@ -58,12 +67,13 @@ class Connection(asyncio.Protocol):
     # From asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start to wait for the first request."""
+        """Start to wait for the first request, if there is a place."""
         self._transport = transport
-        if self._gone:  # the device went down while the connection was being set up
-            self._reset_transport()
-            return
-        self._await_request()
+        if self._owner.admit(self):
+            self._await_request()
+        else:
+            self._gone = True
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what it cannot read is answered 400."""
@@ -171,9 +181,15 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """End the connection with a TCP reset; it counts as gone at once."""
         self._closing = True
+        self._owner.count("connection_resets_sent")
         self._leave(by_device=True)
-        if self._transport is not None:
-            self._reset_transport()
+        accepted = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._transport.abort()
+        # One kind of event loop would send an orderly end before it closes, so the socket under
+        # asyncio's wrapper is closed at once; the transport has let go of it.
+        getattr(accepted, "_sock", accepted).close()
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something after so many device seconds, unless the connection is gone by then."""
@@ -243,7 +259,3 @@ class Connection(asyncio.Protocol):
                 self._idle.cancel()
                 self._idle = None
             self._owner.on_closed(self, by_device=by_device)
-
-    def _reset_transport(self) -> None:
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        self._transport.abort()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 
 _BACKLOG = 64
 _RETRY_S = 0.05
+_RETRIES = 100
 
 
 class Listener:
@@ -20,11 +22,20 @@ class Listener:
     """
 
     def __init__(
-        self, host: str, port: int, on_accept: Callable[[socket.socket], None], on_error: Callable[[], None]
+        self,
+        host: str,
+        port: int,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        tls: ssl.SSLContext | None,
     ) -> None:
-        self._on_accept = on_accept
-        self._on_error = on_error
-        self._task: asyncio.Task[None] | None = None
+        """Bind the port.
+
+        Raises:
+            OSError: the port or the address cannot be had.
+        """
+        self._make_protocol = make_protocol
+        self._tls = tls
+        self._server: asyncio.AbstractServer | None = None
         self._socket = _bound(host, port)
         self._host = host
         self.port: int = self._socket.getsockname()[1]
@@ -32,41 +43,35 @@ class Listener:
     @property
     def is_up(self) -> bool:
         """Whether connections are accepted."""
-        return self._task is not None
+        return self._server is not None
 
-    def up(self) -> None:
+    async def up(self) -> None:
         """Start to listen."""
-        self._socket.listen(_BACKLOG)
-        self._task = asyncio.get_running_loop().create_task(self._accept())
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._make_protocol, sock=self._socket, backlog=_BACKLOG, ssl=self._tls
+        )
 
     async def down(self) -> None:
         """Stop to listen, and keep the port.
 
         Raises:
-            OSError: another process took the port in the moment between.
+            OSError: the port could not be bound again, for some seconds.
         """
-        await self.close()
+        self.close()
+        for _ in range(_RETRIES):
+            with contextlib.suppress(OSError):
+                self._socket = _bound(self._host, self.port)
+                return
+            await asyncio.sleep(_RETRY_S)
         self._socket = _bound(self._host, self.port)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop to listen and give up the port."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         self._socket.close()
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, _address = await loop.sock_accept(self._socket)
-            except OSError:  # the client gave up in the backlog, or descriptors ran out
-                self._on_error()
-                await asyncio.sleep(_RETRY_S)
-            else:
-                self._on_accept(accepted)
 
 
 def _bound(host: str, port: int) -> socket.socket:

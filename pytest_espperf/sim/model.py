@@ -69,7 +69,7 @@ class TimingModel:
 
     def pressed(self, now_s: float) -> bool:
         """Whether the queue is so full that kept-alive connections are given up."""
-        return self.depth(now_s) >= self._config.queue_limit - 1
+        return self.depth(now_s) >= max(1, self._config.queue_limit - 1)
 
     def python_job(self, cost: RouteCost, now_s: float) -> Ticket:
         """Queue a request for the Python worker."""

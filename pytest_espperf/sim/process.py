@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import queue
+import ssl
 import subprocess
 import sys
 import threading
@@ -33,8 +34,9 @@ class SimProcess:
     answers until it is stopped.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], ca_file: Path | None = None) -> None:
         self._process = process
+        self._ca_file = ca_file
         self._stderr: deque[str] = deque(maxlen=_TAIL_LINES)
         self._stdout: queue.Queue[str | None] = queue.Queue()
         assert process.stdout is not None
@@ -47,20 +49,26 @@ class SimProcess:
         self.port = 0
 
     @classmethod
-    def start(cls, config: SimConfig | None = None, *, timeout_s: float = 15.0) -> SimProcess:
+    def start(
+        cls, config: SimConfig | None = None, *, timeout_s: float = 15.0, ca_file: Path | None = None
+    ) -> SimProcess:
         """Start a device on a free port of 127.0.0.1 and wait until it listens.
+
+        With a ``ca_file`` it speaks HTTPS and writes there what verifies its certificate.
 
         Raises:
             SimError: it did not start within ``timeout_s``, or ended instead.
         """
         args = () if config is None else config.to_args()
         command = [sys.executable, "-m", "pytest_espperf.sim", "--port", "0", "--exit-with-stdin", *args]
+        if ca_file is not None:
+            command.append(f"--ca-out={ca_file}")
         try:
             process = _popen(command)
         except OSError as error:
             message = f"the reference device could not be started with {sys.executable}: {error}"
             raise SimError(message) from None
-        started = cls(process)
+        started = cls(process, ca_file)
         try:
             started._await_ready(timeout_s)
         except BaseException:
@@ -157,7 +165,7 @@ class SimProcess:
     def _exchange(self, method: str, body: str | None) -> tuple[int, bytes]:
         deadline = time.monotonic() + _CONTROL_S
         while True:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=_CONTROL_S)
+            connection = self._connection()
             try:
                 connection.request(method, "/sim/config", body, {"Connection": "close"})
                 response = connection.getresponse()
@@ -171,6 +179,12 @@ class SimProcess:
             finally:
                 connection.close()
             time.sleep(_CONTROL_PAUSE_S)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._ca_file is None:
+            return http.client.HTTPConnection(self.host, self.port, timeout=_CONTROL_S)
+        context = ssl.create_default_context(cafile=str(self._ca_file))
+        return http.client.HTTPSConnection(self.host, self.port, timeout=_CONTROL_S, context=context)
 
     def _said(self) -> str:
         tail = self.stderr_tail

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -24,20 +24,28 @@ from pytest_espperf.sim.routes import Reply, reply
 
 CONTROL_PATH = "/sim/config"
 _REBOOT_DELAY_S = 0.05
+_ANSWER_FIRST_S = 0.01
 
 
 class SimServer:
     """One reference device on one port."""
 
-    def __init__(self, config: SimConfig, host: str, port: int) -> None:
-        """Bind the port.
+    def __init__(
+        self,
+        config: SimConfig,
+        host: str,
+        port: int,
+        until: asyncio.Event,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Bind the port. ``until`` is set, with ``failure``, where the device cannot go on.
 
         Raises:
             OSError: the port or the address cannot be had.
         """
-        self._listener = Listener(
-            host, port, self._on_accept, on_error=lambda: self._device.count("accept_errors")
-        )
+        self.failure: OSError | None = None
+        self._until = until
+        self._listener = Listener(host, port, lambda: Connection(self), tls)
         self.config = config
         self.clock = ScaledClock(config.time_scale)
         self._model = TimingModel(config)
@@ -61,7 +69,7 @@ class SimServer:
     async def start(self) -> None:
         """Begin to serve; the device's time, and with it that of its faults, starts here."""
         self.clock.restart()
-        self._listener.up()
+        await self._listener.up()
         self._check_faults()
 
     async def stop(self) -> None:
@@ -71,7 +79,7 @@ class SimServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._listener.close()
+        self._listener.close()
         for connection in list(self._connections):
             connection.reset()
         await asyncio.sleep(0)  # lets the transports close their sockets
@@ -82,18 +90,31 @@ class SimServer:
         """Raise a counter of the device."""
         self._device.count(name)
 
+    def admit(self, connection: Connection) -> bool:
+        """Give a new connection a place, where one is free."""
+        self._device.count("accepts_total")
+        now_s = self.clock.now()
+        self._cooling_s = [until for until in self._cooling_s if until > now_s]
+        if len(self._connections) + len(self._cooling_s) >= self.config.max_connections:
+            self._device.count("accepts_rejected")
+            return False
+        self._connections.add(connection)
+        self._device.connected(+1)
+        return True
+
     def on_closed(self, connection: Connection, *, by_device: bool) -> None:
         """Free the connection's place, after the cool-down where the device closed it."""
         self._connections.discard(connection)
         self._device.connected(-1)
         if not by_device:
             self._device.count("client_closes")
-        elif self.config.cooldown_s:
+        elif self.config.cooldown_s and connection.cools:
             self._cooling_s.append(self.clock.now() + self.config.cooldown_s)
 
     def on_request(self, connection: Connection, request: Request) -> None:
         """Serve a request, unless the device hangs: then keep it until that is over."""
         if request.path == CONTROL_PATH:
+            connection.cools = False
             connection.send(self._control(request))
         elif self._plan.active(HANG, self.clock.now()):
             self._held.append(lambda: self._serve(connection, request))
@@ -196,35 +217,8 @@ class SimServer:
         if new_faults:
             self._plan = FaultPlan(config.faults, self.clock.now())
         self.config = config
-        self._check_faults()
-
-    # Sockets
-
-    def _on_accept(self, accepted: socket.socket) -> None:
-        self._device.count("accepts_total")
-        now_s = self.clock.now()
-        self._cooling_s = [until for until in self._cooling_s if until > now_s]
-        if len(self._connections) + len(self._cooling_s) >= self.config.max_connections:
-            self._device.count("accepts_rejected")
-            accepted.close()
-            return
-        connection = Connection(self)
-        self._connections.add(connection)
-        self._device.connected(+1)
-        self._spawn(self._attach(connection, accepted))
-
-    async def _attach(self, connection: Connection, accepted: socket.socket) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
-        except OSError:  # the client is gone already
-            self._device.count("accept_errors")
-            connection.reset()
-            accepted.close()
-
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # A fault that begins now may reset every connection: the answer to this change goes first.
+        self._come_back(_ANSWER_FIRST_S)
 
     # Faults
 
@@ -241,13 +235,19 @@ class SimServer:
             held, self._held = self._held, []
             for action in held:
                 action()
-        if self._fault_timer is not None:
-            self._fault_timer.cancel()
-            self._fault_timer = None
         next_s = self._plan.next_change_s(now_s)
         if next_s is not None:
-            delay_s = self.clock.real_until(next_s)
-            self._fault_timer = asyncio.get_running_loop().call_later(delay_s, self._check_faults)
+            self._come_back(self.clock.real_until(next_s))
+
+    def _come_back(self, delay_s: float) -> None:
+        if self._fault_timer is not None:
+            self._fault_timer.cancel()
+        self._fault_timer = asyncio.get_running_loop().call_later(delay_s, self._check_faults)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _power_cut(self, now_s: float, reason: str) -> None:
         """Reset all connections and start the device anew."""
@@ -265,13 +265,17 @@ class SimServer:
     async def _move_listener(self) -> None:
         """Bring the listener to where the plan wants it; there is one such task at a time."""
         try:
+            # It ends when both agree, or with the device where the port is lost.
             while (wanted := self._wants_up(self.clock.now())) != self._listener.is_up:
                 if wanted:
-                    self._listener.up()
+                    await self._listener.up()
                 else:
                     await self._listener.down()
                     for connection in list(self._connections):  # accepted while it went down
                         connection.reset()
+        except OSError as error:
+            self.failure = error
+            self._until.set()
         finally:
             self._moving = False
 
@@ -285,14 +289,20 @@ def _sentence(error: Exception) -> str:
 
 
 async def serve(
-    config: SimConfig, host: str, port: int, *, ready: Callable[[int], None], until: asyncio.Event
+    config: SimConfig,
+    host: str,
+    port: int,
+    *,
+    ready: Callable[[int], None],
+    until: asyncio.Event,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Run a device until the event is set; ``ready`` is told the port.
 
     Raises:
-        OSError: the port or the address cannot be had.
+        OSError: the port or the address cannot be had, or not again after a reboot.
     """
-    server = SimServer(config, host, port)
+    server = SimServer(config, host, port, until, tls)
     await server.start()
     try:
         ready(server.port)
@@ -300,3 +310,5 @@ async def serve(
             await until.wait()
     finally:
         await server.stop()
+    if server.failure is not None:
+        raise server.failure
