@@ -165,7 +165,7 @@ def _decode(data: bytes) -> SessionArtifact:
 def _migrate(old: dict[str, Any], version: int) -> SessionArtifact:
     try:
         new = migrate.migrate(old, version)
-    except (TypeError, AttributeError, KeyError, ValueError, IndexError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, IndexError, ArithmeticError) as error:
         raise ArtifactError(f"is not a valid session of schema {version}: {error}") from error
     return msgspec.convert(new, SessionArtifact)
 

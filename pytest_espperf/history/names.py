@@ -12,7 +12,7 @@ mends the order by itself.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 LATEST = "latest.json"
@@ -32,6 +32,12 @@ _SESSION = re.compile(r"perf_([0-9]{8}T[0-9]{6}Z)(?:_(.*?))??(?:-([0-9]{1,9}))?\
 _PARTIAL = re.compile(r"latest\.partial-(.+)\.json", re.DOTALL)
 _MARK = re.compile(r"(accept|pin)_(perf_.+)\.json", re.DOTALL)
 _STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
+_ISO = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?"
+    r"(?P<offset>Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+"""Written out, because what ``datetime.fromisoformat`` reads depends on the version of Python."""
+
 _UNWANTED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -46,19 +52,17 @@ class OrderKey(NamedTuple):
 def parse_stamp(text: str) -> datetime | None:
     """The moment that an artifact's ``timestamp_utc`` names, None where it names none.
 
-    Both the compact form of file names and ISO 8601 are read; a time without an offset is UTC.
+    Both the compact form of file names and ISO 8601 are read, to the second; a time without an offset is UTC.
     """
-    compact = _STAMP.fullmatch(text)
+    match = _STAMP.fullmatch(text) or _ISO.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    offset = match.groupdict().get("offset") or "Z"
     try:
-        if compact:
-            return datetime(*(int(part) for part in compact.groups()), tzinfo=timezone.utc)  # type: ignore[misc,arg-type]  # six integers
-        iso = text[:-1] + "+00:00" if text.endswith("Z") else text
-        if len(iso) < len("2026-01-01T00:00"):
-            return None
-        moment = datetime.fromisoformat(iso)
-        if moment.tzinfo is None:
-            return moment.replace(tzinfo=timezone.utc)
-        return moment.astimezone(timezone.utc)
+        away = timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:])) if offset != "Z" else timedelta()
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+        return moment + away if offset.startswith("-") else moment - away
     except (ValueError, OverflowError):
         return None
 
