@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_espperf.options import Settings
-from pytest_espperf.profiles import Plan
-from pytest_espperf.workload import PhaseSpec
+from pytest_espperf.profiles import Plan, PlannedPhase
 
 MARGIN_S = 2.0
 """Between the inner deadline and the watchdog: time to write the checkpoint."""
@@ -39,13 +38,17 @@ class PhaseBudget:
     inner_s: float
 
 
-def phase_budget(settings: Settings, plan: Plan, phase: PhaseSpec) -> PhaseBudget:
+def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> PhaseBudget:
     """``max(min_s, duration * multiplier + 2 * request timeout + 10)``, shared out.
 
-    The warm-up and the settling time are added on top: neither is part of the phase's duration.
+    The warm-up, the settling time and the time to switch firmware are added on top: none is part of the
+    phase's duration.
     """
+    phase = planned.phase
     timeout_s = settings.perf_request_timeout
     around_s = plan.warmup_s + settings.perf_settle_ms / 1e3 + settings.perf_between_runs_ms / 1e3
+    if planned.role.startswith("ab-"):
+        around_s += settings.perf_ab_timeout_s
     load_s = plan.warmup_s + phase.duration_s + timeout_s + 1.0
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s

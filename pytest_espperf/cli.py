@@ -12,7 +12,8 @@ from typing import Any
 from pytest_espperf import __version__
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import add_arguments
-from pytest_espperf.options import OPTIONS, Option
+from pytest_espperf.option import Option
+from pytest_espperf.options import OPTIONS
 
 USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"

@@ -110,11 +110,18 @@ class Judge:
         except (ArtifactError, HistoryError) as error:
             raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
 
-    def to_confirm(self, candidate: SessionArtifact, store: HistoryStore) -> list[str]:
+    def to_confirm(self, verdict: Verdict) -> list[str]:
         """The profiles that would fail, and have to be measured again before they do."""
-        if not self.policy.confirm_rounds:
-            return []
-        return gate.needs_confirmation(self.judge(candidate, store)[1])
+        return gate.needs_confirmation(verdict) if self.policy.confirm_rounds else []
+
+    def suspects(self, verdict: Verdict) -> list[str]:
+        """The profiles that pairs of both firmwares have to decide."""
+        return gate.suspects(verdict)
+
+    def may_stop_early(self, candidate: SessionArtifact, store: HistoryStore) -> bool:
+        """Whether nothing is suspect so far."""
+        history = [self.fixed] if self.fixed is not None else _history(candidate, store)
+        return self.policy.enabled and gate.may_stop_early(candidate, history, self.policy)
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
         """The candidate with its comparison to the previous session, and the verdict."""

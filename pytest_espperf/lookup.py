@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.options import ENV_PREFIX, OPTIONS, Option, Settings
+from pytest_espperf.option import ENV_PREFIX, Option
+from pytest_espperf.options import OPTIONS, Settings
 from pytest_espperf.parsers import nearest
 
 

@@ -9,74 +9,16 @@ This module is imported by every pytest run of a project that has the plugin ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from pytest_espperf.option import Option, option
 from pytest_espperf.parsers import bool_word, header, host, number, one_of, url_path, whole, word
 
 PRESETS = ("quick", "balanced", "classic", "soak")
 DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
 SIM = "sim"
-ENV_PREFIX = "ESPPERF_"
 REDACTED = "<redacted>"
-
-
-class Option(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        dest: attribute of :class:`Settings`, also the ini key (``perf_runs``).
-        default: the value where none is given.
-        help: one line.
-        parse: text -> value; raises ValueError with what is wrong.
-        metavar: what stands for the value in the help.
-        kind: ``value``; ``flag`` (takes none); ``list`` (repeatable, values add up).
-        separator: between the values of a ``list`` in one text; "" where one text is one value.
-        original: flag of the original tool that means the same, "" where it had none.
-        secret: only what stands before the first ``:`` may be shown.
-    """
-
-    dest: str
-    default: Any
-    help: str
-    parse: Callable[[str], Any]
-    metavar: str
-    kind: Literal["value", "flag", "list"]
-    separator: str
-    original: str
-    secret: bool
-
-    @property
-    def flag(self) -> str:
-        """``--perf-runs``."""
-        return "--" + self.dest.replace("_", "-")
-
-    @property
-    def env(self) -> str:
-        """``ESPPERF_PERF_RUNS``."""
-        return ENV_PREFIX + self.dest.upper()
-
-    @property
-    def group(self) -> str:
-        """``device``, ``perf`` or ``sim``."""
-        return self.dest.partition("_")[0]
-
-
-def _option(
-    default: Any,
-    help: str,  # noqa: A002 - argparse's word for it
-    *,
-    parse: Callable[[str], Any] = str,
-    metavar: str = "",
-    separator: str | None = None,
-    original: str = "",
-    secret: bool = False,
-) -> Any:
-    """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
-    kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
-    if parse is bool_word:
-        kind = "flag"
-    return Option("", default, help, parse, metavar, kind, separator or "", original, secret)
 
 
 class Settings:
@@ -88,21 +30,21 @@ class Settings:
         sources: where each value that is no default came from, by attribute name.
     """
 
-    device_ip: str = _option(
+    device_ip: str = option(
         "",
         "the board: address, name, name.local, HOST:PORT, or 'sim' for the built-in reference device",
         parse=host,
         metavar="HOST",
     )
-    device_port: int = _option(
+    device_port: int = option(
         8080, "its HTTP port", parse=whole(least=1, most=65535), metavar="PORT", original="--port"
     )
-    device_scheme: str = _option("http", "http or https", parse=one_of("http", "https"), metavar="http|https")
-    device_ca: str = _option("", "CA certificate (PEM) to verify an https board with", metavar="FILE")
-    device_insecure: bool = _option(
+    device_scheme: str = option("http", "http or https", parse=one_of("http", "https"), metavar="http|https")
+    device_ca: str = option("", "CA certificate (PEM) to verify an https board with", metavar="FILE")
+    device_insecure: bool = option(
         False, "do not verify an https board's certificate (self-signed)", parse=bool_word
     )
-    device_header: tuple[tuple[str, str], ...] = _option(
+    device_header: tuple[tuple[str, str], ...] = option(
         (),
         "header sent with every request; repeatable; values are redacted everywhere",
         parse=header,
@@ -110,12 +52,12 @@ class Settings:
         separator="\n",
         secret=True,
     )
-    device_id: str = _option(
+    device_id: str = option(
         "", "board identity: sessions of one identity are compared (default: host:port)", metavar="NAME"
     )
-    device_firmware: str = _option("", "firmware version, recorded in the artifact", metavar="TEXT")
+    device_firmware: str = option("", "firmware version, recorded in the artifact", metavar="TEXT")
 
-    perf_profiles: tuple[str, ...] = _option(
+    perf_profiles: tuple[str, ...] = option(
         DEFAULT_PROFILES,
         "profiles to run, comma-separated; repeatable, adds up",
         parse=word,
@@ -123,201 +65,213 @@ class Settings:
         separator=",",
         original="--profiles",
     )
-    perf_list_profiles: bool = _option(False, "list the known profiles and exit", parse=bool_word)
-    perf_preset: str = _option(
+    perf_list_profiles: bool = option(False, "list the known profiles and exit", parse=bool_word)
+    perf_preset: str = option(
         "balanced",
         "schedule: quick (3 short runs), balanced, classic (3 runs of 12/30 s) or soak",
         parse=one_of(*PRESETS),
         metavar="NAME",
     )
-    perf_runs: int | None = _option(
+    perf_runs: int | None = option(
         None,
         "repetitions of every profile and phase (default: the preset's)",
         parse=whole(least=1, most=1000),
         metavar="N",
         original="--runs",
     )
-    perf_burst_clients: int = _option(
+    perf_burst_clients: int = option(
         12,
         "concurrent clients of the burst phase",
         parse=whole(least=1, most=1000),
         metavar="N",
         original="--burst-clients",
     )
-    perf_burst_duration: float | None = _option(
+    perf_burst_duration: float | None = option(
         None,
         "seconds of the burst phase (default: the preset's)",
         parse=number(above=0, most=86400),
         metavar="S",
         original="--burst-duration",
     )
-    perf_long_clients: int = _option(
+    perf_long_clients: int = option(
         8,
         "concurrent clients of the long phase",
         parse=whole(least=1, most=1000),
         metavar="N",
         original="--long-clients",
     )
-    perf_long_duration: float | None = _option(
+    perf_long_duration: float | None = option(
         None,
         "seconds of the long phase (default: the preset's)",
         parse=number(above=0, most=86400),
         metavar="S",
         original="--long-duration",
     )
-    perf_warmup_s: float | None = _option(
+    perf_warmup_s: float | None = option(
         None,
         "seconds of unmeasured load before each phase (default: the preset's)",
         parse=number(least=0, most=3600),
         metavar="S",
     )
-    perf_request_timeout: float = _option(
+    perf_request_timeout: float = option(
         6.0,
         "seconds a request may take in all",
         parse=number(above=0, most=300),
         metavar="S",
         original="--timeout",
     )
-    perf_heartbeat_ms: float = _option(
+    perf_heartbeat_ms: float = option(
         5000.0,
         "milliseconds between progress lines",
         parse=number(least=100, most=3.6e6),
         metavar="MS",
         original="--heartbeat-ms",
     )
-    perf_phase_timeout_multiplier: float = _option(
+    perf_phase_timeout_multiplier: float = option(
         2.5,
         "phase budget = max(min, duration * this + 2 * request timeout + 10)",
         parse=number(least=1, most=1000),
         metavar="X",
         original="--phase-timeout-multiplier",
     )
-    perf_phase_timeout_min_s: float = _option(
+    perf_phase_timeout_min_s: float = option(
         45.0,
         "least budget of a phase in seconds",
         parse=number(least=0, most=86400),
         metavar="S",
         original="--phase-timeout-min-s",
     )
-    perf_hard_timeout_s: float = _option(
+    perf_hard_timeout_s: float = option(
         0.0,
         "seconds the whole session may take, 0 for no limit",
         parse=number(least=0),
         metavar="S",
         original="--hard-timeout-s",
     )
-    perf_probe_path: str = _option(
+    perf_probe_path: str = option(
         "/hello",
         "path of the health probe before each phase",
         parse=url_path,
         metavar="PATH",
         original="--probe-path",
     )
-    perf_probe_retries: int = _option(
+    perf_probe_retries: int = option(
         12,
         "tries of the health probe, with a growing delay",
         parse=whole(least=1, most=1000),
         metavar="N",
         original="--probe-retries",
     )
-    perf_settle_ms: float = _option(
+    perf_settle_ms: float = option(
         250.0,
         "milliseconds between the end of a phase and its telemetry",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--post-phase-settle-ms",
     )
-    perf_between_runs_ms: float = _option(
+    perf_between_runs_ms: float = option(
         500.0,
         "milliseconds between runs",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--between-runs-sleep-ms",
     )
-    perf_metrics_retries: int = _option(
+    perf_metrics_retries: int = option(
         20,
         "tries of a telemetry read that the board refuses as busy",
         parse=whole(least=0, most=1000),
         metavar="N",
         original="--metrics-retries",
     )
-    perf_metrics_retry_delay_ms: float = _option(
+    perf_metrics_retry_delay_ms: float = option(
         100.0,
         "milliseconds before such a try, times its number",
         parse=number(least=0, most=60000),
         metavar="MS",
         original="--metrics-retry-delay-ms",
     )
-    perf_tag: str = _option(
+    perf_tag: str = option(
         "", "name of this session, part of its file name", metavar="TEXT", original="--tag"
     )
-    perf_history: str = _option(
+    perf_history: str = option(
         "",
         "folder of the session artifacts (default: tools/perf_history under the root directory)",
         metavar="DIR",
         original="--history-dir",
     )
-    perf_lock_file: str = _option(
+    perf_lock_file: str = option(
         "", "one more lock file to hold, beside the board's own", metavar="FILE", original="--lock-file"
     )
-    perf_baseline: str = _option(
+    perf_baseline: str = option(
         "history",
         "what to judge against: history (accepted sessions), previous, a tag, or an artifact file",
         parse=word,
         metavar="history|previous|TAG|FILE",
     )
-    perf_fail_on: tuple[str, ...] = _option(
+    perf_fail_on: tuple[str, ...] = option(
         (),
         "plain rules on top, against the previous session: p95_ms:10%%,rps_ok:5%%; repeatable, adds up",
         parse=word,
         metavar="METRIC:PCT",
         separator=",",
     )
-    perf_min_effect: tuple[str, ...] = _option(
+    perf_min_effect: tuple[str, ...] = option(
         (),
         "changes smaller than this never fail: p95_ms:2 (in the metric's unit); repeatable, adds up",
         parse=word,
         metavar="METRIC:ABS",
         separator=",",
     )
-    perf_confirm: int = _option(
+    perf_confirm: int = option(
         3,
         "rounds that a profile which would fail is measured again before it does, 0 for none",
         parse=whole(least=0, most=100),
         metavar="N",
     )
-    perf_strict: bool = _option(False, "an inconclusive verdict fails too", parse=bool_word)
-    perf_no_gate: bool = _option(
+    perf_ab_baseline_cmd: str = option(
+        "",
+        "shell command that puts the baseline's firmware on the board; with the next one, suspects are "
+        "decided by interleaved pairs of both",
+        metavar="CMD",
+    )
+    perf_ab_candidate_cmd: str = option(
+        "", "shell command that puts this session's firmware back", metavar="CMD"
+    )
+    perf_ab_timeout_s: float = option(
+        300.0, "seconds that such a command may take", parse=number(above=0, most=86400), metavar="S"
+    )
+    perf_strict: bool = option(False, "an inconclusive verdict fails too", parse=bool_word)
+    perf_no_gate: bool = option(
         False, "record and show, but judge nothing but absolute budgets", parse=bool_word
     )
-    perf_max_error_rate: float = _option(
+    perf_max_error_rate: float = option(
         2.0,
         "budget: errors in percent",
         parse=number(least=0, most=100),
         metavar="PCT",
         original="--max-error-rate",
     )
-    perf_max_p95_ms: float = _option(
+    perf_max_p95_ms: float = option(
         2000.0, "budget: p95 latency", parse=number(above=0), metavar="MS", original="--max-p95-ms"
     )
-    perf_max_p99_ms: float = _option(
+    perf_max_p99_ms: float = option(
         3000.0, "budget: p99 latency", parse=number(above=0), metavar="MS", original="--max-p99-ms"
     )
-    perf_max_tail_p95_ratio: float = _option(
+    perf_max_tail_p95_ratio: float = option(
         1.8,
         "budget: p95 of a phase's last quarter over its p95",
         parse=number(above=0),
         metavar="X",
         original="--max-tail-p95-ratio",
     )
-    perf_max_internal_free_drop: float = _option(
+    perf_max_internal_free_drop: float = option(
         131072.0,
         "budget: internal heap lost over a phase",
         parse=number(least=0),
         metavar="BYTES",
         original="--max-internal-free-drop",
     )
-    perf_max_psram_free_drop: float = _option(
+    perf_max_psram_free_drop: float = option(
         524288.0,
         "budget: PSRAM lost over a phase",
         parse=number(least=0),
@@ -325,39 +279,39 @@ class Settings:
         original="--max-psram-free-drop",
     )
 
-    sim_seed: int = _option(
+    sim_seed: int = option(
         1, "seed of the reference device's noise", parse=whole(least=0, most=2**32), metavar="N"
     )
-    sim_time_scale: float = _option(
+    sim_time_scale: float = option(
         1.0,
         "all times of the reference device times this",
         parse=number(least=0.001, most=1000),
         metavar="X",
     )
-    sim_noise: str = _option(
+    sim_noise: str = option(
         "low",
         "its noise: low, medium, high or none",
         parse=one_of("low", "medium", "high", "none"),
         metavar="LEVEL",
     )
-    sim_slowdown: tuple[str, ...] = _option(
+    sim_slowdown: tuple[str, ...] = option(
         (),
         "make a profile or route slower: python_heavy=1.3; repeatable",
         parse=word,
         metavar="NAME=X",
         separator="\n",
     )
-    sim_error_rate: tuple[str, ...] = _option(
+    sim_error_rate: tuple[str, ...] = option(
         (),
         "share of a route's requests answered 500: /hello=0.05; repeatable",
         parse=word,
         metavar="ROUTE=SHARE",
         separator="\n",
     )
-    sim_leak_bytes: int = _option(
+    sim_leak_bytes: int = option(
         0, "bytes of heap lost per request", parse=whole(least=0, most=2**31), metavar="N"
     )
-    sim_fault: tuple[str, ...] = _option(
+    sim_fault: tuple[str, ...] = option(
         (),
         "a fault SECONDS after its start: hang, reboot, reset, truncate, malformed, slowloris, close, "
         "refuse, garbage-length, huge-body; repeatable",
@@ -384,11 +338,11 @@ class Settings:
     def describe(self) -> dict[str, Any]:
         """All values as JSON, secrets redacted."""
         shown: dict[str, Any] = {}
-        for option in OPTIONS:
-            value = getattr(self, option.dest)
-            if option.secret:
+        for row in OPTIONS:
+            value = getattr(self, row.dest)
+            if row.secret:
                 value = [f"{name}: {REDACTED}" for name, _ in value]
-            shown[option.dest] = list(value) if isinstance(value, tuple) else value
+            shown[row.dest] = list(value) if isinstance(value, tuple) else value
         return shown
 
 

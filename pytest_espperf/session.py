@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import httpx
 from msgspec import structs
 
 from pytest_espperf import load, metrics
 from pytest_espperf.artifact import (
-    Comparability,
     Finding,
     PhaseReport,
     PhaseResult,
-    RawRun,
     RunRole,
     SessionArtifact,
     Verdict,
@@ -29,12 +24,13 @@ from pytest_espperf.board import Board, connect
 from pytest_espperf.budget import PhaseBudget, phase_budget
 from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
+from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
 from pytest_espperf.history import HistoryStore, SavedSession
-from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import Judge, phase_failures, thresholds
-from pytest_espperf.options import REDACTED, SIM, Settings
+from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
+from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
 
 Say = Callable[[str], None]
@@ -96,15 +92,12 @@ class PerfSession:
         self._clock = clock
         self._sleep = sleep
         self._began = clock()
-        self._session_id = uuid.uuid4().hex
-        self._timestamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         self._store = HistoryStore(history_folder(settings, root))
-        self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
-        self._engine = ""
         self._last_round: tuple[RunRole, int] | None = None
-        self._environment: dict[str, Any] = {}
         self._closing = ExitStack()
+        self._firmware = FirmwareSwitch(settings, say=say)
         self.is_open = False
+        self.ended_early = False
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -119,16 +112,16 @@ class PerfSession:
         """
         self._store.prepare()
         self._judge.find_baseline(self._store, self._root)
-        self._environment = describe_environment(self._root)
+        self._record = SessionRecord(self.settings, self.plan, self._root)
         if self.settings.device_ip:
             self._connect_named()
-        self._checkpoint = self._store.open_checkpoint(self._session_id)
+        self._checkpoint = self._store.open_checkpoint(self._record.session_id)
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
             self._say(f"an interrupted session of before is kept as {found.json_path.name}")
         for error in self._checkpoint.unreadable:
             self._say(f"what an interrupted session left cannot be read, and is kept: {error}")
-        self._checkpoint.write(self._artifact(partial=True))
+        self._checkpoint.write(self._artifact())
         self.is_open = True
 
     def _connect_named(self) -> None:
@@ -171,7 +164,7 @@ class PerfSession:
 
     def budget(self, planned: PlannedPhase) -> PhaseBudget:
         """The seconds that one phase's test item may take."""
-        return phase_budget(self.settings, self.plan, planned.phase)
+        return phase_budget(self.settings, self.plan, planned)
 
     def probe(self, budget_s: float = float("inf")) -> Probe:
         """Make sure that the board answers.
@@ -192,7 +185,7 @@ class PerfSession:
 
     def run_phase(
         self, planned: PlannedPhase, budget: PhaseBudget, transport: TransportFactory | None = None
-    ) -> PhaseResult:
+    ) -> PhaseResult | None:
         """Probe the board, drive one phase, keep it.
 
         Args:
@@ -201,17 +194,23 @@ class PerfSession:
             transport: makes the user's own httpx transport, one per client, in place of ours.
 
         Returns:
-            the phase with the absolute budgets it broke.
+            the phase with the absolute budgets it broke; None where the session has ended early.
 
         Raises:
             DeviceError: the board could not be measured; the session's verdict will be ``failed``.
         """
         assert self.board is not None
         began = self._clock()
+        if self._may_end_early(planned):
+            self.ended_early = True
+            self._say(f"nothing is suspect after {planned.run - 1} rounds: the session ends early")
+        if self.ended_early and planned.role == "run":
+            return None
         if self._last_round not in {None, (planned.role, planned.run)}:
             self._sleep(self.settings.perf_between_runs_ms / 1e3)
         self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
+        self._switch_firmware(planned)
         self.probe(budget.probe_s)
         report = self._measure(planned, budget, began, transport)
         reasons = phase_failures(report, thresholds(self.settings, planned.profile))
@@ -222,16 +221,23 @@ class PerfSession:
             fail_reasons=reasons,
             report=report,
         )
-        self._runs.setdefault((planned.role, planned.profile.name, planned.run), []).append(result)
+        self._record.add(planned, result)
         self._write_checkpoint()
         self._check_hard_timeout(planned)
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
 
+    def _switch_firmware(self, planned: PlannedPhase) -> None:
+        try:
+            self._firmware.ensure(planned.role)
+        except DeviceError as error:
+            self.stop(str(error))
+            raise
+
     def _write_checkpoint(self) -> None:
         try:
-            self._checkpoint.write(self._artifact(partial=True))
+            self._checkpoint.write(self._artifact())
         except HistoryError as error:
             # The phases already measured are worth more than their copy on a disk that may recover.
             self._say(f"WARNING: {error}")
@@ -279,8 +285,6 @@ class PerfSession:
         self._sleep(settings.perf_settle_ms / 1e3)
         after_s = max(1.0, budget.inner_s - (self._clock() - began))
         after = self.board.telemetry.read(budget_s=min(after_s, 2 * settings.perf_request_timeout))
-        if samples.generator is not None:
-            self._engine = samples.generator.engine
         report = metrics.summarise(samples)
         return structs.replace(
             report,
@@ -291,26 +295,32 @@ class PerfSession:
         )
 
     def confirmations(self) -> list[PlannedPhase]:
-        """The phases to measure again: of each profile that would fail, ``--perf-confirm`` rounds.
+        """The phases to measure again before the verdict.
 
-        [] where nothing would fail, or not everything planned was measured.
+        Where firmware can be switched, interleaved pairs of each suspect profile; else ``--perf-confirm``
+        rounds of each profile that would fail. [] where there is none, or the session is not complete.
         """
-        if self.hard_stop_reason or self.measured() < len(self.plan.phases()):
+        if self.hard_stop_reason or self._record.measured < self._wanted():
             return []
-        again = self._judge.to_confirm(self._artifact(partial=False), self._store)
-        rounds = range(1, self.settings.perf_confirm + 1)
-        return [
-            PlannedPhase(index, self.plan.profile(name), phase, role="confirm")
-            for index in rounds
-            for name in again
-            for phase in self.plan.profile(name).phases
-        ]
+        verdict = self._judge.judge(structs.replace(self._artifact(), partial=False), self._store)[1]
+        if self._firmware.available:
+            return pairs(self.plan, self._judge.suspects(verdict))
+        rounds = self.settings.perf_confirm
+        return confirmation_rounds(self.plan, self._judge.to_confirm(verdict), rounds)
+
+    def _wanted(self) -> int:
+        """How many planned phases make this session complete."""
+        return self._record.measured if self.ended_early else len(self.plan.phases())
+
+    def _may_end_early(self, planned: PlannedPhase) -> bool:
+        """Where pairs can be run, a session without a suspect may end after three rounds."""
+        if not self._firmware.available or planned.role != "run" or self._last_round is None:
+            return False
+        if self._last_round[1] == planned.run:
+            return False
+        return self._judge.may_stop_early(self._artifact(), self._store)
 
     # --- the end -----------------------------------------------------------------------------
-
-    def measured(self) -> int:
-        """How many of the planned phases were measured."""
-        return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
     def finish(self, interrupted: str = "") -> Outcome:
         """Judge, write the artifacts, give the verdict.
@@ -321,16 +331,15 @@ class PerfSession:
 
         Where the artifacts cannot be written the outcome says so, and the checkpoint stays.
         """
-        artifact = self._artifact(partial=False)
-        missing = len(self.plan.phases()) - self.measured()
-        if not self.hard_stop_reason and missing and (interrupted or self.measured()):
+        artifact = self._artifact()
+        missing = self._wanted() - self._record.measured
+        if not self.hard_stop_reason and missing and (interrupted or self._record.measured):
             why = interrupted or f"{missing} of {len(self.plan.phases())} phases were not selected"
             verdict = Verdict(
                 kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
             )
-            artifact = structs.replace(artifact, partial=True)
         else:
-            artifact, verdict = self._judge.judge(artifact, self._store)
+            artifact, verdict = self._judge.judge(structs.replace(artifact, partial=False), self._store)
         fails = self._judge.fails(verdict)
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)
@@ -349,49 +358,5 @@ class PerfSession:
             )
         return Outcome(artifact, verdict, saved=saved, fails=fails)
 
-    def _artifact(self, *, partial: bool) -> SessionArtifact:
-        raw_runs = [
-            RawRun(profile=profile, run_index=run, role=role, results=list(results))
-            for (role, profile, run), results in self._runs.items()
-        ]
-        board = self.board
-        return SessionArtifact(
-            session_id=self._session_id,
-            timestamp_utc=self._timestamp,
-            tag=self.settings.perf_tag,
-            target=board.name if board else "",
-            profiles=[profile.name for profile in self.plan.profiles],
-            runs_per_profile=self.plan.runs,
-            hard_stop_reason=self.hard_stop_reason,
-            thresholds=thresholds(self.settings, None),
-            raw_runs=raw_runs,
-            aggregated=metrics.aggregate(raw_runs),
-            settings=self._describe_settings(),
-            comparability=self._comparability() if board else None,
-            environment=self._environment,
-            device=board.describe() if board else {},
-            partial=partial,
-        )
-
-    def _describe_settings(self) -> dict[str, Any]:
-        described = self.settings.describe()
-        described["sources"] = dict(self.settings.sources)
-        described["profiles"] = {
-            profile.name: {
-                "source": profile.source,
-                "limits": dict(profile.limits),
-                "headers": [f"{name}: {REDACTED}" for name, _ in profile.headers],
-            }
-            for profile in self.plan.profiles
-        }
-        return described
-
-    def _comparability(self) -> Comparability:
-        assert self.board is not None
-        return make_comparability(
-            self.plan,
-            board=self.board.identity,
-            scheme=self.settings.device_scheme,
-            engine=self._engine,
-            device_headers=self.settings.device_header,
-        )
+    def _artifact(self) -> SessionArtifact:
+        return self._record.artifact(self.board, self.hard_stop_reason)

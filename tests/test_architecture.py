@@ -9,12 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_espperf"
 
-DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "__init__"}
+DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "option", "__init__"}
 OPTIONS = {"options", "lookup"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
-SESSION = {"session", "board", "judging", "identity", "budget"}
-FRONT = {"plugin", "fixtures", "suite", "state", "ending", "cli"}
-PYTEST = {"plugin", "fixtures", "suite", "state", "ending", "cli"}
+SESSION = {"session", "board", "judging", "identity", "budget", "firmware", "record"}
+FRONT = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
+PYTEST = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
 
 ALLOWED = {
     **dict.fromkeys(DATA, DATA),

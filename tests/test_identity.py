@@ -14,7 +14,7 @@ from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import phase_failures, thresholds
 from pytest_espperf.lookup import resolve
 from pytest_espperf.metrics import summarise
-from pytest_espperf.profiles import Plan, load_profiles, make_plan
+from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import PhaseSpec
 
@@ -86,14 +86,18 @@ def test_the_watchdogs_budget_is_the_originals(
     duration: float, options: dict[str, str], expected: float
 ) -> None:
     quiet = {"perf_settle_ms": "0", "perf_between_runs_ms": "0"} | options
-    budget = phase_budget(resolve(quiet, {}, {}), plan(), PhaseSpec("burst", 12, duration))
+    budget = phase_budget(
+        resolve(quiet, {}, {}), plan(), PlannedPhase(1, plan().profiles[0], PhaseSpec("burst", 12, duration))
+    )
     assert budget.watchdog_s == expected
 
 
 def test_the_inner_deadline_comes_first() -> None:
     settings = resolve({}, {}, {})
     for duration in (0.1, 2.0, 30.0, 600.0):
-        budget = phase_budget(settings, plan(), PhaseSpec("burst", 12, duration))
+        budget = phase_budget(
+            settings, plan(), PlannedPhase(1, plan().profiles[0], PhaseSpec("burst", 12, duration))
+        )
         assert budget.inner_s <= budget.watchdog_s - MARGIN_S
         assert budget.probe_s + budget.load_s + TELEMETRY_S <= budget.inner_s
         assert budget.load_s > duration + settings.perf_request_timeout

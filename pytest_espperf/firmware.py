@@ -1,0 +1,110 @@
+"""Switching the board between the baseline's and the candidate's firmware, by the user's own commands."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+from pytest_espperf.artifact import RunRole
+from pytest_espperf.errors import DeviceError
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import Plan, PlannedPhase
+
+PAIRS = 6
+"""Interleaved pairs per suspect profile."""
+
+
+class FirmwareSwitch:
+    """Puts one firmware or the other on the board.
+
+    A session begins with the candidate's on the board: that is what it measured in its planned rounds.
+
+    Attributes:
+        available: whether both commands were given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commands = {
+            "ab-baseline": settings.perf_ab_baseline_cmd,
+            "ab-candidate": settings.perf_ab_candidate_cmd,
+        }
+        self._timeout_s = settings.perf_ab_timeout_s
+        self._say = say
+        self._clock = clock
+        self._there = "ab-candidate"
+        self.available = all(self._commands.values())
+
+    def ensure(self, role: str) -> None:
+        """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
+
+        Raises:
+            DeviceError: the command failed or took too long; says how it ended.
+        """
+        wanted = role if role in self._commands else "ab-candidate"
+        if not self.available or wanted == self._there:
+            return
+        command = self._commands[wanted]
+        name = wanted.removeprefix("ab-")
+        self._say(f"switching to the {name} firmware")
+        # Whatever comes of it, the firmware of before is no longer sure to be there.
+        self._there = ""
+        began = self._clock()
+        try:
+            done = subprocess.run(  # noqa: S602 - the command is the user's own, written for a shell
+                command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=self._timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise DeviceError(
+                f"the command for the {name} firmware was not done after {self._timeout_s:g} s"
+            ) from None
+        if done.returncode != 0:
+            last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+            raise DeviceError(
+                f"the command for the {name} firmware ended with exit code {done.returncode} "
+                f"after {self._clock() - began:.1f} s: {last}"
+            )
+        self._there = wanted
+
+
+def confirmation_rounds(plan: Plan, profiles: list[str], rounds: int) -> list[PlannedPhase]:
+    """Further rounds of some profiles, run-major."""
+    return [
+        PlannedPhase(index, plan.profile(name), phase, role="confirm")
+        for index in range(1, rounds + 1)
+        for name in profiles
+        for phase in plan.profile(name).phases
+    ]
+
+
+def pairs(plan: Plan, profiles: list[str]) -> list[PlannedPhase]:
+    """Interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
+
+    One switch serves all profiles, and the second half of a pair the first half of the next.
+    """
+    planned = []
+    for index in range(1, PAIRS + 1):
+        order: tuple[RunRole, ...] = ("ab-baseline", "ab-candidate")
+        if index % 2 == 0:
+            order = order[::-1]
+        planned += [
+            PlannedPhase(index, plan.profile(name), phase, role=role)
+            for role in order
+            for name in profiles
+            for phase in plan.profile(name).phases
+        ]
+    return planned

@@ -1,0 +1,91 @@
+"""What a session has seen so far, and the artifact made of it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_espperf import metrics
+from pytest_espperf.artifact import PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.board import Board
+from pytest_espperf.identity import describe_environment, make_comparability
+from pytest_espperf.judging import thresholds
+from pytest_espperf.options import REDACTED, Settings
+from pytest_espperf.profiles import Plan, PlannedPhase
+
+
+class SessionRecord:
+    """The phases measured so far. Grows by :meth:`add`; everything else is derived.
+
+    Attributes:
+        session_id: unique.
+        timestamp_utc: of the session's start; a name, never used to measure time.
+    """
+
+    def __init__(self, settings: Settings, plan: Plan, root: Path) -> None:
+        self.session_id = uuid.uuid4().hex
+        self.timestamp_utc = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        self._settings = settings
+        self._plan = plan
+        self._environment = describe_environment(root)
+        self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
+        self._engine = ""
+
+    def add(self, planned: PlannedPhase, result: PhaseResult) -> None:
+        """Keep one measured phase."""
+        self._runs.setdefault((planned.role, planned.profile.name, planned.run), []).append(result)
+        if result.report.generator is not None:
+            self._engine = result.report.generator.engine
+
+    @property
+    def measured(self) -> int:
+        """How many of the planned phases were measured."""
+        return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
+
+    def artifact(self, board: Board | None, hard_stop_reason: str) -> SessionArtifact:
+        """The artifact so far, without a verdict."""
+        raw_runs = [
+            RawRun(profile=profile, run_index=run, role=role, results=list(results))
+            for (role, profile, run), results in self._runs.items()
+        ]
+        comparability = None
+        if board is not None:
+            comparability = make_comparability(
+                self._plan,
+                board=board.identity,
+                scheme=self._settings.device_scheme,
+                engine=self._engine,
+                device_headers=self._settings.device_header,
+            )
+        return SessionArtifact(
+            session_id=self.session_id,
+            timestamp_utc=self.timestamp_utc,
+            tag=self._settings.perf_tag,
+            target=board.name if board is not None else "",
+            profiles=[profile.name for profile in self._plan.profiles],
+            runs_per_profile=self._plan.runs,
+            hard_stop_reason=hard_stop_reason,
+            thresholds=thresholds(self._settings, None),
+            raw_runs=raw_runs,
+            aggregated=metrics.aggregate(raw_runs),
+            settings=self._describe_settings(),
+            comparability=comparability,
+            environment=self._environment,
+            device=board.describe() if board is not None else {},
+            partial=True,
+        )
+
+    def _describe_settings(self) -> dict[str, Any]:
+        described = self._settings.describe()
+        described["sources"] = dict(self._settings.sources)
+        described["profiles"] = {
+            profile.name: {
+                "source": profile.source,
+                "limits": dict(profile.limits),
+                "headers": [f"{name}: {REDACTED}" for name, _ in profile.headers],
+            }
+            for profile in self._plan.profiles
+        }
+        return described
