@@ -14,6 +14,7 @@ from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.option import Option
 from pytest_espperf.options import OPTIONS
+from pytest_espperf.parsers import whole
 
 USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _sim(words[1:])
     try:
         arguments, rest = parser.parse_known_args(words)
-        if rest and arguments.run_command is not _run:
+        if rest and arguments.run_command not in {_run, _calibrate}:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         code: int = arguments.run_command(arguments, rest)
     except EspperfError as error:
@@ -56,16 +57,18 @@ def _parser() -> _Parser:
         "measure a board and judge it: the packaged suite through pytest. Takes every option of "
         "'pytest --help', and the original tool's flag names (--runs for --perf-runs, ...).",
     )
-    run.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
-    add_arguments(
-        run.add_argument,
-        [option for option in OPTIONS if option.dest != "device_ip"],
-        lambda option: option.flag,
+    _add_run_arguments(run)
+    calibration = _command(
+        commands,
+        "calibrate",
+        _calibrate,
+        "measure the noise of a bench: several sessions of one firmware, what they could have seen, and how "
+        "many runs a wanted slowdown takes. Takes what 'espperf run' takes.",
     )
-    originals = run.add_argument_group("the original tool's names")
-    for option in OPTIONS:
-        if option.original:
-            add_arguments(originals.add_argument, [option], lambda option: option.original)
+    calibration.add_argument(
+        "--sessions", type=_sessions, default=5, metavar="N", help="default: %(default)s"
+    )
+    _add_run_arguments(calibration)
 
     listing = _command(commands, "list", _list, "list the sessions of the history, oldest first")
     listing.add_argument("--json", action="store_true", help="as JSON, one object a session")
@@ -80,12 +83,34 @@ def _parser() -> _Parser:
     )
     accept.add_argument("session", help="id, file, tag or 'latest'")
     accept.add_argument("--reason", required=True, help="why, for those who come later")
-    for command in (listing, show, accept):
+    pin = _command(commands, "pin", _pin, "hold a session as a fixed anchor of the drift guard")
+    pin.add_argument("session", help="id, file, tag or 'latest'")
+    pin.add_argument("--reason", default="", help="why, for those who come later")
+    for command in (listing, show, accept, pin):
         command.add_argument(
             "--perf-history", type=Path, default=DEFAULT_HISTORY, metavar="DIR", help="default: %(default)s"
         )
     _command(commands, "sim", _sim, "start the reference device alone (see espperf sim --help)")
     return parser
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
+    options = [option for option in OPTIONS if option.dest != "device_ip"]
+    add_arguments(command.add_argument, options, lambda option: option.flag)
+    originals = command.add_argument_group("the original tool's names")
+    add_arguments(
+        originals.add_argument,
+        [option for option in options if option.original],
+        lambda option: option.original,
+    )
+
+
+def _sessions(text: str) -> int:
+    try:
+        return whole(least=2, most=1000)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) -> argparse.ArgumentParser:
@@ -99,12 +124,25 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
 def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     import pytest  # noqa: PLC0415 - the other commands do without
 
+    return int(pytest.main([*_pytest_words(arguments), *rest]))
+
+
+def _calibrate(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from pytest_espperf.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
+
+    history = Path(arguments.perf_history or DEFAULT_HISTORY)
+    words = [*_pytest_words(arguments), f"--perf-history={history.absolute()}", *rest]
+    print("\n".join(["", *describe(run_sessions(words, history, arguments.sessions))]))
+    return 0
+
+
+def _pytest_words(arguments: argparse.Namespace) -> list[str]:
     words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={arguments.host}"]
     for option in OPTIONS:
         value = getattr(arguments, option.dest, None)
         if option.dest != "device_ip" and value is not None:
             words += _words(option, value)
-    return int(pytest.main([*words, *rest]))
+    return words
 
 
 def _words(option: Option, value: object) -> list[str]:
@@ -178,16 +216,24 @@ def _find(arguments: argparse.Namespace) -> Any:
 
 
 def _accept(arguments: argparse.Namespace, _rest: list[str]) -> int:
-    import getpass  # noqa: PLC0415 - only here
-
-    store = _store(arguments)
-    try:
-        who = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no user name on this machine
-        who = ""
-    accepted = store.accept(arguments.session, arguments.reason, who)
+    accepted = _store(arguments).accept(arguments.session, arguments.reason, _user())
     print(f"accepted {accepted.json_path.name}: {arguments.reason}")
     return 0
+
+
+def _pin(arguments: argparse.Namespace, _rest: list[str]) -> int:
+    pinned = _store(arguments).pin(arguments.session, arguments.reason, _user())
+    print(f"pinned {pinned.json_path.name}")
+    return 0
+
+
+def _user() -> str:
+    import getpass  # noqa: PLC0415 - only here
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no user name on this machine
+        return ""
 
 
 if __name__ == "__main__":

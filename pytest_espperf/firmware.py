@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from pytest_espperf.artifact import RunRole
 from pytest_espperf.errors import DeviceError
@@ -57,28 +61,53 @@ class FirmwareSwitch:
         self._there = ""
         began = self._clock()
         try:
-            done = subprocess.run(  # noqa: S602 - the command is the user's own, written for a shell
-                command,
-                shell=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=self._timeout_s,
-                check=False,
-            )
+            code, output = _run(command, self._timeout_s)
         except subprocess.TimeoutExpired:
             raise DeviceError(
                 f"the command for the {name} firmware was not done after {self._timeout_s:g} s"
             ) from None
-        if done.returncode != 0:
-            last = (done.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+        if code != 0:
+            last = (output.strip().splitlines() or ["it printed nothing"])[-1]
             raise DeviceError(
-                f"the command for the {name} firmware ended with exit code {done.returncode} "
+                f"the command for the {name} firmware ended with exit code {code} "
                 f"after {self._clock() - began:.1f} s: {last}"
             )
         self._there = wanted
+
+
+def _run(command: str, timeout_s: float) -> tuple[int, str]:
+    """Exit code and output of a shell command; on a timeout it is ended with all that it started.
+
+    Raises:
+        subprocess.TimeoutExpired: it was not done in time.
+    """
+    process = subprocess.Popen(  # noqa: S602 - the command is the user's own, written for a shell
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # a group of its own, to be ended as one; Windows ignores it
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout_s)
+    except BaseException:
+        _end_tree(process)
+        raise
+    return process.returncode, output
+
+
+def _end_tree(process: subprocess.Popen[str]) -> None:
+    """End a shell and what it started: a flashing tool left behind would hold the serial port."""
+    if sys.platform == "win32":
+        words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(words, check=False, capture_output=True)  # noqa: S603 - fixed words
+    else:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def confirmation_rounds(plan: Plan, profiles: list[str], rounds: int) -> list[PlannedPhase]:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_espperf"
 DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "option", "__init__"}
 OPTIONS = {"options", "lookup"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
-SESSION = {"session", "board", "judging", "identity", "budget", "firmware", "record"}
+SESSION = {"session", "board", "judging", "identity", "budget", "firmware", "record", "calibrate"}
 FRONT = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
 PYTEST = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
 
