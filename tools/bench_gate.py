@@ -69,54 +69,56 @@ def accepted(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
     return msgspec.structs.replace(session, gate=Verdict(kind=verdict.kind))
 
 
-def confirm_rounds(
-    lab: Lab, session: SessionArtifact, verdict: Verdict, effect: dict[str, float], slow: dict[str, float]
-) -> SessionArtifact:
-    """Confirmation B: three more rounds of every profile that would fail."""
-    extra = [
-        run
-        for profile in needs_confirmation(verdict)
-        for run in lab.rounds(profile, 3, effect[profile], slow.get(profile, 1.0), "confirm")
-    ]
-    return msgspec.structs.replace(session, raw_runs=[*session.raw_runs, *extra])
+@dataclass(frozen=True)
+class Trial:
+    """One session to be judged, and what it takes to measure it again under the same conditions."""
+
+    lab: Lab
+    now: SessionArtifact
+    effect: dict[str, float]
+    slow: dict[str, float]
+
+    def confirmed(self, verdict: Verdict) -> SessionArtifact:
+        """Confirmation B: three more rounds of every profile that would fail."""
+        extra = [
+            run
+            for profile in needs_confirmation(verdict)
+            for run in self.lab.rounds(
+                profile, 3, self.effect[profile], self.slow.get(profile, 1.0), "confirm"
+            )
+        ]
+        return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
+
+    def paired(self, verdict: Verdict) -> SessionArtifact:
+        """Confirmation C: six A/B pairs of every suspect profile."""
+        extra = []
+        for profile in suspects(verdict):
+            effect = self.effect[profile]
+            extra += self.lab.rounds(profile, PAIRS, effect, 1.0, "ab-baseline")
+            extra += self.lab.rounds(profile, PAIRS, effect, self.slow.get(profile, 1.0), "ab-candidate")
+        return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
+
+    def early(self) -> SessionArtifact:
+        """The session after the rounds from which on it may stop."""
+        first = [run for run in self.now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
+        return msgspec.structs.replace(self.now, raw_runs=first)
 
 
-def run_pairs(
-    lab: Lab, session: SessionArtifact, verdict: Verdict, effect: dict[str, float], slow: dict[str, float]
-) -> SessionArtifact:
-    """Confirmation C: six A/B pairs of every suspect profile."""
-    extra = []
-    for profile in suspects(verdict):
-        extra += lab.rounds(profile, PAIRS, effect[profile], 1.0, "ab-baseline")
-        extra += lab.rounds(profile, PAIRS, effect[profile], slow.get(profile, 1.0), "ab-candidate")
-    return msgspec.structs.replace(session, raw_runs=[*session.raw_runs, *extra])
-
-
-def judged(
-    lab: Lab,
-    now: SessionArtifact,
-    verdict: Verdict,
-    history: list[SessionArtifact],
-    effect: dict[str, float],
-    slow: dict[str, float],
-) -> Iterator[tuple[str, str]]:
+def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> Iterator[tuple[str, str]]:
     """Every way to judge a session: (rule, word). ``verdict`` is the single-shot one."""
     yield "H=20", verdict.kind
-    yield "H=5", judge(now, history[-5:]).kind
-    yield "H=1", judge(now, history, PREVIOUS).kind
+    yield "H=5", judge(trial.now, history[-5:]).kind
+    yield "H=1", judge(trial.now, history, PREVIOUS).kind
     word = verdict.kind
     if needs_confirmation(verdict):
-        word = judge(confirm_rounds(lab, now, verdict, effect, slow), history).kind
+        word = judge(trial.confirmed(verdict), history).kind
     yield "H=20 + B", word
     word = verdict.kind
     if suspects(verdict):
-        word = judge(run_pairs(lab, now, verdict, effect, slow), history).kind
+        word = judge(trial.paired(verdict), history).kind
     yield "H=20 + C", word
-    early = msgspec.structs.replace(
-        now, raw_runs=[run for run in now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
-    )
-    if may_stop_early(early, history):
-        word = judge(early, history).kind
+    if may_stop_early(trial.early(), history):
+        word = judge(trial.early(), history).kind
     yield "H=20 + C, early stop", word
 
 
@@ -132,29 +134,27 @@ def one_lab(task: Task) -> Counts:
         views.append(view(history[-1], lab.requests()))
     for place in range(JUDGED):
         effect = lab.effect()
-        clean: tuple[SessionArtifact, Verdict, View] | None = None
+        clean: tuple[Trial, Verdict, View] | None = None
         for factor, name in NAMES.items():
             slow = {} if factor == 1.0 else {PROFILES[place % 3]: factor}
-            now = lab.session(slower=slow, effect=effect)
-            looked = view(now, lab.requests())
-            verdict = judge(now, history)
-            for rule, word in judged(lab, now, verdict, history, effect, slow):
+            trial = Trial(lab, lab.session(slower=slow, effect=effect), effect, slow)
+            looked = view(trial.now, lab.requests())
+            verdict = judge(trial.now, history)
+            for rule, word in judged(trial, verdict, history):
                 counts[rule, name, word] += 1
-            clean = clean or (now, verdict, looked)
+            clean = clean or (trial, verdict, looked)
             calls = rivals(looked, views[-WARM_UP:]) if task.with_rivals else {}
             if compute is not None and place % OTAVA_SHARE == 0:
                 calls["otava"] = otava_calls(compute, looked, views)
             for rule, called in calls.items():
                 counts[rule, name, "regressed" if called else "unchanged"] += 1
         assert clean is not None
-        now, verdict, looked = clean
-        early = msgspec.structs.replace(
-            now, raw_runs=[run for run in now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
-        )
-        counts["early stop", "same", "stopped" if may_stop_early(early, history) else "went on"] += 1
+        trial, verdict, looked = clean
+        stopped = may_stop_early(trial.early(), history)
+        counts["early stop", "same", "stopped" if stopped else "went on"] += 1
         counts["suspect profiles", "same", str(len(suspects(verdict)))] += 1
         if verdict.kind in ACCEPTED:
-            history.append(accepted(now, verdict))
+            history.append(accepted(trial.now, verdict))
             views.append(looked)
     return counts
 
@@ -180,47 +180,36 @@ def drift_lab(task: Task) -> Counts:
 def show(level: str, counts: Counts) -> None:
     """The table of one level."""
     fail = ("regressed", "drift", "failed")
-    rules = list(
-        dict.fromkeys(
-            rule for rule, _, _ in counts if rule not in ("drift", "early stop", "suspect profiles")
-        )
-    )
-    print(f"\n{level}\n  {'rule':<22}{'per 1,000 same:':<46}{'power %':>8}")
-    print(
-        f"  {'':<22}{'regr.':>7}{'drift':>7}{'failed':>8}{'inconcl.':>10}{'env.':>7}   {'5 %':>8}{'10 %':>6}{'20 %':>6}"
-    )
-    for rule in rules:
-        same = {word: n for (r, name, word), n in counts.items() if r == rule and name == "same"}
-        total = sum(same.values())
-        per = [1000 * same.get(word, 0) / total for word in (*fail, "inconclusive", "environment-shift")]
-        power = []
-        for name in list(NAMES.values())[1:]:
-            hits = {word: n for (r, nm, word), n in counts.items() if r == rule and nm == name}
-            power.append(100 * sum(hits.get(word, 0) for word in fail) / max(1, sum(hits.values())))
-        cells = f"{per[0]:7.1f}{per[1]:7.1f}{per[2]:8.1f}{per[3]:10.1f}{per[4]:7.1f}"
-        print(f"  {rule:<22}{cells}   {power[0]:8.1f}{power[1]:6.1f}{power[2]:6.1f}   ({total} sessions)")
-    early = {word: n for (rule, _, word), n in counts.items() if rule == "early stop"}
-    if early:
-        print(
-            f"  early stop after 3 rounds: {100 * early.get('stopped', 0) / sum(early.values()):.0f} % of clean sessions"
-        )
+    words = (*fail, "inconclusive", "environment-shift")
+    others = ("drift", "early stop", "suspect profiles")
+    print(f"\n{level}: per 1,000 sessions of the same firmware; power in % with one profile slower")
+    heads = "".join(f"{head:>9}" for head in ("regr.", "drift", "failed", "inconcl.", "env."))
+    print(f"  {'rule':<22}{heads}   " + "".join(f"{name:>8}" for name in list(NAMES.values())[1:]))
+    for rule in dict.fromkeys(rule for rule, _, _ in counts if rule not in others):
+        found: dict[str, Counter[str]] = {name: Counter() for name in NAMES.values()}
+        for (other, name, word), n in counts.items():
+            if other == rule:
+                found[name][word] += n
+        total = found["same"].total()
+        cells = "".join(f"{1000 * found['same'][word] / total:9.1f}" for word in words)
+        power = [100 * sum(one[word] for word in fail) / one.total() for one in list(found.values())[1:]]
+        print(f"  {rule:<22}{cells}   " + "".join(f"{value:8.1f}" for value in power) + f"   ({total})")
+    early = Counter({word: n for (rule, _, word), n in counts.items() if rule == "early stop"})
     profiles = {int(word): n for (rule, _, word), n in counts.items() if rule == "suspect profiles"}
-    if profiles:
-        print(
-            f"  A/B pairs: {sum(k * n for k, n in profiles.items()) / sum(profiles.values()):.2f} suspect profiles per clean session"
-        )
+    share = sum(k * n for k, n in profiles.items()) / sum(profiles.values())
+    print(
+        f"  early stop: {100 * early['stopped'] / early.total():.0f} % of clean sessions end after 3 rounds"
+    )
+    print(f"  A/B pairs: {share:.2f} suspect profiles per clean session")
     steps = sorted(int(step) for (rule, step, _), n in counts.items() if rule == "drift" for _ in range(n))
-    if steps:
-        words = Counter({w: 0 for r, _, w in counts if r == "drift"})
-        for (rule, _, word), n in counts.items():
-            if rule == "drift":
-                words[word] += n
-        within = 100 * sum(step <= 8 for step in steps) / len(steps)
-        said = ", ".join(f"{word} {n}" for word, n in words.items())
-        print(
-            f"  slide of 2 % x 10: first failing session: median {np.median(steps):.0f}, 90 % {np.percentile(steps, 90):.0f}, "
-            f"within 8: {within:.0f} % ({said})"
-        )
+    how: Counter[str] = Counter()
+    for (rule, _, word), n in counts.items():
+        how[word] += n if rule == "drift" else 0
+    within = 100 * sum(step <= 8 for step in steps) / len(steps)
+    print(
+        f"  slide of 2 % x 10: first failing session: median {np.median(steps):.0f}, "
+        f"90 % {np.percentile(steps, 90):.0f}, within 8: {within:.0f} % ({dict(+how)})"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -237,9 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-rivals", action="store_true")
     args = parser.parse_args(argv)
     labs = max(1, -(-args.sessions // JUDGED))
-    print(
-        f"seed {args.seed}, shape {args.shape}, {labs} labs of {JUDGED} judged sessions per level, 6 rounds each"
-    )
+    print(f"seed {args.seed}, shape {args.shape}, {labs} labs of {JUDGED} judged sessions, 6 rounds each")
     if otava_function() is None and not args.no_rivals:
         print("apache-otava: not installed")
     for level in args.levels.split(","):

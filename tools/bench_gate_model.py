@@ -66,7 +66,7 @@ freedom; wholly common; wholly the profiles' own; autoregressive (0.7 from sessi
 
 
 def phase_lanes(
-    rng: np.random.Generator, profile: str, phase: str, level: Level, slower: float, lanes: int
+    rng: np.random.Generator, profile: str, phase: str, level: Level, *, slower: float, lanes: int
 ) -> tuple[Floats, Floats]:
     """Simulate one phase in many lanes: figures (lanes x FIGURES) and kept latencies (lanes x KEPT)."""
     duration = DURATION[profile][PHASES.index(phase)]
@@ -143,7 +143,7 @@ def make_pool(seed: int, level: Level, slowdowns: tuple[float, ...], size: int) 
     for i, profile in enumerate(PROFILES):
         for j, slower in enumerate(slowdowns):
             rng = np.random.default_rng([seed, i, j])
-            made = [phase_lanes(rng, profile, phase, level, slower, size) for phase in PHASES]
+            made = [phase_lanes(rng, profile, phase, level, slower=slower, lanes=size) for phase in PHASES]
             figures[profile, slower] = np.stack([one[0] for one in made], axis=1)
             latencies[profile, slower] = np.stack([one[1] for one in made], axis=1)
     return Pool(level, figures, latencies, size)

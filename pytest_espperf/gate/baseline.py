@@ -36,12 +36,17 @@ def name_of(session: SessionArtifact) -> str:
     return session.session_id or session.timestamp_utc or "a session without a name"
 
 
-def is_bar(session: SessionArtifact) -> bool:
-    """Whether a session may be judged against: complete, and passed or accepted by hand."""
+def is_bar(session: SessionArtifact, *, named: bool = False) -> bool:
+    """Whether a session may be judged against: complete, and passed or accepted by hand.
+
+    A session that the user named may also have been slow or inconclusive, but not have failed.
+    """
     if session.partial:
         return False
     if session.accepted is not None or session.gate is None:
         return True
+    if named:
+        return session.gate.kind not in {"failed", "incomplete"}
     return session.gate.kind in ACCEPTED or session.gate.kind == "environment-shift"
 
 
@@ -139,7 +144,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
             groups.add(names, session, _flat(mine), _flat(session.comparability.fields))
         else:
             alike.append(session)
-    usable = [session for session in alike if is_bar(session)]
+    usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
     choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(

@@ -6,7 +6,8 @@ is a session's value against the *reference* in standard errors of :mod:`pytest_
 The reference is the pinned sessions of the epoch; without any it is the epoch's first 20. While the
 epoch is shorter than 30 it is all but the last 10, or the first half, or the first 5, whichever is most, so
 that a young history is guarded too. Sessions
-after the reference are summed, the candidate last. A session only alarms where it is slow itself.
+after the reference are summed, the candidate last. A session only alarms where it is slow itself, by more
+than the smallest change that matters (5 %).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Drift:
     @property
     def alarm(self) -> bool:
         """Whether the gate has drifted, and this session is slow itself."""
-        return self.score >= p.DRIFT_ALARM and self.z > p.DRIFT_ALLOWANCE
+        return self.score >= p.DRIFT_ALARM and self.z > p.DRIFT_ALLOWANCE and self.moved > p.MIN_CHANGE
 
 
 def _reference(series: Series) -> tuple[tuple[int, ...], int] | None:

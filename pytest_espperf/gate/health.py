@@ -26,7 +26,7 @@ HARD_REASONS = (
     "abort()",
     "no successful request",
 )
-"""Words in a reason of failure that fail the session even if one run alone has it (compared in lower case)."""
+"""Words in a reason of failure that fail the session even if one run alone has it; in lower case."""
 
 STALL_SHARE = 0.1
 """Share of a phase's duration lost to outages from which on a reader is told."""
@@ -39,6 +39,9 @@ LEAK_MIN_PHASES = 6
 
 LEAK_GOING_ON = 0.25
 """Share of the loss that must fall after the middle of the session."""
+
+LEAK_PEAKS = 0.5
+"""Share of the loss that the highest free heap of the last third must have lost as well."""
 
 COLLAPSE_FACTOR = 0.5
 """``internal_largest / internal_free`` must not fall below this share of what it was ..."""
@@ -190,7 +193,8 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
       does not reach;
     * large: more bytes in all than pools and lingering sockets take;
     * going on: a quarter of it or more after the middle of the session, so that what a board allocates
-      once, while it warms up, is none.
+      once, while it warms up, is none;
+    * true of the peaks too: a heap that comes back to where it was, if only once, has not leaked.
     """
     found = []
     for key, budget in policy.leak_bytes_per_1k.items():
@@ -203,15 +207,12 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
         if len(flat) < LEAK_MIN_PHASES or slope is None or -slope <= budget:
             continue
         third = len(flat) // 3
-        first, middle, last = (
-            median(y for _, y in part) for part in (flat[:third], flat[third:-third], flat[-third:])
-        )
+        parts = [[y for _, y in part] for part in (flat[:third], flat[third:-third], flat[-third:])]
+        first, middle, last = (median(part) for part in parts)
         large = -slope * asked > LEAK_MIN_LOSS.get(key, 0.0)
-        if (
-            falling_score(strata) > LEAK_SCORE
-            and large
-            and middle - last > LEAK_GOING_ON * (first - last) > 0
-        ):
+        goes_on = middle - last > LEAK_GOING_ON * (first - last) > 0
+        peaks_fall = max(parts[0]) - max(parts[2]) > LEAK_PEAKS * (first - last)
+        if falling_score(strata) > LEAK_SCORE and large and goes_on and peaks_fall:
             found.append(
                 Finding(
                     severity="fail",
@@ -242,6 +243,6 @@ def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
             severity="fail",
             kind="fragmentation",
             where="internal_largest",
-            message=f"the largest free block fell from {100 * before:.0f} % to {100 * after:.0f} % of the free "
-            "internal heap: it is falling to pieces.",
+            message=f"the largest free block fell from {100 * before:.0f} % to {100 * after:.0f} % of the "
+            "free internal heap: it is falling to pieces.",
         )

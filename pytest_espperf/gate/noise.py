@@ -6,14 +6,17 @@ With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` s
     Vn   the same of the candidate
     vb   variance of the history's y, winsorised likewise
     v    = [n0 (C_R Vw + t0^2) + (H - 1) vb] / (n0 + H - 1)          prior t0 = 0.02, worth n0 sessions
+                                                                     (H < 10: t0^2 = max(0.02^2, Vw))
     v    = max(v max(1, median over the gates of vb / v), C_R Vw + 0.005^2)   the median from H >= 4 on
     tau2 = v - C_R Vw
     s2   = tau2 + C_R max(Vw, (Vw + Vn) / 2) + c_H v                 c_H: variance of the history's median
     T    = max(ln 1.05, t[1 - alpha / G; n0 + H - 1] s)              G gates share alpha
 
 ``C_R`` is :func:`pytest_espperf.gate.stats.median_variance`. Winsorising keeps one disturbed round from
-blinding a session: its median does not move, so its variance must not either. Sessions with a single round say nothing
-about the variance between rounds: the prior of it then enters ``v`` and nothing else does.
+blinding a session: its median does not move, so its variance must not either. While a history is too
+short to tell how sessions differ, they are taken to differ by no less than rounds do: a bench that moves
+by 5 % within the hour will not hold still over night. Sessions with a single round say nothing about the
+variance between rounds: the prior of it then enters ``v`` and nothing else does.
 """
 
 from __future__ import annotations
@@ -105,7 +108,10 @@ def history_noise(past: Sequence[Sequence[float]]) -> History:
     rounds = round(median(len(rounds) for rounds in past))
     weight = p.PRIOR_WEIGHT if count >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
     between = winsorised_variance(values)
-    prior = median_variance(rounds) * within + p.PRIOR_SESSION_SIGMA**2
+    session = p.PRIOR_SESSION_SIGMA**2
+    if count < p.YOUNG:
+        session = max(session, within)
+    prior = median_variance(rounds) * within + session
     spread = (weight * prior + (count - 1) * between) / (weight + count - 1)
     return History(
         centre=median(values),

@@ -19,7 +19,7 @@ from pytest_espperf.artifact import CellAggregate, Verdict
 ALPHA = 0.01
 """Chance of any false alarm per session that the composite gates share (Bonferroni)."""
 
-ALPHA_TAIL = 0.001
+ALPHA_TAIL = 0.0005
 """The same for the p99 gates: a share of their own, so that they take no power from the composites."""
 
 ALPHA_PAIRS = 0.05
