@@ -197,6 +197,10 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     confirmation: str = ""
 
 
+DETECTABLE = "detectable"
+"""``kind`` of the finding that says which slowdown the session would have noticed."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something a reader must know: a broken budget, an incomparable session, a note.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from pytest_espperf import gate
-from pytest_espperf.artifact import Finding, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.artifact import DETECTABLE, Finding, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.options import Settings
@@ -139,7 +139,9 @@ class Judge:
             )
             for error in store.skipped
         ]
-        return candidate, structs.replace(verdict, findings=verdict.findings + unreadable)
+        sentence = gate.detectable_sentence(verdict)
+        seen = [Finding(kind=DETECTABLE, message=sentence)] if sentence else []
+        return candidate, structs.replace(verdict, findings=[*verdict.findings, *unreadable, *seen])
 
     def fails(self, verdict: Verdict) -> bool:
         """Whether the verdict means exit code 1."""

@@ -1,18 +1,34 @@
-"""Servers for the load engine's tests: raw sockets on threads, one handler per connection."""
+"""What the load engine's tests share: raw-socket servers (a thread per connection), and checks."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+import pytest
+
+from pytest_espperf.load import run_phase
+from pytest_espperf.load.guard import fastest_loop
+from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 Handler = Callable[["Peer"], None]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+HELLO = (RequestSpec("/hello"),)
+NOWHERE = Target("http", "127.0.0.1", 9, "x")
+TIMEOUT_S = 0.3
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "fastest": fastest_loop()}
 
 
 class Peer:
@@ -59,7 +75,9 @@ class Peer:
 class Server:
     """Accepts on a loopback port of the system's choice until closed."""
 
-    def __init__(self, handler: Handler, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, handler: Handler, host: str = "127.0.0.1", context: ssl.SSLContext | None = None
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._handler = handler
         self._context = context
@@ -158,11 +176,18 @@ def once(response: bytes) -> Handler:
     return handle
 
 
+def delayed(delay_s: float) -> Callable[[Peer], None]:
+    def handle(peer: Peer) -> None:
+        while peer.request() is not None:
+            if peer.stopping.wait(delay_s):
+                return
+            peer.send(answer())
+
+    return handle
+
+
 def phase(duration_s: float = 0.12, clients: int = 2, rate_rps: float | None = None) -> PhaseSpec:
     return PhaseSpec("burst", clients, duration_s, rate_rps)
-
-
-HELLO = (RequestSpec("/hello"),)
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
@@ -173,3 +198,60 @@ def wait_until(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def open_descriptors() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        if os.path.isdir(folder):  # noqa: PTH112 - no path object is worth making here
+            return len(os.listdir(folder))  # noqa: PTH208
+    return 0  # Windows: the servers' end of each connection is still checked
+
+
+def endless_body(peer: Peer) -> None:
+    if peer.request() is not None:
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            peer.send(b"x" * 1_000_000)
+
+
+def kinds(samples: PhaseSamples) -> Counter[str | None]:
+    return Counter(samples.outcomes[index].error for index in samples.outcome)
+
+
+def check_sound(samples: PhaseSamples) -> None:
+    """What must hold of any phase whatever the server did."""
+    count = len(samples)
+    assert count > 0
+    for column in (samples.start_s, samples.ttfb_s, samples.path, samples.outcome):
+        assert len(column) == count
+    assert min(samples.start_s) >= 0
+    assert min(samples.service_s) >= 0
+    # Taken in time; the start is the write, which may have had to wait for its connection.
+    assert max(samples.start_s) <= samples.duration_s + TIMEOUT_S
+    ends = [start + service for start, service in zip(samples.start_s, samples.service_s, strict=True)]
+    assert samples.elapsed_s == pytest.approx(max(ends), abs=1e-4)
+    assert not samples.cut_short
+    for index, first in enumerate(samples.ttfb_s):
+        if samples.outcomes[samples.outcome[index]].status is not None:
+            assert 0 <= first <= samples.service_s[index] + 1e-6
+
+
+def drive(
+    handler: Handler,
+    loop_factory: LoopFactory | None = None,
+    spec: PhaseSpec | None = None,
+    requests: tuple[RequestSpec, ...] = HELLO,
+) -> PhaseSamples:
+    with serving(handler) as server:
+        begun = time.monotonic()
+        samples = run_phase(
+            server.target,
+            requests,
+            spec or phase(),
+            request_timeout_s=TIMEOUT_S,
+            deadline_s=20,
+            loop_factory=loop_factory,
+        )
+        assert time.monotonic() - begun < 20
+    check_sound(samples)
+    return samples

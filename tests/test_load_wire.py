@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 
 import httptools
@@ -43,7 +44,7 @@ def read(data: bytes, cuts: tuple[int, ...] = (), *, limit: int = 1 << 20, bodyl
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(data)), len(data)]
     done = False
     try:
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             if start < stop:
                 done = reader.feed(data[start:stop]) or done
         if not done:
@@ -62,14 +63,18 @@ RESPONSES: dict[str, tuple[bytes, Read]] = {
     "content-length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK),
     "chunked": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", OK),
     "chunk extensions and trailers": (
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b'02;a=b;c="d"\r\nok\r\n0;z\r\nDigest: x\r\nEmpty:\r\n\r\n',
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b'02;a=b;c="d"\r\nok\r\n0;z\r\nDigest: x\r\nEmpty:\r\n\r\n'
+        ),
         OK,
     ),
     "continue first": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", OK),
     "early hints first": (
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 C\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        ),
         OK,
     ),
     "until close": (b"HTTP/1.1 200 OK\r\n\r\nok", Read(200, b"ok", "")),
@@ -175,7 +180,11 @@ def test_informational_heads_count_towards_the_head_limit() -> None:
 
 def test_body_limits() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8\r\n12345678\r\n" * 9
-    for data in (chunked, b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65, b"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n"):
+    for data in (
+        chunked,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 65,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 65\r\n\r\n",
+    ):
         reader = ResponseReader()
         reader.begin(None, 64)
         with pytest.raises(BodyTooLargeError):
@@ -214,8 +223,9 @@ def test_identical_heads_are_parsed_once_and_memory_is_bounded() -> None:
 
 FRAGMENTS = [
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 x\r\n", b"HTTP/1.1 100 c\r\n", b"\r\n",
-    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n",
-    b"5\r\n", b"hello", b"0\r\n", b"\n", b"\r", b": ", b"HTTP/1.1", b";ext\r\n", b"Trailer: x\r\n", b"\0",
+    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n", b"5\r\n", b"hello", b"0\r\n", b"\n", b"\r", b": ", b"HTTP/1.1",
+    b";ext\r\n", b"Trailer: x\r\n", b"\0",
 ]  # fmt: skip
 messages = st.one_of(
     st.binary(max_size=200),
@@ -238,7 +248,10 @@ def test_any_bytes_end_in_one_outcome_however_split(data: bytes, cuts: list[int]
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
-    st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.sampled_from([b"", b";x", b";a=b", b' ;q="1"'])), max_size=6),
+    st.lists(
+        st.tuples(st.binary(min_size=1, max_size=40), st.sampled_from([b"", b";x", b";a=b", b' ;q="1"'])),
+        max_size=6,
+    ),
     st.booleans(),
     st.lists(st.integers(0, 400), max_size=6),
 )  # fmt: skip
@@ -332,10 +345,12 @@ def test_outcomes_beyond_a_byte_are_gathered() -> None:
 def test_body_checks_do_not_depend_on_pieces(body: bytes, wanted: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cut for cut in cuts if cut < len(body)), len(body)]
     check = BodyCheck(RequestSpec("/", contains=wanted, sha256=hashlib.sha256(body).hexdigest().upper()))
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         check.feed(body[start:stop])
     assert check.error(len(body)) == (None if wanted in body else "body_contains")
-    assert BodyCheck(RequestSpec("/", size_bytes=3)).error(len(body)) == (None if len(body) == 3 else "body_size")
+    assert BodyCheck(RequestSpec("/", size_bytes=3)).error(len(body)) == (
+        None if len(body) == 3 else "body_size"
+    )
     wrong = BodyCheck(RequestSpec("/", sha256="0" * 64))
     wrong.feed(body)
     assert wrong.error(len(body)) == "body_sha256"

@@ -123,6 +123,7 @@ class Conductor:
         self._timing = timing
         self._on_heartbeat = on_heartbeat
         self._finished: asyncio.Future[None] = loop.create_future()
+        self._failure: BaseException | None = None
         self._measuring = False
         self._next_heartbeat_ns = timing.warmup_ns + round(timing.heartbeat_s * _NS_PER_S)
         self._sweep_due_ns = 0
@@ -137,6 +138,8 @@ class Conductor:
         self._loop.call_soon(self._begin)
         try:
             self._loop.run_until_complete(self._finished)
+            if self._failure is not None:
+                raise self._failure
         finally:
             samples = self._recorder.samples
             end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
@@ -156,7 +159,9 @@ class Conductor:
         if exc is None or isinstance(exc, asyncio.CancelledError) or self._finished.done():
             return
         if not (isinstance(exc, OSError) and "transport" in context):
-            self._finished.set_exception(exc)
+            # Not as the future's exception: asyncio does not stop a loop for a KeyboardInterrupt in one.
+            self._failure = exc
+            self._finish()
 
     def _tick(self) -> None:
         now = perf_counter_ns()

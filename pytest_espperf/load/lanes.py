@@ -12,7 +12,7 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.load.connection import Connection, Connector
+from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.feed import Feed
 from pytest_espperf.load.guard import SelfWatch
 from pytest_espperf.load.outcomes import BodyCheck, Plan
@@ -22,6 +22,8 @@ from pytest_espperf.load.wire import HeadCache
 
 _NEVER = 1 << 62
 _CLOSE_PATIENCE_S = 1.0
+_CLOSE_TURNS = 100
+_CLOSE_TURNS_AT_LEAST = 5
 _TIMER_SLACK_S = 0.0012
 """Event loops round timers to milliseconds; the rest of the way to a start is polled."""
 
@@ -184,7 +186,8 @@ class Lane:
         task.add_done_callback(self._opened)
 
     def _make(self) -> Connection:
-        self._made = connection = Connection(self, self._traffic.heads, self._traffic.open_connections)
+        traffic = self._traffic
+        self._made = connection = traffic.make(self, traffic.heads, traffic.open_connections)
         return connection
 
     def _opened(self, task: asyncio.Task[None]) -> None:
@@ -281,6 +284,7 @@ class LaneTraffic:
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
         self.loop = loop
+        self.make = connection_type(loop)
         self._done = done
         if self.feed.next_due_ns() is None:
             for lane in self._lanes:
@@ -324,11 +328,11 @@ class LaneTraffic:
         self.connector.close()
         if self.opening:
             await asyncio.wait(tuple(self.opening), timeout=_CLOSE_PATIENCE_S)
-        patience = 100
-        while self.open_connections and patience:
-            patience -= 1
-            await asyncio.sleep(_CLOSE_PATIENCE_S / 100 if patience < 95 else 0)
-        await asyncio.sleep(0)
+        # A connection made or given up this very moment takes the loop a few turns to be seen closed.
+        for turn in range(_CLOSE_TURNS):
+            await asyncio.sleep(0 if turn < _CLOSE_TURNS_AT_LEAST else _CLOSE_PATIENCE_S / _CLOSE_TURNS)
+            if turn >= _CLOSE_TURNS_AT_LEAST and not self.open_connections:
+                break
 
     def _finish(self) -> None:
         done, self._done = self._done, None

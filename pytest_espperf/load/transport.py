@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import httpx
 
-from pytest_espperf.load.connection import Connection, Connector, tls_context
+from pytest_espperf.load.connection import Connection, Connector, connection_type, tls_context
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, request_bytes
 
 _PORTS = {"http": 80, "https": 443}
@@ -165,9 +165,10 @@ class EspperfTransport(httpx.AsyncBaseTransport):
         if idle:
             return idle.pop()
         user = _User(self, origin)
+        make = connection_type(asyncio.get_running_loop())
         opened = user.expect()
         opening = asyncio.ensure_future(
-            self._connector(origin).open(lambda: Connection(user, self._heads, self._open_connections))
+            self._connector(origin).open(lambda: make(user, self._heads, self._open_connections))
         )
         try:
             await _within(opening, timeout_s, httpx.ConnectTimeout("no connection in time"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_espperf.artifact import CellAggregate, Finding, GateRow, SessionArtifact
+from pytest_espperf.artifact import DETECTABLE, CellAggregate, Finding, GateRow, SessionArtifact
 from pytest_espperf.registry import METRICS
 
 Mood = Literal["good", "bad", "warn", "plain"]
@@ -91,7 +91,11 @@ def make_view(session: SessionArtifact) -> View:
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
-    findings = sorted(gate.findings, key=lambda f: ("fail", "warn", "info").index(f.severity)) if gate else []
+    told = gate.findings if gate is not None else []
+    findings = sorted(
+        (finding for finding in told if finding.kind != DETECTABLE),
+        key=lambda finding: ("fail", "warn", "info").index(finding.severity),
+    )
     return View(
         verdict=verdict,
         mood=MOODS[verdict],
@@ -101,7 +105,7 @@ def make_view(session: SessionArtifact) -> View:
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
-        detectable=_detectable(gates),
+        detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
         next_steps=NEXT_STEPS.get(verdict, ()),
     )
 
@@ -170,19 +174,6 @@ def _paths(cell: CellAggregate) -> list[CellRow]:
         for path, figures in cell.path_metrics.items()
     ]
     return sorted(rows, key=lambda row: -(row.p95_ms or 0.0))
-
-
-def _detectable(gates: list[GateRow]) -> str:
-    seen = [row for row in gates if row.smallest_detectable_pct is not None and row.verdict != "not-gateable"]
-    if not seen:
-        return ""
-    # The gate of a profile that sees most is the one that would have told.
-    best: dict[str, float] = {}
-    for row in seen:
-        assert row.smallest_detectable_pct is not None
-        best[row.profile] = min(best.get(row.profile, float("inf")), row.smallest_detectable_pct)
-    parts = [f"{profile} by {pct:.0f} %" for profile, pct in sorted(best.items())]
-    return "A slowdown of at least this much would have been noticed: " + ", ".join(parts) + "."
 
 
 def finding_text(finding: Finding) -> str:

@@ -1,0 +1,194 @@
+"""What bench_load.py stands on: other generators, servers, pinning, and ratios.
+
+wrk adds to its histogram what it believes it omitted (one entry per missed interval below any latency above
+twice the mean interval): on a disturbed machine its upper percentiles are its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SERVER_CORE, CLIENT_CORE = 0, 1
+Result = dict[str, Any]
+Generator = Callable[[str, int, float], Result]
+
+WRK_SCRIPT = """
+done = function(summary, latency, requests)
+  io.write(string.format("FIGURES %d %d %f %f %f %d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(95), latency:percentile(99), summary.errors.status +
+    summary.errors.read + summary.errors.write + summary.errors.connect + summary.errors.timeout))
+end
+"""
+
+
+def pinned(core: int) -> Callable[[], None] | None:
+    """What a child process does to stay on ``core``, where the platform knows how."""
+    if not hasattr(os, "sched_setaffinity") or core not in os.sched_getaffinity(0):
+        return None
+    return lambda: os.sched_setaffinity(0, {core})
+
+
+def output(command: list[str]) -> tuple[str, float]:
+    """Standard output of a pinned child and the CPU seconds it took; its standard error if it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=pinned(CLIENT_CORE), cwd=HERE.parent
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def wrk(url: str, clients: int, seconds: float) -> Result:
+    """Wrk, percentiles in microseconds by its own script interface."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(WRK_SCRIPT)
+        script.flush()
+        text, cpu_s = output(["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "-s", script.name, url])
+    figures = re.search(r"FIGURES (\d+) (\d+) (\S+) (\S+) (\S+) (\d+)", text)
+    assert figures, text
+    count, duration_us, p50, p95, p99, errors = map(float, figures.groups())
+    rps = count / duration_us * 1e6
+    times = {"p50": p50 / 1e3, "p95": p95 / 1e3, "p99": p99 / 1e3}
+    return {"rps": rps, "errors": errors, "cpu_s_per_1000": cpu_s / count * 1e3, **times}
+
+
+def hey(url: str, clients: int, seconds: float) -> Result:
+    """Hey; its summary gives the rate."""
+    text, cpu_s = output(
+        ["hey", "-z", f"{seconds:g}s", "-c", str(clients), "-cpus", "1", "-disable-compression", url]
+    )
+    found = re.search(r"Requests/sec:\s+(\S+)", text)
+    assert found, text
+    rps = float(found[1])
+    return {"rps": rps, "cpu_s_per_1000": cpu_s / (rps * seconds) * 1e3}
+
+
+def ab(url: str, clients: int, seconds: float) -> Result:
+    """Apache's ab."""
+    text, cpu_s = output(
+        ["ab", "-q", "-k", "-t", f"{max(1, round(seconds))}", "-n", "100000000", "-c", str(clients), url]
+    )
+    found = re.search(r"Requests per second:\s+(\S+)", text)
+    assert found, text
+    rps = float(found[1])
+    return {"rps": rps, "cpu_s_per_1000": cpu_s / (rps * max(1, round(seconds))) * 1e3}
+
+
+def python(engine: str, *options: str) -> Generator:
+    """A generator of bench_load_engines.py."""
+
+    def run(url: str, clients: int, seconds: float) -> Result:
+        command = [sys.executable, str(HERE / "bench_load_engines.py"), engine, url]
+        command += ["--clients", str(clients), "--seconds", str(seconds), *options]
+        result: Result = json.loads(output(command)[0].splitlines()[-1])
+        return result
+
+    return run
+
+
+def generators(wanted: list[str]) -> dict[str, Generator]:
+    """Those of the wanted generators that are installed; the missing ones are said."""
+    known: dict[str, tuple[bool, Generator]] = {
+        "wrk": (shutil.which("wrk") is not None, wrk),
+        "hey": (shutil.which("hey") is not None, hey),
+        "ab": (shutil.which("ab") is not None, ab),
+        "uvloop": (importlib.util.find_spec("uvloop") is not None, python("uvloop")),
+        "asyncio": (True, python("asyncio")),
+        "threads": (True, python("threads")),
+        "httpx": (True, python("httpx")),
+        "locust": (importlib.util.find_spec("locust") is not None, python("locust")),
+    }
+    missing = [name for name in wanted if not known[name][0]]
+    if missing:
+        print(f"not installed, left out: {', '.join(missing)}")
+    return {name: known[name][1] for name in wanted if known[name][0]}
+
+
+@contextlib.contextmanager
+def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A pinned server process for the time of the block."""
+    pin = pinned(SERVER_CORE)
+    with subprocess.Popen(command, text=True, preexec_fn=pin, **options) as process:  # noqa: PLW1509 - no threads
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@contextlib.contextmanager
+def device(*options: str) -> Iterator[str]:
+    """The bench's own device; its URL."""
+    command = [sys.executable, str(HERE / "bench_load_device.py"), *options]
+    with child(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/f1k"
+
+
+@contextlib.contextmanager
+def nginx() -> Iterator[str]:
+    """An nginx of one worker with a 1 KB file; its URL."""
+    if shutil.which("nginx") is None:
+        raise SystemExit("the ceiling is measured on nginx, which is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        places = "".join(
+            f"{kind}_temp_path {folder}/{kind}; "
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (Path(folder) / "f1k").write_bytes(b"x" * 1024)
+        config = Path(folder) / "nginx.conf"
+        config.write_text(
+            "worker_processes 1; daemon off; master_process off;\n"
+            f"pid {folder}/pid; error_log {folder}/errors;\n"
+            "events { worker_connections 512; }\n"
+            f"http {{ access_log off; keepalive_requests 1000000000; {places}\n"
+            f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+        )
+        with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL):
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}/f1k"
+
+
+def interleaved(
+    tools: dict[str, Generator], url: str, clients: int, seconds: float, repeat: int
+) -> dict[str, list[Result]]:
+    """``repeat`` rounds, each with every generator once; the results of each."""
+    results: dict[str, list[Result]] = {name: [] for name in tools}
+    for _ in range(repeat):
+        for name, tool in tools.items():
+            results[name].append(tool(url, clients, seconds))
+    return results
+
+
+def median(results: list[Result], key: str) -> float:
+    """Median of one figure over the rounds."""
+    return statistics.median(float(result[key]) for result in results)
+
+
+def paired(mine: list[Result], other: list[Result], key: str) -> float:
+    """Median over the rounds of the ratio within a round: a machine's slow minutes cancel out."""
+    return statistics.median(float(a[key]) / float(b[key]) for a, b in zip(mine, other, strict=True))
