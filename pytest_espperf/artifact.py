@@ -197,6 +197,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     confirmation: str = ""
 
 
+OWN_TEST = "own-test"
+"""``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
+
 DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""
 

@@ -78,7 +78,7 @@ class Board:
         }
 
 
-def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> Board:
+def connect(settings: Settings, host: str, port: int, *, closing: ExitStack, source: str = "") -> Board:
     """Find and lock the board; start the reference device where ``host`` is ``sim``.
 
     Args:
@@ -86,6 +86,7 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> 
         host: name or address, or ``sim``.
         port: of the board; not used for ``sim``.
         closing: ends what was started and releases what was taken.
+        source: where the host came from, "" for the option.
 
     Raises:
         UsageError: the name does not resolve, or a bad ``--sim-`` value.
@@ -112,12 +113,14 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack) -> 
         port,
         scheme=settings.device_scheme,
         headers=settings.device_header,
-        ca_file=ca_file or settings.device_ca,
+        ca_file=ca_file or (str(Path(settings.device_ca).expanduser()) if settings.device_ca else ""),
         insecure=settings.device_insecure,
-        source=settings.where("device_ip"),
+        source=source or settings.where("device_ip"),
     )
     device.make_verify(target)  # a bad CA file is told before the first test
-    lock = device.BoardLock(target, extra=Path(settings.perf_lock_file) if settings.perf_lock_file else None)
+    lock = device.BoardLock(
+        target, extra=Path(settings.perf_lock_file).expanduser() if settings.perf_lock_file else None
+    )
     lock.acquire()
     closing.callback(lock.release)
     return Board(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +21,16 @@ from pytest_espperf.parsers import whole
 USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"
 
+QUIET = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
+"""This very module is loaded before pytest, which wants to say so."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (``run``: pytest's, usage errors: 4)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a code page without the sign that a board sent
     parser = _parser()
     if words[:1] == ["sim"]:
         return _sim(words[1:])
@@ -34,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EspperfError as error:
         print(f"espperf: {error}", file=sys.stderr)
         return USAGE_ERROR
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
@@ -88,7 +99,7 @@ def _parser() -> _Parser:
     pin.add_argument("--reason", default="", help="why, for those who come later")
     for command in (listing, show, accept, pin):
         command.add_argument(
-            "--perf-history", type=Path, default=DEFAULT_HISTORY, metavar="DIR", help="default: %(default)s"
+            "--perf-history", type=Path, metavar="DIR", help=f"default: {DEFAULT_HISTORY} here or above"
         )
     _command(commands, "sim", _sim, "start the reference device alone (see espperf sim --help)")
     return parser
@@ -124,20 +135,27 @@ def _command(commands: Any, name: str, run: Callable[..., int], help_text: str) 
 def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     import pytest  # noqa: PLC0415 - the other commands do without
 
-    return int(pytest.main([*_pytest_words(arguments), *rest]))
+    return int(pytest.main([*_pytest_words(arguments), *_own_words(rest)]))
 
 
 def _calibrate(arguments: argparse.Namespace, rest: list[str]) -> int:
     from pytest_espperf.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
 
     history = Path(arguments.perf_history or DEFAULT_HISTORY)
-    words = [*_pytest_words(arguments), f"--perf-history={history.absolute()}", *rest]
+    words = [*_pytest_words(arguments), f"--perf-history={history.absolute()}", *_own_words(rest)]
     print("\n".join(["", *describe(run_sessions(words, history, arguments.sessions))]))
     return 0
 
 
+def _own_words(rest: list[str]) -> list[str]:
+    """Words for pytest itself; never a second device, which would quietly take the first one's place."""
+    if any(word.split("=")[0] == "--device-ip" for word in rest):
+        raise UsageError("the board is named by HOST: leave out --device-ip")
+    return rest
+
+
 def _pytest_words(arguments: argparse.Namespace) -> list[str]:
-    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={arguments.host}"]
+    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={arguments.host}", *QUIET]
     for option in OPTIONS:
         value = getattr(arguments, option.dest, None)
         if option.dest != "device_ip" and value is not None:
@@ -158,10 +176,19 @@ def _sim(words: list[str]) -> int:
     return sim_main(words)
 
 
+def _default_history() -> Path:
+    """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
+    here = Path.cwd()
+    found = (
+        folder / DEFAULT_HISTORY for folder in (here, *here.parents) if (folder / DEFAULT_HISTORY).is_dir()
+    )
+    return next(found, here / DEFAULT_HISTORY)
+
+
 def _store(arguments: argparse.Namespace) -> Any:
     from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - run leaves that to pytest
 
-    folder: Path = arguments.perf_history
+    folder: Path = arguments.perf_history or _default_history()
     if not folder.is_dir():
         raise UsageError(f"--perf-history: there is no folder {folder}")
     return HistoryStore(folder)
@@ -208,7 +235,9 @@ def _show(arguments: argparse.Namespace, _rest: list[str]) -> int:
 
 def _find(arguments: argparse.Namespace) -> Any:
     path = Path(arguments.session)
-    if path.is_file():
+    from pytest_espperf.judging import is_file  # noqa: PLC0415 - run leaves that to pytest
+
+    if is_file(path):
         from pytest_espperf.history import load_session  # noqa: PLC0415 - run leaves that to pytest
 
         return load_session(path)
@@ -216,6 +245,8 @@ def _find(arguments: argparse.Namespace) -> Any:
 
 
 def _accept(arguments: argparse.Namespace, _rest: list[str]) -> int:
+    if not arguments.reason.strip():
+        raise UsageError("--reason: it is empty; say why, for those who come later")
     accepted = _store(arguments).accept(arguments.session, arguments.reason, _user())
     print(f"accepted {accepted.json_path.name}: {arguments.reason}")
     return 0

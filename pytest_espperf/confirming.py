@@ -1,7 +1,8 @@
 """Confirmation rounds as test items: before a profile fails, it is measured again.
 
 They are clones of the items that measured it, so that watchdog, probe, reports, ``-x`` and a project's own
-assertions apply to them as to any other.
+assertions apply to them as to any other. They run after pytest's own loop has ended, so fixtures of wider
+scopes are set up once more for them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_espperf.state import mark_phase, phase_of, state_of
+from pytest_espperf.items import mark_phase, phase_of
+from pytest_espperf.state import state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.profiles import PlannedPhase

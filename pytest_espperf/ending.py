@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_espperf.errors import EspperfError
+from pytest_espperf.items import is_phase
 from pytest_espperf.state import PerfState, state_of
 
 if TYPE_CHECKING:
@@ -37,19 +38,31 @@ def begin(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def note(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Remember a phase whose own test failed after it was measured."""
+    if not report.failed or report.when == "setup":
+        return
+    state = state_of(item.config)
+    if state.session is not None and state.session.is_open and is_phase(item):
+        state.failed.append(item.nodeid)
+
+
 def finish(session: pytest.Session, exitstatus: int) -> None:
     """Judge and write; escalate the exit status, never lower it."""
     state = state_of(session.config)
     perf = state.session
-    if perf is None or not perf.is_open or not state.selected:
+    if perf is None or not perf.is_open:
         return
-    state.outcome = perf.finish(_interruption(session, exitstatus))
+    if not state.selected:
+        perf.abandon()
+        return
+    state.outcome = perf.finish(_interruption(session, exitstatus), failed_tests=state.failed)
     broken = failures(state.outcome.verdict) if state.outcome.fails else []
     if state.outcome.save_error:
         broken.append(("artifacts", state.outcome.save_error))
     for name, message in broken:
         _report(session, name, message)
-    if broken:
+    if broken or state.outcome.fails:
         _escalate(session)
 
 
@@ -65,6 +78,8 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
 
 def failures(verdict: Verdict) -> list[tuple[str, str]]:
     """What fails a session, by name: its failing gates, then its failing findings."""
+    from pytest_espperf.artifact import OWN_TEST  # noqa: PLC0415 - only after a session
+
     found = [
         (row.name, f"{row.verdict}: {row.detail or f'{row.name} is {row.d_pct:.1f} % slower'}")
         for row in verdict.gates
@@ -73,9 +88,9 @@ def failures(verdict: Verdict) -> list[tuple[str, str]]:
     gated = {name for name, _ in found}
     for finding in verdict.findings:
         name = finding.where or finding.kind
-        if finding.severity == "fail" and name not in gated:
+        if finding.severity == "fail" and finding.kind != OWN_TEST and name not in gated:
             found.append((name, f"{verdict.kind}: {finding.message}"))
-    return found or [("verdict", verdict.kind)]
+    return found
 
 
 def _report(session: pytest.Session, name: str, message: str) -> None:
@@ -90,6 +105,9 @@ def _report(session: pytest.Session, name: str, message: str) -> None:
     )
     session.testscollected += 1  # the progress line counts it
     session.config.hook.pytest_runtest_logreport(report=report)
+    # No such item will ever be collected: --lf must not look for it.
+    last_failed = getattr(session.config.pluginmanager.get_plugin("lfplugin"), "lastfailed", {})
+    last_failed.pop(report.nodeid, None)
 
 
 def _escalate(session: pytest.Session) -> None:

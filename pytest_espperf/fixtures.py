@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.options import SIM
+from pytest_espperf.parsers import split_host
 from pytest_espperf.state import NO_DEVICE, NO_XDIST, state_of
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_espperf.budget import PhaseBudget
     from pytest_espperf.device import Probe
     from pytest_espperf.session import PerfSession, TransportFactory
+
+
+OVERRIDDEN = "the project's fixture device_ip"
 
 
 def _session(request: pytest.FixtureRequest) -> PerfSession:
@@ -48,11 +53,24 @@ def device_port(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def device_lock(request: pytest.FixtureRequest, device_ip: str, device_port: int) -> Board:
     """The board, locked for this session: no other session measures it until this one ends."""
+    session = _session(request)
     try:
-        return _session(request).connect(device_ip, device_port)
+        host, port = _address(device_ip)
+        return session.connect(host, port or device_port, source=OVERRIDDEN)
     except (DeviceError, UsageError) as error:
-        _session(request).stop(str(error))
+        session.stop(str(error))
         pytest.fail(str(error), pytrace=False)
+
+
+def _address(given: object) -> tuple[str, int | None]:
+    """What a ``device_ip`` fixture gave, which may be a project's own."""
+    try:
+        host, port = split_host(given) if isinstance(given, str) else ("", None)
+    except ValueError as error:
+        raise UsageError(f"{OVERRIDDEN} gives {given!r}: {error}") from None
+    if host in {"", SIM}:
+        raise UsageError(f"{OVERRIDDEN} gives {given!r}: it must be the address of a board")
+    return host, port
 
 
 @pytest.fixture

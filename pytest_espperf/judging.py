@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
 
 from pytest_espperf import gate
-from pytest_espperf.artifact import DETECTABLE, Finding, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.artifact import DETECTABLE, OWN_TEST, Finding, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.options import Settings
@@ -19,6 +20,14 @@ HISTORY, PREVIOUS = "history", "previous"
 
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
@@ -55,6 +64,21 @@ def _heap(memory: dict[str, object], region: str) -> float | None:
     heap = memory.get("heap")
     value = heap.get(region) if isinstance(heap, dict) else None
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
+    """The verdict of a session in which a project's own tests failed: it fails, and is never the bar."""
+    if not failed_tests:
+        return verdict
+    tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"
+    finding = Finding(
+        severity="fail",
+        kind=OWN_TEST,
+        message=f"{tests} of the project's own failed, {failed_tests[0]} first",
+    )
+    return structs.replace(
+        verdict, kind=verdict.kind if verdict.fails else "failed", findings=[*verdict.findings, finding]
+    )
 
 
 @dataclass
@@ -104,9 +128,9 @@ class Judge:
         if self.policy.baseline != "fixed":
             return
         name = self.settings.perf_baseline
-        path = root / name
+        path = root / Path(name).expanduser()
         try:
-            self.fixed = load_session(path) if path.is_file() else store.find(name).artifact
+            self.fixed = load_session(path) if is_file(path) else store.find(name).artifact
         except (ArtifactError, HistoryError) as error:
             raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
 

@@ -7,26 +7,15 @@ Imported by every pytest run of a project that has the plugin installed: what is
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_espperf import confirming, ending
-from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf import confirming, ending, items
+from pytest_espperf.errors import EspperfError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
-from pytest_espperf.state import (
-    NO_DEVICE,
-    NO_XDIST,
-    check_no_overlap,
-    has_own_device,
-    mark_phase,
-    state_of,
-    uses_device,
-)
-
-if TYPE_CHECKING:
-    from pytest_espperf.profiles import PlannedPhase
+from pytest_espperf.state import NO_XDIST, state_of
 
 pytest_plugins = ["pytest_espperf.fixtures"]
 
@@ -56,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "perf(profiles=None): a performance test of the board at --device-ip; "
         "profiles: the profiles that perf_phase takes for this test, all by default",
     )
+    try:
+        items.refuse_stray_path(config)
+    except EspperfError as error:
+        raise pytest.UsageError(str(error)) from None
     distributed = config.getoption("numprocesses", None) or config.getoption("tx", None)
     if distributed and state_of(config).asked_for:
         raise pytest.UsageError(NO_XDIST)
@@ -76,40 +69,20 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item per phase, in run-major order."""
-    if "perf_phase" not in metafunc.fixturenames:
-        return
-    planned: list[PlannedPhase] = state_of(metafunc.config).planned()
-    for marker in metafunc.definition.iter_markers("perf"):
-        if "profiles" in marker.kwargs:
-            planned = [phase for phase in planned if phase.profile.name in marker.kwargs["profiles"]]
-    metafunc.parametrize("perf_phase", planned, indirect=True, ids=[phase.id for phase in planned])
+    items.parametrize(metafunc)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what requests ``perf_phase``: as perf, and with its time budget."""
-    mark_phase(item)
+    items.mark_phase(item)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Once it is known what is left to be run: refuse, skip, or take note."""
-    config = session.config
-    state = state_of(config)
-    needing = [item for item in session.items if uses_device(item)]
-    if not needing:
-        return
     try:
-        if state.error is not None:
-            raise state.error
-        state.selected = [item for item in needing if "perf_phase" in getattr(item, "fixturenames", ())]
-        check_no_overlap(state.selected)
-        homeless = [item for item in needing if not state.settings.device_ip and not has_own_device(item)]
-        if homeless and state.asked_for and not config.getoption("collectonly"):
-            raise UsageError(NO_DEVICE)
+        items.select(session)
     except EspperfError as error:
         raise pytest.UsageError(str(error)) from None
-    for item in homeless:
-        item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
-    state.device_needed = len(homeless) < len(needing) and not hasattr(config, "workerinput")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -119,6 +92,14 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     result = yield
     confirming.run(session)
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember which phases' own tests failed: such a session is no bar."""
+    report = yield
+    ending.note(item, report)
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -226,7 +226,8 @@ def load_profiles(root: Path) -> dict[str, Profile]:
 
 def _tables(root: Path) -> list[tuple[Path, str, Any]]:
     found = []
-    pyproject = _read_toml(root / "pyproject.toml").get("tool", {}).get("espperf", {})
+    tool = _read_toml(root / "pyproject.toml").get("tool", {})
+    pyproject = tool.get("espperf", {}) if isinstance(tool, dict) else {}
     own = _read_toml(root / "espperf.toml")
     for path, prefix, section in (
         (root / "pyproject.toml", "tool.espperf", pyproject),

@@ -34,8 +34,9 @@ class SessionRecord:
         self._engine = ""
 
     def add(self, planned: PlannedPhase, result: PhaseResult) -> None:
-        """Keep one measured phase."""
-        self._runs.setdefault((planned.role, planned.profile.name, planned.run), []).append(result)
+        """Keep one measured phase; measured once more (a rerun), it takes the place of the first."""
+        results = self._runs.setdefault((planned.role, planned.profile.name, planned.run), [])
+        results[:] = [kept for kept in results if kept.phase != result.phase] + [result]
         if result.report.generator is not None:
             self._engine = result.report.generator.engine
 

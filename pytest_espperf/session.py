@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from msgspec import structs
 
-from pytest_espperf import load, metrics
+from pytest_espperf import device, load, metrics
 from pytest_espperf.artifact import (
     Finding,
     PhaseReport,
@@ -22,11 +22,11 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.board import Board, connect
 from pytest_espperf.budget import PhaseBudget, phase_budget
-from pytest_espperf.device import Probe
+from pytest_espperf.device import Probe, TelemetryReading
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
 from pytest_espperf.history import HistoryStore, SavedSession
-from pytest_espperf.judging import Judge, phase_failures, thresholds
+from pytest_espperf.judging import Judge, phase_failures, thresholds, with_failed_tests
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
@@ -60,7 +60,9 @@ def prepare(settings: Settings, root: Path) -> tuple[Plan, Judge]:
 
 def history_folder(settings: Settings, root: Path) -> Path:
     """Where the artifacts lie."""
-    return (root / settings.perf_history) if settings.perf_history else root / "tools" / "perf_history"
+    if not settings.perf_history:
+        return root / "tools" / "perf_history"
+    return root / Path(settings.perf_history).expanduser()
 
 
 class PerfSession:
@@ -93,6 +95,7 @@ class PerfSession:
         self._sleep = sleep
         self._began = clock()
         self._store = HistoryStore(history_folder(settings, root))
+        self._last_reading: TelemetryReading | None = None
         self._last_round: tuple[RunRole, int] | None = None
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
@@ -137,7 +140,7 @@ class PerfSession:
             )
         self.connect(host, port or self.settings.device_port)
 
-    def connect(self, host: str, port: int) -> Board:
+    def connect(self, host: str, port: int, *, source: str = "") -> Board:
         """The locked board at an address; the first call takes the lock, the same address gives it again.
 
         Raises:
@@ -145,7 +148,7 @@ class PerfSession:
             BoardBusyError: another session measures this board.
         """
         if self.board is None:
-            self.board = connect(self.settings, host, port, closing=self._closing)
+            self.board = connect(self.settings, host, port, closing=self._closing, source=source)
         elif not self.board.is_at(host, port):
             raise UsageError(
                 f"one session measures one board: {host}:{port} was asked for after {self.board.url}"
@@ -211,9 +214,15 @@ class PerfSession:
         self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
         self._switch_firmware(planned)
-        self.probe(budget.probe_s)
-        report = self._measure(planned, budget, began, transport)
-        reasons = phase_failures(report, thresholds(self.settings, planned.profile))
+        try:
+            self.probe(min(budget.probe_s, self._hard_timeout_left()))
+        except ProbeError:
+            self._check_hard_timeout(planned)
+            raise
+        report, signs = self._measure(planned, budget, began, transport)
+        reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + [
+            f"the board shows signs of a reboot: {sign}" for sign in signs
+        ]
         result = PhaseResult(
             profile=planned.profile.name,
             phase=planned.phase.name,
@@ -242,19 +251,23 @@ class PerfSession:
             # The phases already measured are worth more than their copy on a disk that may recover.
             self._say(f"WARNING: {error}")
 
-    def _check_hard_timeout(self, planned: PlannedPhase) -> None:
+    def _hard_timeout_left(self) -> float:
         limit = self.settings.perf_hard_timeout_s
-        elapsed = self._clock() - self._began
-        if limit and elapsed >= limit:
-            self.stop(
-                f"hard timeout: {elapsed:.1f} s of {limit:g} s had passed "
-                f"({self.settings.where('perf_hard_timeout_s')}) before {planned.label(self.plan.runs)}"
+        return max(0.0, limit - (self._clock() - self._began)) if limit else float("inf")
+
+    def _check_hard_timeout(self, planned: PlannedPhase) -> None:
+        if self._hard_timeout_left() == 0.0:
+            # It comes before what ended the phase: a probe, say, that had no time left.
+            self.hard_stop_reason = (
+                f"hard timeout: {self._clock() - self._began:.1f} s of "
+                f"{self.settings.perf_hard_timeout_s:g} s ({self.settings.where('perf_hard_timeout_s')}) "
+                f"had passed at {planned.label(self.plan.runs)}"
             )
             raise DeviceError(self.hard_stop_reason)
 
     def _measure(
         self, planned: PlannedPhase, budget: PhaseBudget, began: float, transport: TransportFactory | None
-    ) -> PhaseReport:
+    ) -> tuple[PhaseReport, list[str]]:
         assert self.board is not None
         settings = self.settings
         label = planned.label(self.plan.runs)
@@ -268,8 +281,7 @@ class PerfSession:
 
         before = self.board.telemetry.read(reset=True, budget_s=2.0)
         left_s = budget.inner_s - (self._clock() - began) - 2.0
-        if settings.perf_hard_timeout_s:
-            left_s = min(left_s, settings.perf_hard_timeout_s - (self._clock() - self._began))
+        left_s = min(left_s, self._hard_timeout_left())
         samples = load.run_phase(
             self.board.target,
             planned.profile.requests,
@@ -283,16 +295,21 @@ class PerfSession:
             transport=transport,
         )
         self._sleep(settings.perf_settle_ms / 1e3)
-        after_s = max(1.0, budget.inner_s - (self._clock() - began))
+        after_s = max(1.0, min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()))
         after = self.board.telemetry.read(budget_s=min(after_s, 2 * settings.perf_request_timeout))
         report = metrics.summarise(samples)
-        return structs.replace(
+        signs = device.reboot_signs(before, after, answered=report.ok)
+        if self._last_reading is not None:
+            signs += device.reboot_signs(self._last_reading, before)
+        self._last_reading = after
+        report = structs.replace(
             report,
             stats_before=before.stats,
             stats_after=after.stats,
             mem_before=before.memory,
             mem_after=after.memory,
         )
+        return report, signs
 
     def confirmations(self) -> list[PlannedPhase]:
         """The phases to measure again before the verdict.
@@ -322,24 +339,34 @@ class PerfSession:
 
     # --- the end -----------------------------------------------------------------------------
 
-    def finish(self, interrupted: str = "") -> Outcome:
+    def abandon(self) -> None:
+        """No phase was to be measured: leave nothing behind."""
+        self._checkpoint.discard()
+
+    def finish(self, interrupted: str = "", failed_tests: Sequence[str] = ()) -> Outcome:
         """Judge, write the artifacts, give the verdict.
 
         Args:
             interrupted: why not everything planned was driven, "" where it was. Such a session is
                 ``incomplete``: never ``latest.json``, never a baseline.
 
+            failed_tests: the project's own tests of measured phases that failed; never a baseline either.
+
         Where the artifacts cannot be written the outcome says so, and the checkpoint stays.
         """
         artifact = self._artifact()
         missing = self._wanted() - self._record.measured
         if not self.hard_stop_reason and missing and (interrupted or self._record.measured):
-            why = interrupted or f"{missing} of {len(self.plan.phases())} phases were not selected"
+            why = interrupted or (
+                f"{missing} of {len(self.plan.phases())} phases were not measured: "
+                "deselected, skipped or in error"
+            )
             verdict = Verdict(
                 kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
             )
         else:
             artifact, verdict = self._judge.judge(structs.replace(artifact, partial=False), self._store)
+            verdict = with_failed_tests(verdict, failed_tests)
         fails = self._judge.fails(verdict)
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
     from pytest_espperf.profiles import PlannedPhase
     from pytest_espperf.session import Outcome, PerfSession
 
-DEVICE_FIXTURES = frozenset(
-    {"device_ip", "device_port", "device_lock", "health_probe", "board", "perf_phase"}
-)
-NO_XDIST = "perf tests cannot be distributed by pytest-xdist: one board, one session; leave out -n"
+NO_XDIST = "perf tests cannot be distributed by pytest-xdist: one board, one session; add -n0"
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
@@ -34,6 +30,7 @@ class PerfState:
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
         selected: the perf_phase items that are to be run.
+        failed: node ids of selected items that failed.
         device_needed: whether any selected item needs a board.
         outcome: what became of the session.
     """
@@ -41,6 +38,7 @@ class PerfState:
     config: pytest.Config
     error: EspperfError | None = None
     selected: list[pytest.Item] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     device_needed: bool = False
     session: PerfSession | None = None
     outcome: Outcome | None = None
@@ -55,10 +53,14 @@ class PerfState:
         """
         if self._settings is None:
             config = self.config
+            try:
+                ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
+            except (pytest.UsageError, TypeError) as error:  # pytest 9 checks the types of [tool.pytest]
+                raise UsageError(str(error)) from None
             self._settings = resolve(
                 {option.dest: config.getoption(option.dest) for option in OPTIONS},
                 os.environ,
-                {option.dest: config.getini(option.dest) for option in OPTIONS},
+                ini,
                 str(config.inipath or "the ini file"),
             )
         return self._settings
@@ -67,7 +69,8 @@ class PerfState:
     def asked_for(self) -> bool:
         """Whether this run was started for perf tests: ``-m`` names perf, or the packaged suite was named."""
         config = self.config
-        marked = re.search(r"\bperf\b", config.getoption("markexpr") or "")
+        expression = re.sub(r"\bnot\s+\(?\s*perf\b", "", config.getoption("markexpr") or "")
+        marked = re.search(r"\bperf\b", expression)
         suite = any(
             re.search(r"pytest_espperf[./\\]suite", str(given)) for given in config.invocation_params.args
         )
@@ -122,57 +125,3 @@ def state_of(config: pytest.Config) -> PerfState:
     if STATE not in config.stash:
         config.stash[STATE] = PerfState(config)
     return config.stash[STATE]
-
-
-def phase_of(item: pytest.Item) -> PlannedPhase:
-    """The phase that an item measures; it must be one that requests ``perf_phase``."""
-    assert isinstance(item, pytest.Function)
-    phase: PlannedPhase = item.callspec.params["perf_phase"]  # type: ignore[assignment]
-    return phase
-
-
-def mark_phase(item: pytest.Item) -> None:
-    """Mark what requests ``perf_phase``: as perf, and with its time budget."""
-    if "perf_phase" not in getattr(getattr(item, "callspec", None), "params", {}):
-        return
-    planned = phase_of(item)
-    item.add_marker("perf")
-    state = state_of(item.config)
-    if item.config.pluginmanager.hasplugin("timeout") and state.session is not None:
-        item.add_marker(pytest.mark.timeout(state.session.budget(planned).watchdog_s))
-
-
-def has_own_device(item: pytest.Item) -> bool:
-    """Whether the project overrides ``device_ip``, for example with what its ``dut`` printed."""
-    definitions = _definitions(item, "device_ip")
-    return bool(definitions) and definitions[-1] != "pytest_espperf.fixtures"
-
-
-def uses_device(item: pytest.Item) -> bool:
-    """Whether an item requests any fixture that needs a board."""
-    return not DEVICE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-
-
-def _definitions(item: pytest.Item, name: str) -> list[str]:
-    """Modules of the definitions of a fixture that the item sees, the one in force last."""
-    # pytest has no public way to ask which definition of a fixture an item will get.
-    info = getattr(item, "_fixtureinfo", None)
-    found = getattr(info, "name2fixturedefs", {}).get(name, ())
-    return [getattr(definition.func, "__module__", "") for definition in found]
-
-
-def check_no_overlap(items: Iterable[pytest.Item]) -> None:
-    """Two tests must not measure the same phase: their figures would be mixed.
-
-    Raises:
-        UsageError: two items have the same run, profile and phase.
-    """
-    seen: dict[str, str] = {}
-    for item in items:
-        planned = phase_of(item).id
-        if planned in seen:
-            raise UsageError(
-                f"{item.nodeid} and {seen[planned]} measure the same phase: "
-                "run one of them, or give each its profiles with @pytest.mark.perf(profiles=[...])"
-            )
-        seen[planned] = item.nodeid

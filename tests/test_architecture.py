@@ -13,8 +13,8 @@ DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "opt
 OPTIONS = {"options", "lookup"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
 SESSION = {"session", "board", "judging", "identity", "budget", "firmware", "record", "calibrate"}
-FRONT = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
-PYTEST = {"plugin", "fixtures", "suite", "state", "ending", "confirming", "cli"}
+FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
+PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
 
 ALLOWED = {
     **dict.fromkeys(DATA, DATA),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf.device import BoardLock, Telemetry, probe, resolve_target
+from pytest_espperf.device import BoardLock, Telemetry, TelemetryReading, probe, reboot_signs, resolve_target
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
 from pytest_espperf.workload import Target
@@ -359,3 +359,31 @@ def test_an_unusable_lock_folder_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):
         BoardLock(HERE, folder=tmp_path / "file").acquire()
+
+
+# --- reboots
+
+
+def reading(started: int, low: int, **more: object) -> TelemetryReading:
+    return TelemetryReading(
+        stats={"server": {"requests_started": started}, **more}, memory={"heap": {"internal_min_free": low}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (reading(0, 100), reading(50, 100), ""),
+        (reading(0, 100), reading(120, 90), ""),
+        (reading(0, 100), reading(49, 100), "49 requests started, and it answered 50"),
+        (reading(0, 100), reading(50, 101), "rose from 100 to 101"),
+        (reading(0, 1, boot_id="a"), reading(50, 1, boot_id="b"), "boot_id went from a to b"),
+        (reading(0, 1, uptime_ms=900), reading(50, 1, uptime_ms=20), "uptime_ms fell from 900 to 20"),
+        (TelemetryReading(), TelemetryReading(), ""),
+        (reading(0, 1), TelemetryReading(stats={"server": 3}, memory={"heap": None}), ""),
+    ],
+)
+def test_signs_of_a_reboot(before: TelemetryReading, after: TelemetryReading, says: str) -> None:
+    signs = reboot_signs(before, after, answered=50)
+    assert says in " ".join(signs)
+    assert bool(signs) == bool(says)

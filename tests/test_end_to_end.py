@@ -294,3 +294,14 @@ def test_the_reference_device_alone(place: Path) -> None:
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_reboot_in_mid_session_fails(place: Path) -> None:
+    done = run(
+        place,
+        *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
+        *("--perf-profiles=python_light", "--sim-fault=reboot@12", "--perf-request-timeout=2"),
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "signs of a reboot" in done.stdout
+    assert latest(place)["gate"]["verdict"] == "failed"

@@ -66,19 +66,14 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
                     break
             return Answer(response.status_code, body[:MAX_BODY_BYTES])
 
+    async def bounded() -> Answer:
+        return await asyncio.wait_for(exchange(), timeout_s)
+
     try:
-        return _run(exchange(), timeout_s)
+        return asyncio.run(bounded())
     except asyncio.TimeoutError:
         raise DeviceError(f"no answer within {timeout_s:g} s") from None
     except httpx.TimeoutException as error:
         raise DeviceError(f"no answer within {timeout_s:g} s ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise DeviceError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
-
-
-def _run(exchange: object, timeout_s: float) -> Answer:
-    async def bounded() -> Answer:
-        answer: Answer = await asyncio.wait_for(exchange, timeout_s)  # type: ignore[arg-type]
-        return answer
-
-    return asyncio.run(bounded())

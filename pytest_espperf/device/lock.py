@@ -96,13 +96,10 @@ def _redacted(command: list[str]) -> list[str]:
     shown = []
     secret_next = False
     for word in command:
-        if secret_next:
-            shown.append("<redacted>")
-        elif word.startswith("--device-header="):
-            shown.append("--device-header=<redacted>")
-        else:
-            shown.append(word)
-        secret_next = word == "--device-header"
+        # --device-header X, --device-header=X, -o device_header=X, ...: whatever names it hides its value.
+        named = "device" in word and "header" in word
+        shown.append("<redacted>" if secret_next else re.split(r"[=:]", word)[0] if named else word)
+        secret_next = named and "=" not in word
     return shown
 
 

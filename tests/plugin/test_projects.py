@@ -42,7 +42,9 @@ def test_a_projects_own_assertion_fails_its_item(project: Project) -> None:
     result = project.run("-m", "perf", suite=False)
     assert result.ret == 1
     result.assert_outcomes(failed=4)
-    assert project.artifact()["gate"]["verdict"] == "no-baseline"
+    assert project.artifact()["gate"]["verdict"] == "failed"
+    assert project.artifact()["overall_pass"] is False
+    assert "4 tests of the project's own failed" in result.stdout.str()
 
 
 def test_the_address_from_a_fixture_of_the_projects_own(project: Project) -> None:

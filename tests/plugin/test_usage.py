@@ -82,3 +82,44 @@ def test_a_bad_option_does_not_trouble_a_plain_run(project: Project) -> None:
     project.pytester.makepyfile("def test_other(): pass")
     project.pytester.makeini("[pytest]\nperf_runs = 0\n")
     assert project.run(suite=False).ret == 0
+
+
+@pytest.mark.parametrize(
+    ("profiles", "says"),
+    [
+        ('["tvo"]', "did you mean 'two'"),
+        ('["python_light"]', "not among those"),
+        ('"two"', "takes a list of names"),
+    ],
+)
+def test_a_bad_marker_is_one_sentence(project: Project, profiles: str, says: str) -> None:
+    project.pytester.makepyfile(
+        f"import pytest\n@pytest.mark.perf(profiles={profiles})\ndef test_t(perf_phase): pass\n"
+    )
+    result = project.run("-m", "perf", "--perf-profiles=two", suite=False)
+    assert result.ret == 4
+    assert says in result.stderr.str()
+
+
+def test_a_projects_own_fixtures_of_the_same_names_are_its_own(project: Project) -> None:
+    project.pytester.makeconftest("import pytest\n@pytest.fixture\ndef board(): return 'mine'")
+    project.pytester.makepyfile("def test_a(board): assert board == 'mine'")
+    result = project.run("-m", "not perf", suite=False, device=False)
+    assert result.ret == 0
+    result.assert_outcomes(passed=1)
+
+
+def test_a_history_folder_that_moves_the_root_is_refused(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nperf_max_p95_ms = 0.001\n")
+    outside = project.pytester.path.parent / f"{project.pytester.path.name}-history"
+    outside.mkdir()
+    message = usage_error(project, "--perf-history", str(outside))
+    assert f"write --perf-history={outside}" in message
+    assert project.run(f"--perf-history={outside}").ret == 1  # the ini file's budget holds
+
+
+def test_a_second_device_is_refused_by_the_originals_command(project: Project) -> None:
+    words = ("run", "sim", "--device-ip", project.web.address)
+    result = project.pytester.run("espperf", *words)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*leave out --device-ip"])
