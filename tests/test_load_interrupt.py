@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import signal
 import threading
 import time
@@ -197,3 +198,36 @@ def test_an_interrupt_inside_a_callback_ends_a_phase(
             with pytest.raises(exc):
                 run_phase(server.target, HELLO, phase(30, 2), deadline_s=60, loop_factory=loop_factory)
             assert time.monotonic() - begun < 15
+
+
+def test_ctrl_c_is_never_lost(loop_factory: LoopFactory) -> None:
+    """At any moment of a busy phase: uvloop loses what a handler raises inside some of its callbacks."""
+    rng = random.Random(20261123)
+    with serving(delayed(0.0)) as server:
+        for _ in range(15):
+            timer = threading.Timer(rng.uniform(0.02, 0.15), signal.raise_signal, (signal.SIGINT,))
+            timer.start()
+            begun = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                run_phase(server.target, HELLO, phase(30, 4), deadline_s=60, loop_factory=loop_factory)
+            assert time.monotonic() - begun < 15
+            timer.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_is_taken_at_once(loop_factory: LoopFactory) -> None:
+    def beat(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)  # noted
+        signal.raise_signal(signal.SIGINT)  # raised here and now
+        raise AssertionError("the second one was held back as well")
+
+    with serving(delayed(0.001)) as server, pytest.raises(KeyboardInterrupt):
+        run_phase(
+            server.target,
+            HELLO,
+            phase(30, 2),
+            heartbeat_s=0.05,
+            on_heartbeat=beat,
+            deadline_s=60,
+            loop_factory=loop_factory,
+        )

@@ -18,6 +18,7 @@ from pytest_espperf.load.guard import (
     LoopFactory,
     SelfWatch,
     collect_if_needed,
+    deferred_signals,
     engine_label,
     fastest_loop,
     quiet_gc,
@@ -114,7 +115,9 @@ class Conductor:
         watch: SelfWatch,
         timing: Timing,
         on_heartbeat: Callable[[Progress], None] | None,
+        deliver_signals: Callable[[], None],
     ) -> None:
+        self._deliver_signals = deliver_signals
         self._loop = loop
         self._traffic = traffic
         self._feed = feed
@@ -164,6 +167,11 @@ class Conductor:
             self._finish()
 
     def _tick(self) -> None:
+        try:
+            self._deliver_signals()
+        except BaseException as exc:  # noqa: BLE001 - raised again by run(), outside of the loop
+            self._failure = self._failure or exc
+            self._finish()
         now = perf_counter_ns()
         if self._sweep_due_ns:
             self._watch.late(now - self._sweep_due_ns)
@@ -265,7 +273,7 @@ def run_phase(
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(open_loop=phase.rate_rps is not None)
     loop = make_loop()
-    with quiet_gc():
+    with deferred_signals() as deliver_signals, quiet_gc():
         traffic: Traffic | None = None
         try:
             warmup_ns = perf_counter_ns()
@@ -308,6 +316,7 @@ def run_phase(
                 watch=watch,
                 timing=timing,
                 on_heartbeat=on_heartbeat,
+                deliver_signals=deliver_signals,
             ).run()
             samples.generator = watch.health(label)
         finally:
