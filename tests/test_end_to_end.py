@@ -26,8 +26,9 @@ ROOT = Path(__file__).parent.parent
 SUITE = ("--pyargs", "pytest_espperf.suite", "-m", "perf", "-p", "no:xdist", "-p", "no:cacheprovider")
 SHORT = (
     "--perf-runs=3",
-    "--perf-burst-duration=0.4",
-    "--perf-long-duration=0.4",
+    "--perf-burst-duration=0.3",
+    "--perf-long-duration=0.3",
+    "--perf-confirm=1",
     "--perf-settle-ms=50",
     "--perf-between-runs-ms=0",
 )
@@ -80,8 +81,8 @@ def original_command_line(address: str, *profiles: str, tag: str) -> list[str]:
     """The seed document's recommended command, with shorter phases."""
     return [
         str(ROOT / "tools" / "perf_regression.py"),
-        *(address, "--profiles", ",".join(profiles), "--runs", "2", "--burst-duration", "1"),
-        *("--long-duration", "1", "--heartbeat-ms", "300", "--hard-timeout-s", "1800", "--tag", tag),
+        *(address, "--profiles", ",".join(profiles), "--runs", "2", "--burst-duration", "0.5"),
+        *("--long-duration", "0.5", "--heartbeat-ms", "200", "--hard-timeout-s", "1800", "--tag", tag),
     ]
 
 
@@ -245,7 +246,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
                 if partial.exists() and partial.stat().st_mtime_ns != before:
                     break
                 time.sleep(0.01)
-            time.sleep(rng.uniform(0, 1.6))
+            time.sleep(rng.uniform(0, 1.2))
             process.send_signal(signal.SIGKILL)
             process.wait()
             store = HistoryStore(history)
@@ -300,7 +301,7 @@ def test_a_reboot_in_mid_session_fails(place: Path) -> None:
     done = run(
         place,
         *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
-        *("--perf-profiles=python_light", "--sim-fault=reboot@12", "--perf-request-timeout=2"),
+        *("--perf-profiles=python_light", "--sim-fault=reboot@10", "--perf-request-timeout=2"),
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "signs of a reboot" in done.stdout

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from plugin_project import Project, Web
 
+import pytest_espperf.session  # noqa: F401 - loaded once, not by each run in this process
+
 
 @pytest.fixture
 def web() -> Iterator[Web]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from plugin_project import Project
 
 
 def usage_error(project: Project, *arguments: str, device: bool = True) -> str:
-    result = project.run(*arguments, device=device)
+    result = project.refuse(*arguments, device=device)
     assert result.ret == 4, result.stdout.str() + result.stderr.str()
     errors = [line for line in result.errlines if line.startswith("ERROR: ")]
     assert len(errors) == 1
@@ -73,7 +75,7 @@ def test_a_history_that_cannot_be_written(project: Project) -> None:
 
 def test_two_tests_of_the_same_phase(project: Project) -> None:
     project.pytester.makepyfile("def test_a(perf_phase): pass\ndef test_b(perf_phase): pass")
-    result = project.run("-m", "perf", suite=False)
+    result = project.refuse("-m", "perf", suite=False)
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: *test_b*test_a*measure the same phase*"])
 
@@ -96,7 +98,7 @@ def test_a_bad_marker_is_one_sentence(project: Project, profiles: str, says: str
     project.pytester.makepyfile(
         f"import pytest\n@pytest.mark.perf(profiles={profiles})\ndef test_t(perf_phase): pass\n"
     )
-    result = project.run("-m", "perf", "--perf-profiles=two", suite=False)
+    result = project.refuse("-m", "perf", "--perf-profiles=two", suite=False)
     assert result.ret == 4
     assert says in result.stderr.str()
 
@@ -120,6 +122,6 @@ def test_a_history_folder_that_moves_the_root_is_refused(project: Project) -> No
 
 def test_a_second_device_is_refused_by_the_originals_command(project: Project) -> None:
     words = ("run", "sim", "--device-ip", project.web.address)
-    result = project.pytester.run("espperf", *words)
+    result = project.pytester.run(sys.executable, "-m", "pytest_espperf.cli", *words)
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*leave out --device-ip"])
