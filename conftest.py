@@ -11,6 +11,6 @@ pytest_plugins = ["pytester"]
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Keep the main job (`pytest -m perf`) to the suite: tests/ has no perf test, and needs the dev extra."""
-    if config.getoption("markexpr") == "perf" and collection_path == config.rootpath / "tests":
-        return True
-    return None
+    # pytest asks about what lies in a path of testpaths, never about that path itself.
+    tests = config.rootpath / "tests"
+    return True if config.getoption("markexpr") == "perf" and tests in collection_path.parents else None

@@ -94,6 +94,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     stats_after: Json = {}
     mem_before: Json = {}
     mem_after: Json = {}
+    samples_file: str = ""
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,13 @@ MAX_SESSIONS = 200
 """Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
 
 
+def history_folder(settings: Settings, root: Path) -> Path:
+    """Where the artifacts lie."""
+    if not settings.perf_history:
+        return root / "tools" / "perf_history"
+    return root / Path(settings.perf_history).expanduser()
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; a name that no file can have is none."""
     try:

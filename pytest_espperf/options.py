@@ -202,6 +202,9 @@ class Settings:
     perf_lock_file: str = option(
         "", "one more lock file to hold, beside the board's own", metavar="FILE", original="--lock-file"
     )
+    perf_save_samples: bool = option(
+        False, "keep every phase's raw samples beside its artifact, as gzipped CSV", parse=bool_word
+    )
     perf_baseline: str = option(
         "history",
         "what to judge against: history (accepted sessions), previous, a tag, or an artifact file",

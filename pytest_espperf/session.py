@@ -25,13 +25,14 @@ from pytest_espperf.budget import PhaseBudget, phase_budget
 from pytest_espperf.device import Probe, TelemetryReading
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
-from pytest_espperf.history import HistoryStore, SavedSession
-from pytest_espperf.judging import Judge, phase_failures, thresholds, with_failed_tests
+from pytest_espperf.history import HistoryStore, SavedSession, save_samples
+from pytest_espperf.judging import Judge, history_folder, phase_failures, thresholds, with_failed_tests
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
-from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
+from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
 from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
+from pytest_espperf.samples import PhaseSamples
 
 Say = Callable[[str], None]
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
@@ -46,23 +47,6 @@ class Outcome:
     saved: SavedSession | None
     fails: bool
     save_error: str = ""
-
-
-def prepare(settings: Settings, root: Path) -> tuple[Plan, Judge]:
-    """Check everything that can be checked without touching the board.
-
-    Raises:
-        UsageError: a bad profile, rule or baseline.
-    """
-    plan = make_plan(settings, load_profiles(root))
-    return plan, Judge.from_settings(settings)
-
-
-def history_folder(settings: Settings, root: Path) -> Path:
-    """Where the artifacts lie."""
-    if not settings.perf_history:
-        return root / "tools" / "perf_history"
-    return root / Path(settings.perf_history).expanduser()
 
 
 class PerfSession:
@@ -86,7 +70,8 @@ class PerfSession:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
-        self.plan, self._judge = prepare(settings, root)
+        self.plan = make_plan(settings, load_profiles(root))
+        self._judge = Judge.from_settings(settings)
         self.hard_stop_reason = ""
         self.board: Board | None = None
         self._root = root
@@ -308,8 +293,21 @@ class PerfSession:
             stats_after=after.stats,
             mem_before=before.memory,
             mem_after=after.memory,
+            samples_file=self._save_samples(planned, samples),
         )
         return report, signs
+
+    def _save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
+        """The file of the raw samples relative to the history, "" where they are not kept."""
+        if not self.settings.perf_save_samples:
+            return ""
+        folder = self._store.folder / f"samples_{self._record.session_id}"
+        try:
+            path = save_samples(folder, planned.id, samples)
+        except HistoryError as error:
+            self._say(f"WARNING: {error}")
+            return ""
+        return f"{folder.name}/{path.name}"
 
     def confirmations(self) -> list[PlannedPhase]:
         """The phases to measure again before the verdict.

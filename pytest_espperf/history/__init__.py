@@ -4,12 +4,14 @@
 
 Rooms within: ``names`` (file names and their order), ``migrate`` (old schemas), ``load`` (bounded reading),
 ``files`` (atomic writing), ``marks`` (later decisions), ``store`` (the folder), ``checkpoint`` (progress of
-a running session), ``rows`` and ``index`` (fast listing), ``find`` (what a reference means).
+a running session), ``rows`` and ``index`` (fast listing), ``find`` (what a reference means), ``raw``
+(samples, where asked for).
 """
 
 from __future__ import annotations
 
 from pytest_espperf.history.load import MAX_BYTES, decode_session, encode_session, load_session
+from pytest_espperf.history.raw import save_samples
 from pytest_espperf.history.store import HistoryStore, SavedSession, is_completed
 
 __all__ = [
@@ -20,4 +22,5 @@ __all__ = [
     "encode_session",
     "is_completed",
     "load_session",
+    "save_samples",
 ]

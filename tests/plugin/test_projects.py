@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -157,3 +158,10 @@ def test_a_fast_answer_with_the_wrong_body_is_an_error(project: Project) -> None
     assert set(report["error_kinds"]) == {"body_contains", "body_size"}
     assert report["path_metrics"]["/a"]["err"] == 0
     result.stdout.fnmatch_lines(["*error rate *is above the budget of 2 %*"])
+
+
+def test_raw_samples_where_they_are_asked_for(project: Project) -> None:
+    assert project.run("--perf-save-samples").ret == 0
+    report = project.artifact()["raw_runs"][0]["results"][0]["report"]
+    with gzip.open(project.history / report["samples_file"], "rt") as file:
+        assert len(file.readlines()) == 1 + report["requests_total"]
