@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_espperf.options import OPTIONS
 from pytest_espperf.sim.__main__ import _config, _parser
 from pytest_espperf.sim.catalog import TARGETS
 from pytest_espperf.sim.config import (
@@ -169,3 +170,10 @@ def test_slowdowns_multiply_and_error_rates_go_by_the_nearest_name() -> None:
     assert SimConfig(slowdown={"hello": 2}).slowdown_of("/hello") == 2
     with pytest.raises(ValueError, match="given twice"):
         SimConfig(error_rate={"hello": 0.1, "/hello": 0.2})
+
+
+def test_the_option_table_and_the_device_alone_have_the_same_options() -> None:
+    text = _parser().format_help()
+    for option in OPTIONS:
+        if option.group == "sim":
+            assert f"{option.flag} " in text

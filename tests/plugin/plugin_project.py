@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,22 @@ class Project:
     def refuse(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         """Like run, in this process: quicker, for what ends before anything is measured."""
         return self.pytester.runpytest_inprocess(*self._words(arguments, device, suite))
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A session that goes on while the test does something to it; killed at the end if it still runs."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *self._words(arguments, device=True, suite=True)],
+            cwd=self.pytester.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
 
     def _words(self, arguments: Sequence[str], device: bool, suite: bool) -> list[str]:
         words = ["-p", "no:xdist"]

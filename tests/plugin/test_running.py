@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -158,27 +156,7 @@ def test_hard_timeout(project: Project) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is POSIX")
 def test_ctrl_c_keeps_what_was_measured(project: Project) -> None:
-    words = [f"--device-ip={project.web.address}", *FAST, "--perf-long-duration=30"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:xdist",
-            "--pyargs",
-            "pytest_espperf.suite",
-            "-m",
-            "perf",
-            *words,
-        ],
-        cwd=project.pytester.path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=dict(os.environ),
-    )
-    try:
+    with project.running("--perf-long-duration=30") as process:
         deadline = time.monotonic() + 40
         partial = project.history / "latest.partial.json"
         while time.monotonic() < deadline:
@@ -188,9 +166,6 @@ def test_ctrl_c_keeps_what_was_measured(project: Project) -> None:
         time.sleep(0.3)  # into the long phase
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode == 2, output
     assert "INCOMPLETE" in output
     assert project.artifact("latest.partial.json")["raw_runs"][0]["results"][0]["phase"] == "burst"
@@ -199,34 +174,13 @@ def test_ctrl_c_keeps_what_was_measured(project: Project) -> None:
 
 
 def test_a_second_session_on_the_same_board_is_refused(project: Project) -> None:
-    words = [f"--device-ip={project.web.address}", *FAST, "--perf-long-duration=20"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:xdist",
-            "--pyargs",
-            "pytest_espperf.suite",
-            "-m",
-            "perf",
-            *words,
-        ],
-        cwd=project.pytester.path,
-        stdout=subprocess.DEVNULL,
-        env=dict(os.environ),
-    )
-    try:
+    with project.running("--perf-long-duration=20") as process:
         deadline = time.monotonic() + 40
         while project.web.served < 20 and time.monotonic() < deadline:
             time.sleep(0.05)
         result = project.run("--perf-history=elsewhere")
         assert result.ret == 4
         result.stderr.fnmatch_lines([f"ERROR: the board * by another session (pid {process.pid} on *"])
-    finally:
-        process.kill()
-        process.wait()
     # kill -9 leaves neither the lock nor the history in anybody's way.
     assert project.run().ret == 0
 
