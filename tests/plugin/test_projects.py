@@ -165,3 +165,32 @@ def test_raw_samples_where_they_are_asked_for(project: Project) -> None:
     report = project.artifact()["raw_runs"][0]["results"][0]["report"]
     with gzip.open(project.history / report["samples_file"], "rt") as file:
         assert len(file.readlines()) == 1 + report["requests_total"]
+
+
+def test_a_shuffled_order_is_put_right(project: Project) -> None:
+    project.pytester.makeconftest("def pytest_collection_modifyitems(items): items.reverse()")
+    project.pytester.makepyfile("def test_mine(perf_phase): pass\ndef test_other(): pass")
+    result = project.run("-v", suite=False)
+    assert result.ret == 0
+    ran = [line.split()[0].partition("::")[2] for line in result.outlines if "PASSED" in line]
+    assert ran == [
+        "test_other",
+        *(f"test_mine[run{run}-one-{phase}]" for run in (1, 2) for phase in ("burst", "long")),
+    ]
+
+
+def test_a_phase_that_is_run_again_counts_once(project: Project) -> None:
+    # As pytest-rerunfailures does it: the same item's protocol twice.
+    project.pytester.makeconftest(
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            if "run1-one-burst" in item.name:
+                runtestprotocol(item, nextitem=nextitem, log=False)
+        """
+    )
+    project.pytester.makepyfile("def test_mine(perf_phase): pass")
+    assert project.run("-m", "perf", suite=False).ret == 0
+    assert project.artifact()["gate"]["verdict"] == "no-baseline"
+    assert project.artifact()["aggregated"]["one:burst"]["sample_count"] == 2
