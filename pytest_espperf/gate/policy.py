@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from pytest_espperf import registry
-from pytest_espperf import registry
 from pytest_espperf.artifact import CellAggregate, Verdict
 
 ALPHA = 0.01
