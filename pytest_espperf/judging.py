@@ -61,16 +61,10 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
         ratio = report.p95_tail_ms / report.p95_ms
         check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
     for region in ("internal_free", "psram_free"):
-        before, after = _heap(report.mem_before, region), _heap(report.mem_after, region)
+        before, after = gate.heap(report.mem_before, region), gate.heap(report.mem_after, region)
         if before is not None and after is not None:
             check(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
     return broken
-
-
-def _heap(memory: dict[str, object], region: str) -> float | None:
-    heap = memory.get("heap")
-    value = heap.get(region) if isinstance(heap, dict) else None
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
@@ -151,12 +145,12 @@ class Judge:
 
     def may_stop_early(self, candidate: SessionArtifact, store: HistoryStore) -> bool:
         """Whether nothing is suspect so far."""
-        history = [self.fixed] if self.fixed is not None else _history(candidate, store)
+        history = self._bar(candidate, store)
         return self.policy.enabled and gate.may_stop_early(candidate, history, self.policy)
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
         """The candidate with its comparison to the previous session, and the verdict."""
-        history = [self.fixed] if self.fixed is not None else _history(candidate, store)
+        history = self._bar(candidate, store)
         previous = self.fixed or _previous(candidate, store)
         comparison = gate.compare_to_previous(candidate, previous) if previous is not None else {}
         candidate = structs.replace(candidate, comparison_to_previous=comparison)
@@ -173,6 +167,9 @@ class Judge:
         sentence = gate.detectable_sentence(verdict)
         seen = [Finding(kind=DETECTABLE, message=sentence)] if sentence else []
         return candidate, structs.replace(verdict, findings=[*verdict.findings, *unreadable, *seen])
+
+    def _bar(self, candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
+        return [self.fixed] if self.fixed is not None else _history(candidate, store)
 
     def fails(self, verdict: Verdict) -> bool:
         """Whether the verdict means exit code 1."""

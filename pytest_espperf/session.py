@@ -317,7 +317,7 @@ class PerfSession:
         """
         if self.hard_stop_reason or self._record.measured < self._wanted():
             return []
-        verdict = self._judge.judge(structs.replace(self._artifact(), partial=False), self._store)[1]
+        _, verdict = self._judge_all()
         if self._firmware.available:
             return pairs(self.plan, self._judge.suspects(verdict))
         rounds = self.settings.perf_confirm
@@ -347,7 +347,6 @@ class PerfSession:
         Args:
             interrupted: why not everything planned was driven, "" where it was. Such a session is
                 ``incomplete``: never ``latest.json``, never a baseline.
-
             failed_tests: the project's own tests of measured phases that failed; never a baseline either.
 
         Where the artifacts cannot be written the outcome says so, and the checkpoint stays.
@@ -363,7 +362,7 @@ class PerfSession:
                 kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
             )
         else:
-            artifact, verdict = self._judge.judge(structs.replace(artifact, partial=False), self._store)
+            artifact, verdict = self._judge_all()
             verdict = with_failed_tests(verdict, failed_tests)
         fails = self._judge.fails(verdict)
         incomplete = verdict.kind == "incomplete"
@@ -382,6 +381,10 @@ class PerfSession:
                 "which is listed before it"
             )
         return Outcome(artifact, verdict, saved=saved, fails=fails)
+
+    def _judge_all(self) -> tuple[SessionArtifact, Verdict]:
+        """What was measured, as the whole it is to be judged as."""
+        return self._judge.judge(structs.replace(self._artifact(), partial=False), self._store)
 
     def _artifact(self) -> SessionArtifact:
         return self._record.artifact(self.board, self.hard_stop_reason)

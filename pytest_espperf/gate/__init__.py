@@ -12,6 +12,7 @@ rules), :mod:`drift`, :mod:`health` (budgets, leaks), :mod:`verdict` (all of it)
 
 from pytest_espperf.gate.baseline import choose
 from pytest_espperf.gate.compare import compare_to_previous
+from pytest_espperf.gate.health import heap
 from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
 from pytest_espperf.gate.verdict import judge, may_stop_early, needs_confirmation, suspects
@@ -26,6 +27,7 @@ __all__ = [
     "detectable",
     "detectable_sentence",
     "fails",
+    "heap",
     "judge",
     "may_stop_early",
     "needs_confirmation",

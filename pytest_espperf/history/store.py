@@ -237,10 +237,7 @@ class HistoryStore:
         entry = self.find(session) if isinstance(session, str) else session
         if not is_completed(entry.artifact):
             raise HistoryError(f"{entry.json_path.name} is incomplete: it can never be a baseline")
-        marks.write_mark(
-            self.folder, "accept", entry.json_path.stem, entry.artifact.session_id, reason=reason, by=by
-        )
-        return self._again(entry)
+        return self._mark("accept", entry, reason, by)
 
     def unaccept(self, session: SavedSession | str) -> SavedSession:
         """Take an acceptance back.
@@ -259,10 +256,7 @@ class HistoryStore:
             ArtifactError: the session's file cannot be read.
         """
         entry = self.find(session) if isinstance(session, str) else session
-        marks.write_mark(
-            self.folder, "pin", entry.json_path.stem, entry.artifact.session_id, reason=reason, by=by
-        )
-        return self._again(entry)
+        return self._mark("pin", entry, reason, by)
 
     def unpin(self, session: SavedSession | str) -> SavedSession:
         """Let a pinned session go.
@@ -325,6 +319,11 @@ class HistoryStore:
             if path is not None:
                 break
         return path, text.publish_as(f"{stem}.md") if text is not None else None
+
+    def _mark(self, kind: str, entry: SavedSession, reason: str, by: str) -> SavedSession:
+        stem, session_id = entry.json_path.stem, entry.artifact.session_id
+        marks.write_mark(self.folder, kind, stem, session_id, reason=reason, by=by)
+        return self._again(entry)
 
     def _unmark(self, kind: str, session: SavedSession | str) -> SavedSession:
         entry = self.find(session) if isinstance(session, str) else session

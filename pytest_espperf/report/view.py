@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pytest_espperf.artifact import DETECTABLE, CellAggregate, Finding, GateRow, SessionArtifact
+from pytest_espperf.artifact import (
+    DETECTABLE,
+    CellAggregate,
+    Finding,
+    GateRow,
+    PathAggregate,
+    SessionArtifact,
+)
 from pytest_espperf.registry import METRICS
 
 Mood = Literal["good", "bad", "warn", "plain"]
@@ -77,7 +84,6 @@ class View:
     verdict: str
     mood: Mood
     meaning: str
-    title: str
     facts: tuple[tuple[str, str], ...]
     gates: tuple[GateRow, ...]
     cells: tuple[CellRow, ...]
@@ -100,7 +106,6 @@ def make_view(session: SessionArtifact) -> View:
         verdict=verdict,
         mood=MOODS[verdict],
         meaning=_culprits(gates) + MEANINGS[verdict],
-        title=f"{session.target or 'no device'}: {verdict}",
         facts=_facts(session),
         gates=tuple(gates),
         cells=tuple(_cells(session)),
@@ -144,36 +149,27 @@ def _cells(session: SessionArtifact) -> list[CellRow]:
     for name, cell in session.aggregated.items():
         change = session.comparison_to_previous.get(name, {})
         rows.append(
-            CellRow(
-                name=name,
-                rps=cell.rps_ok.median,
-                p50_ms=cell.p50_ms.median,
-                p95_ms=cell.p95_ms.median,
-                p99_ms=cell.p99_ms.median,
-                error_rate=cell.error_rate.median,
+            replace(
+                _row(name, cell),
                 p95_change_pct=change.get("p95_ms_median_pct"),
                 rps_change_pct=change.get("rps_ok_median_pct"),
             )
         )
-        rows.extend(_paths(cell))
+        # The slowest path first: they tell where.
+        paths = [replace(_row(path, figures), is_path=True) for path, figures in cell.path_metrics.items()]
+        rows += sorted(paths, key=lambda row: -(row.p95_ms or 0.0))
     return rows
 
 
-def _paths(cell: CellAggregate) -> list[CellRow]:
-    """A cell's paths, the slowest first: they tell where."""
-    rows = [
-        CellRow(
-            name=path,
-            rps=figures.rps_ok.median,
-            p50_ms=figures.p50_ms.median,
-            p95_ms=figures.p95_ms.median,
-            p99_ms=figures.p99_ms.median,
-            error_rate=figures.error_rate.median,
-            is_path=True,
-        )
-        for path, figures in cell.path_metrics.items()
-    ]
-    return sorted(rows, key=lambda row: -(row.p95_ms or 0.0))
+def _row(name: str, figures: CellAggregate | PathAggregate) -> CellRow:
+    return CellRow(
+        name=name,
+        rps=figures.rps_ok.median,
+        p50_ms=figures.p50_ms.median,
+        p95_ms=figures.p95_ms.median,
+        p99_ms=figures.p99_ms.median,
+        error_rate=figures.error_rate.median,
+    )
 
 
 def finding_text(finding: Finding) -> str:

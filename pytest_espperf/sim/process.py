@@ -201,28 +201,20 @@ def _popen(command: list[str]) -> subprocess.Popen[str]:
     inherited = os.environ.get("PYTHONPATH")
     path = package_root if not inherited else os.pathsep.join((package_root, inherited))
     env = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-    pipe = subprocess.PIPE
+    # A group of its own on either platform: Ctrl-C in the terminal is not meant for the device.
+    flags = 0
     if sys.platform == "win32":
-        group = subprocess.CREATE_NEW_PROCESS_GROUP
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=env,
-            encoding="utf-8",
-            errors="replace",
-            creationflags=group,
-        )
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
         command,
-        stdin=pipe,
-        stdout=pipe,
-        stderr=pipe,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=env,
         encoding="utf-8",
         errors="replace",
-        start_new_session=True,
+        creationflags=flags,
+        start_new_session=sys.platform != "win32",
     )
 
 
