@@ -67,6 +67,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
 
     cpu_share: float = 0.0
     lag_p99_ms: float | None = None
+    turnaround_ms: float | None = None
     bound: bool = False
     engine: str = ""
 

@@ -164,6 +164,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         generator=GeneratorReport(
             cpu_share=generator.cpu_share,
             lag_p99_ms=generator.lag_p99_ms,
+            turnaround_ms=generator.turnaround_ms,
             bound=generator.bound,
             engine=generator.engine,
         )

@@ -29,12 +29,15 @@ class GeneratorHealth:
     Attributes:
         cpu_share: CPU seconds of this process per second of the phase, 1.0 = one core.
         lag_p99_ms: 99th percentile of how late the event loop ran its timers.
+        turnaround_ms: mean time from an answer's arrival to the same client's next request on that
+            connection: the generator's part of a closed loop's cycle. None where there was no such request.
         bound: True when the generator, not the board, set the pace: such a phase gates nothing.
-        engine: name and version of the engine (``asyncio+httptools/1``).
+        engine: name and version of the engine (``asyncio+httptools+kernel/2``).
     """
 
     cpu_share: float
     lag_p99_ms: float | None
+    turnaround_ms: float | None
     bound: bool
     engine: str
 
@@ -51,7 +54,8 @@ class PhaseSamples:
         service_s: 'f', actual start to last body byte (or to the error).
         ttfb_s: 'f', actual start to first response byte, NaN where none came.
         path, outcome: 'B', indices.
-        elapsed_s: from the phase's start to the end of its last request.
+        elapsed_s: what rates are computed over. From the phase's start to the end of its last request; in a
+            closed loop after a warm-up to its last start, as requests are in flight at either border then.
         connect_s: 'f', one per opened connection (TCP, and TLS where used).
         stale_retries: requests sent again because a kept-alive connection had died unanswered.
         dropped_starts: open loop: intended starts that could not be made.

@@ -7,16 +7,14 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nginx_server import needs_nginx, nginx
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
@@ -32,7 +30,6 @@ SHORT = (
     "--perf-settle-ms=50",
     "--perf-between-runs-ms=0",
 )
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 @pytest.fixture
@@ -160,48 +157,7 @@ def test_every_flag_of_the_original(place: Path) -> None:
     assert artifact["raw_runs"][0]["results"][0]["report"]["clients"] == 3
 
 
-@contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """nginx with files at the paths of c_static_only."""
-    assert NGINX is not None
-    (folder / "www" / "static").mkdir(parents=True)
-    for name in ("file", "static/large.txt"):
-        (folder / "www" / name).write_bytes(b"0123456789" * 41000)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"""
-        daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-        events {{ worker_connections 64; }}
-        http {{
-            access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-            fastcgi_temp_path {folder}/fcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-            keepalive_requests 50;
-            server {{ listen 127.0.0.1:{port}; root {folder}/www; }}
-        }}
-        """
-    )
-    process = subprocess.Popen([NGINX, "-c", str(config)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian package nginx-light)")
+@needs_nginx
 def test_the_originals_command_line_against_nginx(place: Path) -> None:
     with nginx(place) as port:
         done = run(

@@ -11,7 +11,6 @@ import pytest
 from load_servers import (
     CHUNKED,
     HELLO,
-    LOOPS,
     LoopFactory,
     Peer,
     Server,
@@ -28,11 +27,6 @@ from load_servers import (
 from pytest_espperf.load import run_phase
 from pytest_espperf.samples import Outcome
 from pytest_espperf.workload import RequestSpec, Target
-
-
-@pytest.fixture(params=LOOPS)
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    return LOOPS[str(request.param)]
 
 
 def close_after(count: int, *, say_so: bool) -> Callable[[Peer], None]:

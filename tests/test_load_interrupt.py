@@ -15,7 +15,6 @@ import httpx
 import pytest
 from load_servers import (
     HELLO,
-    LOOPS,
     LoopFactory,
     Peer,
     answer,
@@ -30,11 +29,6 @@ from pytest_espperf.load import Progress, run_phase
 from pytest_espperf.load.guard import quiet_gc
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.samples import PhaseSamples
-
-
-@pytest.fixture(params=LOOPS)
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    return LOOPS[str(request.param)]
 
 
 class Stop(BaseException):

@@ -7,7 +7,6 @@ import time
 import pytest
 from load_servers import (
     HELLO,
-    LOOPS,
     LoopFactory,
     Peer,
     answer,
@@ -18,11 +17,6 @@ from load_servers import (
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.samples import Outcome
-
-
-@pytest.fixture(params=LOOPS)
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    return LOOPS[str(request.param)]
 
 
 def test_open_loop_starts_at_fixed_times(loop_factory: LoopFactory) -> None:

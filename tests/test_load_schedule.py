@@ -11,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.engine import _make_plans
 from pytest_espperf.load.feed import ClosedFeed, OpenFeed
-from pytest_espperf.load.outcomes import Plan
-from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.outcomes import OutcomeTable, Plan
+from pytest_espperf.load.plans import make_plans
 from pytest_espperf.load.schedule import backoff_s, count_of_starts, intended_start_ns, rotation
-from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import RequestSpec, Target
 
 
-def make_plans(count: int) -> list[Plan]:
+def plans(count: int) -> list[Plan]:
     target = Target("http", "127.0.0.1", 8080, "x")
     specs = [RequestSpec(f"/{index}") for index in range(count)]
-    return _make_plans(target, specs, (), Recorder(PhaseSamples(("/",), 1, 1.0)))
+    return make_plans(target, specs, (), OutcomeTable([]), own_connection=True)
 
 
 def test_equal_weights_take_paths_in_order() -> None:
@@ -77,7 +75,7 @@ def test_backoff_grows_to_half_a_second() -> None:
 
 
 def test_closed_loop_clients_start_at_their_own_offsets() -> None:
-    feed = ClosedFeed(make_plans(3), begin_ns=0, duration_s=1.0)
+    feed = ClosedFeed(plans(3), begin_ns=0, duration_s=1.0)
     paths = {client: [] for client in range(4)}  # type: dict[int, list[int]]
     for _ in range(4):
         for client, taken in paths.items():
@@ -88,14 +86,14 @@ def test_closed_loop_clients_start_at_their_own_offsets() -> None:
 
 
 def test_closed_loop_stops_at_its_duration() -> None:
-    feed = ClosedFeed(make_plans(1), begin_ns=5, duration_s=1e-9)
+    feed = ClosedFeed(plans(1), begin_ns=5, duration_s=1e-9)
     assert feed.take(0, 5) is not None
     assert feed.take(0, 6) is None
     assert feed.give_up() == 0
 
 
 def test_open_loop_hands_out_what_is_due_in_order() -> None:
-    feed = OpenFeed(make_plans(2), begin_ns=1_000_000_000, duration_s=0.3, rate_rps=10, warmup_s=0.1)
+    feed = OpenFeed(plans(2), begin_ns=1_000_000_000, duration_s=0.3, rate_rps=10, warmup_s=0.1)
     assert feed.next_due_ns() == 900_000_000
     assert feed.take(0, 899_999_999) is None
     taken = [feed.take(client, 1_150_000_000) for client in range(4)]
@@ -110,6 +108,6 @@ def test_open_loop_hands_out_what_is_due_in_order() -> None:
 
 
 def test_open_loop_given_up_in_its_warmup_drops_measured_starts_only() -> None:
-    feed = OpenFeed(make_plans(1), begin_ns=10**9, duration_s=0.5, rate_rps=10, warmup_s=1.0)
+    feed = OpenFeed(plans(1), begin_ns=10**9, duration_s=0.5, rate_rps=10, warmup_s=1.0)
     assert feed.give_up() == 5
     assert feed.take(0, 10**12) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import socket
 import time
 
@@ -10,7 +11,6 @@ import pytest
 from load_servers import (
     CHUNKED,
     HELLO,
-    LOOPS,
     TIMEOUT_S,
     Handler,
     LoopFactory,
@@ -28,11 +28,6 @@ from load_servers import (
 from pytest_espperf.load import run_phase
 from pytest_espperf.samples import Outcome
 from pytest_espperf.workload import Target
-
-
-@pytest.fixture(params=LOOPS)
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    return LOOPS[str(request.param)]
 
 
 def silent(peer: Peer) -> None:
@@ -224,3 +219,44 @@ def test_connect_timeout() -> None:
     check_sound(samples)
     # macOS and Windows may refuse where Linux stays silent.
     assert set(kinds(samples)) <= {"ConnectTimeout", "ConnectError"}
+
+
+def test_any_bytes_end_in_counted_outcomes(loop_factory: LoopFactory) -> None:
+    """The fuzz of ``test_load_wire``, through sockets: pieces, pauses, resets and ends at random."""
+    seed = 20261124
+    print("seed", seed)
+    fragments = (
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.0 200 OK\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"\r\n",
+            b"\r\n\r\n",
+        ),
+        *(
+            b"Content-Length: 5\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Connection: close\r\n",
+            b"hello",
+            b"0",
+        ),
+        *(b"5\r\n", b"\r", b"\n", b"\0", b"\xff" * 3, answer(), answer(b"x" * 70_000), CHUNKED),
+    )
+
+    def handle(peer: Peer) -> None:
+        rng = random.Random(f"{seed}-{peer.number}")
+        while peer.request() is not None:
+            for piece in rng.choices(fragments, k=rng.randint(0, 5)):
+                peer.send(piece)
+                if rng.random() < 0.2:
+                    peer.stopping.wait(0.01)
+            if rng.random() < 0.5:
+                if rng.random() < 0.3:
+                    peer.reset()
+                return
+
+    samples = drive(handle, loop_factory, phase(1.0, 8))
+    assert set(kinds(samples)) <= {
+        None, "RemoteProtocolError", "ReadError", "ReadTimeout", "ConnectError", "ConnectTimeout"
+    }  # fmt: skip
+    assert len(set(kinds(samples))) >= 3

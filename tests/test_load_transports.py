@@ -12,7 +12,6 @@ import pytest
 import trustme
 from load_servers import (
     HELLO,
-    LOOPS,
     NOWHERE,
     LoopFactory,
     Peer,
@@ -21,16 +20,12 @@ from load_servers import (
     phase,
     serving,
 )
+from nginx_server import needs_nginx, nginx
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load import run_phase
 from pytest_espperf.samples import Outcome
 from pytest_espperf.workload import RequestSpec, Target
-
-
-@pytest.fixture(params=LOOPS)
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    return LOOPS[str(request.param)]
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +143,29 @@ def test_httpx_own_transport_against_real_sockets() -> None:
     assert samples.outcomes == [Outcome(200, None)]
     assert samples.generator is not None
     assert samples.generator.engine == "AsyncHTTPTransport"
+
+
+@needs_nginx
+def test_http2_over_httpx_own_transport(authority: trustme.CA, tmp_path: Path) -> None:
+    """Marked as an engine of its own: its figures are never compared with HTTP/1.1's."""
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    # httpcore counts the request that meets a GOAWAY as failed: what a transport does there is its own.
+    pem = tmp_path / "server.pem"
+    tls = f"ssl_certificate {pem}; ssl_certificate_key {pem}; keepalive_requests 100000;"
+    requests = (RequestSpec("/file", size_bytes=410_000), RequestSpec("/none", statuses=frozenset({404})))
+    with nginx(tmp_path, "ssl http2", tls) as port:
+        for http2, engine in ((True, "AsyncHTTPTransport+HTTP/2"), (False, "AsyncHTTPTransport")):
+            samples = run_phase(
+                secure(port),
+                requests,
+                phase(0.5, 2),
+                transport=lambda http2=http2: httpx.AsyncHTTPTransport(http2=http2, verify=False),  # type: ignore[misc]
+                deadline_s=20,
+            )
+            assert set(samples.outcomes) == {Outcome(200, None), Outcome(404, None)}
+            assert samples.generator is not None
+            assert samples.generator.engine == engine
 
 
 def test_a_transport_deaf_to_cancellation_cannot_hang_a_phase() -> None:

@@ -41,7 +41,7 @@ from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 def ceiling(args: argparse.Namespace) -> None:
     """Requests/s on 1 KB from nginx."""
-    tools = generators(["wrk", "uvloop", "asyncio", "threads", "ab", "hey", "httpx", "locust"])
+    tools = generators(["wrk", "uvloop", "asyncio", "unstamped", "threads", "ab", "hey", "httpx", "locust"])
     with nginx() as url:
         results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
     print(f"ceiling: 1 KB from nginx, {args.clients} connections, {args.repeat} rounds of {args.seconds:g} s")
@@ -57,28 +57,32 @@ def ceiling(args: argparse.Namespace) -> None:
 
 def fidelity(args: argparse.Namespace) -> None:
     """Rate and percentiles on a device of known service time."""
-    tools = generators(["wrk", "uvloop", "asyncio", "httpx"])
+    tools = generators(["wrk", "uvloop", "asyncio", "unstamped", "httpx"])
     print(
-        f"fidelity: {args.clients} connections, {args.repeat} rounds of {args.seconds:g} s, paired with wrk's"
+        f"fidelity: {args.clients} connections, {args.repeat} rounds of {args.seconds:g} s; to the truth (a "
+        "closed loop of clients that turn round in no time), and to wrk in the same round"
     )
     print(
-        f"{'device':16}{'generator':10}{'rps/allowed':>12}"
-        f"{'rps':>8}{'p50':>8}{'p95':>8}{'p99':>8}{'added p50 ms':>14}"
+        f"{'device':16}{'generator':10}{'truth: rps':>11}{'p50':>8}{'p95':>8}{'p99':>8}{'p50 + ms':>10}"
+        f"{'turn ms':>9}{'wrk: rps':>11}{'p50':>8}{'p95':>8}{'p99':>8}"
     )
     for mode in ("fifo", "parallel"):
         for service_ms in args.service_ms:
-            with device("--mode", mode, "--service-ms", str(service_ms)) as url:
+            with device(mode, service_ms) as url:
                 results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
             at_once = 1 if mode == "fifo" else args.clients
-            allowed = at_once / service_ms * 1e3
-            true_p50 = service_ms * args.clients / at_once
+            true_ms = service_ms * args.clients / at_once
+            truth = {"rps": at_once / service_ms * 1e3, "p50": true_ms, "p95": true_ms, "p99": true_ms}
             for name, own in results.items():
-                ratios = [paired(own, results["wrk"], key) if "wrk" in results else float("nan")
-                          for key in ("rps", "p50", "p95", "p99")]  # fmt: skip
-                shown = "".join(f"{ratio:8.3f}" for ratio in ratios)
-                label = f"{mode} {service_ms:g} ms"
-                added = median(own, "p50") - true_p50
-                print(f"{label:16}{name:10}{median(own, 'rps') / allowed:12.4f}{shown}{added:14.3f}")
+                to_truth = [median(own, key) / true for key, true in truth.items()]
+                turn = median(own, "turnaround") if "turnaround" in own[0] else float("nan")
+                to_wrk = [paired(own, results["wrk"], key) for key in truth] if "wrk" in results else []
+                print(
+                    f"{mode + f' {service_ms:g} ms':16}{name:10}{to_truth[0]:11.4f}"
+                    + "".join(f"{ratio:8.3f}" for ratio in to_truth[1:])
+                    + f"{median(own, 'p50') - true_ms:10.3f}{turn:9.3f}   "
+                    + "".join(f"{ratio:8.3f}" for ratio in to_wrk)
+                )
 
 
 def open_loop(args: argparse.Namespace) -> None:
@@ -86,7 +90,7 @@ def open_loop(args: argparse.Namespace) -> None:
     seconds = max(5.0, round(args.seconds / 5) * 5.0)  # whole periods
     print(f"open loop: {args.repeat} rounds of {seconds:g} s")
     for engine in ("uvloop", "asyncio"):
-        with device("--mode", "fifo", "--service-ms", "1") as url:
+        with device("fifo", 1) as url:
             for rate in (40.0, 200.0, 500.0):
                 runs = [python(engine, "--rate", str(rate))(url, 12, seconds) for _ in range(args.repeat)]
                 achieved = median(runs, "requests") / seconds
@@ -98,8 +102,7 @@ def open_loop(args: argparse.Namespace) -> None:
         every_s, stall_s, service_s, rate = 5.0, 0.5, 0.001, 100.0
         # An arrival u seconds into the stall is answered after stall + service - u * (1 - rate * service).
         analytic_ms = (stall_s + service_s - 0.01 * every_s * (1 - rate * service_s)) * 1e3
-        options = ("--mode", "fifo", "--service-ms", "1", "--stall-every-s", "5", "--stall-s", "0.5")
-        with device(*options) as url:
+        with device("fifo", service_s * 1e3, stall_every_s=every_s, stall_s=stall_s) as url:
             opened = [python(engine, "--rate", str(rate))(url, 64, seconds) for _ in range(args.repeat)]
             closed = [python(engine)(url, 4, seconds) for _ in range(args.repeat)]
         print(
@@ -158,7 +161,7 @@ def leak(args: argparse.Namespace) -> None:
     if (pin := pinned(CLIENT_CORE)) is not None:
         pin()
     spec = PhaseSpec("leak", args.clients, args.seconds)
-    with device("--mode", "fifo", "--service-ms", "0.2", "--close-after", "16") as url:
+    with device("fifo", 0.2, close_after=16) as url:
         port = int(url.split(":")[2].split("/")[0])
         target = Target("http", "127.0.0.1", port, "127.0.0.1")
         run_phase(target, [RequestSpec("/f1k")], PhaseSpec("first", args.clients, 0.5))

@@ -2,8 +2,10 @@
 
     python tools/bench_load_engines.py uvloop http://127.0.0.1:8080/f1k --clients 12 --seconds 3
 
-``uvloop`` and ``asyncio`` are this package's engine, ``threads`` a thread with an ``http.client`` connection
-per client (the tool that was replaced), ``httpx`` a plain ``httpx.AsyncClient``, ``locust`` its FastHttpUser.
+``uvloop`` and ``asyncio`` are this package's engine, ``unstamped`` is it on the fastest loop without the
+kernel's time stamps (as on macOS and Windows, and with TLS), ``threads`` a thread with an ``http.client``
+connection per client (the tool that was replaced), ``httpx`` a plain ``httpx.AsyncClient``, ``locust`` its
+FastHttpUser.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from pytest_espperf.load import run_phase
+from pytest_espperf.load import connection, run_phase
 from pytest_espperf.load.guard import fastest_loop
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
@@ -51,6 +53,8 @@ def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: floa
 
 def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) -> Result:
     """This package's engine."""
+    if loop == "unstamped":
+        vars(connection)["kernel_stamps"] = lambda: False
     parts = urlsplit(url)
     target = Target("http", str(parts.hostname), int(parts.port or 80), parts.netloc)
     samples = run_phase(
@@ -66,16 +70,15 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
         if rate
         else list(samples.service_s)
     )
-    # Requests are started for the duration: those in flight at its end weigh as much as at its start.
     health = samples.generator
     assert health is not None
-    span_s = samples.duration_s if rate is None else samples.elapsed_s
-    result = summary(response, span_s, errors, health.cpu_share * samples.elapsed_s)
+    result = summary(response, samples.elapsed_s, errors, health.cpu_share * samples.elapsed_s)
     return result | {
         "dropped": samples.dropped_starts,
         "engine": health.engine,
         "bound": health.bound,
         "lag_p99": health.lag_p99_ms,
+        "turnaround": health.turnaround_ms,
         "stale": samples.stale_retries,
     }
 
@@ -130,7 +133,7 @@ def plain_httpx(url: str, clients: int, seconds: float) -> Result:
 
 def locust(url: str, clients: int, seconds: float) -> Result:
     """Locust's FastHttpUser (extra ``[bench]``)."""
-    import gevent.monkey  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with locust; patches first
+    import gevent.monkey  # noqa: PLC0415 - comes with locust; patches first
 
     gevent.monkey.patch_all()
     from locust import FastHttpUser, constant, task  # noqa: PLC0415 - optional
@@ -170,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("engine", choices=("uvloop", "asyncio", "threads", "httpx", "locust"))
+    parser.add_argument("engine", choices=("uvloop", "asyncio", "unstamped", "threads", "httpx", "locust"))
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=3.0)

@@ -25,6 +25,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SERVER_CORE, CLIENT_CORE = 0, 1
+BODY_BYTES = 64
+"""Of the answers of the bench's own device."""
+
 Result = dict[str, Any]
 Generator = Callable[[str, int, float], Result]
 
@@ -112,6 +115,7 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
         "ab": (shutil.which("ab") is not None, ab),
         "uvloop": (importlib.util.find_spec("uvloop") is not None, python("uvloop")),
         "asyncio": (True, python("asyncio")),
+        "unstamped": (True, python("unstamped")),
         "threads": (True, python("threads")),
         "httpx": (True, python("httpx")),
         "locust": (importlib.util.find_spec("locust") is not None, python("locust")),
@@ -135,12 +139,21 @@ def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]
 
 
 @contextlib.contextmanager
-def device(*options: str) -> Iterator[str]:
-    """The bench's own device; its URL."""
-    command = [sys.executable, str(HERE / "bench_load_device.py"), *options]
-    with child(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/f1k"
+def device(
+    mode: str, service_ms: float, *, stall_every_s: float = 0.0, stall_s: float = 0.0, close_after: int = 0
+) -> Iterator[str]:
+    """The bench's own device (bench_load_device.c says what it does), compiled for the occasion; its URL."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise SystemExit("the bench's device is a C program, and there is no C compiler (cc)")
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/device"
+        subprocess.run([compiler, "-O2", "-o", program, str(HERE / "bench_load_device.c")], check=True)
+        times_ns = (round(service_ms * 1e6), round(stall_every_s * 1e9), round(stall_s * 1e9))
+        command = [program, mode, *map(str, times_ns), str(close_after), str(BODY_BYTES)]
+        with child(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/f1k"
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Load: one phase of traffic, from requests to samples.
 
-``schedule``, ``feed``, ``wire``, ``chunked`` and ``outcomes`` are pure; ``connection`` and ``lanes`` are the
-engine; ``custom`` drives a user's own httpx transport instead; ``transport`` is our connection as one.
+``schedule``, ``feed``, ``plans``, ``wire``, ``chunked`` and ``outcomes`` are pure; ``connection``,
+``stamped`` and ``lanes`` are the engine; ``custom`` drives a user's own httpx transport instead;
+``transport`` is our connection as one.
 """
 
 from __future__ import annotations
 
-from pytest_espperf.load.engine import ENGINE_VERSION, Progress, run_phase
+from pytest_espperf.load.engine import Progress, run_phase
+from pytest_espperf.load.guard import ENGINE_VERSION
 from pytest_espperf.load.outcomes import classify
 from pytest_espperf.load.transport import EspperfTransport
 

@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection, driven by event-loop callbacks: no task, no await, no object per request.
 
-Time is stamped here, where bytes leave and arrive, and nowhere else.
+Time is stamped here, where bytes leave and arrive; where the kernel knows better when they arrived
+(:mod:`~pytest_espperf.load.stamped`), its word counts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Protocol, cast
 
 import httpx
 
+from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
 
 _BUFFER_BYTES = 64 * 1024
@@ -63,7 +65,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner, heads: HeadCache, open_connections: set[Connection]) -> None:
         self._owner: Owner | None = owner
         self._all = open_connections
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | StampedTransport | None = None
         self._awaiting = False
         self.reader = ResponseReader(heads)
         self.served = 0
@@ -84,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.reader.begin(sink, limit, bodyless=bodyless)
         self.first_ns = 0
         self._awaiting = True
-        self.sent_ns = now = perf_counter_ns()
+        self.sent_ns = self.last_ns = now = perf_counter_ns()
         transport.write(wire)
         return now
 
@@ -101,10 +103,10 @@ class Connection(asyncio.Protocol):
         """Whether a break now is that of a kept-alive connection which died unanswered."""
         return self.served > 0 and self.first_ns == 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | StampedTransport) -> None:
         """Called by the event loop when the connection is ready."""
         self.opened_ns = perf_counter_ns()
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport | StampedTransport", transport)
         self._all.add(self)
         if self._owner is None:
             self.close()
@@ -113,13 +115,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with bytes of the server."""
-        now = perf_counter_ns()
+        self.received(data, perf_counter_ns())
+
+    def received(self, data: bytes, arrived_ns: int) -> None:
+        """Take bytes of the server, and when they arrived."""
         if not self._awaiting:
             self._end_idle(data)
             return
+        if arrived_ns < self.last_ns:  # somebody set the clock that the kernel stamps with
+            arrived_ns = perf_counter_ns()
         if not self.first_ns:
-            self.first_ns = now
-        self.last_ns = now
+            self.first_ns = arrived_ns
+        self.last_ns = arrived_ns
         try:
             complete = self.reader.feed(data)
         except httpx.TransportError as exc:
@@ -218,9 +225,13 @@ class Connector:
         host: address or name to connect to, also what a certificate is checked against.
         port: TCP port.
         context: TLS settings, None for plain TCP.
+
+    Attributes:
+        stamped: whether the kernel says when bytes arrived: plain TCP, where it can.
     """
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        self.stamped = context is None and kernel_stamps()
         self._host = host
         self._port = port
         self._context = context
@@ -243,13 +254,16 @@ class Connector:
         try:
             for address in tuple(self._addresses or await self._look_up()):
                 try:
-                    await loop.create_connection(
-                        make,
-                        address,
-                        self._port,
-                        ssl=self._context,
-                        server_hostname=self._host if self._context is not None else None,
-                    )
+                    if self.stamped:
+                        await connect_stamped(address, self._port, make)
+                    else:
+                        await loop.create_connection(
+                            make,
+                            address,
+                            self._port,
+                            ssl=self._context,
+                            server_hostname=self._host if self._context is not None else None,
+                        )
                 except OSError as exc:  # ssl.SSLError and socket.gaierror are OSErrors too
                     error = exc
                 else:

@@ -45,6 +45,8 @@ class CustomTraffic:
         self._make_transport = make_transport
         self._timeout_s = timeout_s
         self._timeouts = {"connect": timeout_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
+        self._kind = getattr(make_transport, "__name__", type(make_transport).__name__)
+        self._protocols: set[str] = set()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[int]] = set()
@@ -68,6 +70,11 @@ class CustomTraffic:
         """How many requests are in hand."""
         return self._in_flight
 
+    @property
+    def label(self) -> str:
+        """The engine's name: the transport's class, and the protocol where it was not HTTP/1.1."""
+        return "+".join([self._kind, *sorted(self._protocols - {"HTTP/1.1"})])
+
     async def close(self) -> None:
         """Cancel what still runs, and wait for it (for at most a second)."""
         tasks = [*self._tasks, *self._abandoned]
@@ -88,6 +95,7 @@ class CustomTraffic:
 
     async def _client(self, number: int) -> None:
         async with self._make_transport() as transport:
+            self._kind = type(transport).__name__
             failures = 0
             while True:
                 taken = self.feed.take(number, perf_counter_ns())
@@ -151,6 +159,8 @@ class CustomTraffic:
         body_bytes = 0
         response = await transport.handle_async_request(request)
         marks[0] = perf_counter_ns()
+        # HTTP/2, say: httpx's documented extension, absent where a transport has nothing to tell.
+        self._protocols.add(response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace"))
         try:
             stream = response.stream
             assert isinstance(stream, httpx.AsyncByteStream)

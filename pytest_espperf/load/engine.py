@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Protocol
-
-import httpx
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.connection import Connector, tls_context
@@ -19,26 +17,19 @@ from pytest_espperf.load.guard import (
     SelfWatch,
     collect_if_needed,
     deferred_signals,
-    engine_label,
     fastest_loop,
     quiet_gc,
 )
 from pytest_espperf.load.lanes import LaneTraffic
 from pytest_espperf.load.outcomes import Plan
+from pytest_espperf.load.plans import Header, make_plans
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.schedule import rotation
-from pytest_espperf.load.wire import merge_headers, request_bytes
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
-ENGINE_VERSION = 1
-"""Raised when a change makes figures incomparable with those of the version before."""
-
 _SWEEP_S = 0.02
 _NS_PER_S = 1_000_000_000
-_MOST_PATHS = 255
-
-Header = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +58,10 @@ class Progress:
 class Traffic(Protocol):
     """Clients at work; see :class:`~pytest_espperf.load.lanes.LaneTraffic`."""
 
+    @property
+    def label(self) -> str:
+        """Name of the engine that they are, for the comparability of what it measures."""
+
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; call ``done`` when nothing is left."""
 
@@ -90,6 +85,8 @@ class Timing:
     Attributes:
         warmup_ns: when load begins.
         begin_ns: when measuring begins.
+        steady_end_ns: closed loop after a warm-up: when starting ends; from begin to there the requests that
+            were in flight before and those still in flight after balance. 0 otherwise.
         give_up_ns: open loop: when starts not made by then are dropped; 0 in a closed loop.
         deadline_ns: when the phase ends whatever it does; None for never.
         heartbeat_s: seconds between heartbeats.
@@ -97,6 +94,7 @@ class Timing:
 
     warmup_ns: int
     begin_ns: int
+    steady_end_ns: int
     give_up_ns: int
     deadline_ns: int | None
     heartbeat_s: float
@@ -146,6 +144,8 @@ class Conductor:
         finally:
             samples = self._recorder.samples
             end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
+            if self._timing.steady_end_ns:
+                end_ns = min(end_ns, self._timing.steady_end_ns)
             samples.elapsed_s = max(0, end_ns - self._timing.begin_ns) * 1e-9
 
     def _begin(self) -> None:
@@ -259,7 +259,7 @@ def run_phase(
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
     """
     call_ns = perf_counter_ns()
-    _check(requests, phase, request_timeout_s)
+    _check(phase, request_timeout_s)
     samples = PhaseSamples(
         paths=tuple(spec.path for spec in requests),
         clients=phase.clients,
@@ -267,11 +267,11 @@ def run_phase(
         rate_rps=phase.rate_rps,
     )
     recorder = Recorder(samples)
-    plans = _make_plans(target, requests, headers, recorder)
+    plans = make_plans(target, requests, headers, recorder.table, own_connection=transport is None)
     turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
     make_loop = fastest_loop() if loop_factory is None else loop_factory
     connector = None if transport is not None else _make_connector(target)
-    watch = SelfWatch(open_loop=phase.rate_rps is not None)
+    watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
     with deferred_signals() as deliver_signals, quiet_gc():
         traffic: Traffic | None = None
@@ -289,7 +289,6 @@ def run_phase(
                     make_transport=transport,
                     timeout_s=request_timeout_s,
                 )
-                label = getattr(transport, "__name__", type(transport).__name__)
             else:
                 traffic = LaneTraffic(
                     clients=phase.clients,
@@ -299,12 +298,13 @@ def run_phase(
                     timeout_s=request_timeout_s,
                     watch=watch,
                 )
-                label = engine_label(loop, ENGINE_VERSION)
-            give_up_s = phase.duration_s + request_timeout_s
+            closed = phase.rate_rps is None
+            stop_ns = begin_ns + round(phase.duration_s * _NS_PER_S)
             timing = Timing(
                 warmup_ns=warmup_ns,
                 begin_ns=begin_ns,
-                give_up_ns=begin_ns + round(give_up_s * _NS_PER_S) if phase.rate_rps is not None else 0,
+                steady_end_ns=stop_ns if closed and warmup_s > 0 else 0,
+                give_up_ns=0 if closed else stop_ns + round(request_timeout_s * _NS_PER_S),
                 deadline_ns=None if deadline_s is None else call_ns + round(deadline_s * _NS_PER_S),
                 heartbeat_s=heartbeat_s,
             )
@@ -318,15 +318,13 @@ def run_phase(
                 on_heartbeat=on_heartbeat,
                 deliver_signals=deliver_signals,
             ).run()
-            samples.generator = watch.health(label)
+            samples.generator = watch.health(traffic.label)
         finally:
             _close(loop, traffic)
     return samples
 
 
-def _check(requests: Sequence[RequestSpec], phase: PhaseSpec, request_timeout_s: float) -> None:
-    if not requests or len(requests) > _MOST_PATHS:
-        raise UsageError(f"a profile has 1 to {_MOST_PATHS} requests, not {len(requests)}")
+def _check(phase: PhaseSpec, request_timeout_s: float) -> None:
     if phase.clients < 1:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
     if request_timeout_s <= 0:
@@ -347,29 +345,6 @@ def _make_connector(target: Target) -> Connector:
     except OSError as exc:
         raise UsageError(f"the CA file {target.ca_file} cannot be used: {exc}") from None
     return Connector(target.address, target.port, context)
-
-
-def _make_plans(
-    target: Target, requests: Sequence[RequestSpec], headers: Sequence[Header], recorder: Recorder
-) -> list[Plan]:
-    ours: tuple[Header, ...] = (
-        ("Host", target.host_header),
-        ("Accept", "*/*"),
-        ("Accept-Encoding", "identity"),
-        ("Connection", "keep-alive"),
-        ("User-Agent", "pytest-espperf"),
-    )
-    merged = merge_headers(ours, target.headers, tuple(headers))
-    origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
-    plans: list[Plan] = []
-    for index, spec in enumerate(requests):
-        try:
-            request = httpx.Request("GET", f"{origin}{spec.path}", headers=merged)
-            wire = request_bytes(request)
-        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as exc:
-            raise UsageError(f"the request for {spec.path!r} cannot be made: {exc}") from None
-        plans.append(Plan(index, spec, request, wire, recorder.table))
-    return plans
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

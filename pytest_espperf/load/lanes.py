@@ -14,7 +14,7 @@ import httpx
 
 from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.feed import Feed
-from pytest_espperf.load.guard import SelfWatch
+from pytest_espperf.load.guard import SelfWatch, engine_label
 from pytest_espperf.load.outcomes import BodyCheck, Plan
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.schedule import backoff_s
@@ -144,7 +144,8 @@ class Lane:
             self._drop_connection()
             if reader.excess:
                 self._count_garbage(plan, end_ns)
-        self.advance()
+        if self.advance() and self._connection is not None:
+            self._traffic.watch.turned(self._begin_ns - end_ns)
 
     def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
@@ -255,7 +256,7 @@ class LaneTraffic:
         recorder: where samples go.
         connector: opens connections.
         timeout_s: total time a request may take, connecting included.
-        watch: is told how late starts were made.
+        watch: is told how late starts were made, and how fast clients turned round.
     """
 
     def __init__(
@@ -275,11 +276,16 @@ class LaneTraffic:
         self.heads = HeadCache()
         self.open_connections: set[Connection] = set()
         self.opening: set[asyncio.Task[None]] = set()
-        self._watch = watch
+        self.watch = watch
         self._lanes = [Lane(self, number) for number in range(clients)]
         self._resting: list[Lane] = []
         self._timer: asyncio.Handle | None = None
         self._done: Callable[[], None] | None = None
+
+    @property
+    def label(self) -> str:
+        """The engine's name."""
+        return engine_label(self.loop, stamped=self.connector.stamped)
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
@@ -351,6 +357,6 @@ class LaneTraffic:
                 else:
                     self._timer = self.loop.call_soon(self._pump)
                 return
-            self._watch.late(round(-ahead_s * 1e9))
+            self.watch.late(round(-ahead_s * 1e9))
             self._resting.pop().advance()
             due_ns = self.feed.next_due_ns()

@@ -1,0 +1,163 @@
+"""A plain TCP socket that we read ourselves, for the time at which the kernel took its bytes in. Linux.
+
+What an event loop's transport delivers is stamped when the interpreter gets round to it: 50-250 us late on
+an idle machine (it was asleep), later behind other clients' answers, and by whole time slices on a busy one.
+With ``SO_TIMESTAMPNS`` (socket(7)) each read brings the wall-clock time at which the network stack received
+the last segment of what was read, whatever this process did meanwhile. On loopback, reads are then 8-40 us
+late where those of a generator in C that stamps for itself are 60-140 us late (``tools/bench_load.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from time import perf_counter_ns, time_ns
+from typing import Protocol
+
+_SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = 64
+_READ_BYTES = 64 * 1024
+_TRIES = 50
+_TRY_AGAIN_S = 0.001
+
+
+class Receiver(Protocol):
+    """Whom the bytes are for."""
+
+    def connection_made(self, transport: StampedTransport, /) -> None:
+        """The connection is ready."""
+
+    def received(self, data: bytes, arrived_ns: int) -> None:
+        """Bytes, and the ``perf_counter_ns`` at which the kernel had the last of them."""
+
+    def eof_received(self) -> None:
+        """The server ended its side; ours is closed as well."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; called once."""
+
+
+class StampedTransport:
+    """A connected socket in an event loop, as far as one request at a time needs it.
+
+    Args:
+        loop: one that has ``add_reader``.
+        sock: connected, non-blocking; owned from here on.
+        receiver: is told of the connection before this returns, and may write at once.
+    """
+
+    __slots__ = ("_loop", "_receiver", "_recvmsg", "_send", "_sock", "_unsent")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, receiver: Receiver) -> None:
+        self._loop = loop
+        self._sock: socket.socket | None = sock
+        self._receiver = receiver
+        self._recvmsg = sock.recvmsg
+        self._send = sock.send
+        self._unsent = b""
+        loop.add_reader(sock, self._read)
+        receiver.connection_made(self)
+
+    def write(self, data: bytes) -> None:
+        """Send, now or as soon as the socket takes it; a failure is told as the connection's loss."""
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as exc:
+            self._release(exc)
+            return
+        if sent < len(data):
+            self._unsent = data[sent:]
+            assert self._sock is not None
+            self._loop.add_writer(self._sock, self._write_on)
+
+    def abort(self) -> None:
+        """Close at once; the loss is told soon."""
+        self._release(None)
+
+    def _write_on(self) -> None:
+        assert self._sock is not None
+        self._loop.remove_writer(self._sock)
+        data, self._unsent = self._unsent, b""
+        self.write(data)
+
+    def _read(self) -> None:
+        try:
+            data, ancillary, _, _ = self._recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._release(exc)
+            return
+        if data:
+            now = perf_counter_ns()
+            if ancillary:
+                # The stamp's clock may be set or slewed: only its distance from now is used.
+                seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+                late = time_ns() - seconds * 1_000_000_000 - nanoseconds
+                if late > 0:
+                    now -= late
+            self._receiver.received(data, now)
+        else:
+            self._receiver.eof_received()
+            self._release(None)
+
+    def _release(self, exc: OSError | None) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+            sock.close()
+            self._loop.call_soon(self._receiver.connection_lost, exc)
+
+
+async def connect_stamped(address: str, port: int, make: Callable[[], Receiver]) -> None:
+    """Connect to a numeric address; ``make`` is called once that is done, and what it made told soon.
+
+    Raises:
+        OSError: it cannot be reached.
+    """
+    loop = asyncio.get_running_loop()
+    numeric = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    family, kind, protocol, _, place = numeric[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        await loop.sock_connect(sock, place)
+    except BaseException:
+        sock.close()
+        raise
+    # From the loop, as its own transports do: what the receiver raises is not this task's.
+    loop.call_soon(StampedTransport, loop, sock, make())
+
+
+@functools.cache
+def kernel_stamps() -> bool:
+    """Whether this machine's kernel stamps what TCP sockets receive; found out by receiving something."""
+    if sys.platform != "linux":
+        return False
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=1))
+        theirs = stack.enter_context(listener.accept()[0])
+        ours.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        for _ in range(_TRIES):  # the first socket of a machine to ask for stamps gets them a moment later
+            theirs.send(b"x")
+            found = ours.recvmsg(1, _ANCILLARY_BYTES)[1]
+            if found and found[0][:2] == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+                return len(found[0][2]) == _TIMESPEC.size
+            time.sleep(_TRY_AGAIN_S)
+    return False
