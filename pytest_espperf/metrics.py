@@ -115,6 +115,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
     """
     elapsed = samples.elapsed_s
     tail_from = elapsed * 0.75
+    lasted = elapsed  # rates of a warm closed loop end with its last start; an outage may go on
     every = _bucket()
     by_path = [_bucket() for _ in samples.paths]
     open_loop = len(samples.lag_s) > 0
@@ -126,6 +127,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         end = samples.start_s[index] + took
         latency = took + samples.lag_s[index] if open_loop else took
         ok = outcome.error is None
+        lasted = max(lasted, end)
         if ok:
             ends.append(end)
             if open_loop:
@@ -152,7 +154,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         elapsed=elapsed,
         rate_rps=samples.rate_rps,
         stale_retries=samples.stale_retries,
-        stalled_s=stalled_seconds(sorted(ends), elapsed),
+        stalled_s=stalled_seconds(sorted(ends), lasted),
         dropped_starts=samples.dropped_starts,
         connects=len(connects),
         connect_p50_ms=percentile(connects, 0.5) * 1e3 if connects else None,
@@ -177,7 +179,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
     )
 
 
-def stalled_seconds(ends: Sequence[float], elapsed_s: float) -> float:
+def stalled_seconds(ends: Sequence[float], lasted_s: float) -> float:
     """Seconds in which nothing was answered well: the sum of gaps of at least ``STALL_S`` between ok ends.
 
     Where an ok answer takes longer than that by nature (a slow board), a gap counts only from five
@@ -185,11 +187,11 @@ def stalled_seconds(ends: Sequence[float], elapsed_s: float) -> float:
 
     Args:
         ends: offsets of ok answers, ascending.
-        elapsed_s: length of the phase.
+        lasted_s: from the phase's start to the end of its last request, failed ones included.
     """
     if not ends:
-        return elapsed_s
-    gaps = [ends[0]] + [b - a for a, b in pairwise(ends)] + [max(0.0, elapsed_s - ends[-1])]
+        return lasted_s
+    gaps = [ends[0]] + [b - a for a, b in pairwise(ends)] + [max(0.0, lasted_s - ends[-1])]
     least = max(STALL_S, 5 * statistics.median(gaps))
     return sum(gap for gap in gaps if gap >= least)
 

@@ -82,7 +82,8 @@ class Server:
         self._handler = handler
         self._context = context
         self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.bind((host, 0))
+        place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][4]
+        self._listener.bind(place)  # with the zone of a link-local address
         self._listener.listen(64)
         self._listener.settimeout(0.05)
         self._stopping = threading.Event()

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from time import perf_counter_ns
 
 import httpx
 import pytest
-from load_servers import HELLO, LOOPS, LoopFactory, Peer, always, answer, delayed, phase, serving
+from load_servers import (
+    HELLO,
+    LOOPS,
+    LoopFactory,
+    Peer,
+    always,
+    answer,
+    delayed,
+    drive,
+    kinds,
+    phase,
+    serving,
+)
 
 from pytest_espperf.load import EspperfTransport, run_phase, stamped
+from pytest_espperf.samples import Outcome
 
 pytestmark = pytest.mark.skipif(not stamped.kernel_stamps(), reason="this kernel stamps nothing")
 
@@ -30,8 +48,9 @@ class Heard:
     def connection_made(self, transport: stamped.StampedTransport) -> None:
         self.transport = transport
 
-    def received(self, data: bytes, arrived_ns: int) -> None:
+    def received(self, data: bytes, arrived_ns: int) -> bool:
         self.pieces.append((data, arrived_ns))
+        return True
 
     def eof_received(self) -> None:
         self.finished = True
@@ -135,6 +154,51 @@ def test_a_failing_write_is_told_as_a_loss(
         heard.transport.write(b"x")
         settle(loop)
     assert len(heard.ends) == 1
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+def test_a_reset_behind_data_is_heard_at_once(size: int, loop_factory: LoopFactory) -> None:
+    """uvloop calls a reader once for an error, and the data before it is read first."""
+
+    def half_and_reset(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(answer(b"x" * 2 * size)[:-size])
+            peer.reset()
+
+    samples = drive(half_and_reset, loop_factory)
+    assert set(kinds(samples)) <= {"ReadError", "RemoteProtocolError"}
+
+
+def test_link_local_zones_reach_their_board(loop_factory: LoopFactory) -> None:
+    table = Path("/proc/net/if_inet6")
+    zones = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+    zones = [fields for fields in zones if fields[0].startswith("fe80")]
+    if not zones:
+        pytest.skip("this machine has no link-local address")
+    digits, name = zones[0][0], zones[0][5]
+    address = ":".join(digits[i : i + 4] for i in range(0, 32, 4)) + f"%{name}"
+    with serving(always(answer()), host=address) as server:
+        samples = run_phase(server.target, HELLO, phase(), deadline_s=20, loop_factory=loop_factory)
+    assert samples.outcomes == [Outcome(200, None)]
+
+
+def test_an_answer_whose_first_part_was_lost_takes_as_long_as_it_took() -> None:
+    """The last segment came in time and was stamped; the hole before it was filled 0.3 s later."""
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        ["unshare", "-n", sys.executable, str(tests / "lossy_server.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent)))},
+    )
+    if "unshare:" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("needs a network namespace of its own, and root in it")
+    assert done.returncode == 0, done.stderr
+    stamped_here, statuses, service_s = json.loads(done.stdout)
+    assert (stamped_here, statuses) == (True, [200])
+    assert 0.29 < service_s[0] < 5
 
 
 def test_a_body_larger_than_any_socket_buffer_is_sent_whole() -> None:

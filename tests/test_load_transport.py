@@ -110,6 +110,12 @@ def test_a_stale_connection_is_replaced_once() -> None:
         assert server.accepted == 3
 
 
+def test_a_connection_that_closed_behind_its_answer_is_not_pooled() -> None:
+    with serving(once(answer())) as server:
+        responses = run(get(server.target.origin, 20))
+    assert [response.status_code for response in responses] == [200] * 20
+
+
 def test_what_must_not_be_repeated_is_not() -> None:
     def handle(peer: Peer) -> None:
         peer.request()

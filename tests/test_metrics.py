@@ -106,6 +106,16 @@ def test_seconds_lost_to_an_outage_are_told() -> None:
     assert stalled_seconds(steady, 5.0) == pytest.approx(5.0 - steady[-1])
 
 
+def test_an_outage_that_outlasts_a_warm_phase_is_a_stall() -> None:
+    """Its rates are over the time in which requests were started; its last ones hung for 4 s more."""
+    rows = [(0.1 * k, 0.1, 0, 0) for k in range(9)] + [(0.9, 4.0, 0, 1)]
+    made = samples(rows, [OK, TIMEOUT])
+    made.elapsed_s = 1.0
+    report = summarise(made)
+    assert report.rps_ok == 9
+    assert report.stalled_s == pytest.approx(4.0)
+
+
 def test_a_board_that_is_slow_by_nature_is_not_stalled() -> None:
     assert stalled_seconds([2.0, 4.0, 6.0, 8.0], 8.0) == 0.0
 

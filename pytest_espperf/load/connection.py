@@ -99,6 +99,11 @@ class Connection(asyncio.Protocol):
             self._transport = None
 
     @property
+    def closed(self) -> bool:
+        """Whether it is closed, by either side."""
+        return self._transport is None
+
+    @property
     def stale(self) -> bool:
         """Whether a break now is that of a kept-alive connection which died unanswered."""
         return self.served > 0 and self.first_ns == 0
@@ -117,11 +122,11 @@ class Connection(asyncio.Protocol):
         """Called by the event loop with bytes of the server."""
         self.received(data, perf_counter_ns())
 
-    def received(self, data: bytes, arrived_ns: int) -> None:
-        """Take bytes of the server, and when they arrived."""
+    def received(self, data: bytes, arrived_ns: int) -> bool:
+        """Take bytes of the server, and when they arrived; whether the answer in hand lacks more."""
         if not self._awaiting:
             self._end_idle(data)
-            return
+            return False
         if arrived_ns < self.last_ns:  # somebody set the clock that the kernel stamps with
             arrived_ns = perf_counter_ns()
         if not self.first_ns:
@@ -131,9 +136,10 @@ class Connection(asyncio.Protocol):
             complete = self.reader.feed(data)
         except httpx.TransportError as exc:
             self._break(exc)
-            return
+            return False
         if complete:
             self._complete()
+        return not complete
 
     def eof_received(self) -> None:
         """Called by the event loop when the server ended its side; ours is closed as well."""

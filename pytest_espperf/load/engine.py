@@ -144,7 +144,7 @@ class Conductor:
         finally:
             samples = self._recorder.samples
             end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
-            if self._timing.steady_end_ns:
+            if self._timing.steady_end_ns and not samples.cut_short:
                 end_ns = min(end_ns, self._timing.steady_end_ns)
             samples.elapsed_s = max(0, end_ns - self._timing.begin_ns) * 1e-9
 

@@ -5,6 +5,10 @@ an idle machine (it was asleep), later behind other clients' answers, and by who
 With ``SO_TIMESTAMPNS`` (socket(7)) each read brings the wall-clock time at which the network stack received
 the last segment of what was read, whatever this process did meanwhile. On loopback, reads are then 8-40 us
 late where those of a generator in C that stamps for itself are 60-140 us late (``tools/bench_load.py``).
+
+The stamp is that of the segment which is last in sequence. Where an earlier one was lost, the last came in
+time and the answer did not: a stamp from before the hole was filled is not believed (``tcpi_rcv_ooopack``
+of ``TCP_INFO`` says that segments came out of order).
 """
 
 from __future__ import annotations
@@ -12,20 +16,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable
 from time import perf_counter_ns, time_ns
-from typing import Protocol
+from typing import Any, Protocol
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
 _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = 64
 _READ_BYTES = 64 * 1024
+_MOST_READS = 128  # in a row: more than any receive buffer holds
+_BELIEVED_NS = 1_000_000
+_TCP_INFO_BYTES = 228  # up to and with tcpi_rcv_ooopack, the last field read (Linux 5.4)
+_OUT_OF_ORDER = struct.Struct("@I")
 _TRIES = 50
-_TRY_AGAIN_S = 0.001
+_TRY_AGAIN_S = 0.01
 
 
 class Receiver(Protocol):
@@ -34,8 +43,8 @@ class Receiver(Protocol):
     def connection_made(self, transport: StampedTransport, /) -> None:
         """The connection is ready."""
 
-    def received(self, data: bytes, arrived_ns: int) -> None:
-        """Bytes, and the ``perf_counter_ns`` at which the kernel had the last of them."""
+    def received(self, data: bytes, arrived_ns: int) -> bool:
+        """Take bytes, and the ``perf_counter_ns`` at which the kernel had them; whether more are due."""
 
     def eof_received(self) -> None:
         """The server ended its side; ours is closed as well."""
@@ -53,7 +62,7 @@ class StampedTransport:
         receiver: is told of the connection before this returns, and may write at once.
     """
 
-    __slots__ = ("_loop", "_receiver", "_recvmsg", "_send", "_sock", "_unsent")
+    __slots__ = ("_loop", "_out_of_order", "_receiver", "_recvmsg", "_send", "_sock", "_unsent")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, receiver: Receiver) -> None:
         self._loop = loop
@@ -62,6 +71,7 @@ class StampedTransport:
         self._recvmsg = sock.recvmsg
         self._send = sock.send
         self._unsent = b""
+        self._out_of_order = 0
         loop.add_reader(sock, self._read)
         receiver.connection_made(self)
 
@@ -93,25 +103,35 @@ class StampedTransport:
         self.write(data)
 
     def _read(self) -> None:
-        try:
-            data, ancillary, _, _ = self._recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as exc:
-            self._release(exc)
-            return
-        if data:
-            now = perf_counter_ns()
+        # To the end of what there is while an answer is incomplete: behind its data may stand a reset, for
+        # which uvloop calls once and never again.
+        for _ in range(_MOST_READS):
+            try:
+                data, ancillary, _, _ = self._recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._release(exc)
+                return
+            if not data:
+                self._receiver.eof_received()
+                self._release(None)
+                return
+            late_ns = 0
             if ancillary:
                 # The stamp's clock may be set or slewed: only its distance from now is used.
                 seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
-                late = time_ns() - seconds * 1_000_000_000 - nanoseconds
-                if late > 0:
-                    now -= late
-            self._receiver.received(data, now)
-        else:
-            self._receiver.eof_received()
-            self._release(None)
+                late_ns = time_ns() - seconds * 1_000_000_000 - nanoseconds
+                if late_ns < 0 or (late_ns > _BELIEVED_NS and self._hole_filled()):
+                    late_ns = 0
+            if not self._receiver.received(data, perf_counter_ns() - late_ns) or self._sock is None:
+                return
+
+    def _hole_filled(self) -> bool:
+        """Whether segments came out of order since this was last asked."""
+        assert self._sock is not None
+        before, self._out_of_order = self._out_of_order, _out_of_order(self._sock)
+        return self._out_of_order != before
 
     def _release(self, exc: OSError | None) -> None:
         sock, self._sock = self._sock, None
@@ -120,6 +140,13 @@ class StampedTransport:
             self._loop.remove_writer(sock)
             sock.close()
             self._loop.call_soon(self._receiver.connection_lost, exc)
+
+
+def _out_of_order(sock: socket.socket) -> int:
+    """How many segments of this connection came out of order so far."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    count: int = _OUT_OF_ORDER.unpack_from(info, _TCP_INFO_BYTES - _OUT_OF_ORDER.size)[0]
+    return count
 
 
 async def connect_stamped(address: str, port: int, make: Callable[[], Receiver]) -> None:
@@ -136,7 +163,7 @@ async def connect_stamped(address: str, port: int, make: Callable[[], Receiver])
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        await loop.sock_connect(sock, place)
+        await _connect(loop, sock, place)
     except BaseException:
         sock.close()
         raise
@@ -144,12 +171,33 @@ async def connect_stamped(address: str, port: int, make: Callable[[], Receiver])
     loop.call_soon(StampedTransport, loop, sock, make())
 
 
+async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, place: Any) -> None:
+    """As ``loop.sock_connect``, which in uvloop looks the numbers up again and loses an IPv6 zone."""
+    try:
+        sock.connect(place)
+    except BlockingIOError:
+        writable = loop.create_future()
+        loop.add_writer(sock, _settle, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 @functools.cache
 def kernel_stamps() -> bool:
     """Whether this machine's kernel stamps what TCP sockets receive; found out by receiving something."""
     if sys.platform != "linux":
         return False
-    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+    with contextlib.suppress(Exception), contextlib.ExitStack() as stack:  # any refusal is a no
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ours = stack.enter_context(socket.create_connection(listener.getsockname(), timeout=1))
         theirs = stack.enter_context(listener.accept()[0])
@@ -158,6 +206,6 @@ def kernel_stamps() -> bool:
             theirs.send(b"x")
             found = ours.recvmsg(1, _ANCILLARY_BYTES)[1]
             if found and found[0][:2] == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
-                return len(found[0][2]) == _TIMESPEC.size
+                return len(found[0][2]) == _TIMESPEC.size and _out_of_order(ours) == 0
             time.sleep(_TRY_AGAIN_S)
     return False

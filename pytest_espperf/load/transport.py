@@ -144,7 +144,7 @@ class EspperfTransport(httpx.AsyncBaseTransport):
     def _response(self, connection: Connection, user: _User, origin: _Origin, body: bytes) -> httpx.Response:
         head = connection.reader.head
         assert head is not None
-        if connection.reader.keep_alive:
+        if connection.reader.keep_alive and not connection.closed:
             self._idle.setdefault(origin, []).append((connection, user))
         else:
             connection.close()
