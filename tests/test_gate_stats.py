@@ -95,7 +95,7 @@ def test_variance_and_mad_are_numpys(values: list[float]) -> None:
 @seed(2)
 @given(FLOATS)
 def test_winsorised_variance_by_hand(values: list[float]) -> None:
-    reach = 3 * 1.4826 * float(oracle.median_abs_deviation(values))
+    reach = 3 * stats.mad_to_sigma(len(values)) * float(oracle.median_abs_deviation(values))
     pulled = np.clip(values, np.median(values) - reach, np.median(values) + reach)
     assert stats.winsorised_variance(values) == pytest.approx(np.var(pulled, ddof=1), rel=1e-6, abs=1e-6)
 
@@ -109,6 +109,18 @@ def test_robust_measures_follow_shift_and_scale(values: list[float], shift: floa
     assert stats.hodges_lehmann(moved) == pytest.approx(
         scale * stats.hodges_lehmann(values) + shift, rel=1e-6, abs=1e-6
     )
+
+
+def test_the_mad_of_few_values_tells_their_deviation() -> None:
+    """Against simulation: within 2 % for any number of values, where 1.4826 alone is off by up to 49 %."""
+    rng = np.random.default_rng(20261124)
+    for count in (2, 3, 4, 5, 6, 7, 8, 9, 10, 25):
+        values = rng.standard_normal((40_000, count))
+        centre = np.median(values, axis=1, keepdims=True)
+        mean_mad = float(np.median(np.abs(values - centre), axis=1).mean())
+        assert stats.mad_to_sigma(count) * mean_mad == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="at least one"):
+        stats.mad_to_sigma(0)
 
 
 def test_short_lists() -> None:

@@ -6,17 +6,17 @@ With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` s
     Vn   the same of the candidate
     vb   variance of the history's y, winsorised likewise
     v    = [n0 (C_R Vw + t0^2) + (H - 1) vb] / (n0 + H - 1)          prior t0 = 0.02, worth n0 sessions
-                                                                     (H < 10: t0^2 = max(0.02^2, Vw))
+                                                                     (H < 10: t0^2 = max(0.02^2, Vw, V))
     v    = max(v max(1, median over the gates of vb / v), C_R Vw + 0.005^2)   the median from H >= 4 on
     tau2 = v - C_R Vw
     s2   = tau2 + C_R max(Vw, (Vw + Vn) / 2) + c_H v                 c_H: variance of the history's median
     T    = max(ln 1.05, t[1 - alpha / G; n0 + H - 1] s)              G gates share alpha
 
-``C_R`` is :func:`pytest_espperf.gate.stats.median_variance`. Winsorising keeps one disturbed round from
-blinding a session: its median does not move, so its variance must not either. While a history is too
-short to tell how sessions differ, they are taken to differ by no less than rounds do: a bench that moves
-by 5 % within the hour will not hold still over night. Sessions with a single round say nothing about the
-variance between rounds: the prior of it then enters ``v`` and nothing else does.
+V is ``max(Vw, (Vw + Vn) / 2)``. ``C_R`` is :func:`pytest_espperf.gate.stats.median_variance`. Winsorising
+keeps one disturbed round from blinding a session: its median does not move, so its variance must not either.
+While a history is too short to tell how sessions differ, they are taken to differ by no less than rounds do:
+a bench that moves by 5 % within the hour will not hold still over night. Sessions with a single round say
+nothing about the variance between rounds: the prior of it then enters ``v`` and nothing else does.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class History:
         sessions: H.
         rounds: the sessions' typical number of rounds.
         df: degrees of freedom, ``n0 + H - 1``.
+        prior_share: the prior's weight in ``spread``, ``n0 / (n0 + H - 1)``.
     """
 
     centre: float
@@ -62,6 +63,7 @@ class History:
     sessions: int
     rounds: int
     df: int
+    prior_share: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Noise:
     @property
     def bar(self) -> float:
         """The log ratio that an observed change must exceed."""
-        return self.threshold * p.BLUNT_FACTOR if self.blunt else self.threshold
+        share = (self.threshold - p.BLUNT) / (p.BLUNT_FULL - p.BLUNT)
+        return self.threshold * (1.0 + (p.BLUNT_FACTOR - 1.0) * min(1.0, max(0.0, share)))
 
     @property
     def suspect(self) -> float:
@@ -122,6 +125,7 @@ def history_noise(past: Sequence[Sequence[float]]) -> History:
         sessions=count,
         rounds=rounds,
         df=weight + count - 1,
+        prior_share=weight / (weight + count - 1),
     )
 
 
@@ -156,6 +160,11 @@ def gate_noise(
     here = within
     if within_now is not None and history.within_known:
         here = max(within, (within + within_now) / 2)
+    if history.sessions < p.YOUNG and here > within:
+        # How sessions differ is not known yet: by no less than rounds do, and there are more of these now.
+        floor = p.PRIOR_SESSION_SIGMA**2
+        more = history.prior_share * (max(floor, here) - max(floor, within))
+        session, spread = session + more, spread + more
     square = session + median_variance(rounds) * here + centre_variance(history.sessions) * spread
     sigma = math.sqrt(square)
     threshold = max(p.MIN_CHANGE, t_quantile(alpha / gates, history.df) * sigma)

@@ -39,6 +39,7 @@ def _planned(history: History, factor: float, gates: int, rounds: int, sessions:
     share = median_variance(history.rounds) * history.within if history.within_known else 0.0
     session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
     within = history.within if history.within_known else 0.0
+    weight = p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
     planned = History(
         centre=history.centre,
         within=within,
@@ -47,7 +48,8 @@ def _planned(history: History, factor: float, gates: int, rounds: int, sessions:
         excess=None,
         sessions=sessions,
         rounds=rounds,
-        df=(p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG) + sessions - 1,
+        df=weight + sessions - 1,
+        prior_share=weight / (weight + sessions - 1),
     )
     return gate_noise(planned, factor=1.0, alpha=p.ALPHA, gates=gates, rounds=rounds, within_now=within)
 

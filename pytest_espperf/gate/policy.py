@@ -41,7 +41,10 @@ BLUNT = math.log(1.20)
 """Above this threshold the session is too noisy for the plain rule ..."""
 
 BLUNT_FACTOR = 1.5
-"""... and only a change of this many thresholds is called; what lies between is inconclusive."""
+"""... and only a change of this many thresholds is called; what lies between is inconclusive ..."""
+
+BLUNT_FULL = math.log(1.30)
+"""... from this threshold on; in between the factor grows evenly, so that no hair's breadth decides."""
 
 PRIOR_SESSION_SIGMA = 0.02
 """Prior for how much a board's figures move from session to session (log ratio, 2 %)."""

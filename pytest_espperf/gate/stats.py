@@ -3,8 +3,8 @@
 Sources: Student's t by the regularised incomplete beta function, continued fraction of Lentz
 (Press et al., *Numerical Recipes*, 6.4); the variance of a sample median of normal values by
 numerical integration of its order statistics (David and Nagaraja, *Order Statistics*, ch. 3);
-winsorising and MAD (Huber, *Robust Statistics*); Theil-Sen slope within strata (Hirsch, Slack and
-Smith 1982, "seasonal Kendall slope").
+winsorising and MAD (Huber, *Robust Statistics*), its small-sample factors (Croux and Rousseeuw 1992);
+Theil-Sen slope within strata (Hirsch, Slack and Smith 1982, "seasonal Kendall slope").
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from statistics import median
 
 MAD_TO_SIGMA = 1.4826
 """Factor from the median absolute deviation to the standard deviation of a normal distribution."""
+
+_MAD_SMALL = (1.0, 1.196, 1.495, 1.363, 1.206, 1.200, 1.140, 1.129, 1.107)
 
 NINE_IN_TEN = 1.2815515655446004
 """90 % quantile of the standard normal distribution."""
@@ -86,6 +88,21 @@ def hodges_lehmann_variance(count: int) -> float:
     return {1: 1.0, 2: 1.0, 3: 1.025, 4: 1.095}.get(count, 1.085) / count
 
 
+def mad_to_sigma(count: int) -> float:
+    """Factor from the MAD of ``count`` normal values to their standard deviation, unbiased for few of them.
+
+    Without it three robust standard deviations of six values are two and a half, and winsorising takes from
+    the variance what belongs to it.
+
+    Raises:
+        ValueError: ``count`` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"a deviation needs at least one value, not {count}")
+    small = _MAD_SMALL[count - 1] if count <= len(_MAD_SMALL) else count / (count - 0.8)
+    return MAD_TO_SIGMA * small
+
+
 def mad(values: Sequence[float]) -> float:
     """Median absolute deviation from the median, in the unit of the values."""
     centre = median(values)
@@ -97,7 +114,7 @@ def winsorised_variance(values: Sequence[float], limit: float = 3.0) -> float:
     if len(values) < 2:
         return 0.0
     centre = median(values)
-    reach = limit * MAD_TO_SIGMA * mad(values)
+    reach = limit * mad_to_sigma(len(values)) * mad(values)
     return variance([min(max(value, centre - reach), centre + reach) for value in values])
 
 
@@ -111,8 +128,9 @@ def round_variance(sessions: Sequence[Sequence[float]], limit: float = 3.0) -> f
     several = [rounds for rounds in sessions if len(rounds) > 1]
     if not several:
         return None
-    off = [value - median(rounds) for rounds in several for value in rounds]
-    reach = limit * MAD_TO_SIGMA * median(abs(value) for value in off)
+    off = [value - median(one) for one in several for value in one]
+    rounds = round(median(len(one) for one in several))
+    reach = limit * mad_to_sigma(rounds) * median(abs(value) for value in off)
     freedom = len(off) - len(several)
     return math.fsum(min(abs(value), reach) ** 2 for value in off) / freedom
 
