@@ -20,8 +20,11 @@ from pytest_espperf.gate.noise import common_factor, gate_noise, history_noise
 from pytest_espperf.gate.series import Series, session_values
 from pytest_espperf.gate.stats import round_variance
 
-SLIDE_SHARE = 0.5
-"""Share of a loss that the last accepted session must already have had to call the loss a slide."""
+SLIDE_SHARE = 1 / 3
+"""Share of a loss that the last accepted session must already have had to call the loss a slide.
+
+An even slide that is noticed at its second step had half of its loss by then, a single step had none.
+"""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def drifts(series: list[Series]) -> dict[str, Drift]:
 
 
 def is_slide(series: Series, centre: float) -> bool:
-    """Whether most of a loss was already there in the last accepted session.
+    """Whether a good part of a loss was already there in the last accepted session.
 
     Then this session's change is not what broke the bar: the word is ``drift``, not ``regressed``.
     """

@@ -125,7 +125,7 @@ def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise])
 def _slid(row: GateRow, series: Series, noise: Noise) -> GateRow:
     if row.verdict != "regressed" or not is_slide(series, noise.history.centre):
         return row
-    detail = "a slide: most of the loss was already there in the last accepted session"
+    detail = "a slide: a good part of the loss was already there in the last accepted session"
     return msgspec.structs.replace(row, verdict="drift", detail="; ".join(filter(None, (row.detail, detail))))
 
 
