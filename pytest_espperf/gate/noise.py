@@ -102,6 +102,11 @@ class Noise:
         return self.bar + NINE_IN_TEN * self.sigma
 
 
+def prior_weight(sessions: int) -> int:
+    """``n0``: how many sessions the prior is worth beside a history of so many."""
+    return p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
+
+
 def history_noise(past: Sequence[Sequence[float]]) -> History:
     """The noise of the sessions of the bar, each given as its rounds' composites (none empty)."""
     values = session_values(past)
@@ -109,7 +114,7 @@ def history_noise(past: Sequence[Sequence[float]]) -> History:
     measured = round_variance(past)
     within = p.PRIOR_ROUND_SIGMA**2 if measured is None else measured
     rounds = round(median(len(rounds) for rounds in past))
-    weight = p.PRIOR_WEIGHT if count >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
+    weight = prior_weight(count)
     between = winsorised_variance(values)
     session = p.PRIOR_SESSION_SIGMA**2
     if count < p.YOUNG:

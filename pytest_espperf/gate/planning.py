@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import profiles_of
-from pytest_espperf.gate.noise import History, Noise, common_factor, gate_noise, history_noise
+from pytest_espperf.gate.noise import (
+    History,
+    Noise,
+    common_factor,
+    gate_noise,
+    history_noise,
+    prior_weight,
+)
 from pytest_espperf.gate.series import COMPOSITES, Series, build_series
 from pytest_espperf.gate.stats import median_variance
 
@@ -39,7 +46,7 @@ def _planned(history: History, factor: float, gates: int, rounds: int, sessions:
     share = median_variance(history.rounds) * history.within if history.within_known else 0.0
     session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
     within = history.within if history.within_known else 0.0
-    weight = p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
+    weight = prior_weight(sessions)
     planned = History(
         centre=history.centre,
         within=within,
