@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.noise import Noise, gate_noise, history_noise
+from pytest_espperf.gate.noise import Noise, alpha_shares, gate_noises, gate_sigma, history_noise
+from pytest_espperf.gate.pairs import compare_pairs
+from pytest_espperf.gate.series import Series
 
 
 def sessions(count: int, *, rounds: int = 6, sigma: float = 0.02, seed: int = 20261124) -> list[list[float]]:
@@ -19,13 +22,18 @@ def sessions(count: int, *, rounds: int = 6, sigma: float = 0.02, seed: int = 20
 
 def noise(past: list[list[float]], within_now: float | None) -> Noise:
     history = history_noise(past)
-    return gate_noise(history, factor=1.0, alpha=p.ALPHA, gates=6, rounds=6, within_now=within_now)
+    sigma = gate_sigma(history, factor=1.0, rounds=6, within_now=within_now)
+    return gate_noises([gate("a", "rps_ok")], [history], [sigma], p.ALPHA / 6)[0]
+
+
+def gate(profile: str, metric: str, *, paced: bool = False) -> Series:
+    return Series(profile=profile, metric=metric, past=(), epoch=(), pins=(), now=(0.0,), paced=paced)
 
 
 def test_the_bar_grows_evenly_where_a_session_gets_blunt() -> None:
     some = noise(sessions(20), 0.0004)
     thresholds = [math.log(1 + pct / 1000) for pct in range(50, 500)]
-    bars = [Noise(some.history, some.sigma, threshold).bar for threshold in thresholds]
+    bars = [replace(some, threshold=threshold).bar for threshold in thresholds]
     for threshold, bar in zip(thresholds, bars, strict=True):
         assert threshold <= bar <= p.BLUNT_FACTOR * threshold
         if threshold <= p.BLUNT:
@@ -55,3 +63,66 @@ def test_a_calm_session_does_not_lower_the_threshold() -> None:
         past = sessions(count)
         within = history_noise(past).within
         assert noise(past, 0.0).threshold == pytest.approx(noise(past, within).threshold)
+
+
+class TestShares:
+    """Which gate has which part of the alarms that all are allowed."""
+
+    def test_a_quiet_gate_has_the_larger_part_of_its_profile(self) -> None:
+        gates = [gate(name, metric) for name in ("a", "b") for metric in ("rps_ok", "p95_ms")]
+        shares = alpha_shares(gates, [0.01, 0.04, 0.3, 0.1])
+        assert shares == pytest.approx([0.4, 0.1, 0.125, 0.375])
+
+    def test_an_open_loop_keeps_its_p95_as_sharp(self) -> None:
+        gates = [gate("a", "rps_ok", paced=True), gate("a", "p95_ms", paced=True)]
+        assert alpha_shares(gates, [0.005, 0.1]) == [0.5, 0.5]
+
+    def test_thresholds_hold_alpha(self) -> None:
+        """Together the gates raise no more false alarms than alpha: on normal noise that is known."""
+        rng = random.Random(20261125)
+        histories = [history_noise(sessions(400, sigma=s, seed=int(1e4 * s))) for s in (0.02, 0.1)]
+        sigmas = [gate_sigma(one, factor=1.0, rounds=6, within_now=None) for one in histories]
+        found = gate_noises([gate("a", "rps_ok"), gate("a", "p95_ms")], histories, sigmas, 0.05)
+        calm = [s**2 * 0.21473 + p.SESSION_SIGMA_FLOOR**2 for s in (0.02, 0.1)]
+        alarms = sum(
+            any(rng.gauss(0, math.sqrt(v)) > one.threshold for v, one in zip(calm, found, strict=True))
+            for _ in range(4000)
+        )
+        assert alarms / 4000 <= 0.06
+
+
+class TestPairs:
+    """The statistic of A/B pairs."""
+
+    KNOWN = ((8, 2 * 0.02**2), (5, 2 * 0.02**2))
+
+    def alarms(self, disturbed: float, slower: float, today: float = 1.0) -> float:
+        rng = random.Random(20261125)
+        called = 0
+        known = ((8, 2 * 0.02**2), (5, 2 * (0.02 * today) ** 2))
+        for _ in range(2000):
+            found = [
+                rng.gauss(slower, math.sqrt(2) * 0.02 * today)
+                + (rng.random() < disturbed) * rng.choice((-1, 1)) * rng.uniform(0.05, 0.5)
+                for _ in range(6)
+            ]
+            called += compare_pairs(found, known, 0.01).slower
+        return called / 2000
+
+    def test_noise_alone_is_called_no_more_often_than_alpha(self) -> None:
+        assert self.alarms(0.0, 0.0) <= 0.012
+        assert self.alarms(0.1, 0.0) <= 0.015
+        assert self.alarms(0.0, 0.0, today=1.5) <= 0.03
+
+    def test_a_disturbed_pair_hides_no_slowdown(self) -> None:
+        clean, disturbed = self.alarms(0.0, math.log(1.06)), self.alarms(0.1, math.log(1.06))
+        assert clean > 0.95
+        assert disturbed > clean - 0.1
+
+    def test_one_wild_pair_of_six_is_no_slowdown(self) -> None:
+        assert not compare_pairs([0.0, 0.01, -0.01, 0.005, -0.005, 2.0], self.KNOWN, 0.01).slower
+
+    def test_pairs_that_know_nothing_else_stand_by_themselves(self) -> None:
+        result = compare_pairs([0.1, 0.11, 0.09], [(0, 0.0)], 0.01)
+        assert result.change == pytest.approx(0.1)
+        assert 0.035 < result.threshold < 0.1

@@ -69,20 +69,9 @@ def test_median_variance(n: int) -> None:
     assert stats.median_variance(n) == pytest.approx(exact_median_variance(n), rel=5e-3)
 
 
-@pytest.mark.parametrize("n", range(1, 13))
-def test_hodges_lehmann_variance(n: int) -> None:
-    rng = np.random.default_rng(n)
-    i, j = np.triu_indices(n)
-    values = rng.standard_normal((60_000, n))
-    simulated = np.median((values[:, i] + values[:, j]) / 2, axis=1).var()
-    assert stats.hodges_lehmann_variance(n) == pytest.approx(simulated, rel=0.03)
-
-
 def test_variances_refuse_nothing() -> None:
     with pytest.raises(ValueError, match="at least one"):
         stats.median_variance(0)
-    with pytest.raises(ValueError, match="at least one"):
-        stats.hodges_lehmann_variance(0)
 
 
 @seed(1)
@@ -106,9 +95,23 @@ def test_robust_measures_follow_shift_and_scale(values: list[float], shift: floa
     moved = [value * scale + shift for value in values]
     for measure in (stats.mad, lambda v: math.sqrt(stats.winsorised_variance(v))):
         assert measure(moved) == pytest.approx(scale * measure(values), rel=1e-6, abs=1e-6)
-    assert stats.hodges_lehmann(moved) == pytest.approx(
-        scale * stats.hodges_lehmann(values) + shift, rel=1e-6, abs=1e-6
+    spread = stats.mad(values)
+    assert stats.biweight(moved, scale * spread) == pytest.approx(
+        scale * stats.biweight(values, spread) + shift, rel=1e-6, abs=1e-5
     )
+
+
+def test_a_biweight_is_sharp_and_lets_a_disturbed_value_go() -> None:
+    rng = np.random.default_rng(20261125)
+    for count in (3, 6, 12):
+        values = rng.standard_normal((20_000, count))
+        found = np.array([stats.biweight(row.tolist(), 1.0) for row in values])
+        assert found.var() * count == pytest.approx(stats.BIWEIGHT_VARIANCE, rel=0.06)
+        values[:, 0] += 12
+        disturbed = np.array([stats.biweight(row.tolist(), 1.0) for row in values])
+        assert abs(disturbed.mean()) < 0.05
+    assert stats.biweight([1.0, 2.0, 9.0], 0.0) == 2.0
+    assert stats.biweight([0.0, 100.0], 1.0) == 50.0, "no value near the centre"
 
 
 def test_the_mad_of_few_values_tells_their_deviation() -> None:
@@ -135,6 +138,13 @@ def test_round_variance_is_the_rounds_own() -> None:
     rng = random.Random(7)
     sessions = [[rng.gauss(i, 0.02) for _ in range(6)] for i in range(400)]
     assert math.sqrt(stats.round_variance(sessions) or 0) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("rounds", [2, 3, 4, 6, 9])
+def test_round_variance_is_unbiased_for_few_rounds(rounds: int) -> None:
+    rng = np.random.default_rng(rounds)
+    sessions = rng.standard_normal((20_000, rounds)).tolist()
+    assert stats.round_variance(sessions, limit=100.0) == pytest.approx(1.0, rel=0.03)
 
 
 def test_one_disturbed_round_does_not_blow_up_the_variance() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.noise import common_factor, gate_noise, history_noise
+from pytest_espperf.gate.noise import common_factor, gate_sigma, history_noise
 from pytest_espperf.gate.series import Series, session_values
 from pytest_espperf.gate.stats import round_variance
 
@@ -79,14 +79,7 @@ def drifts(series: list[Series]) -> dict[str, Drift]:
         values = session_values(one.epoch)
         centre = median(values[index] for index in indices)
         history = replace(noise[one.name], centre=centre, sessions=len(indices))
-        sigma = gate_noise(
-            history,
-            factor=factor,
-            alpha=p.ALPHA,
-            gates=len(series),
-            rounds=len(one.now),
-            within_now=round_variance([one.now]),
-        ).sigma
+        sigma = gate_sigma(history, factor=factor, rounds=len(one.now), within_now=round_variance([one.now]))
         score, z = 0.0, 0.0
         watched = [*values[start:], median(one.now)]
         for value in watched:

@@ -10,7 +10,12 @@ With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` s
     v    = max(v max(1, median over the gates of vb / v), C_R Vw + 0.005^2)   the median from H >= 4 on
     tau2 = v - C_R Vw
     s2   = tau2 + C_R max(Vw, (Vw + Vn) / 2) + c_H v                 c_H: variance of the history's median
-    T    = max(ln 1.05, t[1 - alpha / G; n0 + H - 1] s)              G gates share alpha
+    T    = max(ln 1.05, t[1 - alpha_g; n0 + H - 1] s)                the gates' alpha_g add up to alpha
+
+Every profile has the same share of alpha; of it, its gates have parts in proportion to 1 / s (weighted
+Bonferroni: Spjotvoll 1972; Genovese, Roeder and Wasserman 2006). A p95 that moves five times as much as the
+throughput would use up half of the alarms that a profile is allowed, and find next to nothing with them.
+In an open loop the parts are equal: there throughput holds still because the schedule does.
 
 V is ``max(Vw, (Vw + Vn) / 2)``. ``C_R`` is :func:`pytest_espperf.gate.stats.median_variance`. Winsorising
 keeps one disturbed round from blinding a session: its median does not move, so its variance must not either.
@@ -46,7 +51,7 @@ class History:
     Attributes:
         centre: the bar, median of the sessions' values.
         within: variance between rounds, or the prior where sessions have one round.
-        within_known: whether any session had two rounds or more.
+        within_df: degrees of freedom of ``within``; 0 where no session had two rounds.
         spread: variance of a session's value, shrunk towards the prior.
         excess: winsorised variance of the sessions' values over ``spread``; None below 4 sessions.
         sessions: H.
@@ -57,13 +62,18 @@ class History:
 
     centre: float
     within: float
-    within_known: bool
+    within_df: int
     spread: float
     excess: float | None
     sessions: int
     rounds: int
     df: int
     prior_share: float
+
+    @property
+    def measured_within(self) -> float:
+        """``within`` where it was measured, 0.0 where it is the prior."""
+        return self.within if self.within_df else 0.0
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,13 @@ class Noise:
         history: where it comes from.
         sigma: standard error of ``d``, the candidate's value minus the centre.
         threshold: T, the log ratio above which a change is called.
+        pairs_alpha: chance of a false alarm that A/B pairs of this gate have.
     """
 
     history: History
     sigma: float
     threshold: float
+    pairs_alpha: float
 
     @property
     def blunt(self) -> bool:
@@ -124,7 +136,7 @@ def history_noise(past: Sequence[Sequence[float]]) -> History:
     return History(
         centre=median(values),
         within=within,
-        within_known=measured is not None,
+        within_df=0 if measured is None else sum(len(rounds) - 1 for rounds in past),
         spread=spread,
         excess=between / spread if count >= 4 else None,
         sessions=count,
@@ -145,25 +157,21 @@ def centre_variance(sessions: int) -> float:
     return median_variance(sessions) if sessions < 5 else math.pi / (2 * sessions)
 
 
-def gate_noise(
-    history: History, *, factor: float, alpha: float, gates: int, rounds: int, within_now: float | None
-) -> Noise:
-    """The threshold of one gate.
+def gate_sigma(history: History, *, factor: float, rounds: int, within_now: float | None) -> float:
+    """Standard error of a gate's ``d``.
 
     Args:
         history: the bar's noise.
         factor: of :func:`common_factor`.
-        alpha: chance of a false alarm that the gates share.
-        gates: G.
         rounds: the candidate's rounds.
         within_now: the candidate's variance between rounds, None where it has one round.
     """
-    within = history.within if history.within_known else 0.0
+    within = history.measured_within
     share = median_variance(history.rounds) * within
     spread = max(history.spread * factor, share + p.SESSION_SIGMA_FLOOR**2)
     session = spread - share
     here = within
-    if within_now is not None and history.within_known:
+    if within_now is not None and history.within_df:
         here = max(within, (within + within_now) / 2)
     if history.sessions < p.YOUNG and here > within:
         # How sessions differ is not known yet: by no less than rounds do, and there are more of these now.
@@ -171,9 +179,41 @@ def gate_noise(
         more = history.prior_share * (max(floor, here) - max(floor, within))
         session, spread = session + more, spread + more
     square = session + median_variance(rounds) * here + centre_variance(history.sessions) * spread
-    sigma = math.sqrt(square)
-    threshold = max(p.MIN_CHANGE, t_quantile(alpha / gates, history.df) * sigma)
-    return Noise(history=history, sigma=sigma, threshold=threshold)
+    return math.sqrt(square)
+
+
+def alpha_shares(series: Sequence[Series], sigmas: Sequence[float]) -> list[float]:
+    """Each gate's part of an alpha that all share, 1.0 in all.
+
+    Profiles have equal parts, their gates parts as 1 / sigma (equal ones in an open loop).
+
+    Args:
+        series: the gates.
+        sigmas: each gate's standard deviation, above 0.
+    """
+    weights = [1.0 if one.paced else 1 / sigma for one, sigma in zip(series, sigmas, strict=True)]
+    totals: dict[str, float] = {}
+    for one, weight in zip(series, weights, strict=True):
+        totals[one.profile] = totals.get(one.profile, 0.0) + weight
+    return [weight / (totals[one.profile] * len(totals)) for one, weight in zip(series, weights, strict=True)]
+
+
+def gate_noises(
+    series: Sequence[Series], histories: Sequence[History], sigmas: Sequence[float], alpha: float
+) -> list[Noise]:
+    """The thresholds of gates that share ``alpha``, given their histories and standard errors."""
+    single = alpha_shares(series, sigmas)
+    floor = p.SESSION_SIGMA_FLOOR
+    pairs = alpha_shares(series, [max(floor, math.sqrt(history.within)) for history in histories])
+    return [
+        Noise(
+            history=history,
+            sigma=sigma,
+            threshold=max(p.MIN_CHANGE, t_quantile(alpha * share, history.df) * sigma),
+            pairs_alpha=p.ALPHA_PAIRS * pairs_share,
+        )
+        for history, sigma, share, pairs_share in zip(histories, sigmas, single, pairs, strict=True)
+    ]
 
 
 def noises(series: Sequence[Series], *, alpha: float, factor: float | None = None) -> dict[str, Noise]:
@@ -181,16 +221,11 @@ def noises(series: Sequence[Series], *, alpha: float, factor: float | None = Non
 
     ``factor`` is the common factor to use instead of these gates' own.
     """
-    histories = {one.name: history_noise(one.past) for one in series}
-    common = common_factor(list(histories.values())) if factor is None else factor
-    return {
-        one.name: gate_noise(
-            histories[one.name],
-            factor=common,
-            alpha=alpha,
-            gates=len(series),
-            rounds=len(one.now),
-            within_now=round_variance([one.now]),
-        )
-        for one in series
-    }
+    histories = [history_noise(one.past) for one in series]
+    common = common_factor(histories) if factor is None else factor
+    sigmas = [
+        gate_sigma(history, factor=common, rounds=len(one.now), within_now=round_variance([one.now]))
+        for one, history in zip(series, histories, strict=True)
+    ]
+    found = gate_noises(series, histories, sigmas, alpha)
+    return {one.name: noise for one, noise in zip(series, found, strict=True)}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.gate import policy as p
@@ -17,7 +18,8 @@ from pytest_espperf.gate.noise import (
     History,
     Noise,
     common_factor,
-    gate_noise,
+    gate_noises,
+    gate_sigma,
     history_noise,
     prior_weight,
 )
@@ -42,23 +44,35 @@ class Bench:
     smallest_pct: float
 
 
-def _planned(history: History, factor: float, gates: int, rounds: int, sessions: int) -> Noise:
-    share = median_variance(history.rounds) * history.within if history.within_known else 0.0
-    session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
-    within = history.within if history.within_known else 0.0
+def _planned(
+    series: Sequence[Series], histories: Sequence[History], *, rounds: int, sessions: int
+) -> list[Noise]:
+    """The noise of a future session of ``rounds`` rounds, judged against so many like it."""
+    factor = common_factor(histories)
     weight = prior_weight(sessions)
-    planned = History(
-        centre=history.centre,
-        within=within,
-        within_known=history.within_known,
-        spread=session + median_variance(rounds) * within,
-        excess=None,
-        sessions=sessions,
-        rounds=rounds,
-        df=weight + sessions - 1,
-        prior_share=weight / (weight + sessions - 1),
-    )
-    return gate_noise(planned, factor=1.0, alpha=p.ALPHA, gates=gates, rounds=rounds, within_now=within)
+    planned = [
+        replace(
+            history,
+            spread=_session_variance(history, factor) + median_variance(rounds) * history.measured_within,
+            excess=None,
+            sessions=sessions,
+            rounds=rounds,
+            df=weight + sessions - 1,
+            prior_share=weight / (weight + sessions - 1),
+        )
+        for history in histories
+    ]
+    sigmas = [
+        gate_sigma(history, factor=1.0, rounds=rounds, within_now=history.measured_within)
+        for history in planned
+    ]
+    return gate_noises(series, planned, sigmas, p.ALPHA)
+
+
+def _session_variance(history: History, factor: float) -> float:
+    """Movement from session to session beyond that of the rounds."""
+    share = median_variance(history.rounds) * history.measured_within
+    return max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
 
 
 def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
@@ -82,21 +96,18 @@ def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> 
     series = _series(artifacts)
     histories = [history_noise(one.epoch) for one in series]
     factor = common_factor(histories)
-    found = []
-    for one, history in zip(series, histories, strict=True):
-        noise = _planned(history, factor, len(series), history.rounds, sessions)
-        share = median_variance(history.rounds) * history.within if history.within_known else 0.0
-        session = max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
-        found.append(
-            Bench(
-                profile=one.profile,
-                metric=one.metric,
-                round_sigma_pct=100 * math.sqrt(history.within),
-                session_sigma_pct=100 * math.sqrt(session),
-                smallest_pct=100 * math.expm1(noise.reliable),
-            )
+    rounds = round(median(history.rounds for history in histories)) if histories else 0
+    planned = _planned(series, histories, rounds=rounds, sessions=sessions)
+    return [
+        Bench(
+            profile=one.profile,
+            metric=one.metric,
+            round_sigma_pct=100 * math.sqrt(history.within),
+            session_sigma_pct=100 * math.sqrt(_session_variance(history, factor)),
+            smallest_pct=100 * math.expm1(noise.reliable),
         )
-    return found
+        for one, history, noise in zip(series, histories, planned, strict=True)
+    ]
 
 
 def rounds_needed(
@@ -115,11 +126,10 @@ def rounds_needed(
     target = math.log1p(wanted_pct / 100)
     series = _series(artifacts)
     histories = [history_noise(one.epoch) for one in series]
-    factor = common_factor(histories)
     for rounds in range(1, most + 1):
+        planned = _planned(series, histories, rounds=rounds, sessions=sessions)
         best: dict[str, float] = {}
-        for one, history in zip(series, histories, strict=True):
-            noise = _planned(history, factor, len(series), rounds, sessions)
+        for one, noise in zip(series, planned, strict=True):
             best[one.profile] = min(best.get(one.profile, math.inf), noise.reliable)
         if best and max(best.values()) <= target:
             return rounds

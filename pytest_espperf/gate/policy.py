@@ -25,6 +25,9 @@ ALPHA_TAIL = 0.0005
 ALPHA_PAIRS = 0.05
 """Level of the A/B pairs; they only ever see suspects, so that it multiplies with the suspects' share."""
 
+PAIRS_PRIOR_DF = 8
+"""Degrees of freedom that the history's variance counts beside today's rounds: it may be another noise."""
+
 MIN_CHANGE = math.log(1.05)
 """Log ratio below which a single session never calls a change."""
 

@@ -11,13 +11,8 @@ import msgspec
 from pytest_espperf.artifact import GateRow, RunRole, SessionArtifact
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
+from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.series import TAIL, Series, natural, rounds_of
-from pytest_espperf.gate.stats import (
-    hodges_lehmann,
-    hodges_lehmann_variance,
-    t_quantile,
-    winsorised_variance,
-)
 
 
 def pct(log_ratio: float) -> float:
@@ -62,52 +57,25 @@ def _confirm_rounds(series: Series, noise: Noise, policy: p.GatePolicy) -> tuple
     return "inconclusive", f"not confirmed by {said}"
 
 
-def pairs_threshold(pairs: int, spread: float, within: float, gates: int) -> float:
-    """Log ratio above which A/B pairs call a regression.
-
-    ``max(ln 1.035, t[1 - .05 / G; k + 7] sqrt(C_k (8 Vw + (k - 1) s_D^2) / (k + 3)))``: the variance of a
-    pair's difference is pooled from the pairs and from the rounds of the history (2 Vw, worth 4 pairs).
-    The pairs' difference is their Hodges-Lehmann estimate, whose variance is C_k: a sixth below the
-    median's for six pairs, and as indifferent to one disturbed pair.
-
-    Args:
-        pairs: k, complete pairs.
-        spread: variance of their differences (winsorised), s_D^2.
-        within: variance between rounds of the history, Vw.
-        gates: G.
-    """
-    pooled = (8 * within + (pairs - 1) * spread) / (pairs + 3)
-    quantile = t_quantile(p.ALPHA_PAIRS / gates, pairs + 7)
-    return max(p.MIN_CHANGE_PAIRS, quantile * math.sqrt(hodges_lehmann_variance(pairs) * pooled))
-
-
-def _by_pairs(
-    series: Series, noise: Noise, gates: int, word: str, policy: p.GatePolicy
-) -> tuple[str, str, float]:
-    """Confirmation C for a suspect gate: word, detail, threshold (log ratio).
-
-    Slower answers mean fewer of them while clients wait for each (Little's law): where the profile's other
-    gate moved the other way in the same pairs, 1.5 thresholds are needed.
-    """
-    differences = [new - old for old, new in series.pairs]
-    count = len(differences)
+def _by_pairs(series: Series, noise: Noise, word: str, policy: p.GatePolicy) -> tuple[str, str]:
+    """Confirmation C for a suspect gate: word and detail."""
+    count = len(series.pairs)
     if count < p.MIN_PAIRS:
         unsure = "inconclusive" if word in ("regressed", "inconclusive") else word
-        return unsure, f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed", noise.bar
-    threshold = pairs_threshold(count, winsorised_variance(differences), noise.history.within, gates)
-    d = hodges_lehmann(differences)
-    if series.sibling is not None and series.sibling < 0:
-        threshold *= p.BLUNT_FACTOR
-    said = f"{count} A/B pairs: {pct(d):+.1f} % against a threshold of {pct(threshold):.1f} %"
+        return unsure, f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed"
+    result = pairs_result(series, noise)
+    said = (
+        f"{count} A/B pairs: {pct(result.change):+.1f} % against a threshold of {pct(result.threshold):.1f} %"
+    )
     old = median(before for before, _ in series.pairs)
-    if d > threshold and _above_floor(series, d, old, policy):
-        return "regressed", f"confirmed by {said}", threshold
+    if result.slower and _above_floor(series, result.change, old, policy):
+        return "regressed", f"confirmed by {said}"
     if word in ("regressed", "inconclusive"):
-        return "environment-shift", f"not the firmware: {said}", threshold
-    return word, f"suspect, cleared by {said}", threshold
+        return "environment-shift", f"not the firmware: {said}"
+    return word, f"suspect, cleared by {said}"
 
 
-def gate_row(series: Series, noise: Noise, gates: int, policy: p.GatePolicy) -> GateRow:
+def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
     """One gate's row: the single-shot rule, then what confirmation says about it."""
     now = median(series.now)
     centre = noise.history.centre
@@ -117,7 +85,7 @@ def gate_row(series: Series, noise: Noise, gates: int, policy: p.GatePolicy) -> 
     confirmation = ""
     if series.pairs and suspect:
         confirmation = "pairs"
-        word, detail, _ = _by_pairs(series, noise, gates, word, policy)
+        word, detail = _by_pairs(series, noise, word, policy)
     elif series.again and word == "regressed":
         confirmation = "rounds"
         word, detail = _confirm_rounds(series, noise, policy)
@@ -153,9 +121,7 @@ def tail_refusal(session: SessionArtifact, series: Series, noise: Noise) -> str:
     return ""
 
 
-def tail_row(
-    session: SessionArtifact, series: Series, noise: Noise, gates: int, policy: p.GatePolicy
-) -> GateRow:
+def tail_row(session: SessionArtifact, series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
     """The p99 gate of a profile, ``not-gateable`` with its reason where it cannot be judged.
 
     A change must show in every phase by itself, by half of the threshold: p99 hangs on few requests, and
@@ -163,7 +129,7 @@ def tail_row(
     """
     reason = tail_refusal(session, series, noise)
     if not reason:
-        row = gate_row(series, noise, gates, policy)
+        row = gate_row(series, noise, policy)
         if row.verdict != "unchanged" and any(abs(shift) <= noise.bar / 2 for shift in series.by_phase):
             detail = "not in every phase alike: a few rare events decide it"
             return msgspec.structs.replace(row, verdict="unchanged", suspect=False, detail=detail)

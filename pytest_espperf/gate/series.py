@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
-from pytest_espperf.gate.stats import hodges_lehmann
 from pytest_espperf.registry import METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
@@ -101,8 +100,7 @@ class Series:
         now: the candidate's planned rounds.
         again: its confirmation rounds.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
-        sibling: change of the profile's other composite between the firmwares of the pairs; None where
-            there are no pairs, or in an open loop, whose throughput is not the board's.
+        paced: an open loop: its throughput is the schedule's, not the board's.
         by_phase: of the tail metric only: each phase's own change against the bar.
     """
 
@@ -114,8 +112,8 @@ class Series:
     now: tuple[float, ...]
     again: tuple[float, ...] = ()
     pairs: tuple[tuple[float, float], ...] = ()
+    paced: bool = False
     by_phase: tuple[float, ...] = ()
-    sibling: float | None = None
 
     @property
     def name(self) -> str:
@@ -145,11 +143,6 @@ def build_series(
             past.append(values)
     if not now or not past:
         return None
-
-    def both(which: str) -> tuple[tuple[float, float], ...]:
-        return _pairs(candidate, profile, names, which)
-
-    other = [new - old for name in COMPOSITES if name != metric for old, new in both(name)]
     return Series(
         profile=profile,
         metric=metric,
@@ -158,13 +151,13 @@ def build_series(
         pins=tuple(pins),
         now=now,
         again=composites(rounds_of(candidate, profile, ("confirm",)), names, metric),
-        pairs=both(metric),
-        sibling=hodges_lehmann(other) if other and metric in COMPOSITES and not _open(planned) else None,
+        pairs=_pairs(candidate, profile, names, metric),
+        paced=_paced(planned),
         by_phase=_by_phase(planned, profile, names, epoch[-max_history:]) if metric == TAIL else (),
     )
 
 
-def _open(rounds: Rounds) -> bool:
+def _paced(rounds: Rounds) -> bool:
     return any(result.report.rate_rps is not None for phases in rounds.values() for result in phases.values())
 
 

@@ -89,10 +89,10 @@ def _composite_rows(
     factor = common_factor([history_noise(one.past) for one in main])
     noise = noises(main, alpha=p.ALPHA)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL, factor=factor)
-    rows = [gate_row(one, noise[one.name], len(main), policy) for one in main]
+    rows = [gate_row(one, noise[one.name], policy) for one in main]
     rows = _shifted(rows, main, noise)
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
-    rows += [tail_row(candidate, one, tail_noise[one.name], len(tail), policy) for one in tail]
+    rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
     if policy.baseline != "fixed":
         drifted = drifts(main)
         rows += [row for one in main if (row := _drift_row(one, drifted.get(one.name))) is not None]
