@@ -156,14 +156,14 @@ def test_noise_makes_a_change_inconclusive_and_strict_fails_it(rng: random.Rando
     past = history(rng, 12, noise=0.12, shift=0.12)
     found = {
         factor: judge(session(rng, slower={"python_heavy": factor}, noise=0.12, shift=0.0), past)
-        for factor in (1.0, 1.8, 6.0)
+        for factor in (1.0, 1.9, 6.0)
     }
     assert found[1.0].kind == "unchanged"
-    assert found[1.8].kind == "inconclusive"
+    assert found[1.9].kind == "inconclusive"
     assert found[6.0].kind == "regressed"
-    assert "noisy" in kinds(found[1.8])
-    assert not fails(found[1.8])
-    assert fails(found[1.8], GatePolicy(strict=True))
+    assert "noisy" in kinds(found[1.9])
+    assert not fails(found[1.9])
+    assert fails(found[1.9], GatePolicy(strict=True))
 
 
 def test_an_absolute_floor_must_be_passed_too(rng: random.Random) -> None:

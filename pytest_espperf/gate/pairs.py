@@ -3,14 +3,15 @@
 With ``D`` the difference of a pair's composites (a log ratio, slower larger), k pairs, and a variance that
 is pooled from three sources, each weighted by its degrees of freedom (Smyth 2004, "moderated t")::
 
-    s2 = [d0 2 Vw + (R - 1) 2 Vn + (k - 1) s_D^2] / (d0 + R - 1 + k - 1)      d0 = 8, or what the history has
+    s2 = [d0 2 Vw + (R - 1) 2 Vn + (k - 1) s_D^2] / (d0 + R - 1 + k - 1)
     T  = max(ln 1.035, t[1 - alpha ; d0 + R - 1 + k - 1] sqrt(1.053 s2 / k))
 
-``Vw`` is the variance between rounds in the history, ``Vn`` the same of this session's R planned rounds
-(both noises of today count as much as the history's), ``s_D^2`` that of the pairs themselves, pulled in to
-2.5 standard errors. The pairs' difference is Tukey's biweight around their median: its scale is known from
-a hundred rounds, so that a pair that something else disturbed can be told and loses its weight, instead of
-moving the estimate and widening the threshold at once.
+``Vw`` is the variance between rounds in the history, ``Vn`` the same of this session's R planned rounds,
+``s_D^2`` that of the pairs themselves, pulled in to 2.5 standard deviations. The history, however long,
+counts as much as today does, ``d0 = R - 1 + k - 1`` at most: today's noise may be another one.
+
+The pairs' difference is Tukey's biweight: its scale rests on many rounds, so that a pair that something
+else disturbed can be told, and loses its weight instead of moving the estimate and widening the threshold.
 """
 
 from __future__ import annotations
@@ -87,9 +88,11 @@ def compare_pairs(
 
 def pairs_result(series: Series, noise: Noise) -> PairsResult:
     """What the pairs of a gate say, with the noise of its history and of the session's planned rounds."""
-    history = noise.history
-    known = [(min(p.PAIRS_PRIOR_DF, history.within_df), 2 * history.within)]
-    today = round_variance([series.now])
-    if today is not None:
-        known.append((len(series.now) - 1, 2 * today))
-    return compare_pairs([new - old for old, new in series.pairs], known, noise.pairs_alpha)
+    differences = [new - old for old, new in series.pairs]
+    today = len(series.now) - 1
+    history = min(noise.history.within_df, today + len(differences) - 1)
+    known = [
+        (history, 2 * noise.history.within),
+        (today, 2 * (round_variance([series.now]) or 0.0)),
+    ]
+    return compare_pairs(differences, known, noise.pairs_alpha)

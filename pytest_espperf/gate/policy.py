@@ -16,17 +16,17 @@ from typing import Literal, get_args
 from pytest_espperf import registry
 from pytest_espperf.artifact import CellAggregate, Verdict
 
-ALPHA = 0.01
-"""Chance of any false alarm per session that the composite gates share (Bonferroni)."""
+ALPHA = 0.0075
+"""Chance of any false alarm per session that the composite gates share (weighted Bonferroni).
+
+The drift guard and the p99 gates have alarms of their own: together they are to stay below 1 in 100.
+"""
 
 ALPHA_TAIL = 0.0005
 """The same for the p99 gates: a share of their own, so that they take no power from the composites."""
 
 ALPHA_PAIRS = 0.05
 """Level of the A/B pairs; they only ever see suspects, so that it multiplies with the suspects' share."""
-
-PAIRS_PRIOR_DF = 8
-"""Degrees of freedom that the history's variance counts beside today's rounds: it may be another noise."""
 
 MIN_CHANGE = math.log(1.05)
 """Log ratio below which a single session never calls a change."""
