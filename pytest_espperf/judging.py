@@ -14,6 +14,7 @@ from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import LIMITS
+from pytest_espperf.registry import METRICS
 from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
@@ -57,7 +58,8 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     check("error rate", report.error_rate, limits["max_error_rate"], " %")
     check("p95", report.p95_ms, limits["max_p95_ms"], " ms")
     check("p99", report.p99_ms, limits["max_p99_ms"], " ms")
-    if report.p95_ms and report.p95_tail_ms is not None:
+    enough = report.ok >= METRICS["p95_tail_ms"].gateable_from
+    if enough and report.p95_ms and report.p95_tail_ms is not None:
         ratio = report.p95_tail_ms / report.p95_ms
         check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
     for region in ("internal_free", "psram_free"):

@@ -262,7 +262,7 @@ class Settings:
     )
     perf_max_tail_p95_ratio: float = option(
         1.8,
-        "budget: p95 of a phase's last quarter over its p95",
+        "budget: p95 of a phase's last quarter over its p95, from 236 answers on",
         parse=number(above=0),
         metavar="X",
         original="--max-tail-p95-ratio",
