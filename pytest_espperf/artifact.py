@@ -72,6 +72,14 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
 
 
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`."""
+
+    connect_ms: list[float] = []
+    retransmitted: int = 0
+    failed: int = 0
+
+
 class PhaseReport(PathReport, frozen=True, kw_only=True):
     """One phase, all paths together."""
 
@@ -95,6 +103,8 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     stats_after: Json = {}
     mem_before: Json = {}
     mem_after: Json = {}
+    counters: dict[str, int] = {}
+    link: LinkReport | None = None
     samples_file: str = ""
 
 

@@ -78,7 +78,15 @@ class Board:
         }
 
 
-def connect(settings: Settings, host: str, port: int, *, closing: ExitStack, source: str = "") -> Board:
+def connect(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    closing: ExitStack,
+    telemetry: device.TelemetrySpec,
+    source: str = "",
+) -> Board:
     """Find and lock the board; start the reference device where ``host`` is ``sim``.
 
     Args:
@@ -86,6 +94,7 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack, sou
         host: name or address, or ``sim``.
         port: of the board; not used for ``sim``.
         closing: ends what was started and releases what was taken.
+        telemetry: where the board tells its figures.
         source: where the host came from, "" for the option.
 
     Raises:
@@ -130,6 +139,7 @@ def connect(settings: Settings, host: str, port: int, *, closing: ExitStack, sou
         telemetry=device.Telemetry(
             target,
             timeout_s=settings.perf_request_timeout,
+            spec=device.TelemetrySpec() if sim is not None else telemetry,
             retries=settings.perf_metrics_retries,
             retry_delay_s=settings.perf_metrics_retry_delay_ms / 1e3,
         ),

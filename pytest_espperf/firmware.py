@@ -45,15 +45,18 @@ class FirmwareSwitch:
         self._there = "ab-candidate"
         self.available = all(self._commands.values())
 
-    def ensure(self, role: str) -> None:
+    def ensure(self, role: str) -> bool:
         """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
+
+        Returns:
+            whether it was switched.
 
         Raises:
             DeviceError: the command failed or took too long; says how it ended.
         """
         wanted = role if role in self._commands else "ab-candidate"
         if not self.available or wanted == self._there:
-            return
+            return False
         command = self._commands[wanted]
         name = wanted.removeprefix("ab-")
         self._say(f"switching to the {name} firmware")
@@ -73,6 +76,7 @@ class FirmwareSwitch:
                 f"after {self._clock() - began:.1f} s: {last}"
             )
         self._there = wanted
+        return True
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:

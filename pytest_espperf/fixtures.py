@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pytest_espperf.board import Board
     from pytest_espperf.budget import PhaseBudget
     from pytest_espperf.device import Probe
-    from pytest_espperf.session import PerfSession, TransportFactory
+    from pytest_espperf.load import TransportFactory
+    from pytest_espperf.session import PerfSession
 
 
 OVERRIDDEN = "the project's fixture device_ip"

@@ -11,6 +11,7 @@ from msgspec import structs
 from pytest_espperf import gate
 from pytest_espperf.artifact import DETECTABLE, OWN_TEST, Finding, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
+from pytest_espperf.figures import number_at
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import LIMITS
@@ -63,7 +64,7 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
         ratio = report.p95_tail_ms / report.p95_ms
         check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
     for region in ("internal_free", "psram_free"):
-        before, after = gate.heap(report.mem_before, region), gate.heap(report.mem_after, region)
+        before, after = number_at(report.mem_before, region), number_at(report.mem_after, region)
         if before is not None and after is not None:
             check(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
     return broken

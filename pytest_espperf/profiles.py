@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pytest_espperf.artifact import RunRole
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import Settings
 from pytest_espperf.parsers import header, nearest, number, url_path, whole
+from pytest_espperf.tables import check_keys, checked, read_tables
 from pytest_espperf.workload import PhaseSpec, Profile, RequestSpec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCHEDULE_VERSION = 1
 """Part of the comparability key: raised when the same settings come to mean another load."""
@@ -213,81 +207,24 @@ def load_profiles(root: Path) -> dict[str, Profile]:
         for name, paths in BUILT_IN.items()
     }
     own: dict[str, Profile] = {}
-    for path, prefix, tables in _tables(root):
+    for section, tables in read_tables(root, "profiles"):
         if not isinstance(tables, dict):
-            raise UsageError(f"{path}: [{prefix}] must be a table of profiles")
+            raise UsageError(f"{section} must be a table of profiles")
         for name, table in tables.items():
-            where = f"{path}: [{prefix}.{name}]"
+            where = f"{section[:-1]}.{name}]"
             if name in own:
                 raise UsageError(f"{where}: the profile is defined twice (also in {own[name].source})")
             own[name] = _profile(name, table, where)
     return known | own
 
 
-def _tables(root: Path) -> list[tuple[Path, str, Any]]:
-    found = []
-    tool = _read_toml(root / "pyproject.toml").get("tool", {})
-    pyproject = tool.get("espperf", {}) if isinstance(tool, dict) else {}
-    own = _read_toml(root / "espperf.toml")
-    for path, prefix, section in (
-        (root / "pyproject.toml", "tool.espperf", pyproject),
-        (root / "espperf.toml", "", own),
-    ):
-        where = f"{path}: [{prefix}]" if prefix else str(path)
-        _check_keys(section, SECTION_KEYS, where)
-        found.append((path, f"{prefix}.profiles".lstrip("."), section.get("profiles", {})))
-    return found
-
-
-SECTION_KEYS = ("profiles",)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
-    try:
-        loaded: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: {error}") from None
-    return loaded
-
-
-def _check_keys(table: object, known: Collection[str] | None, where: str) -> dict[str, Any]:
-    """The table itself, once its keys are known ones (None: they are the user's own words)."""
-    if not isinstance(table, dict):
-        raise UsageError(f"{where}: it must be a table, not {table!r}")
-    for key in table:
-        if known is not None and key not in known:
-            raise UsageError(
-                f"{where}: unknown key {key!r}{nearest(key, known)} (known: {', '.join(sorted(known))})"
-            )
-    return table
-
-
-def _value(table: Mapping[str, Any], key: str, parse: Any, default: Any, where: str) -> Any:
-    """A checked value of a TOML table: parsed from its text, as an option would be."""
-    if key not in table:
-        return default
-    value = table[key]
-    if isinstance(value, (bool, dict, list)):
-        raise UsageError(f"{where}: {key}: {value!r} is of the wrong kind")
-    try:
-        return parse(str(value))
-    except ValueError as error:
-        raise UsageError(f"{where}: {key}: {error}") from None
-
-
 def _profile(name: str, table: object, where: str) -> Profile:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise UsageError(f"{where}: a profile's name is made of letters, digits, '_', '.' and '-'")
-    keys = _check_keys(table, ("paths", "headers", "phases", "limits"), where)
-    headers = _check_keys(keys.get("headers", {}), None, f"{where} headers")
-    limits = _check_keys(keys.get("limits", {}), LIMITS, f"{where} limits")
-    phases = _check_keys(keys.get("phases", {}), None, f"{where} phases")
+    keys = check_keys(table, ("paths", "headers", "phases", "limits"), where)
+    headers = check_keys(keys.get("headers", {}), None, f"{where} headers")
+    limits = check_keys(keys.get("limits", {}), LIMITS, f"{where} limits")
+    phases = check_keys(keys.get("phases", {}), None, f"{where} phases")
     if "phases" in keys and not phases:
         raise UsageError(f"{where}: phases is empty: leave it out, or name at least one")
     return Profile(
@@ -295,7 +232,7 @@ def _profile(name: str, table: object, where: str) -> Profile:
         requests=_requests(keys.get("paths"), where),
         phases=tuple(_phase(phase, spec, f"{where} phases.{phase}") for phase, spec in phases.items()),
         headers=tuple(_header(key, value, f"{where} headers") for key, value in headers.items()),
-        limits={key: _value(limits, key, number(least=0), None, f"{where} limits") for key in limits},
+        limits={key: checked(limits, key, number(least=0), None, f"{where} limits") for key in limits},
         source=where,
     )
 
@@ -325,18 +262,18 @@ def _requests(paths: object, where: str) -> tuple[RequestSpec, ...]:
 
 def _request(item: object, where: str) -> RequestSpec:
     table = {"path": item} if isinstance(item, str) else item
-    keys = _check_keys(table, ("path", "weight", "status", "size", "sha256", "contains"), where)
+    keys = check_keys(table, ("path", "weight", "status", "size", "sha256", "contains"), where)
     if "path" not in keys:
         raise UsageError(f"{where}: it has no path")
     contains = keys.get("contains")
     if contains is not None and not (isinstance(contains, str) and contains):
         raise UsageError(f"{where}: contains must be text, and not empty")
     return RequestSpec(
-        path=_value(keys, "path", url_path, "", where),
-        weight=_value(keys, "weight", whole(least=1, most=1000), 1, where),
+        path=checked(keys, "path", url_path, "", where),
+        weight=checked(keys, "weight", whole(least=1, most=1000), 1, where),
         statuses=_statuses(keys.get("status"), where),
-        size_bytes=_value(keys, "size", whole(least=0), None, where),
-        sha256=_value(keys, "sha256", _digest, None, where),
+        size_bytes=checked(keys, "size", whole(least=0), None, where),
+        sha256=checked(keys, "sha256", _digest, None, where),
         contains=contains.encode() if contains is not None else None,
     )
 
@@ -362,10 +299,10 @@ def _digest(text: str) -> str:
 def _phase(name: str, table: object, where: str) -> PhaseSpec:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
         raise UsageError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
-    keys = _check_keys(table, ("clients", "duration_s", "rate"), where)
+    keys = check_keys(table, ("clients", "duration_s", "rate"), where)
     return PhaseSpec(
         name=name,
-        clients=_value(keys, "clients", whole(least=1, most=1000), 0, where),
-        duration_s=_value(keys, "duration_s", number(above=0, most=86400), 0.0, where),
-        rate_rps=_value(keys, "rate", number(above=0, most=1e6), None, where),
+        clients=checked(keys, "clients", whole(least=1, most=1000), 0, where),
+        duration_s=checked(keys, "duration_s", number(above=0, most=86400), 0.0, where),
+        rate_rps=checked(keys, "rate", number(above=0, most=1e6), None, where),
     )

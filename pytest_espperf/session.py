@@ -8,13 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from msgspec import structs
 
-from pytest_espperf import device, load, metrics
+from pytest_espperf import load
 from pytest_espperf.artifact import (
     Finding,
-    PhaseReport,
     PhaseResult,
     RunRole,
     SessionArtifact,
@@ -22,20 +20,21 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.board import Board, connect
 from pytest_espperf.budget import PhaseBudget, phase_budget
-from pytest_espperf.device import Probe, TelemetryReading
+from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
 from pytest_espperf.history import HistoryStore, SavedSession, save_samples
 from pytest_espperf.judging import Judge, history_folder, phase_failures, thresholds, with_failed_tests
+from pytest_espperf.measuring import Meter
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
 from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
 from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.telemetry_table import load_telemetry
 
 Say = Callable[[str], None]
-TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class PerfSession:
     ) -> None:
         self.settings = settings
         self.plan = make_plan(settings, load_profiles(root))
+        self._telemetry = load_telemetry(root)
         self._judge = Judge.from_settings(settings)
         self.hard_stop_reason = ""
         self.board: Board | None = None
@@ -80,7 +80,7 @@ class PerfSession:
         self._sleep = sleep
         self._began = clock()
         self._store = HistoryStore(history_folder(settings, root))
-        self._last_reading: TelemetryReading | None = None
+        self._made_meter: Meter | None = None
         self._last_round: tuple[RunRole, int] | None = None
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
@@ -114,7 +114,7 @@ class PerfSession:
 
     def _connect_named(self) -> None:
         if self.settings.device_ip == SIM:
-            self.board = connect(self.settings, SIM, 0, closing=self._closing)
+            self.board = connect(self.settings, SIM, 0, closing=self._closing, telemetry=self._telemetry)
             return
         host, port = split_host(self.settings.device_ip)
         explicit = "device_port" in self.settings.sources
@@ -133,7 +133,14 @@ class PerfSession:
             BoardBusyError: another session measures this board.
         """
         if self.board is None:
-            self.board = connect(self.settings, host, port, closing=self._closing, source=source)
+            self.board = connect(
+                self.settings,
+                host,
+                port,
+                closing=self._closing,
+                telemetry=self._telemetry,
+                source=source,
+            )
         elif not self.board.is_at(host, port):
             raise UsageError(
                 f"one session measures one board: {host}:{port} was asked for after {self.board.url}"
@@ -172,7 +179,7 @@ class PerfSession:
         self.hard_stop_reason = self.hard_stop_reason or reason
 
     def run_phase(
-        self, planned: PlannedPhase, budget: PhaseBudget, transport: TransportFactory | None = None
+        self, planned: PlannedPhase, budget: PhaseBudget, transport: load.TransportFactory | None = None
     ) -> PhaseResult | None:
         """Probe the board, drive one phase, keep it.
 
@@ -204,10 +211,14 @@ class PerfSession:
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
-        report, signs = self._measure(planned, budget, began, transport)
-        reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + [
-            f"the board shows signs of a reboot: {sign}" for sign in signs
-        ]
+        measured = self._meter().measure(
+            planned,
+            budget,
+            left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
+            transport=transport,
+        )
+        report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
+        reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + measured.signs
         result = PhaseResult(
             profile=planned.profile.name,
             phase=planned.phase.name,
@@ -222,9 +233,16 @@ class PerfSession:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
 
+    def _meter(self) -> Meter:
+        assert self.board is not None
+        if self._made_meter is None or self._made_meter.board is not self.board:
+            self._made_meter = Meter(self.board, self.plan, self._say, self._clock, self._sleep)
+        return self._made_meter
+
     def _switch_firmware(self, planned: PlannedPhase) -> None:
         try:
-            self._firmware.ensure(planned.role)
+            if self._firmware.ensure(planned.role):
+                self._meter().forget()
         except DeviceError as error:
             self.stop(str(error))
             raise
@@ -249,53 +267,6 @@ class PerfSession:
                 f"had passed at {planned.label(self.plan.runs)}"
             )
             raise DeviceError(self.hard_stop_reason)
-
-    def _measure(
-        self, planned: PlannedPhase, budget: PhaseBudget, began: float, transport: TransportFactory | None
-    ) -> tuple[PhaseReport, list[str]]:
-        assert self.board is not None
-        settings = self.settings
-        label = planned.label(self.plan.runs)
-
-        def heartbeat(progress: load.Progress) -> None:
-            p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
-            self._say(
-                f"{label} {progress.elapsed_s:.1f}/{progress.duration_s:g} s: "
-                f"{progress.rps:,.1f} req/s{p95}, {progress.errors} errors"
-            )
-
-        before = self.board.telemetry.read(reset=True, budget_s=2.0)
-        left_s = budget.inner_s - (self._clock() - began) - 2.0
-        left_s = min(left_s, self._hard_timeout_left())
-        samples = load.run_phase(
-            self.board.target,
-            planned.profile.requests,
-            planned.phase,
-            headers=planned.profile.headers,
-            request_timeout_s=settings.perf_request_timeout,
-            warmup_s=self.plan.warmup_s,
-            deadline_s=max(0.5, min(left_s, budget.load_s)),
-            heartbeat_s=settings.perf_heartbeat_ms / 1e3,
-            on_heartbeat=heartbeat,
-            transport=transport,
-        )
-        self._sleep(settings.perf_settle_ms / 1e3)
-        after_s = max(1.0, min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()))
-        after = self.board.telemetry.read(budget_s=min(after_s, 2 * settings.perf_request_timeout))
-        report = metrics.summarise(samples)
-        signs = device.reboot_signs(before, after, answered=report.ok)
-        if self._last_reading is not None:
-            signs += device.reboot_signs(self._last_reading, before)
-        self._last_reading = after
-        report = structs.replace(
-            report,
-            stats_before=before.stats,
-            stats_after=after.stats,
-            mem_before=before.memory,
-            mem_after=after.memory,
-            samples_file=self._save_samples(planned, samples),
-        )
-        return report, signs
 
     def _save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
         """The file of the raw samples relative to the history, "" where they are not kept."""

@@ -11,6 +11,7 @@ import msgspec
 from pytest_espperf.artifact import (
     CellAggregate,
     Comparability,
+    LinkReport,
     PhaseReport,
     PhaseResult,
     RawRun,
@@ -145,3 +146,16 @@ def scaled(artifact: SessionArtifact, factor: float) -> SessionArtifact:
 def cell(**medians: float | None) -> CellAggregate:
     summaries: dict[str, Any] = {name: Summary(median=value) for name, value in medians.items()}
     return CellAggregate(profile="p", phase="burst", **summaries)
+
+
+def with_link(artifact: SessionArtifact, link: LinkReport) -> SessionArtifact:
+    """The session with one reading of the link, around its first phase."""
+    first, *others = artifact.raw_runs
+    one, *rest = first.results
+    told = msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, link=link))
+    return with_runs(artifact, [msgspec.structs.replace(first, results=[told, *rest]), *others])
+
+
+def kinds(verdict: Verdict) -> set[str]:
+    """The kinds of a verdict's findings."""
+    return {finding.kind for finding in verdict.findings}

@@ -9,10 +9,21 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_espperf"
 
-DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "option", "__init__"}
-OPTIONS = {"options", "lookup"}
+DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "option", "figures", "__init__"}
+OPTIONS = {"options", "lookup", "tables"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
-SESSION = {"session", "board", "judging", "identity", "budget", "firmware", "record", "calibrate"}
+SESSION = {
+    "session",
+    "board",
+    "judging",
+    "identity",
+    "budget",
+    "firmware",
+    "record",
+    "calibrate",
+    "telemetry_table",
+    "measuring",
+}
 FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
 PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
 

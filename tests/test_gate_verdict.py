@@ -6,7 +6,7 @@ import random
 
 import msgspec
 import pytest
-from gate_sessions import PHASES, PROFILES, history, key, more_rounds, run, session, with_runs
+from gate_sessions import PHASES, PROFILES, history, key, kinds, more_rounds, run, session, with_runs
 
 from pytest_espperf.artifact import Json, SessionArtifact, Verdict
 from pytest_espperf.gate import (
@@ -30,10 +30,6 @@ def rng() -> random.Random:
 
 def row(verdict: Verdict, name: str) -> str:
     return next(r.verdict for r in verdict.gates if r.name == name)
-
-
-def kinds(verdict: Verdict) -> set[str]:
-    return {finding.kind for finding in verdict.findings}
 
 
 def test_same_firmware_is_unchanged(rng: random.Random) -> None:

@@ -7,28 +7,14 @@ has answered since they were zeroed, and a low-water mark of the heap that rises
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pytest_espperf.device.telemetry import TelemetryReading
-
-
-def _find(tree: object, name: str) -> Any:
-    """A value by its key, wherever it stands in a reading (boards nest them differently); None if absent."""
-    if not isinstance(tree, Mapping):
-        return None
-    if name in tree:
-        return tree[name]
-    return next((found for value in tree.values() if (found := _find(value, name)) is not None), None)
+from pytest_espperf.figures import STARTED, find_figure, number_at
 
 
 def _whole(reading: TelemetryReading) -> dict[str, Any]:
     return {"stats": reading.stats, "memory": reading.memory}
-
-
-def _number(tree: object, name: str) -> float | None:
-    value = _find(tree, name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def reboot_signs(before: TelemetryReading, after: TelemetryReading, *, answered: int = 0) -> list[str]:
@@ -41,16 +27,16 @@ def reboot_signs(before: TelemetryReading, after: TelemetryReading, *, answered:
     """
     signs = []
     for name in ("boot_id", "reset_reason"):
-        was, now = (_find(_whole(reading), name) for reading in (before, after))
+        was, now = (find_figure(_whole(reading), name) for reading in (before, after))
         if was is not None and now is not None and was != now:
             signs.append(f"{name} went from {was} to {now}")
-    was_up, now_up = (_number(_whole(reading), "uptime_ms") for reading in (before, after))
+    was_up, now_up = (number_at(_whole(reading), "uptime_ms") for reading in (before, after))
     if was_up is not None and now_up is not None and now_up < was_up:
         signs.append(f"uptime_ms fell from {was_up:.0f} to {now_up:.0f}")
-    started = _number(after.stats, "requests_started")
+    started = number_at(after.stats, STARTED)
     if started is not None and started < answered:
         signs.append(f"its counter shows {started:.0f} requests started, and it answered {answered}")
-    was_low, now_low = (_number(reading.memory, "internal_min_free") for reading in (before, after))
+    was_low, now_low = (number_at(reading.memory, "internal_min_free") for reading in (before, after))
     if was_low is not None and now_low is not None and now_low > was_low:
         signs.append(f"internal_min_free, a low-water mark, rose from {was_low:.0f} to {now_low:.0f} bytes")
     return signs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,41 @@ import msgspec
 
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import DeviceError
+from pytest_espperf.figures import COUNTERS, KNOWN, at_path
 from pytest_espperf.workload import Target
 
-SERVER_STATS = "/debug/server-stats"
-MEMORY_STATS = "/debug/memory-stats"
-RESET = "?reset=1"
 BUSY = frozenset({429, 503, 504})
+
+
+@dataclass(frozen=True)
+class TelemetrySpec:
+    """Where a board tells its figures, and what it calls them.
+
+    Attributes:
+        stats: path of its counters, "" where it has none.
+        memory: path of its heap figures, "" where it has none; may be the same.
+        reset: query that zeroes the counters before they are read, "" where there is none.
+        keys: our name of a figure -> dotted path to it in the board's JSON.
+        counters: the board's own counters to be shown where they moved, besides those of
+            :data:`pytest_espperf.figures.COUNTERS`; names or dotted paths.
+    """
+
+    stats: str = "/debug/server-stats"
+    memory: str = "/debug/memory-stats"
+    reset: str = "reset=1"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    counters: tuple[str, ...] = ()
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """All counters that are watched."""
+        return (*COUNTERS, *self.counters)
+
+    def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        """A reading with the board's own names made known by ours; every key of the board is kept."""
+        paths = {**self.keys, **{name: name for name in self.counters if "." in name}}
+        found = {name: value for name, path in paths.items() if (value := at_path(decoded, path)) is not None}
+        return {**decoded, KNOWN: found} if found else decoded
 
 
 @dataclass(frozen=True)
@@ -39,6 +68,7 @@ class Telemetry:
 
     target: Target
     timeout_s: float
+    spec: TelemetrySpec = field(default_factory=TelemetrySpec)
     retries: int = 20
     retry_delay_s: float = 0.1
     fetch: Callable[..., Answer] = get
@@ -55,12 +85,16 @@ class Telemetry:
             budget_s: for both paths together.
         """
         ends = self.clock() + budget_s
-        stats = self._json(SERVER_STATS, RESET if reset else "", ends)
-        return TelemetryReading(stats=stats, memory=self._json(MEMORY_STATS, "", ends))
+        spec = self.spec
+        stats = self._json(spec.stats, spec.reset if reset else "", ends)
+        memory = stats if spec.memory == spec.stats else self._json(spec.memory, "", ends)
+        return TelemetryReading(stats=spec.known(stats), memory=spec.known(memory))
 
     def _json(self, path: str, query: str, ends: float) -> dict[str, Any]:
-        if path in self._absent:
+        if not path or path in self._absent:
             return {}
+        joint = "&" if "?" in path else "?"
+        asked = f"{path}{joint}{query}" if query else path
         reason = ""
         for attempt in range(1, self.retries + 2):
             left = ends - self.clock()
@@ -68,7 +102,7 @@ class Telemetry:
                 reason = reason or "no time was left"
                 break
             try:
-                answer = self.fetch(self.target, path + query, timeout_s=min(self.timeout_s, left))
+                answer = self.fetch(self.target, asked, timeout_s=min(self.timeout_s, left))
             except DeviceError as error:
                 reason = str(error)
             else:

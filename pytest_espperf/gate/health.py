@@ -8,10 +8,12 @@ without a single successful request, a reboot or a crash among the reasons, a se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
-from pytest_espperf.artifact import Finding, Json, PhaseResult, SessionArtifact
+from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
+from pytest_espperf.figures import COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.policy import LEAK_MIN_LOSS, GatePolicy
 from pytest_espperf.gate.series import bound, no_success, rounds_of
@@ -138,6 +140,17 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
                 message=f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} "
                 "runs; they are not compared.",
             )
+        counters: Counter[str] = Counter()
+        for result in results:
+            counters.update(result.report.counters)
+        if counters:
+            told = ", ".join(f"{n} {COUNTERS.get(name, name)}" for name, n in counters.items())
+            yield Finding(
+                severity="info",
+                kind="counters",
+                where=cell,
+                message=f"{cell}: the board counted {told}.",
+            )
         limited = sum(result.report.status_counts.get("429", 0) for result in results)
         if limited:
             yield Finding(
@@ -168,18 +181,9 @@ def _telemetry(candidate: SessionArtifact, key: str) -> tuple[dict[str, list[tup
             continue  # the board was flashed in between: its heap began anew
         for result in run.results:
             asked += result.report.requests_total
-            if (value := heap(result.report.mem_after, key)) is not None:
+            if (value := number_at(result.report.mem_after, key)) is not None:
                 points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
     return points, asked / 1000
-
-
-def heap(memory: Json, key: str) -> float | None:
-    """A heap figure of ``/debug/memory-stats`` in bytes; None where the board does not tell."""
-    figures = memory.get("heap", memory)
-    value = figures.get(key) if isinstance(figures, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value)
 
 
 def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:
@@ -230,8 +234,8 @@ def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
     ratios = []
     for run in candidate.raw_runs:
         for result in run.results:
-            free = heap(result.report.mem_after, "internal_free")
-            largest = heap(result.report.mem_after, "internal_largest")
+            free = number_at(result.report.mem_after, "internal_free")
+            largest = number_at(result.report.mem_after, "internal_largest")
             if free and largest is not None and run.role in ("run", "confirm"):
                 ratios.append(largest / free)
     if len(ratios) < LEAK_MIN_PHASES:

@@ -13,6 +13,7 @@ from pytest_espperf.gate.baseline import Choice, choose, name_of, opens_epoch, p
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
 from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
+from pytest_espperf.gate.link import link_findings
 from pytest_espperf.gate.noise import Noise, common_factor, history_noise, noises
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
@@ -50,6 +51,7 @@ def judge(
     choice = choose(candidate, history, policy)
     findings = [*health_findings(candidate, policy), *choice.findings]
     bars = {profile: _bar(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
+    findings += link_findings(candidate, max(bars.values(), key=len, default=[]))
     if not policy.enabled:
         findings.append(
             Finding(kind="gate-off", message="the comparison with earlier sessions was switched off.")

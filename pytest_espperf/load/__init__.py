@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.engine import Progress, run_phase
 from pytest_espperf.load.guard import ENGINE_VERSION
 from pytest_espperf.load.outcomes import classify
 from pytest_espperf.load.transport import EspperfTransport
 
-__all__ = ["ENGINE_VERSION", "EspperfTransport", "Progress", "classify", "run_phase"]
+__all__ = ["ENGINE_VERSION", "EspperfTransport", "Progress", "TransportFactory", "classify", "run_phase"]

@@ -1,0 +1,103 @@
+"""The link to the board, apart from what its handlers do: how long a TCP connect takes while it is idle.
+
+The board's network stack answers a connect, not its web server: what changes between two of them is the
+link. Its first packet is sent again after a second where it was lost, so that a connect of a second or
+more is a lost packet and no latency: those are counted, and left out of the times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_espperf.workload import Target
+
+CONNECTS = 4
+"""Connects of one reading."""
+
+TIMEOUT_S = 4.0
+"""Of one connect: the first packet may be lost twice."""
+
+PAUSE_S = 0.02
+"""Between connects, so that a board with few sockets has closed the one before."""
+
+RETRANSMITTED_S = 0.9
+"""From here on a connect's first packet was sent again (RFC 6298: after one second)."""
+
+_TCP_INFO_BYTES = 104
+_TOTAL_RETRANS = struct.Struct("@I")
+
+
+@dataclass(frozen=True)
+class LinkReading:
+    """What a few connects to an idle board met.
+
+    Attributes:
+        connect_ms: how long they took; those with a lost packet, and failed ones, are left out.
+        retransmitted: connects whose first packet was sent again.
+        failed: connects that were refused, or got no answer.
+    """
+
+    connect_ms: tuple[float, ...] = ()
+    retransmitted: int = 0
+    failed: int = 0
+
+
+def read_link(
+    target: Target,
+    *,
+    budget_s: float,
+    connects: int = CONNECTS,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.perf_counter,
+) -> LinkReading:
+    """Connect to the board a few times, one after the other; never raises for a board that is not there.
+
+    Args:
+        target: the board; its address is numeric.
+        budget_s: for all of it.
+        connects: how many.
+        sleep: replaced in tests, as is ``clock``.
+        clock: seconds.
+    """
+    ends = clock() + budget_s
+    took: list[float] = []
+    retransmitted = failed = 0
+    for number in range(connects):
+        if number:
+            sleep(PAUSE_S)
+        left = ends - clock()
+        if left <= 0:
+            break
+        began = clock()
+        try:
+            with _connected(target, min(TIMEOUT_S, left)) as sock:
+                seconds = clock() - began
+                lost = _retransmissions(sock)
+        except OSError:
+            failed += 1
+            continue
+        if lost or seconds >= RETRANSMITTED_S:
+            retransmitted += 1
+        else:
+            took.append(1e3 * seconds)
+    return LinkReading(connect_ms=tuple(took), retransmitted=retransmitted, failed=failed)
+
+
+def _connected(target: Target, timeout_s: float) -> socket.socket:
+    return socket.create_connection((target.address, target.port), timeout=timeout_s)
+
+
+def _retransmissions(sock: socket.socket) -> int:
+    """Packets of this connection that were sent again, where the platform tells; else 0."""
+    if sys.platform != "linux":
+        return 0
+    with contextlib.suppress(OSError, struct.error):
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return int(_TOTAL_RETRANS.unpack_from(info, _TCP_INFO_BYTES - _TOTAL_RETRANS.size)[0])
+    return 0

@@ -1,0 +1,127 @@
+"""One phase on a board: what it and the link to it tell before and after, and the load in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from pytest_espperf import device, load, metrics
+from pytest_espperf.artifact import LinkReport, PhaseReport
+from pytest_espperf.board import Board
+from pytest_espperf.budget import TELEMETRY_S, PhaseBudget
+from pytest_espperf.device import TelemetryReading
+from pytest_espperf.figures import moved_counters
+from pytest_espperf.profiles import Plan, PlannedPhase
+from pytest_espperf.samples import PhaseSamples
+
+LINK_S = 1.5
+"""For each of the two readings of the link; a healthy link needs a tenth of it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A phase as it was measured.
+
+    Attributes:
+        report: its figures.
+        samples: every request of it.
+        signs: what says that the board was not one and the same all the time, each in words.
+    """
+
+    report: PhaseReport
+    samples: PhaseSamples
+    signs: list[str]
+
+
+@dataclass
+class Meter:
+    """Measures phases on one board.
+
+    Attributes:
+        board: where.
+        plan: what of.
+        say: takes one line of progress.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+    """
+
+    board: Board
+    plan: Plan
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _last_reading: TelemetryReading | None = field(default=None, init=False)
+
+    def measure(
+        self,
+        planned: PlannedPhase,
+        budget: PhaseBudget,
+        *,
+        left: Callable[[], float],
+        transport: load.TransportFactory | None = None,
+    ) -> Measured:
+        """Drive one phase; takes no longer than is left, whatever the board does.
+
+        Args:
+            planned: what to drive.
+            budget: how the time is shared out.
+            left: seconds left for this phase, now.
+            transport: makes the user's own httpx transport in place of our engine.
+        """
+        settings, board = self.board.settings, self.board
+        before = board.telemetry.read(reset=True, budget_s=TELEMETRY_S / 2)
+        link_before = device.read_link(board.target, budget_s=min(LINK_S, left()))
+        samples = load.run_phase(
+            board.target,
+            planned.profile.requests,
+            planned.phase,
+            headers=planned.profile.headers,
+            request_timeout_s=settings.perf_request_timeout,
+            warmup_s=self.plan.warmup_s,
+            deadline_s=max(0.5, min(left() - TELEMETRY_S / 2, budget.load_s)),
+            heartbeat_s=settings.perf_heartbeat_ms / 1e3,
+            on_heartbeat=lambda progress: self._heartbeat(planned.label(self.plan.runs), progress),
+            transport=transport,
+        )
+        self.sleep(settings.perf_settle_ms / 1e3)
+        link_after = device.read_link(board.target, budget_s=min(LINK_S, max(0.0, left() - 1.0)))
+        after = board.telemetry.read(budget_s=min(max(1.0, left()), 2 * settings.perf_request_timeout))
+        report = structs.replace(
+            metrics.summarise(samples),
+            stats_before=before.stats,
+            stats_after=after.stats,
+            mem_before=before.memory,
+            mem_after=after.memory,
+            counters=moved_counters(before.stats, after.stats, board.telemetry.spec.counter_names),
+            link=_link_report(link_before, link_after),
+        )
+        return Measured(report, samples, self._signs(before, after, report.ok))
+
+    def forget(self) -> None:
+        """The board was given another firmware: that it booted is no sign of anything."""
+        self._last_reading = None
+
+    def _signs(self, before: TelemetryReading, after: TelemetryReading, answered: int) -> list[str]:
+        signs = device.reboot_signs(before, after, answered=answered)
+        if self._last_reading is not None:
+            signs += device.reboot_signs(self._last_reading, before)
+        self._last_reading = after
+        return [f"the board shows signs of a reboot: {sign}" for sign in signs]
+
+    def _heartbeat(self, label: str, progress: load.Progress) -> None:
+        p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
+        self.say(
+            f"{label} {progress.elapsed_s:.1f}/{progress.duration_s:g} s: "
+            f"{progress.rps:,.1f} req/s{p95}, {progress.errors} errors"
+        )
+
+
+def _link_report(*readings: device.LinkReading) -> LinkReport:
+    return LinkReport(
+        connect_ms=[round(ms, 3) for reading in readings for ms in reading.connect_ms],
+        retransmitted=sum(reading.retransmitted for reading in readings),
+        failed=sum(reading.failed for reading in readings),
+    )
