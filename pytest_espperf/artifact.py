@@ -90,6 +90,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     stale_retries: int = 0
     stalled_s: float = 0.0
     dropped_starts: int = 0
+    tail_ok: int = 0
     connects: int = 0
     connect_p50_ms: float | None = None
     ttfb_p50_ms: float | None = None
@@ -105,6 +106,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     mem_after: Json = {}
     counters: dict[str, int] = {}
     link: LinkReport | None = None
+    console_warnings: list[str] = []
     samples_file: str = ""
 
 

@@ -14,6 +14,9 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.workload import Target
 
+SAID = 3
+"""Lines of the console quoted in one message."""
+
 if TYPE_CHECKING:
     # The reference device is loaded where it is asked for.
     from pytest_espperf.sim.config import SimConfig
@@ -30,6 +33,7 @@ class Board:
         name: what people call it: host:port as given.
         telemetry: reads its counters.
         sim: the reference device's process where it is one.
+        console: its serial console, where one was given.
     """
 
     target: Target
@@ -40,6 +44,7 @@ class Board:
     asked: tuple[str, int]
     sim: SimProcess | None = None
     last_probe: device.Probe | None = None
+    console: device.SerialConsole | None = None
 
     @property
     def url(self) -> str:
@@ -75,7 +80,39 @@ class Board:
             "firmware": self.settings.device_firmware,
             "reference_device": self.sim is not None,
             "telemetry_notes": list(self.telemetry.notes),
+        } | self._describe_console()
+
+    def _describe_console(self) -> dict[str, Any]:
+        if self.console is None:
+            return {}
+        return {
+            "serial": self.console.url,
+            "serial_log": self.console.log.name,
+            "serial_notes": self.console.remarks(),
         }
+
+    def listen(self, log: Path) -> None:
+        """Open the serial console that the options name, and keep what it says in a file.
+
+        Raises:
+            UsageError: it cannot be opened.
+        """
+        url, source = self.settings.device_serial, self.settings.where("device_serial")
+        if url == SIM:
+            if self.sim is None:
+                raise UsageError(f"{source}: {SIM!r} is the reference device's console, and this is a board")
+            url = self.sim.console_url
+        if url:
+            self.console = device.SerialConsole.open(url, log, source=source)
+
+    def heard(self) -> list[device.ConsoleEvent]:
+        """What the console said since it was last asked."""
+        return self.console.take() if self.console is not None else []
+
+    def last_words(self) -> str:
+        """What the console said lately of the board's death, in words; "" where nothing."""
+        fatal = [str(event) for event in self.heard() if event.fatal]
+        return f"the serial console says: {'; '.join(fatal[:SAID])}" if fatal else ""
 
 
 def connect(
@@ -112,7 +149,11 @@ def connect(
         if settings.device_scheme == "https":
             folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
             ca_file = str(Path(folder) / "ca.pem")
-        sim = SimProcess.start(sim_config(settings), ca_file=Path(ca_file) if ca_file else None)
+        sim = SimProcess.start(
+            sim_config(settings),
+            ca_file=Path(ca_file) if ca_file else None,
+            console="socket" if settings.device_serial == SIM else "",
+        )
         closing.callback(sim.stop)
         host, port = sim.host, sim.port
         # Its port is another one each time; its pace is what makes it the same board.

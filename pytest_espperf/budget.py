@@ -17,6 +17,9 @@ MARGIN_S = 2.0
 TELEMETRY_S = 4.0
 """Kept for a telemetry reading; a healthy board needs a hundredth of it."""
 
+LINK_S = 2.0
+"""Kept for a reading of the link; a healthy one needs a tenth of it."""
+
 LEAST_PROBE_S = 3.0
 """The probe gets at least this."""
 
@@ -53,5 +56,5 @@ def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> Phase
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
     inner_s = watchdog_s - MARGIN_S
-    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * TELEMETRY_S - around_s)
+    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + LINK_S) - around_s)
     return PhaseBudget(watchdog_s=watchdog_s, probe_s=probe_s, load_s=load_s, inner_s=inner_s)

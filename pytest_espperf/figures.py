@@ -12,6 +12,9 @@ from typing import Any
 KNOWN = "known"
 """Key of a reading under which a board's figures stand by our names."""
 
+DEEPEST = 20
+"""Levels of nesting that are looked through."""
+
 BOOT = ("boot_id", "reset_reason", "uptime_ms")
 HEAP = ("internal_free", "internal_largest", "internal_min_free", "psram_free")
 STARTED = "requests_started"
@@ -32,16 +35,17 @@ COUNTERS: Mapping[str, str] = {
 """Counters that a healthy board leaves alone, and what a reader is told of them."""
 
 
-def find_figure(tree: object, name: str) -> Any:
-    """A value by its name, wherever it stands in a reading; None if absent."""
-    if not isinstance(tree, Mapping):
+def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
+    """A value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
+    if not isinstance(tree, Mapping) or depth == 0:
         return None
     known = tree.get(KNOWN)
     if isinstance(known, Mapping) and name in known:
         return known[name]
     if name in tree:
         return tree[name]
-    return next((found for value in tree.values() if (found := find_figure(value, name)) is not None), None)
+    inner = (find_figure(value, name, depth - 1) for value in tree.values())
+    return next((found for found in inner if found is not None), None)
 
 
 def at_path(tree: object, path: str) -> Any:
@@ -56,19 +60,24 @@ def at_path(tree: object, path: str) -> Any:
 def number_at(tree: object, name: str) -> float | None:
     """The same as :func:`find_figure`, where it is a number."""
     value = find_figure(tree, name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an int of 400 digits
+        return None
 
 
 def moved_counters(before: object, after: object, names: Iterable[str]) -> dict[str, int]:
     """By how much counters rose between two readings; those that did not are left out.
 
-    A counter that fell began anew (a board may zero it after the first reading): its value counts.
+    A counter that fell began anew (a board may zero it after the first reading): its value counts. One that
+    the first reading did not have says nothing: it may have counted since the board was switched on.
     """
     moved = {}
     for name in names:
-        now = number_at(after, name)
-        was = number_at(before, name) or 0.0
-        if now is None:
+        now, was = number_at(after, name), number_at(before, name)
+        if now is None or was is None:
             continue
         rose = int(now - was if now >= was else now)
         if rose > 0:

@@ -45,6 +45,13 @@ class FirmwareSwitch:
         self._there = "ab-candidate"
         self.available = all(self._commands.values())
 
+    def must_switch(self, role: str) -> bool:
+        """Whether another firmware is on the board than the role needs."""
+        return self.available and self._wanted(role) != self._there
+
+    def _wanted(self, role: str) -> str:
+        return role if role in self._commands else "ab-candidate"
+
     def ensure(self, role: str) -> bool:
         """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
 
@@ -54,9 +61,9 @@ class FirmwareSwitch:
         Raises:
             DeviceError: the command failed or took too long; says how it ended.
         """
-        wanted = role if role in self._commands else "ab-candidate"
-        if not self.available or wanted == self._there:
+        if not self.must_switch(role):
             return False
+        wanted = self._wanted(role)
         command = self._commands[wanted]
         name = wanted.removeprefix("ab-")
         self._say(f"switching to the {name} firmware")

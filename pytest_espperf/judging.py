@@ -59,7 +59,7 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     check("error rate", report.error_rate, limits["max_error_rate"], " %")
     check("p95", report.p95_ms, limits["max_p95_ms"], " ms")
     check("p99", report.p99_ms, limits["max_p99_ms"], " ms")
-    enough = report.ok >= METRICS["p95_tail_ms"].gateable_from
+    enough = report.tail_ok >= METRICS["p95_tail_ms"].gateable_from
     if enough and report.p95_ms and report.p95_tail_ms is not None:
         ratio = report.p95_tail_ms / report.p95_ms
         check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
@@ -75,14 +75,14 @@ def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
     if not failed_tests:
         return verdict
     tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"
-    finding = Finding(
-        severity="fail",
-        kind=OWN_TEST,
-        message=f"{tests} of the project's own failed, {failed_tests[0]} first",
-    )
-    return structs.replace(
-        verdict, kind=verdict.kind if verdict.fails else "failed", findings=[*verdict.findings, finding]
-    )
+    message = f"{tests} of the project's own failed, {failed_tests[0]} first"
+    return failed_by(verdict, Finding(severity="fail", kind=OWN_TEST, message=message))
+
+
+def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
+    """The verdict with one more reason to fail."""
+    kind = verdict.kind if verdict.fails else "failed"
+    return structs.replace(verdict, kind=kind, findings=[*verdict.findings, finding])
 
 
 @dataclass

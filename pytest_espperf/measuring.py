@@ -11,14 +11,14 @@ from msgspec import structs
 from pytest_espperf import device, load, metrics
 from pytest_espperf.artifact import LinkReport, PhaseReport
 from pytest_espperf.board import Board
-from pytest_espperf.budget import TELEMETRY_S, PhaseBudget
+from pytest_espperf.budget import LINK_S, TELEMETRY_S, PhaseBudget
 from pytest_espperf.device import TelemetryReading
 from pytest_espperf.figures import moved_counters
 from pytest_espperf.profiles import Plan, PlannedPhase
 from pytest_espperf.samples import PhaseSamples
 
-LINK_S = 1.5
-"""For each of the two readings of the link; a healthy link needs a tenth of it."""
+WARNINGS = 20
+"""Lines of the console, not fatal, that are kept of one phase."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,10 @@ class Meter:
             transport: makes the user's own httpx transport in place of our engine.
         """
         settings, board = self.board.settings, self.board
-        before = board.telemetry.read(reset=True, budget_s=TELEMETRY_S / 2)
+        # The link's own connects stay out of the counters.
         link_before = device.read_link(board.target, budget_s=min(LINK_S, left()))
+        before = board.telemetry.read(reset=True, budget_s=TELEMETRY_S / 2)
+        began_s = self.clock()
         samples = load.run_phase(
             board.target,
             planned.profile.requests,
@@ -87,8 +89,8 @@ class Meter:
             transport=transport,
         )
         self.sleep(settings.perf_settle_ms / 1e3)
-        link_after = device.read_link(board.target, budget_s=min(LINK_S, max(0.0, left() - 1.0)))
         after = board.telemetry.read(budget_s=min(max(1.0, left()), 2 * settings.perf_request_timeout))
+        link_after = device.read_link(board.target, budget_s=min(LINK_S, max(0.0, left())))
         report = structs.replace(
             metrics.summarise(samples),
             stats_before=before.stats,
@@ -98,7 +100,16 @@ class Meter:
             counters=moved_counters(before.stats, after.stats, board.telemetry.spec.counter_names),
             link=_link_report(link_before, link_after),
         )
-        return Measured(report, samples, self._signs(before, after, report.ok))
+        signs: list[str] = []
+        warnings: list[str] = []
+        for event in board.heard():
+            said = f"{max(0.0, event.at_s - began_s):.1f} s into the phase: {event}"
+            (signs if event.fatal else warnings).append(said)
+        if len(warnings) > WARNINGS:
+            warnings = [*warnings[:WARNINGS], f"... and {len(warnings) - WARNINGS} more"]
+        signs = [f"the serial console says {said}" for said in signs]
+        signs += self._signs(before, after, report.ok)
+        return Measured(structs.replace(report, console_warnings=warnings), samples, signs)
 
     def forget(self) -> None:
         """The board was given another firmware: that it booted is no sign of anything."""

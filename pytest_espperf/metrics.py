@@ -156,6 +156,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         stale_retries=samples.stale_retries,
         stalled_s=stalled_seconds(sorted(ends), lasted),
         dropped_starts=samples.dropped_starts,
+        tail_ok=len(every.tail),
         connects=len(connects),
         connect_p50_ms=percentile(connects, 0.5) * 1e3 if connects else None,
         ttfb_p50_ms=percentile(first_bytes, 0.5) * 1e3 if first_bytes else None,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_espperf.option import Option, option
-from pytest_espperf.parsers import bool_word, header, host, number, one_of, url_path, whole, word
+from pytest_espperf.parsers import bool_word, header, host, number, one_of, serial_url, url_path, whole, word
 
 PRESETS = ("quick", "balanced", "classic", "soak")
 DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
@@ -54,6 +54,13 @@ class Settings:
     )
     device_id: str = option(
         "", "board identity: sessions of one identity are compared (default: host:port)", metavar="NAME"
+    )
+    device_serial: str = option(
+        "",
+        "the board's serial console: COM14, /dev/ttyUSB0, socket://HOST:PORT, rfc2217://...; 'sim' for the "
+        "reference device's own",
+        parse=serial_url,
+        metavar="URL",
     )
     device_firmware: str = option("", "firmware version, recorded in the artifact", metavar="TEXT")
 
@@ -262,7 +269,7 @@ class Settings:
     )
     perf_max_tail_p95_ratio: float = option(
         1.8,
-        "budget: p95 of a phase's last quarter over its p95, from 236 answers on",
+        "budget: p95 of a phase's last quarter over its p95, from 59 answers in it on",
         parse=number(above=0),
         metavar="X",
         original="--max-tail-p95-ratio",

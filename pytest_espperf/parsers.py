@@ -118,9 +118,9 @@ def split_host(text: str) -> tuple[str, int | None]:
         raise ValueError("it is a URL: give the host alone, and the scheme with --device-scheme")
     if "@" in text:
         raise ValueError("it holds credentials: give them with --device-header 'Authorization: ...'")
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w]+)\](?::(\d+))?|([^\s:/\[\]]+)(?::(\d+))?", text)
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.%\w-]+)\](?::(\d+))?|([^\s:/\[\]]+)(?::(\d+))?", text)
     if match is None:
-        if re.fullmatch(r"[0-9A-Fa-f:.]+(%\w+)?", text) and text.count(":") >= 2:
+        if re.fullmatch(r"[0-9A-Fa-f:.]+(%[\w.-]+)?", text) and text.count(":") >= 2:
             return text, None
         raise ValueError(f"{text!r} is no host: give an address or a name, as 192.168.0.135")
     name = match[1] or match[3]
@@ -131,6 +131,14 @@ def split_host(text: str) -> tuple[str, int | None]:
     if not 1 <= port <= 65535:
         raise ValueError(f"port {port_text} is not between 1 and 65535")
     return name, port
+
+
+def serial_url(text: str) -> str:
+    """What pyserial opens; without credentials, which would be kept in the artifact."""
+    text = word(text)
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("it holds credentials, and no kind of serial port takes any: leave them out")
+    return text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,14 @@ from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
 from pytest_espperf.history import HistoryStore, SavedSession, save_samples
-from pytest_espperf.judging import Judge, history_folder, phase_failures, thresholds, with_failed_tests
+from pytest_espperf.judging import (
+    Judge,
+    failed_by,
+    history_folder,
+    phase_failures,
+    thresholds,
+    with_failed_tests,
+)
 from pytest_espperf.measuring import Meter
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
@@ -81,6 +88,8 @@ class PerfSession:
         self._began = clock()
         self._store = HistoryStore(history_folder(settings, root))
         self._made_meter: Meter | None = None
+        self._last_phase = ""
+        self._said_between: list[str] = []
         self._last_round: tuple[RunRole, int] | None = None
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
@@ -114,7 +123,7 @@ class PerfSession:
 
     def _connect_named(self) -> None:
         if self.settings.device_ip == SIM:
-            self.board = connect(self.settings, SIM, 0, closing=self._closing, telemetry=self._telemetry)
+            self.connect(SIM, 0)
             return
         host, port = split_host(self.settings.device_ip)
         explicit = "device_port" in self.settings.sources
@@ -141,6 +150,9 @@ class PerfSession:
                 telemetry=self._telemetry,
                 source=source,
             )
+            self.board.listen(self._store.folder / f"serial_{self._record.session_id}.log")
+            if self.board.console is not None:
+                self._closing.callback(self.board.console.close)
         elif not self.board.is_at(host, port):
             raise UsageError(
                 f"one session measures one board: {host}:{port} was asked for after {self.board.url}"
@@ -171,8 +183,8 @@ class PerfSession:
         try:
             return self.board.probe(budget_s)
         except ProbeError as error:
-            self.stop(str(error))
-            raise
+            self.stop("; ".join(filter(None, (str(error), self.board.last_words()))))
+            raise ProbeError(self.hard_stop_reason) from None
 
     def stop(self, reason: str) -> None:
         """End the session's measuring for good: no later phase is driven."""
@@ -205,6 +217,7 @@ class PerfSession:
             self._sleep(self.settings.perf_between_runs_ms / 1e3)
         self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
+        self._listen_between()
         self._switch_firmware(planned)
         try:
             self.probe(min(budget.probe_s, self._hard_timeout_left()))
@@ -227,6 +240,7 @@ class PerfSession:
             report=report,
         )
         self._record.add(planned, result)
+        self._last_phase = planned.label(self.plan.runs)
         self._write_checkpoint()
         self._check_hard_timeout(planned)
         if not report.ok:
@@ -239,10 +253,23 @@ class PerfSession:
             self._made_meter = Meter(self.board, self.plan, self._say, self._clock, self._sleep)
         return self._made_meter
 
+    def _listen_between(self) -> None:
+        """Take what the console said since the last phase: a death there is the session's, and no phase's."""
+        assert self.board is not None
+        if (said := self.board.last_words()) and self._last_phase:
+            self._said_between.append(f"after {self._last_phase}, {said}")
+
     def _switch_firmware(self, planned: PlannedPhase) -> None:
+        assert self.board is not None
+        console = self.board.console
         try:
-            if self._firmware.ensure(planned.role):
-                self._meter().forget()
+            # The flashing tool may need the very port.
+            with (
+                console.released() if self._firmware.must_switch(planned.role) and console else nullcontext()
+            ):
+                if self._firmware.ensure(planned.role):
+                    self._meter().forget()
+                    self.board.heard()  # it boots
         except DeviceError as error:
             self.stop(str(error))
             raise
@@ -335,6 +362,9 @@ class PerfSession:
         else:
             artifact, verdict = self._judge_all()
             verdict = with_failed_tests(verdict, failed_tests)
+            self._listen_between()
+            for said in self._said_between:
+                verdict = failed_by(verdict, Finding(severity="fail", kind="console", message=said))
         fails = self._judge.fails(verdict)
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)

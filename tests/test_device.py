@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_espperf.device import BoardLock, Telemetry, TelemetryReading, probe, reboot_signs, resolve_target
+from pytest_espperf.device.address import mdns_address
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
 from pytest_espperf.workload import Target
@@ -64,6 +65,13 @@ def test_host_header_and_ipv6() -> None:
     assert six.origin == "http://[::1]:81"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of the loopback interface")
+def test_the_zone_of_a_link_local_address_is_kept() -> None:
+    target = resolve_target("fe80::1%lo", 81)
+    assert target.address == "fe80::1%lo"
+    assert target.host_header == "[fe80::1]:81"
+
+
 def test_an_mdns_name_is_sent_as_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolver(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
         return [
@@ -75,6 +83,42 @@ def test_an_mdns_name_is_sent_as_its_address(monkeypatch: pytest.MonkeyPatch) ->
     target = resolve_target("board.local", 8080)
     assert (target.address, target.host_header) == ("10.9.8.7", "10.9.8.7:8080")
     assert resolve_target("board.example", 8080).host_header == "board.example:8080"
+
+
+def test_an_mdns_name_is_asked_of_the_link() -> None:
+    """Against the answers of another implementation of the protocol, on loopback."""
+    zeroconf = pytest.importorskip("zeroconf")
+    name = f"espperf-{os.getpid()}"
+    try:
+        board = zeroconf.Zeroconf(interfaces=["127.0.0.1"])
+    except OSError as error:
+        pytest.skip(f"no multicast here: {error}")
+    try:
+        board.register_service(
+            zeroconf.ServiceInfo(
+                "_http._tcp.local.",
+                f"{name}._http._tcp.local.",
+                addresses=[socket.inet_aton("127.0.0.1")],
+                port=8080,
+                server=f"{name}.local.",
+            )
+        )
+        assert mdns_address(f"{name}.local", interfaces=["127.0.0.1"]) == ("127.0.0.1", "")
+        none = mdns_address("nobody-of-that-name.local", "unknown", interfaces=["127.0.0.1"], wait_s=0.3)
+        assert none == ("", "unknown; no board answered to it by mDNS")
+    finally:
+        board.close()
+
+
+def test_without_the_extra_an_mdns_name_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UsageError, match=r"known; pip install 'pytest-espperf\[mdns\]'"):
+        resolve_target("board.local", 8080)
 
 
 # --- probe

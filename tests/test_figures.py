@@ -29,13 +29,22 @@ def test_a_figure_is_found_at_any_depth_and_by_our_name_first() -> None:
     assert at_path({"a": {"b": 1}}, "a.b.c") is None
 
 
+def test_a_reading_nested_without_end_is_looked_through_as_far_as_it_makes_sense() -> None:
+    tree: dict[str, Any] = {"x": 1}
+    for _ in range(3000):
+        tree = {"a": tree}
+    assert find_figure(tree, "x") is None
+
+
 @pytest.mark.parametrize(
     ("before", "after", "moved"),
     [
         ({"ring_full": 0}, {"ring_full": 3}, {"ring_full": 3}),
         ({"ring_full": 9}, {"ring_full": 2}, {"ring_full": 2}),
         ({"ring_full": 9}, {"ring_full": 9}, {}),
-        ({}, {"ipc": {"ring_full": 1}}, {"ring_full": 1}),
+        ({"ipc": {"ring_full": 0}}, {"ipc": {"ring_full": 1}}, {"ring_full": 1}),
+        ({}, {"ring_full": 5000}, {}),
+        ({"ring_full": 0}, {"ring_full": 10**400}, {}),
         ({"ring_full": 1}, {}, {}),
         ({}, {"ring_full": "many"}, {}),
     ],
@@ -77,7 +86,10 @@ class TestTable:
         assert asked == ["/metrics.json?all=1"], "one path is asked once"
         assert reading.memory["own"] == "kept"
         assert number_at(reading.memory, "internal_free") == 5000
-        assert moved_counters({}, reading.stats, spec.counter_names) == {"http.refused": 2, "lost": 1}
+        assert moved_counters({"http.refused": 0, "lost": 0}, reading.stats, spec.counter_names) == {
+            "http.refused": 2,
+            "lost": 1,
+        }
         (sign,) = reboot_signs(TelemetryReading(), reading, answered=8)
         assert "7 requests started" in sign
 

@@ -71,7 +71,10 @@ class TestShares:
     def test_a_quiet_gate_has_the_larger_part_of_its_profile(self) -> None:
         gates = [gate(name, metric) for name in ("a", "b") for metric in ("rps_ok", "p95_ms")]
         shares = alpha_shares(gates, [0.01, 0.04, 0.3, 0.1])
-        assert shares == pytest.approx([0.4, 0.1, 0.125, 0.375])
+        own = 0.25 / 4  # a quarter of an equal part of four, then as 1 / sigma
+        wanted = [own + 0.75 * part for part in (0.4, 0.1, 0.125, 0.375)]
+        assert shares == pytest.approx(wanted)
+        assert sum(shares) == pytest.approx(1)
 
     def test_an_open_loop_keeps_its_p95_as_sharp(self) -> None:
         gates = [gate("a", "rps_ok", paced=True), gate("a", "p95_ms", paced=True)]
@@ -117,12 +120,31 @@ class TestPairs:
     def test_a_disturbed_pair_hides_no_slowdown(self) -> None:
         clean, disturbed = self.alarms(0.0, math.log(1.06)), self.alarms(0.1, math.log(1.06))
         assert clean > 0.95
-        assert disturbed > clean - 0.1
+        assert disturbed > clean - 0.15
 
     def test_one_wild_pair_of_six_is_no_slowdown(self) -> None:
         assert not compare_pairs([0.0, 0.01, -0.01, 0.005, -0.005, 2.0], self.KNOWN, 0.01).slower
 
     def test_pairs_that_know_nothing_else_stand_by_themselves(self) -> None:
         result = compare_pairs([0.1, 0.11, 0.09], [(0, 0.0)], 0.01)
-        assert result.change == pytest.approx(0.1)
+        assert result.change == pytest.approx(0.1, abs=0.001)
         assert 0.035 < result.threshold < 0.1
+        assert not compare_pairs([0.0345, 0.0346, 0.9], [(0, 0.0), (0, 0.0)], 0.01).slower
+
+    def test_two_heaps_of_pairs_are_no_slowdown(self) -> None:
+        """No pair shows what their middle would say."""
+        assert not compare_pairs([0.0, 0.0, 0.0, 0.3, 0.3, 0.3], self.KNOWN, 0.01).slower
+
+    @pytest.mark.parametrize("boots", [0.02, 0.04, 0.08])
+    def test_boots_that_differ_raise_no_flood_of_alarms(self, boots: float) -> None:
+        """The real order is AB BA AB ...: one boot of a firmware serves two neighbouring pairs."""
+        rng = random.Random(20261125)
+        called = 0
+        for _ in range(2000):
+            new = [rng.gauss(0, boots) for _ in range(3)]
+            old = [rng.gauss(0, boots) for _ in range(4)]
+            found = [
+                new[pair // 2] - old[(pair + 1) // 2] + rng.gauss(0, math.sqrt(2) * 0.02) for pair in range(6)
+            ]
+            called += compare_pairs(found, self.KNOWN, 0.01).slower
+        assert called / 2000 <= 0.12, "rounds alone would raise up to 23 %"

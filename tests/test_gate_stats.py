@@ -114,6 +114,17 @@ def test_a_biweight_is_sharp_and_lets_a_disturbed_value_go() -> None:
     assert stats.biweight([0.0, 100.0], 1.0) == 50.0, "no value near the centre"
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 8, 12, 20])
+def test_the_variance_without_the_farthest_is_unbiased_and_blind_to_one(count: int) -> None:
+    rng = np.random.default_rng(count)
+    values = rng.standard_normal((20_000, count))
+    found = np.mean([stats.variance_without_farthest(row.tolist()) for row in values])
+    assert found == pytest.approx(1.0, rel=0.04)
+    values[:, 0] += 50
+    disturbed = np.mean([stats.variance_without_farthest(row.tolist()) for row in values])
+    assert disturbed < 3.2 if count > 3 else disturbed > 100
+
+
 def test_the_mad_of_few_values_tells_their_deviation() -> None:
     """Against simulation: within 2 % for any number of values, where 1.4826 alone is off by up to 49 %."""
     rng = np.random.default_rng(20261124)
@@ -145,6 +156,13 @@ def test_round_variance_is_unbiased_for_few_rounds(rounds: int) -> None:
     rng = np.random.default_rng(rounds)
     sessions = rng.standard_normal((20_000, rounds)).tolist()
     assert stats.round_variance(sessions, limit=100.0) == pytest.approx(1.0, rel=0.03)
+    assert stats.round_variance(sessions) == pytest.approx(1.0, rel=0.03)
+    few = [stats.round_variance(sessions[i : i + 20]) or 0.0 for i in range(0, 20_000, 20)]
+    assert np.mean(few) == pytest.approx(1.0, rel=0.04)
+
+
+def test_two_equal_rounds_of_three_are_no_proof_of_calm() -> None:
+    assert (stats.round_variance([[0.0, 0.0, 0.5]]) or 0.0) > 0.05
 
 
 def test_one_disturbed_round_does_not_blow_up_the_variance() -> None:

@@ -155,6 +155,19 @@ class TestLeak:
         assert found.where == "internal_free"
         assert "from 573 KB to 114 KB" in found.message
 
+    @pytest.mark.parametrize(("left", "fails"), [(1024, True), (70_000, False)])
+    def test_what_one_phase_took_for_good_is_lost(self, rng: random.Random, left: int, fails: bool) -> None:
+        """A board with nothing left to lose shows no trend."""
+        told = memory(session(rng), lambda _, __: {"internal_free": left})
+        first, *others = told.raw_runs
+        one, *rest = first.results
+        before = {"heap": {"internal_free": 196_000}}
+        one = msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, mem_before=before))
+        runs = [msgspec.structs.replace(first, results=[one, *rest]), *others]
+        budget = {"max_internal_free_drop": 131_072.0}
+        found = leaks(msgspec.structs.replace(with_runs(told, runs), thresholds=budget))
+        assert [finding.where for finding in found] == ["internal_free"] * fails
+
     @pytest.mark.parametrize("rounds", [1, 2, 3, 6])
     @pytest.mark.parametrize("period", [2.3, 3.0, 4.0, 7.0, 11.0])
     def test_a_sawtooth_of_the_collector_passes(self, rng: random.Random, rounds: int, period: float) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from gate_sessions import PHASES, PROFILES, history, key, kinds, more_rounds, run, session, with_runs
 
-from pytest_espperf.artifact import Json, SessionArtifact, Verdict
+from pytest_espperf.artifact import Json, RunRole, SessionArtifact, Verdict
 from pytest_espperf.gate import (
     GatePolicy,
     detectable,
@@ -274,6 +274,27 @@ class TestPairs:
         verdict = judge(self.paired(now, "python_light", 1.04, 1.04), history(rng, 20))
         assert verdict.kind == "unchanged"
         assert suspects(verdict) == []
+
+    def test_a_loss_that_pairs_neither_prove_nor_exclude_is_no_environments(self, rng: random.Random) -> None:
+        """It must not open an epoch: the next session would be judged by the slow firmware."""
+        past, now = history(rng, 20, noise=0.02), session(rng, slower={"python_heavy": 1.2}, noise=0.02)
+        wild = [0.75, 1.4, 0.8, 1.25, 1.0, 1.05]
+        both = more_rounds(now, "python_heavy", wild, "ab-baseline")
+        both = more_rounds(both, "python_heavy", [1.18 / w for w in wild], "ab-candidate")
+        verdict = judge(both, past)
+        assert verdict.kind == "inconclusive"
+        assert any("neither confirmed nor excluded" in row.detail for row in verdict.gates)
+
+    @pytest.mark.parametrize(("role", "word"), [("ab-candidate", "failed"), ("ab-baseline", "regressed")])
+    def test_a_firmware_that_dies_in_the_pairs(self, rng: random.Random, role: RunRole, word: str) -> None:
+        now = session(rng, slower={"python_heavy": 1.1})
+        dies = run(
+            "python_heavy", 9, (1.0, 1.0), role, fail="the serial console says: panic: Guru Meditation"
+        )
+        both = self.paired(now, "python_heavy", 1.0, 1.1)
+        verdict = judge(with_runs(both, [*both.raw_runs, dies]), history(rng, 20))
+        assert verdict.kind == word
+        assert "broken" in kinds(verdict)
 
     def test_two_pairs_decide_nothing(self, rng: random.Random) -> None:
         now = session(rng, slower={"python_heavy": 1.2})

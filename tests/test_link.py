@@ -55,6 +55,15 @@ def test_a_connect_of_a_second_is_a_lost_packet_and_no_latency() -> None:
     assert reading.connect_ms == pytest.approx([10.0])
 
 
+def test_no_answer_at_all_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> socket.socket:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    reading = read_link(target(9), budget_s=60.0)
+    assert (reading.retransmitted, reading.failed) == (1, 0)
+
+
 class TestVerdict:
     """What is said."""
 
@@ -85,6 +94,12 @@ class TestVerdict:
         rng = random.Random(20261125)
         verdict = judge(with_link(session(rng), self.link(rng, 5.0, lost=2)), [])
         assert "link" in kinds(verdict)
+
+    def test_refusals_are_said(self) -> None:
+        rng = random.Random(20261125)
+        link = LinkReport(connect_ms=[5.0] * 10, failed=3)
+        (said,) = [f.message for f in judge(with_link(session(rng), link), []).findings if f.kind == "link"]
+        assert "refused 3 of 13" in said
 
     def test_one_short_history_says_nothing(self) -> None:
         rng = random.Random(20261125)

@@ -1,17 +1,21 @@
-"""The board apart from load: its address, its lock, the health probe, telemetry, the link to it."""
+"""The board apart from load: its address, its lock, the health probe, telemetry, link, console."""
 
 from pytest_espperf.device.address import resolve_target
+from pytest_espperf.device.console import SerialConsole
 from pytest_espperf.device.http import make_verify
 from pytest_espperf.device.link import LinkReading, read_link
 from pytest_espperf.device.lock import BoardLock
+from pytest_espperf.device.markers import ConsoleEvent
 from pytest_espperf.device.probe import Probe, probe
 from pytest_espperf.device.reboot import reboot_signs
 from pytest_espperf.device.telemetry import Telemetry, TelemetryReading, TelemetrySpec
 
 __all__ = [
     "BoardLock",
+    "ConsoleEvent",
     "LinkReading",
     "Probe",
+    "SerialConsole",
     "Telemetry",
     "TelemetryReading",
     "TelemetrySpec",

@@ -15,6 +15,7 @@ from pytest_espperf.figures import COUNTERS, KNOWN, at_path
 from pytest_espperf.workload import Target
 
 BUSY = frozenset({429, 503, 504})
+GONE = frozenset({401, 403, 404, 405, 410, 501})
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class Telemetry:
                     return self._decode(path, answer.body)
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
-                    self._absent.add(path)
+                    if answer.status in GONE:
+                        self._absent.add(path)
                     break
             if attempt <= self.retries:
                 self.sleep(max(0.0, min(self.retry_delay_s * attempt, ends - self.clock())))

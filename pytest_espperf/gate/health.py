@@ -57,6 +57,7 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
     return [
         *_measured(candidate),
         *_budgets(candidate),
+        *_crashes_in_pairs(candidate),
         *_conditions(candidate),
         *memory_findings(candidate, policy),
     ]
@@ -101,6 +102,23 @@ def _hard(result: PhaseResult) -> str:
         if any(word in reason.lower() for word in HARD_REASONS):
             return reason
     return "no successful request" if no_success(result.report) else ""
+
+
+def _crashes_in_pairs(candidate: SessionArtifact) -> Iterator[Finding]:
+    """A/B pairs are not judged by budgets; that a firmware died in one of them is evidence all the same."""
+    for run in candidate.raw_runs:
+        if run.role not in ("ab-candidate", "ab-baseline"):
+            continue
+        for result in run.results:
+            if reason := _hard(result):
+                new = run.role == "ab-candidate"
+                yield Finding(
+                    severity="fail" if new else "warn",
+                    kind="broken",
+                    where=f"{result.profile}:{result.phase}",
+                    message=f"{result.profile}:{result.phase}: {reason} ({'new' if new else 'old'} firmware, "
+                    f"A/B pair {run.run_index}).",
+                )
 
 
 def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
@@ -151,6 +169,15 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
                 where=cell,
                 message=f"{cell}: the board counted {told}.",
             )
+        said = [line for result in results for line in result.report.console_warnings]
+        if said:
+            more = f" ({len(said)} such lines)" if len(said) > 1 else ""
+            yield Finding(
+                severity="warn",
+                kind="console",
+                where=cell,
+                message=f"{cell}: the serial console said {said[0]}{more}.",
+            )
         limited = sum(result.report.status_counts.get("429", 0) for result in results)
         if limited:
             yield Finding(
@@ -199,6 +226,8 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
     * going on: a quarter of it or more after the middle of the session, so that what a board allocates
       once, while it warms up, is none;
     * true of the peaks too: a heap that comes back to where it was, if only once, has not leaked.
+
+    What is lost beyond a phase's budget and stays lost needs no trend: a board may have nothing left to lose.
     """
     found = []
     for key, budget in policy.leak_bytes_per_1k.items():
@@ -227,7 +256,31 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
                     f"to {flat[-1][1] / 1024:.0f} KB in {asked * 1000:.0f} requests.",
                 )
             )
+    told = {finding.where for finding in found}
+    found += [finding for finding in _never_back(candidate) if finding.where not in told]
     return [*found, *_collapse(candidate)]
+
+
+def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
+    """A loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
+    results = [
+        result for run in candidate.raw_runs if run.role in ("run", "confirm") for result in run.results
+    ]
+    for key in LEAK_MIN_LOSS:
+        budget = candidate.thresholds.get(f"max_{key}_drop")
+        first = next((v for r in results if (v := number_at(r.report.mem_before, key)) is not None), None)
+        after = [v for r in results if (v := number_at(r.report.mem_after, key)) is not None]
+        if budget is None or first is None or len(after) < LEAK_MIN_PHASES:
+            continue
+        best = max(after[-(len(after) // 3) :])
+        if first - best > budget:
+            yield Finding(
+                severity="fail",
+                kind="leak",
+                where=key,
+                message=f"{key} fell from {first / 1024:.0f} KB to {best / 1024:.0f} KB and did not come "
+                f"back (budget of a phase: {budget / 1024:.0f} KB).",
+            )
 
 
 def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:

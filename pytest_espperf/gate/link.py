@@ -52,12 +52,19 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
     links = _links(candidate)
     lost = sum(link.retransmitted for link in links)
     made = lost + sum(len(link.connect_ms) for link in links)
+    refused = sum(link.failed for link in links)
+    if refused:
+        yield Finding(
+            severity="warn",
+            kind="link",
+            message=f"the idle board refused {refused} of {made + refused} connects around its phases.",
+        )
     if lost >= 2 and lost >= LOST_SHARE * made:
         yield Finding(
             severity="warn",
             kind="link",
-            message=f"the link lost packets: {lost} of {made} connects to the idle board had to send their "
-            "first one again.",
+            message=f"the link lost packets: {lost} of {made} connects to the idle board did not get through "
+            "at once.",
         )
     now = idle_connect_ms(candidate)
     past = [ms for session in bar if (ms := idle_connect_ms(session)) is not None and ms > 0]

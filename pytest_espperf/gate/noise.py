@@ -15,7 +15,8 @@ With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` s
 Every profile has the same share of alpha; of it, its gates have parts in proportion to 1 / s (weighted
 Bonferroni: Spjotvoll 1972; Genovese, Roeder and Wasserman 2006). A p95 that moves five times as much as the
 throughput would use up half of the alarms that a profile is allowed, and find next to nothing with them.
-In an open loop the parts are equal: there throughput holds still because the schedule does.
+Of each equal part a quarter is the gate's own, whatever it is like: what is slow in the tail alone shows
+there alone. In an open loop the parts are equal: there throughput holds still because the schedule does.
 
 V is ``max(Vw, (Vw + Vn) / 2)``. ``C_R`` is :func:`pytest_espperf.gate.stats.median_variance`. Winsorising
 keeps one disturbed round from blinding a session: its median does not move, so its variance must not either.
@@ -185,17 +186,23 @@ def gate_sigma(history: History, *, factor: float, rounds: int, within_now: floa
 def alpha_shares(series: Sequence[Series], sigmas: Sequence[float]) -> list[float]:
     """Each gate's part of an alpha that all share, 1.0 in all.
 
-    Profiles have equal parts, their gates parts as 1 / sigma (equal ones in an open loop).
+    Profiles have equal parts; of them a gate has LEAST_SHARE of an equal part, and of the rest a part as
+    1 / sigma (an equal one in an open loop).
 
     Args:
         series: the gates.
         sigmas: each gate's standard deviation, above 0.
     """
     weights = [1.0 if one.paced else 1 / sigma for one, sigma in zip(series, sigmas, strict=True)]
-    totals: dict[str, float] = {}
+    profiles: dict[str, list[float]] = {}
     for one, weight in zip(series, weights, strict=True):
-        totals[one.profile] = totals.get(one.profile, 0.0) + weight
-    return [weight / (totals[one.profile] * len(totals)) for one, weight in zip(series, weights, strict=True)]
+        profiles.setdefault(one.profile, []).append(weight)
+    shares = []
+    for one, weight in zip(series, weights, strict=True):
+        gates = profiles[one.profile]
+        least = p.LEAST_SHARE / len(gates)
+        shares.append((least + (1 - p.LEAST_SHARE) * weight / sum(gates)) / len(profiles))
+    return shares
 
 
 def gate_noises(

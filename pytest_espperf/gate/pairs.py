@@ -10,8 +10,15 @@ is pooled from three sources, each weighted by its degrees of freedom (Smyth 200
 ``s_D^2`` that of the pairs themselves, pulled in to 2.5 standard deviations. The history, however long,
 counts as much as today does, ``d0 = R - 1 + k - 1`` at most: today's noise may be another one.
 
+Between the two firmwares lie a flash, a boot, a new Wi-Fi association: pairs may differ by more than rounds
+of one boot do. Where their variance without the farthest of them, which may be a disturbed one, is above 4
+times what the rounds say (99 % of the time it is below), they do, and stand by themselves, with k - 1
+degrees of freedom. One boot serves two neighbouring pairs (AB BA AB ...), so
+that what lies above the rounds' part is worth 2.2 times as much in the mean of all as in one of them.
+
 The pairs' difference is Tukey's biweight: its scale rests on many rounds, so that a pair that something
 else disturbed can be told, and loses its weight instead of moving the estimate and widening the threshold.
+The chance of a false alarm is the gate's part of ALPHA_PAIRS, in proportion to ``1 / sqrt(Vw)``.
 """
 
 from __future__ import annotations
@@ -32,10 +39,17 @@ from pytest_espperf.gate.stats import (
     round_variance,
     t_quantile,
     variance,
+    variance_without_farthest,
 )
 
 PULLED_IN = 2.5
 """Standard deviations beyond which a pair adds no more to the variance."""
+
+UNLIKE = 4.0
+"""Times the rounds' variance above which pairs are another kind of thing (99 % of equal ones are below)."""
+
+SHARED_BOOTS = 2.2
+"""Variance of the mean of AB BA AB ... due to boots, over a sixth of what six pairs show of it: .61 / .28."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +87,21 @@ def compare_pairs(
         alpha: chance of a false alarm that this gate has.
     """
     count = len(differences)
+    freedom, rounds = _pooled(known)
     robust = (count - 1, (mad_to_sigma(count) * mad(differences)) ** 2)
-    scale = math.sqrt(_pooled([*known, robust])[1])
-    centre = median(differences)
-    reach = PULLED_IN * scale
-    own = variance([min(max(value, centre - reach), centre + reach) for value in differences])
+    if freedom >= count - 1:  # else there is no scale that a wild pair could be told by
+        reach = PULLED_IN * math.sqrt(_pooled([*known, robust])[1])
+        centre = median(differences)
+        own = variance([min(max(value, centre - reach), centre + reach) for value in differences])
+    else:
+        own = variance(differences)
     df, pooled = _pooled([*known, (count - 1, own)])
+    scale = math.sqrt(pooled)
+    spread = variance_without_farthest(differences)
+    if freedom == 0 or spread > UNLIKE * rounds:
+        own = max(own, spread)
+        df, scale = count - 1, math.sqrt(own)
+        pooled = own if freedom == 0 else rounds + SHARED_BOOTS * (own - rounds)
     error = math.sqrt(BIWEIGHT_VARIANCE * pooled / count)
     return PairsResult(
         change=biweight(differences, scale),

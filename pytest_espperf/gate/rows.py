@@ -71,6 +71,8 @@ def _by_pairs(series: Series, noise: Noise, word: str, policy: p.GatePolicy) -> 
     if result.slower and _above_floor(series, result.change, old, policy):
         return "regressed", f"confirmed by {said}"
     if word in ("regressed", "inconclusive"):
+        if result.change > (median(series.now) - noise.history.centre) / 2:
+            return "inconclusive", f"neither confirmed nor excluded by {said}"
         return "environment-shift", f"not the firmware: {said}"
     return word, f"suspect, cleared by {said}"
 

@@ -15,6 +15,7 @@ from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.link import link_findings
 from pytest_espperf.gate.noise import Noise, common_factor, history_noise, noises
+from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
 from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, build_series, natural, rounds_of
@@ -97,7 +98,11 @@ def _composite_rows(
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
     if policy.baseline != "fixed":
         drifted = drifts(main)
-        rows += [row for one in main if (row := _drift_row(one, drifted.get(one.name))) is not None]
+        rows += [
+            row
+            for one in main
+            if (row := _drift_row(one, noise[one.name], drifted.get(one.name))) is not None
+        ]
     _say_changes(rows, findings)
     return rows
 
@@ -131,7 +136,7 @@ def _slid(row: GateRow, series: Series, noise: Noise) -> GateRow:
     return msgspec.structs.replace(row, verdict="drift", detail="; ".join(filter(None, (row.detail, detail))))
 
 
-def _drift_row(series: Series, drift: Drift | None) -> GateRow | None:
+def _drift_row(series: Series, noise: Noise, drift: Drift | None) -> GateRow | None:
     """A row for a gate that has drifted; A/B pairs against the old firmware can clear it."""
     if drift is None or not drift.alarm:
         return None
@@ -151,7 +156,7 @@ def _drift_row(series: Series, drift: Drift | None) -> GateRow | None:
     )
     if len(series.pairs) < p.MIN_PAIRS:
         return row
-    between = median(new - old for old, new in series.pairs)
+    between = pairs_result(series, noise).change
     held = between > max(p.MIN_CHANGE_SUSPECT, drift.moved / 2)
     return msgspec.structs.replace(
         row,

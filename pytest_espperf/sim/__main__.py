@@ -23,10 +23,12 @@ from pytest_espperf.sim.config import (
     parse_time_scale,
     unique,
 )
+from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import server_context
 
 READY = "espperf reference device listening on "
+CONSOLE = "its serial console is "
 T = TypeVar("T")
 
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.console == "pty" and sys.platform == "win32":
+        parser.error("there is no pty on this platform: use --console socket")
     try:
         config = _config(args)
     except ValueError as error:
@@ -71,7 +75,14 @@ async def _run(config: SimConfig, args: argparse.Namespace) -> None:
         sys.stdout.write(f"{READY}{'https' if https else 'http'}://{shown}:{real_port}\n")
         sys.stdout.flush()
 
-    await serve(config, host, args.port, ready=ready, until=until, tls=tls)
+    console = await open_console(args.console) if args.console else None
+    if console is not None:
+        sys.stdout.write(f"{CONSOLE}{console.url}\n")
+    try:
+        await serve(config, host, args.port, ready=ready, until=until, tls=tls, console=console)
+    finally:
+        if console is not None:
+            console.close()
 
 
 def _wait_for_eof(loop: asyncio.AbstractEventLoop, until: asyncio.Event) -> None:
@@ -133,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
     parser.add_argument("--https", action="store_true", help="with a certificate made at start")
     parser.add_argument("--ca-out", type=Path, metavar="FILE", help="HTTPS; write its CA certificate there")
+    parser.add_argument("--console", choices=KINDS, help="a serial console, for pyserial to open")
     default = SimConfig()
 
     def add(name: str, text: str, **how: object) -> None:

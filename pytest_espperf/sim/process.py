@@ -22,6 +22,7 @@ from pytest_espperf.errors import SimError
 from pytest_espperf.sim.config import SimConfig
 
 _READY = "espperf reference device listening on "
+_CONSOLE = "its serial console is "
 _TAIL_LINES = 20
 _STOP_S = 3.0
 
@@ -47,14 +48,21 @@ class SimProcess:
         )
         self.host = ""
         self.port = 0
+        self.console_url = ""
 
     @classmethod
     def start(
-        cls, config: SimConfig | None = None, *, timeout_s: float = 15.0, ca_file: Path | None = None
+        cls,
+        config: SimConfig | None = None,
+        *,
+        timeout_s: float = 15.0,
+        ca_file: Path | None = None,
+        console: str = "",
     ) -> SimProcess:
         """Start a device on a free port of 127.0.0.1 and wait until it listens.
 
-        With a ``ca_file`` it speaks HTTPS and writes there what verifies its certificate.
+        With a ``ca_file`` it speaks HTTPS and writes there what verifies its certificate. With a
+        ``console`` (``socket`` or ``pty``) its serial console is at ``console_url``.
 
         Raises:
             SimError: it did not start within ``timeout_s``, or ended instead.
@@ -63,6 +71,8 @@ class SimProcess:
         command = [sys.executable, "-m", "pytest_espperf.sim", "--port", "0", "--exit-with-stdin", *args]
         if ca_file is not None:
             command.append(f"--ca-out={ca_file}")
+        if console:
+            command.append(f"--console={console}")
         try:
             process = _popen(command)
         except OSError as error:
@@ -133,6 +143,9 @@ class SimProcess:
     def _await_ready(self, timeout_s: float) -> None:
         try:
             line = self._stdout.get(timeout=timeout_s)
+            if line is not None and line.startswith(_CONSOLE):
+                self.console_url = line.removeprefix(_CONSOLE).strip()
+                line = self._stdout.get(timeout=timeout_s)
         except queue.Empty:
             message = f"the reference device did not start within {timeout_s:g} s{self._said()}"
             raise SimError(message) from None

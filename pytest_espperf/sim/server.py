@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.connection import Connection
+from pytest_espperf.sim.console import PANIC, WATCHDOG, Console
 from pytest_espperf.sim.device import Device
 from pytest_espperf.sim.faults import DOWN, HANG, REBOOT_S, SPOILING, FaultPlan, Spoiler
 from pytest_espperf.sim.listener import Listener
@@ -36,7 +37,9 @@ class SimServer:
         host: str,
         port: int,
         until: asyncio.Event,
+        *,
         tls: ssl.SSLContext | None = None,
+        console: Console | None = None,
     ) -> None:
         """Bind the port. ``until`` is set, with ``failure``, where the device cannot go on.
 
@@ -60,6 +63,9 @@ class SimServer:
         self._fault_timer: asyncio.TimerHandle | None = None
         self._moving = False
         self._boots = 0
+        self._console = console
+        self._reset_reason = "power-on"
+        self._told_to_reboot = False
 
     @property
     def port(self) -> int:
@@ -186,6 +192,7 @@ class SimServer:
         self._device.responded(response.status, len(response.payload()))
         connection.send(response, give_up=pressed)
         if response.reboots:
+            self._told_to_reboot = True
             self._plan.add("reboot", now_s + _REBOOT_DELAY_S, REBOOT_S)
             self._check_faults()
 
@@ -227,7 +234,10 @@ class SimServer:
         now_s = self.clock.now()
         for kind in self._plan.begun(now_s):
             if kind in DOWN:
+                self._say_death(kind)
                 self._power_cut(now_s, "refuse" if kind == "refuse" else "software")
+            elif kind in HANG and self._console is not None:
+                self._console.say(*WATCHDOG)
         if not self._moving and self._wants_up(now_s) != self._listener.is_up:
             self._moving = True
             self._spawn(self._move_listener())
@@ -249,6 +259,13 @@ class SimServer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _say_death(self, kind: str) -> None:
+        """Without being told to, a board reboots because it panicked; without power it says nothing."""
+        self._reset_reason = "power-on" if kind == "refuse" else "software"
+        if self._console is not None and kind != "refuse" and not self._told_to_reboot:
+            self._console.say(*PANIC)
+        self._told_to_reboot = False
+
     def _power_cut(self, now_s: float, reason: str) -> None:
         """Reset all connections and start the device anew."""
         for connection in list(self._connections):
@@ -269,6 +286,8 @@ class SimServer:
             while (wanted := self._wants_up(self.clock.now())) != self._listener.is_up:
                 if wanted:
                     await self._listener.up()
+                    if self._console is not None:
+                        self._console.boot(self._reset_reason)
                 else:
                     await self._listener.down()
                     for connection in list(self._connections):  # accepted while it went down
@@ -296,13 +315,14 @@ async def serve(
     ready: Callable[[int], None],
     until: asyncio.Event,
     tls: ssl.SSLContext | None = None,
+    console: Console | None = None,
 ) -> None:
     """Run a device until the event is set; ``ready`` is told the port.
 
     Raises:
         OSError: the port or the address cannot be had, or not again after a reboot.
     """
-    server = SimServer(config, host, port, until, tls)
+    server = SimServer(config, host, port, until, tls=tls, console=console)
     await server.start()
     try:
         ready(server.port)

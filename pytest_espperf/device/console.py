@@ -1,0 +1,242 @@
+"""A board's serial console: read in a thread, kept in a log, its markers handed out. Needs pyserial.
+
+The port is opened without resetting the board (see ``_open``), and given away while a tool flashes it. A
+port that goes away (a board with native USB takes it along when it reboots) is an event, and is opened again
+once it is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from pytest_espperf.device.markers import ConsoleEvent, Scanner
+from pytest_espperf.errors import UsageError
+
+BAUD = 115_200
+READ_S = 0.1
+"""Longest wait for bytes: what the time of a line is good for."""
+
+TRY_AGAIN_S = 0.5
+MAX_LOG_BYTES = 64 * 1024 * 1024
+MAX_WARNINGS = 100
+"""Events that are not fatal and have not been fetched yet; older ones are dropped. Fatal ones never are."""
+
+_STOP_S = 3.0
+
+
+class SerialConsole:
+    """An open console.
+
+    Attributes:
+        url: what was opened.
+        log: the file that all lines are written to.
+        notes: what a reader should know: the log is full, the port was lost.
+    """
+
+    def __init__(self, url: str, log: Path, port: Any, clock: Callable[[], float]) -> None:
+        self.url = url
+        self.log = log
+        self.notes: list[str] = []
+        self._port = port
+        self._clock = clock
+        self._began_s = clock()
+        self._scanner = Scanner()
+        self._events: list[ConsoleEvent] = []
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._paused = threading.Event()
+        self._away = threading.Event()
+        self._losses = 0
+        self._heard_bytes = 0
+        self._strange_bytes = 0
+        self._logged = 0
+        self._file: IO[str] | None = None
+        self._thread = threading.Thread(target=self._run, name="espperf-console", daemon=True)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        log: Path,
+        *,
+        source: str = "--device-serial",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> SerialConsole:
+        """Open a console and begin to read it.
+
+        Args:
+            url: as pyserial takes it: ``COM14``, ``/dev/ttyUSB0``, ``socket://host:port``, ``rfc2217://...``.
+            log: the file to write to; made with the first line.
+            source: where the URL came from, for the message.
+            clock: monotonic seconds.
+
+        Raises:
+            UsageError: pyserial is missing, or the port cannot be opened.
+        """
+        serial = _pyserial(source)
+        console = cls(url, log, _open(serial, url, source), clock)
+        console._thread.start()
+        return console
+
+    def take(self) -> list[ConsoleEvent]:
+        """The events since the last call, oldest first."""
+        with self._lock:
+            events, self._events = self._events, []
+        return events
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Give the port to somebody else for a while: a tool that flashes the board over it."""
+        self._paused.set()
+        self._away.wait(_STOP_S)
+        try:
+            yield
+        finally:
+            self._paused.clear()
+
+    def remarks(self) -> list[str]:
+        """The notes, and what makes it doubtful that this is the board's console at all."""
+        remarks = list(self.notes)
+        if self._losses > 1:
+            remarks.append(f"the serial port was lost {self._losses} times")
+        if not self._heard_bytes:
+            remarks.append(f"nothing was heard on {self.url}: is it the board's port?")
+        elif self._strange_bytes * 4 > self._heard_bytes:
+            remarks.append(f"most of what {self.url} says is unreadable: is its speed {BAUD} baud?")
+        return remarks
+
+    def close(self) -> None:
+        """Stop reading; idempotent."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                if self._paused.is_set():
+                    self._give_away()
+                    continue
+                try:
+                    data = self._port.read(4096)
+                except Exception as error:  # noqa: BLE001 - pyserial's handlers raise what their transports do
+                    self._lost(error)
+                    continue
+                if data:
+                    self._take_in(data)
+        finally:
+            self._take_lines(self._scanner.end(self._clock()))
+            self._close_port()
+            with contextlib.suppress(OSError):  # a full disk is full once more
+                if self._file is not None:
+                    self._file.close()
+
+    def _take_in(self, data: bytes) -> None:
+        self._heard_bytes += len(data)
+        self._strange_bytes += sum(byte >= 0x80 or byte == 0 for byte in data)
+        self._take_lines(self._scanner.feed(data, self._clock()))
+
+    def _take_lines(self, found: tuple[list[str], list[ConsoleEvent]]) -> None:
+        lines, events = found
+        self._write(lines, self._clock())
+        self._add(events)
+
+    def _add(self, events: list[ConsoleEvent]) -> None:
+        with self._lock:
+            self._events += events
+            warnings = [event for event in self._events if not event.fatal]
+            for event in warnings[:-MAX_WARNINGS]:
+                self._events.remove(event)
+
+    def _lost(self, error: Exception) -> None:
+        """The port is gone: say so, and try to have it back."""
+        self._take_lines(self._scanner.end(self._clock()))
+        now = self._clock()
+        self._losses += 1
+        note = f"the serial port {self.url} was lost ({error})"
+        self._write([f"--- {note}"], now)
+        if self._losses == 1:
+            self.notes.append(note)
+            self._add([ConsoleEvent(now, "lost", False, note)])
+        self._close_port()
+        self._have_it_back()
+
+    def _give_away(self) -> None:
+        """Close the port until it is ours again."""
+        self._close_port()
+        self._away.set()
+        while self._paused.is_set() and not self._ending.is_set():
+            self._ending.wait(READ_S)
+        self._away.clear()
+        self._have_it_back()
+
+    def _have_it_back(self) -> None:
+        while not self._ending.wait(TRY_AGAIN_S):
+            if self._paused.is_set():
+                return
+            with contextlib.suppress(UsageError):
+                self._port = _open(_pyserial(""), self.url, "")
+                self._write([f"--- {self.url} is back"], self._clock())
+                return
+
+    def _close_port(self) -> None:
+        with contextlib.suppress(Exception):
+            self._port.close()
+
+    def _write(self, lines: list[str], now_s: float) -> None:
+        if not lines or self._logged > MAX_LOG_BYTES:
+            return
+        text = "".join(f"{now_s - self._began_s:10.3f}  {line}\n" for line in lines)
+        self._logged += len(text)
+        try:
+            if self._file is None:
+                self._file = self.log.open("a", encoding="utf-8")
+            self._file.write(text)
+            if self._logged > MAX_LOG_BYTES:
+                self._file.write("--- the log ends here: it is full\n")
+                self.notes.append(f"{self.log.name} was full at {MAX_LOG_BYTES >> 20} MB")
+            self._file.flush()
+        except OSError as error:
+            self._logged = MAX_LOG_BYTES + 1
+            self.notes.append(f"{self.log.name} could not be written on ({error.strerror or error})")
+
+
+def _pyserial(source: str) -> ModuleType:
+    try:
+        import serial  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError(
+            f"{source}: a serial console needs pyserial: pip install 'pytest-espperf[serial]'"
+        ) from None
+    return serial
+
+
+def _open(serial: ModuleType, url: str, source: str) -> Any:
+    """Open a port without resetting what is behind it.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    # The tty driver of a POSIX system raises both lines by itself as it opens; to lower DTR first would, for
+    # a moment, hold the board in reset. So they stay up, and RTS goes first, as in ESP-IDF's own monitor.
+    raised = "://" not in url and sys.platform != "win32"
+    try:
+        port = serial.serial_for_url(url, do_not_open=True, baudrate=BAUD, timeout=READ_S)
+        port.dtr = port.rts = raised
+        port.open()
+        if raised:
+            with contextlib.suppress(OSError):  # a pty has no such lines
+                port.rts = False
+                port.dtr = False
+    except Exception as error:  # noqa: BLE001 - pyserial's handlers raise whatever they meet (KeyError, re.error)
+        raise UsageError(f"{source}: {url} cannot be opened ({error})") from None
+    return port

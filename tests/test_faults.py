@@ -1,0 +1,262 @@
+"""What a session makes of each fault of a board, and of its own machine: fault x moment.
+
+Each row runs the packaged suite in a process of its own on a reference device in another, with a console. The
+device comes to its fault before the session, in the middle of a phase, or between two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.sim.config import SimConfig
+from pytest_espperf.sim.process import SimProcess
+
+WORDS = (
+    *("-m", "pytest", "--pyargs", "pytest_espperf.suite", "-m", "perf", "-v", "-s"),
+    *("-p", "no:xdist", "-p", "no:cacheprovider", "--color=no"),
+    *("--perf-profiles=python_light", "--perf-runs=3", "--perf-burst-clients=4", "--perf-long-clients=2"),
+    *("--perf-burst-duration=0.5", "--perf-long-duration=0.5", "--perf-request-timeout=0.6"),
+    *("--perf-probe-retries=3", "--perf-heartbeat-ms=100", "--perf-settle-ms=20", "--perf-confirm=0"),
+    *("--perf-between-runs-ms=150", "--perf-metrics-retries=1"),
+)
+PHASES = 6
+LONGEST_S = 60.0
+"""Six phases, each with a probe of 3 x 2 s, two readings of telemetry and of the link, and its load, are
+bounded by far more; a session that is stopped by its first dead probe takes a tenth."""
+
+
+@dataclass
+class Run:
+    """How a session ended."""
+
+    code: int
+    output: str
+    seconds: float
+    artifact: dict[str, Any]
+    folder: Path
+
+    @property
+    def verdict(self) -> str:
+        return str(self.artifact["gate"]["verdict"])
+
+    @property
+    def told(self) -> str:
+        """All that the artifact says of reasons, in one text."""
+        gate = self.artifact["gate"]
+        return json.dumps([gate["findings"], self.artifact["raw_runs"], self.artifact["hard_stop_reason"]])
+
+
+@pytest.fixture
+def device() -> Iterator[SimProcess]:
+    with SimProcess.start(SimConfig(time_scale=0.2, noise="none"), console="socket") as process:
+        yield process
+
+
+def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, *WORDS, f"--device-ip={device.host}:{device.port}"),
+            *(f"--device-serial={device.console_url}", f"--perf-history={place / 'history'}", *words),
+        ],
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "XDG_STATE_HOME": str(place / "state")},
+    )
+
+
+def drive(
+    place: Path, device: SimProcess, moment: str, act: Callable[[subprocess.Popen[str]], None], *words: str
+) -> Run:
+    """Run a session; ``act`` once, at its moment."""
+    (place / "pytest.ini").write_text("[pytest]\n")
+    began = time.monotonic()
+    process = start(place, device, *words)
+    assert process.stdout is not None
+    watchdog = threading.Timer(LONGEST_S + 30, process.kill)
+    watchdog.start()
+    lines = []
+    marks = {"during": "req/s", "between": "PASSED"}
+    acted = moment not in marks
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if not acted and marks[moment] in line:
+                acted = True
+                act(process)
+        code = process.wait(30)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.stdout.close()
+    output = "".join(lines)
+    assert acted, output
+    folder = place / "history"
+    files = sorted(folder.glob("perf_*.json")) or sorted(folder.glob("latest.partial*.json"))
+    assert files, output
+    return Run(code, output, time.monotonic() - began, json.loads(files[-1].read_text()), folder)
+
+
+def fault(device: SimProcess, **changes: Any) -> Callable[[object], None]:
+    def act(_: object) -> None:
+        device.configure(**changes)
+
+    return act
+
+
+def check(run: Run) -> None:
+    """What holds whatever happened."""
+    assert "Traceback" not in run.output, run.output
+    assert "INTERNALERROR" not in run.output, run.output
+    assert run.seconds < LONGEST_S, run.output
+    assert all(entry.artifact.session_id for entry in HistoryStore(run.folder).entries())
+
+
+FAULTS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
+    # name, what the device is told, the moments at which it fails, what is said
+    ("hang", {"fault": "hang@0"}, ("before", "during", "between"), "no answer within"),
+    ("power-off", {"fault": "refuse@0"}, ("before", "during", "between"), "no healthy answer"),
+    ("reboot", {"fault": "reboot@0:1"}, ("during", "between"), "Guru Meditation Error"),
+    ("reset", {"fault": "reset@0"}, ("before", "during"), "no healthy answer"),
+    ("truncate", {"fault": "truncate@0"}, ("during",), "error rate"),
+    ("malformed", {"fault": "malformed@0"}, ("during",), "error rate"),
+    ("slow drip", {"fault": "slowloris@0"}, ("during",), "error rate"),
+    ("garbage length", {"fault": "garbage-length@0"}, ("during",), "error rate"),
+    ("huge body", {"fault": "huge-body@0"}, ("during",), ""),
+    ("errors", {"error_rate": {"python_light": 0.05}}, ("before",), "error rate"),
+    ("slow leak", {"leak_bytes": 40}, ("before",), "internal_"),
+    ("fast leak", {"leak_bytes": 400}, ("before",), "did not come back"),
+    (
+        "rate limiter",
+        {"rate_limit": True, "time_scale": 1, "slowdown": {"all": 0.05}},
+        ("before",),
+        "rate limiter was measured",
+    ),
+    ("accept limit", {"max_connections": 2}, ("before",), "connections rejected"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "moment", "says"),
+    [
+        pytest.param(changes, moment, says, id=f"{name.replace(' ', '-')}-{moment}")
+        for name, changes, moments, says in FAULTS
+        for moment in moments
+    ],
+)
+def test_a_faulty_board_is_never_green(
+    changes: dict[str, Any], moment: str, says: str, device: SimProcess, tmp_path: Path
+) -> None:
+    if moment == "before":
+        device.configure(**changes)
+    run = drive(tmp_path, device, moment, fault(device, **changes))
+    check(run)
+    assert run.code == 1, run.output
+    assert run.verdict == "failed", run.output
+    assert says in run.told + run.output
+    assert run.artifact["overall_pass"] is False
+
+
+def test_a_board_that_boots_before_the_session_is_waited_for(device: SimProcess, tmp_path: Path) -> None:
+    device.configure(fault="reboot@0:5")
+    run = drive(tmp_path, device, "before", fault(device))
+    check(run)
+    assert (run.code, run.verdict) == (0, "no-baseline"), run.output
+
+
+def test_a_garbage_collectors_sawtooth_is_no_leak(device: SimProcess, tmp_path: Path) -> None:
+    run = drive(tmp_path, device, "before", fault(device))
+    check(run)
+    free = [
+        result["report"]["mem_after"]["heap"]["internal_free"]
+        for raw in run.artifact["raw_runs"]
+        for result in raw["results"]
+    ]
+    assert len(set(free)) > 1, "there is a sawtooth"
+    assert (run.code, run.verdict) == (0, "no-baseline"), run.output
+
+
+def test_a_stop_of_seconds_in_one_run_is_said(device: SimProcess, tmp_path: Path) -> None:
+    """It fails no session by itself (a stall confined to one run is the bench's, more often than not)."""
+    run = drive(
+        tmp_path,
+        device,
+        "during",
+        fault(device, fault="hang@0:20"),
+        *("--perf-request-timeout=8", "--perf-max-error-rate=50", "--perf-burst-duration=6"),
+    )
+    check(run)
+    findings = {finding["kind"]: finding for finding in run.artifact["gate"]["findings"]}
+    assert findings["stalled"]["severity"] == "warn"
+    assert "s without an answer" in run.output
+    assert "Task watchdog" in findings["console"]["message"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("moment", ["during", "between"])
+@pytest.mark.parametrize(
+    ("number", "codes"),
+    [(signal.SIGINT, {2}), (signal.SIGTERM, {-signal.SIGTERM, 2, 143}), (signal.SIGKILL, {-signal.SIGKILL})],
+)
+def test_a_session_that_is_killed_leaves_what_it_had(
+    number: int, codes: set[int], moment: str, device: SimProcess, tmp_path: Path
+) -> None:
+    run = drive(tmp_path, device, moment, lambda process: os.kill(process.pid, number))
+    check(run)
+    assert run.code in codes, run.output
+    assert not (run.folder / "latest.json").exists(), "only a complete session is the latest"
+    again = drive(tmp_path, device, "before", fault(device))
+    assert (again.code, again.verdict) == (0, "no-baseline"), again.output
+    assert "interrupted session of before is kept" in again.output or number == signal.SIGINT
+    assert len(list(run.folder.glob("perf_*.json"))) == 2, "the interrupted one and the whole one"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ulimit")
+def test_a_full_disk_is_said_and_loses_nothing_earlier(device: SimProcess, tmp_path: Path) -> None:
+    first = drive(tmp_path, device, "before", fault(device))
+    kept = {path.name: path.read_bytes() for path in first.folder.glob("perf_*")}
+
+    def fill(process: subprocess.Popen[str]) -> None:
+        import resource
+
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+
+    if not hasattr(__import__("resource"), "prlimit"):
+        pytest.skip("no prlimit on this platform")
+    run = drive(tmp_path, device, "during", fill)
+    check(run)
+    assert run.code == 1, run.output
+    assert "cannot be written" in run.output
+    assert {path.name: path.read_bytes() for path in run.folder.glob("perf_*")} == kept
+
+
+def test_a_second_session_on_the_same_board_is_refused(device: SimProcess, tmp_path: Path) -> None:
+    codes = []
+
+    def second(_: object) -> None:
+        other = start(tmp_path, device)
+        output, _ = other.communicate(timeout=30)
+        codes.append((other.returncode, output))
+
+    run = drive(tmp_path, device, "during", second)
+    check(run)
+    assert run.verdict == "no-baseline"
+    ((code, output),) = codes
+    assert code == 4
+    assert "another session" in output
