@@ -28,7 +28,7 @@ WORDS = (
     *("-m", "pytest", "--pyargs", "pytest_espperf.suite", "-m", "perf", "-v", "-s"),
     *("-p", "no:xdist", "-p", "no:cacheprovider", "--color=no"),
     *("--perf-profiles=python_light", "--perf-runs=3", "--perf-burst-clients=4", "--perf-long-clients=2"),
-    *("--perf-burst-duration=0.5", "--perf-long-duration=0.5", "--perf-request-timeout=0.6"),
+    *("--perf-burst-duration=0.3", "--perf-long-duration=0.3", "--perf-request-timeout=0.6"),
     *("--perf-probe-retries=3", "--perf-heartbeat-ms=100", "--perf-settle-ms=20", "--perf-confirm=0"),
     *("--perf-between-runs-ms=150", "--perf-metrics-retries=1"),
 )
@@ -199,7 +199,7 @@ def test_a_stop_of_seconds_in_one_run_is_said(device: SimProcess, tmp_path: Path
         device,
         "during",
         fault(device, fault="hang@0:20"),
-        *("--perf-request-timeout=8", "--perf-max-error-rate=50", "--perf-burst-duration=6"),
+        *("--perf-request-timeout=8", "--perf-max-error-rate=50", "--perf-burst-duration=5", "--perf-runs=2"),
     )
     check(run)
     findings = {finding["kind"]: finding for finding in run.artifact["gate"]["findings"]}
@@ -221,6 +221,8 @@ def test_a_session_that_is_killed_leaves_what_it_had(
     check(run)
     assert run.code in codes, run.output
     assert not (run.folder / "latest.json").exists(), "only a complete session is the latest"
+    if moment == "between":
+        return
     again = drive(tmp_path, device, "before", fault(device))
     assert (again.code, again.verdict) == (0, "no-baseline"), again.output
     assert "interrupted session of before is kept" in again.output or number == signal.SIGINT

@@ -183,15 +183,18 @@ def gate_sigma(history: History, *, factor: float, rounds: int, within_now: floa
     return math.sqrt(square)
 
 
-def alpha_shares(series: Sequence[Series], sigmas: Sequence[float]) -> list[float]:
+def alpha_shares(
+    series: Sequence[Series], sigmas: Sequence[float], least_share: float = p.LEAST_SHARE
+) -> list[float]:
     """Each gate's part of an alpha that all share, 1.0 in all.
 
-    Profiles have equal parts; of them a gate has LEAST_SHARE of an equal part, and of the rest a part as
+    Profiles have equal parts; of them a gate has ``least_share`` of an equal part, and of the rest a part as
     1 / sigma (an equal one in an open loop).
 
     Args:
         series: the gates.
         sigmas: each gate's standard deviation, above 0.
+        least_share: of an equal part of its profile's, what every gate has.
     """
     weights = [1.0 if one.paced else 1 / sigma for one, sigma in zip(series, sigmas, strict=True)]
     profiles: dict[str, list[float]] = {}
@@ -200,8 +203,8 @@ def alpha_shares(series: Sequence[Series], sigmas: Sequence[float]) -> list[floa
     shares = []
     for one, weight in zip(series, weights, strict=True):
         gates = profiles[one.profile]
-        least = p.LEAST_SHARE / len(gates)
-        shares.append((least + (1 - p.LEAST_SHARE) * weight / sum(gates)) / len(profiles))
+        least = least_share / len(gates)
+        shares.append((least + (1 - least_share) * weight / sum(gates)) / len(profiles))
     return shares
 
 
@@ -211,7 +214,9 @@ def gate_noises(
     """The thresholds of gates that share ``alpha``, given their histories and standard errors."""
     single = alpha_shares(series, sigmas)
     floor = p.SESSION_SIGMA_FLOOR
-    pairs = alpha_shares(series, [max(floor, math.sqrt(history.within)) for history in histories])
+    # What pairs cannot prove in the tail alone is inconclusive, never the bar: no part is kept for it.
+    within = [max(floor, math.sqrt(history.within)) for history in histories]
+    pairs = alpha_shares(series, within, least_share=0.0)
     return [
         Noise(
             history=history,

@@ -11,8 +11,8 @@ is pooled from three sources, each weighted by its degrees of freedom (Smyth 200
 counts as much as today does, ``d0 = R - 1 + k - 1`` at most: today's noise may be another one.
 
 Between the two firmwares lie a flash, a boot, a new Wi-Fi association: pairs may differ by more than rounds
-of one boot do. Where their variance without the farthest of them, which may be a disturbed one, is above 4
-times what the rounds say (99 % of the time it is below), they do, and stand by themselves, with k - 1
+of one boot do. Where the variance of the four nearest to their median (others may be disturbed) says 4 times
+what the rounds say (98 % of the time it says less), they do, and stand by themselves, with k - 1
 degrees of freedom. One boot serves two neighbouring pairs (AB BA AB ...), so
 that what lies above the rounds' part is worth 2.2 times as much in the mean of all as in one of them.
 
@@ -39,14 +39,14 @@ from pytest_espperf.gate.stats import (
     round_variance,
     t_quantile,
     variance,
-    variance_without_farthest,
+    variance_of_nearest,
 )
 
 PULLED_IN = 2.5
 """Standard deviations beyond which a pair adds no more to the variance."""
 
 UNLIKE = 4.0
-"""Times the rounds' variance above which pairs are another kind of thing (99 % of equal ones are below)."""
+"""Times the rounds' variance above which pairs are another kind of thing (98 % of equal ones are below)."""
 
 SHARED_BOOTS = 2.2
 """Variance of the mean of AB BA AB ... due to boots, over a sixth of what six pairs show of it: .61 / .28."""
@@ -97,7 +97,7 @@ def compare_pairs(
         own = variance(differences)
     df, pooled = _pooled([*known, (count - 1, own)])
     scale = math.sqrt(pooled)
-    spread = variance_without_farthest(differences)
+    spread = variance_of_nearest(differences)
     if freedom == 0 or spread > UNLIKE * rounds:
         own = max(own, spread)
         df, scale = count - 1, math.sqrt(own)
