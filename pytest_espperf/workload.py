@@ -64,7 +64,8 @@ class Profile:
 class Target:
     """Where requests go. ``address`` is what is connected to, ``host_header`` what is sent.
 
-    ``ca_file`` None means the system's trust store; ``insecure`` switches verification off.
+    ``ca_file`` None means the system's trust store; ``insecure`` switches verification off. ``tls_name`` is
+    what a certificate must be for, "" for the address: the name that the board was asked for by.
     """
 
     scheme: str
@@ -74,6 +75,7 @@ class Target:
     headers: tuple[tuple[str, str], ...] = ()
     ca_file: str | None = None
     insecure: bool = False
+    tls_name: str = ""
 
     @property
     def origin(self) -> str:

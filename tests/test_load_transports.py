@@ -22,7 +22,9 @@ from load_servers import (
 )
 from nginx_server import needs_nginx, nginx
 
-from pytest_espperf.errors import UsageError
+from pytest_espperf.device import resolve_target
+from pytest_espperf.device.http import get
+from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.load import run_phase
 from pytest_espperf.samples import Outcome
 from pytest_espperf.workload import RequestSpec, Target
@@ -58,6 +60,24 @@ def test_https(
             secure(server.port), HELLO, phase(0.1, 1), deadline_s=20, loop_factory=loop_factory
         )
     assert samples.outcomes == [Outcome(None, "ConnectError")]
+
+
+def test_a_certificate_is_for_the_name_that_was_asked_for(
+    authority: trustme.CA, tmp_path: Path, loop_factory: LoopFactory
+) -> None:
+    """The name is looked up once and its address connected to; the certificate knows the name alone."""
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with serving(always(answer()), context=context) as server:
+        target = resolve_target("localhost", server.port, scheme="https", ca_file=str(ca_file))
+        assert target.address == "127.0.0.1"
+        assert get(target, "/", timeout_s=5).status == 200
+        samples = run_phase(target, HELLO, phase(0.1, 1), deadline_s=20, loop_factory=loop_factory)
+        assert samples.outcomes == [Outcome(200, None)]
+        with pytest.raises(DeviceError):
+            get(secure(server.port, ca_file=str(ca_file)), "/", timeout_s=5)
 
 
 def test_https_asked_of_an_http_server_and_of_a_silent_one(loop_factory: LoopFactory) -> None:

@@ -42,11 +42,9 @@ def resolve_target(
     """
     address = _address(host, port, source)
     shown = address if _is_mdns(host) else host
-    try:
-        if ipaddress.ip_address(shown.partition("%")[0]).version == 6:
-            shown = f"[{shown.partition('%')[0]}]"
-    except ValueError:
-        pass  # a name
+    name = "" if _is_address(host) else host.rstrip(".")
+    if _is_address(shown) and ":" in shown:
+        shown = f"[{shown.partition('%')[0]}]"
     return Target(
         scheme=scheme,
         address=address,
@@ -55,7 +53,16 @@ def resolve_target(
         headers=headers,
         ca_file=ca_file or None,
         insecure=insecure,
+        tls_name=name,
     )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _is_mdns(host: str) -> bool:

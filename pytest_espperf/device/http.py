@@ -54,10 +54,12 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
         headers = list(target.headers)
         if "host" not in names:
             headers.append(("Host", target.host_header))
+        # What is connected to is an address; the certificate is the name's.
+        extensions = {"sni_hostname": target.tls_name} if target.tls_name else {}
         headers += [("Connection", "close"), ("Accept-Encoding", "identity")]
         async with (
             httpx.AsyncClient(verify=verify, trust_env=False, timeout=timeout_s) as client,
-            client.stream("GET", target.origin + path, headers=headers) as response,
+            client.stream("GET", target.origin + path, headers=headers, extensions=extensions) as response,
         ):
             body = b""
             async for chunk in response.aiter_raw():

@@ -228,19 +228,23 @@ class Connector:
     A name is looked up once and its addresses kept; the one that answered is tried first from then on.
 
     Args:
-        host: address or name to connect to, also what a certificate is checked against.
+        host: address or name to connect to.
         port: TCP port.
         context: TLS settings, None for plain TCP.
+        tls_name: what a certificate is checked against, "" for the host.
 
     Attributes:
         stamped: whether the kernel says when bytes arrived: plain TCP, where it can.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None = None, *, tls_name: str = ""
+    ) -> None:
         self.stamped = context is None and kernel_stamps()
         self._host = host
         self._port = port
         self._context = context
+        self._tls_name = None if context is None else tls_name or host
         self._addresses: list[str] = []
         self._looking_up: asyncio.Future[list[Any]] | None = None
 
@@ -268,7 +272,7 @@ class Connector:
                             address,
                             self._port,
                             ssl=self._context,
-                            server_hostname=self._host if self._context is not None else None,
+                            server_hostname=self._tls_name,
                         )
                 except OSError as exc:  # ssl.SSLError and socket.gaierror are OSErrors too
                     error = exc

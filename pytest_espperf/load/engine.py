@@ -344,7 +344,7 @@ def _make_connector(target: Target) -> Connector:
         context = tls_context(target.ca_file, insecure=target.insecure)
     except OSError as exc:
         raise UsageError(f"the CA file {target.ca_file} cannot be used: {exc}") from None
-    return Connector(target.address, target.port, context)
+    return Connector(target.address, target.port, context, tls_name=target.tls_name)
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:
