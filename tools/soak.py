@@ -7,8 +7,9 @@
 
 Sessions of twenty phases run one after the other in one process, on one history. Before each a fault is
 drawn (half of them run without), and now and then the device is killed or a session is interrupted. At the
-end memory, descriptors and threads are compared with what they were after the first tenth, and the index
-with the files. Exit code 1 where something grew or is missing. No figure of it is a figure of a board.
+end memory, descriptors and threads are compared with what they were after the first quarter (the history that
+a session is judged against grows until then), and the index with the files. Exit code 1 where something grew
+or is missing. No figure of it is a figure of a board.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class Soak:
                 verdict, driven = one_session(self.root, device, self.rng)
                 self.verdicts[verdict] += 1
                 self.phases += max(1, driven)
-                if self.first is None and self.phases >= phases / 10:
+                if self.first is None and self.phases >= phases / 4:
                     self.first = State.now()
                 if self.verdicts.total() % 10 == 0:
                     print(f"  {self.phases} phases, {State.now()}, {dict(self.verdicts)}", flush=True)

@@ -17,8 +17,23 @@ from statistics import median
 MAD_TO_SIGMA = 1.4826
 """Factor from the median absolute deviation to the standard deviation of a normal distribution."""
 
-_POOLED_TO_SIGMA = (2.097, 1.450, 2.056, 1.459, 1.901, 1.464, 1.779, 1.469, 1.702, 1.471, 1.657)
-"""Factor from the median deviation of 2, 3, ... rounds from their median, pooled over sessions."""
+_POOLED_REACH = 2.0
+_POOLED = {
+    2: (2.097, 0.991),
+    3: (1.450, 0.858),
+    4: (2.056, 0.898),
+    5: (1.459, 0.886),
+    6: (1.901, 0.901),
+    7: (1.464, 0.896),
+    8: (1.779, 0.901),
+    9: (1.469, 0.901),
+    10: (1.702, 0.907),
+    11: (1.471, 0.905),
+    12: (1.657, 0.908),
+}
+"""Rounds -> factor from the median deviation from their median, pooled over sessions, to their standard
+deviation, and the share of their squares that stays when they are pulled in to _POOLED_REACH of it; both for
+normal values, from simulation."""
 
 _NEAREST = {4: 0.363, 5: 0.474, 6: 0.277, 7: 0.339, 8: 0.386, 9: 0.281, 10: 0.320, 11: 0.354, 12: 0.281}
 _MAD_SMALL = (1.0, 1.196, 1.495, 1.363, 1.206, 1.200, 1.140, 1.129, 1.107)
@@ -146,13 +161,14 @@ def winsorised_variance(values: Sequence[float], limit: float = 3.0) -> float:
     return variance([min(max(value, centre - reach), centre + reach) for value in values])
 
 
-def round_variance(sessions: Sequence[Sequence[float]], limit: float = 3.0) -> float | None:
+def round_variance(sessions: Sequence[Sequence[float]]) -> float | None:
     """Variance between the rounds of a session, pooled over sessions; None where none has two rounds.
 
-    Deviations are from each session's median, pulled in to ``limit`` robust standard deviations (MAD of all
-    of them): a session's value is a median, which a single disturbed round does not move, and so its
-    variance must not be blown up by one either. Squares about the median of n values add up to
-    ``n - 2 + n C_n`` variances, more than the n - 1 of those about the mean (C_n: :func:`median_variance`).
+    Deviations are from each session's median, pulled in to two robust standard deviations (MAD of all of
+    them) and the loss made up for: a session's value is a median, which a disturbed round does not move,
+    and so its variance must not be blown up by one either (at three, 4 % of disturbed rounds add a third).
+    Squares about the median of n values add up to ``n - 2 + n C_n`` variances, more than the n - 1 of those
+    about the mean (C_n: :func:`median_variance`).
     """
     several = [sorted(rounds) for rounds in sessions if len(rounds) > 1]
     if not several:
@@ -161,10 +177,10 @@ def round_variance(sessions: Sequence[Sequence[float]], limit: float = 3.0) -> f
     # The median round of an odd number is 0 from itself, and says nothing of how far others are.
     told = [abs(v) for one in off for i, v in enumerate(one) if len(one) % 2 == 0 or i != len(one) // 2]
     rounds = round(median(len(one) for one in several))
-    factor = _POOLED_TO_SIGMA[rounds - 2] if rounds - 2 < len(_POOLED_TO_SIGMA) else MAD_TO_SIGMA
-    reach = limit * factor * median(told)
+    factor, kept = _POOLED.get(rounds, (1.56, 0.91))
+    reach = _POOLED_REACH * factor * median(told)
     freedom = math.fsum(len(one) * (1 + median_variance(len(one))) - 2 for one in several)
-    return math.fsum(min(abs(value), reach) ** 2 for one in off for value in one) / freedom
+    return math.fsum(min(abs(value), reach) ** 2 for one in off for value in one) / (freedom * kept)
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
