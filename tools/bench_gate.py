@@ -51,6 +51,7 @@ class Task:
     shape: str
     pool_size: int
     with_rivals: bool
+    boots: float = 0.0
 
 
 _POOLS: dict[tuple[str, int], Pool] = {}
@@ -77,6 +78,7 @@ class Trial:
     now: SessionArtifact
     effect: dict[str, float]
     slow: dict[str, float]
+    boots: float = 0.0
 
     def confirmed(self, verdict: Verdict) -> SessionArtifact:
         """Confirmation B: three more rounds of every profile that would fail."""
@@ -90,13 +92,23 @@ class Trial:
         return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
 
     def paired(self, verdict: Verdict) -> SessionArtifact:
-        """Confirmation C: six A/B pairs of every suspect profile."""
+        """Confirmation C: six A/B pairs of every suspect profile, in the order AB BA AB ..."""
         extra = []
         for profile in suspects(verdict):
-            effect = self.effect[profile]
-            extra += self.lab.rounds(profile, PAIRS, effect, 1.0, "ab-baseline")
-            extra += self.lab.rounds(profile, PAIRS, effect, self.slow.get(profile, 1.0), "ab-candidate")
+            old, new = self._boots(profile)
+            extra += self.lab.rounds(profile, PAIRS, old, 1.0, "ab-baseline")
+            extra += self.lab.rounds(profile, PAIRS, new, self.slow.get(profile, 1.0), "ab-candidate")
         return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
+
+    def _boots(self, profile: str) -> tuple[list[float], list[float]]:
+        """Each pair's effect on either firmware: one boot serves two neighbouring pairs."""
+        effect = self.effect[profile]
+        if not self.boots:
+            return [effect] * PAIRS, [effect] * PAIRS
+        draw = self.lab.rng.normal(effect, self.boots, PAIRS + 2).tolist()
+        return [draw[(pair + 1) // 2] for pair in range(PAIRS)], [
+            draw[PAIRS // 2 + 1 + pair // 2] for pair in range(PAIRS)
+        ]
 
     def early(self) -> SessionArtifact:
         """The session after the rounds from which on it may stop."""
@@ -137,7 +149,7 @@ def one_lab(task: Task) -> Counts:
         clean: tuple[Trial, Verdict, View] | None = None
         for factor, name in NAMES.items():
             slow = {} if factor == 1.0 else {PROFILES[place % 3]: factor}
-            trial = Trial(lab, lab.session(slower=slow, effect=effect), effect, slow)
+            trial = Trial(lab, lab.session(slower=slow, effect=effect), effect, slow, task.boots)
             looked = view(trial.now, lab.requests())
             verdict = judge(trial.now, history)
             for rule, word in judged(trial, verdict, history):
@@ -220,6 +232,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sessions", type=int, default=500, help="judged sessions per level and slowdown")
     parser.add_argument("--levels", default="low,medium,high")
     parser.add_argument("--shape", choices=SHAPES, default="normal", help="of the session effect")
+    parser.add_argument(
+        "--boots",
+        type=float,
+        default=0.0,
+        help="log ratio by which A/B pairs' boots differ (sd), 0.02 is 2 %%",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -233,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         began = time.perf_counter()
         pool_of(level, args.pool)
         tasks = [
-            Task(level, 1000 * args.seed + lab, args.shape, args.pool, not args.no_rivals)
+            Task(level, 1000 * args.seed + lab, args.shape, args.pool, not args.no_rivals, args.boots)
             for lab in range(labs)
         ]
         drifting = [

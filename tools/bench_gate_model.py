@@ -9,6 +9,7 @@ common to all profiles) and, now and then, a disturbance. A slowdown lengthens *
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,9 +175,18 @@ class Lab:
         return dict(zip(PROFILES, (values * self.pool.level.session).tolist(), strict=True))
 
     def rounds(
-        self, profile: str, count: int, effect: float, slower: float = 1.0, role: RunRole = "run"
+        self,
+        profile: str,
+        count: int,
+        effect: float | Sequence[float],
+        slower: float = 1.0,
+        role: RunRole = "run",
     ) -> list[RawRun]:
-        """Rounds of one profile. A slowdown that the pool does not hold scales all times instead."""
+        """Rounds of one profile. A slowdown that the pool does not hold scales all times instead.
+
+        ``effect`` is the environment's log ratio, one for all rounds or one for each.
+        """
+        effects = [effect] * count if isinstance(effect, float) else effect
         level, rng = self.pool.level, self.rng
         held = (profile, slower) in self.pool.figures
         table = self.pool.figures[profile, slower if held else 1.0]
@@ -184,7 +194,7 @@ class Lab:
         found = []
         for index in range(1, count + 1):
             disturbed = rng.random() < level.disturbed
-            move = effect + extra + disturbed * rng.uniform(0.05, 0.5)
+            move = effects[index - 1] + extra + disturbed * rng.uniform(0.05, 0.5)
             run = np.sqrt(0.5) * level.run * (rng.standard_normal() + rng.standard_normal(len(PHASES)))
             moves = np.exp(move + run)
             drawn = int(rng.integers(self.pool.size))

@@ -2,9 +2,9 @@
 
 With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` sessions of ``R`` rounds::
 
-    Vw   variance between rounds in the history, winsorised at 3 robust standard deviations
+    Vw   variance between rounds in the history, of the undisturbed ones (round_variance)
     Vn   the same of the candidate
-    vb   variance of the history's y, winsorised likewise
+    vb   variance of the history's y, winsorised at 3 robust standard deviations
     v    = [n0 (C_R Vw + t0^2) + (H - 1) vb] / (n0 + H - 1)          prior t0 = 0.02, worth n0 sessions
                                                                      (H < 10: t0^2 = max(0.02^2, Vw, V))
     v    = max(v max(1, median over the gates of vb / v), C_R Vw + 0.005^2)   the median from H >= 4 on
