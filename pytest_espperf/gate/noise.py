@@ -193,7 +193,7 @@ def alpha_shares(
 
     Args:
         series: the gates.
-        sigmas: each gate's standard deviation, above 0.
+        sigmas: each gate's standard deviation (or another measure of its noise), above 0.
         least_share: of an equal part of its profile's, what every gate has.
     """
     weights = [1.0 if one.paced else 1 / sigma for one, sigma in zip(series, sigmas, strict=True)]
@@ -214,8 +214,8 @@ def gate_noises(
     """The thresholds of gates that share ``alpha``, given their histories and standard errors."""
     single = alpha_shares(series, sigmas)
     floor = p.SESSION_SIGMA_FLOOR
-    # What pairs cannot prove in the tail alone is inconclusive, never the bar: no part is kept for it.
-    within = [max(floor, math.sqrt(history.within)) for history in histories]
+    # By information, 1 / variance: what pairs cannot prove in the tail alone is inconclusive, never the bar.
+    within = [max(floor**2, history.within) for history in histories]
     pairs = alpha_shares(series, within, least_share=0.0)
     return [
         Noise(

@@ -18,7 +18,7 @@ that what lies above the rounds' part is worth 2.2 times as much in the mean of 
 
 The pairs' difference is Tukey's biweight: its scale rests on many rounds, so that a pair that something
 else disturbed can be told, and loses its weight instead of moving the estimate and widening the threshold.
-The chance of a false alarm is the gate's part of ALPHA_PAIRS, in proportion to ``1 / sqrt(Vw)``.
+The chance of a false alarm is the gate's part of ALPHA_PAIRS, in proportion to ``1 / Vw``.
 """
 
 from __future__ import annotations
