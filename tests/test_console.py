@@ -122,6 +122,20 @@ def heard(console: SerialConsole, count: int) -> list[ConsoleEvent]:
     return events
 
 
+def says(console: SerialConsole, end: socket.socket) -> ConsoleEvent:
+    """Panic until it is heard: a port that is opened throws away what came before."""
+    events: list[ConsoleEvent] = []
+
+    def heard_now() -> bool:
+        end.sendall(PANIC)
+        time.sleep(0.05)
+        events.extend(console.take())
+        return bool(events)
+
+    assert waited(heard_now)
+    return events[0]
+
+
 class TestReading:
     """The thread."""
 
@@ -147,8 +161,7 @@ class TestReading:
             (lost,) = heard(console, 1)
             assert (lost.kind, lost.fatal) == ("lost", False)
             with wire.accept() as end:
-                end.sendall(PANIC)
-                assert heard(console, 1)[0].kind == "panic"
+                assert says(console, end).kind == "panic"
             assert "was lost" in console.notes[0]
         finally:
             console.close()
@@ -220,8 +233,7 @@ class TestReading:
                 end.settimeout(5)
                 assert end.recv(10) == b"", "it was closed"
             with wire.accept() as end:
-                end.sendall(PANIC)
-                assert heard(console, 1)[0].kind == "panic"
+                assert says(console, end).kind == "panic"
         finally:
             console.close()
 
