@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, seed
 from hypothesis import strategies as st
 
 from pytest_espperf.artifact import (
@@ -91,6 +91,8 @@ def test_a_session_without_verdict_is_shown_as_incomplete() -> None:
     assert make_view(SessionArtifact()).verdict == "incomplete"
 
 
+@seed(20261125)
+@example("\\|")
 @given(st.text())
 def test_nothing_that_a_board_sends_moves_the_cursor_or_breaks_a_table(text: str) -> None:
     shown = session(path=text, message=text)

@@ -20,6 +20,7 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """Any text as an inline code span that may stand in a table cell."""
     flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    flat = flat.replace("\\|", "\\ |")  # in a table "\\\\|" is a backslash and the end of the cell
     fence = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
     pad = " " if flat.startswith("`") or flat.endswith("`") or not flat else ""
     return f"{fence}{pad}{flat}{pad}{fence}".replace("|", "\\|")
