@@ -52,17 +52,14 @@ class FirmwareSwitch:
     def _wanted(self, role: str) -> str:
         return role if role in self._commands else "ab-candidate"
 
-    def ensure(self, role: str) -> bool:
+    def ensure(self, role: str) -> None:
         """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
-
-        Returns:
-            whether it was switched.
 
         Raises:
             DeviceError: the command failed or took too long; says how it ended.
         """
         if not self.must_switch(role):
-            return False
+            return
         wanted = self._wanted(role)
         command = self._commands[wanted]
         name = wanted.removeprefix("ab-")
@@ -83,7 +80,6 @@ class FirmwareSwitch:
                 f"after {self._clock() - began:.1f} s: {last}"
             )
         self._there = wanted
-        return True
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:

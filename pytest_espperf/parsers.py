@@ -133,6 +133,17 @@ def split_host(text: str) -> tuple[str, int | None]:
     return name, port
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address, with a zone or without, and no name."""
+    import ipaddress  # noqa: PLC0415 - heavy, and needed only once a board is measured
+
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def serial_url(text: str) -> str:
     """What pyserial opens; without credentials, which would be kept in the artifact."""
     text = word(text)

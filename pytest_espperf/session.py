@@ -87,7 +87,6 @@ class PerfSession:
         self._sleep = sleep
         self._began = clock()
         self._store = HistoryStore(history_folder(settings, root))
-        self._made_meter: Meter | None = None
         self._last_phase = ""
         self._said_between: list[str] = []
         self._last_round: tuple[RunRole, int] | None = None
@@ -150,6 +149,7 @@ class PerfSession:
                 telemetry=self._telemetry,
                 source=source,
             )
+            self._meter = Meter(self.board, self.plan, self._say, self._clock, self._sleep)
             self.board.listen(self._store.folder / f"serial_{self._record.session_id}.log")
             if self.board.console is not None:
                 self._closing.callback(self.board.console.close)
@@ -224,7 +224,7 @@ class PerfSession:
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
-        measured = self._meter().measure(
+        measured = self._meter.measure(
             planned,
             budget,
             left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
@@ -247,12 +247,6 @@ class PerfSession:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
 
-    def _meter(self) -> Meter:
-        assert self.board is not None
-        if self._made_meter is None or self._made_meter.board is not self.board:
-            self._made_meter = Meter(self.board, self.plan, self._say, self._clock, self._sleep)
-        return self._made_meter
-
     def _listen_between(self) -> None:
         """Take what the console said since the last phase: a death there is the session's, and no phase's."""
         assert self.board is not None
@@ -260,16 +254,16 @@ class PerfSession:
             self._said_between.append(f"after {self._last_phase}, {said}")
 
     def _switch_firmware(self, planned: PlannedPhase) -> None:
+        if not self._firmware.must_switch(planned.role):
+            return
         assert self.board is not None
         console = self.board.console
         try:
             # The flashing tool may need the very port.
-            with (
-                console.released() if self._firmware.must_switch(planned.role) and console else nullcontext()
-            ):
-                if self._firmware.ensure(planned.role):
-                    self._meter().forget()
-                    self.board.heard()  # it boots
+            with console.released() if console is not None else nullcontext():
+                self._firmware.ensure(planned.role)
+                self._meter.forget()
+                self.board.heard()  # it boots
         except DeviceError as error:
             self.stop(str(error))
             raise

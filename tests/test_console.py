@@ -7,10 +7,11 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from load_servers import wait_until
 
 from pytest_espperf.device import ConsoleEvent, SerialConsole
 from pytest_espperf.device.markers import LONGEST_LINE, Scanner, printable
@@ -82,15 +83,6 @@ class TestMarkers:
         assert {len(line) for line in lines} == {LONGEST_LINE}
 
 
-def waited(what: Callable[[], object], seconds: float = 10.0) -> bool:
-    ends = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 class Wire:
     """A TCP port in place of a serial line, as a terminal server gives it."""
 
@@ -118,7 +110,7 @@ def heard(console: SerialConsole, count: int) -> list[ConsoleEvent]:
         events.extend(console.take())
         return len(events) >= count
 
-    assert waited(enough), events
+    assert wait_until(enough, 10), events
     return events
 
 
@@ -132,7 +124,7 @@ def says(console: SerialConsole, end: socket.socket) -> ConsoleEvent:
         events.extend(console.take())
         return bool(events)
 
-    assert waited(heard_now)
+    assert wait_until(heard_now, 10)
     return events[0]
 
 
@@ -219,7 +211,7 @@ class TestReading:
         try:
             with wire.accept() as end:
                 end.sendall(PANIC + b"Traceback (most recent call last):\r\n" * 3000 + PANIC)
-                assert waited(lambda: sum(event.fatal for event in console._events) == 2)
+                assert wait_until(lambda: sum(event.fatal for event in console._events) == 2, 10)
                 events = console.take()
                 assert len(events) <= 102
         finally:
@@ -243,7 +235,7 @@ class TestReading:
             with wire.accept() as end:
                 assert "nothing was heard" in console.remarks()[0]
                 end.sendall(b"\xf8\x80\xfe\x00\x8e" * 50 + b"\n")
-                assert waited(lambda: "baud" in "".join(console.remarks()))
+                assert wait_until(lambda: "baud" in "".join(console.remarks()), 10)
         finally:
             console.close()
 
@@ -253,7 +245,7 @@ class TestReading:
             with wire.accept() as end:
                 end.sendall(PANIC)
                 heard(console, 1)
-                assert waited(lambda: console.notes)
+                assert wait_until(lambda: bool(console.notes), 10)
         finally:
             console.close()
 

@@ -13,13 +13,10 @@ where they are found; what is missing is said.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
-import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 from bench_load_rig import (
     CLIENT_CORE,
@@ -32,6 +29,7 @@ from bench_load_rig import (
     pinned,
     python,
 )
+from bench_process import descriptors, resident_mb
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.recorder import Recorder
@@ -141,19 +139,6 @@ def memory(args: argparse.Namespace) -> None:
             print(
                 f"{kind:6} {minutes:4g} min {count:8} samples {size_mb:6.1f} MB {spent_us:6.3f} us per sample"
             )
-
-
-def resident_mb() -> float:
-    """Resident memory of this process, where /proc tells."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    return float("nan")
-
-
-def descriptors() -> int:
-    """Open file descriptors of this process, 0 where /proc does not tell."""
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def leak(args: argparse.Namespace) -> None:

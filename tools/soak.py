@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import random
 import sys
 import tempfile
@@ -25,6 +24,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from bench_process import descriptors, resident_mb
 
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.history import HistoryStore
@@ -61,7 +62,7 @@ SCALE = 0.05
 
 @dataclass(frozen=True)
 class State:
-    """What this process holds; 0 where the platform does not tell this way."""
+    """What this process holds."""
 
     memory_mb: float
     descriptors: int
@@ -71,13 +72,7 @@ class State:
     def now(cls) -> State:
         """As it is."""
         gc.collect()
-        try:
-            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-            memory_mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-            descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        except (OSError, AttributeError):
-            memory_mb, descriptors = 0.0, 0
-        return cls(memory_mb, descriptors, threading.active_count())
+        return cls(resident_mb(), descriptors(), threading.active_count())
 
     def grown_since(self, first: State) -> list[str]:
         """What grew, in words."""

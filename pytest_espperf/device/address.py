@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Sequence
 
 from pytest_espperf.errors import UsageError
+from pytest_espperf.parsers import is_address
 from pytest_espperf.workload import Target
 
 MDNS_S = 3.0
@@ -42,8 +42,8 @@ def resolve_target(
     """
     address = _address(host, port, source)
     shown = address if _is_mdns(host) else host
-    name = "" if _is_address(host) else host.rstrip(".")
-    if _is_address(shown) and ":" in shown:
+    name = "" if is_address(host) else host.rstrip(".")
+    if is_address(shown) and ":" in shown:
         shown = f"[{shown.partition('%')[0]}]"
     return Target(
         scheme=scheme,
@@ -57,14 +57,6 @@ def resolve_target(
     )
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
 def _is_mdns(host: str) -> bool:
     return host.lower().rstrip(".").endswith(".local")
 
@@ -76,7 +68,7 @@ def _address(host: str, port: int, source: str) -> str:
         reason = getattr(error, "strerror", None) or str(error)
         if _is_mdns(host):
             # Linux without nss-mdns and Windows before 10 know nothing of such names.
-            address, reason = mdns_address(host, f"{reason}")
+            address, reason = mdns_address(host, reason)
             if address:
                 return address
         raise UsageError(

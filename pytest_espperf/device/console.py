@@ -80,8 +80,7 @@ class SerialConsole:
         Raises:
             UsageError: pyserial is missing, or the port cannot be opened.
         """
-        serial = _pyserial(source)
-        console = cls(url, log, _open(serial, url, source), clock)
+        console = cls(url, log, _open(url, source), clock)
         console._thread.start()
         return console
 
@@ -184,7 +183,7 @@ class SerialConsole:
             if self._paused.is_set():
                 return
             with contextlib.suppress(UsageError):
-                self._port = _open(_pyserial(""), self.url, "")
+                self._port = _open(self.url, "")
                 self._write([f"--- {self.url} is back"], self._clock())
                 return
 
@@ -220,12 +219,13 @@ def _pyserial(source: str) -> ModuleType:
     return serial
 
 
-def _open(serial: ModuleType, url: str, source: str) -> Any:
+def _open(url: str, source: str) -> Any:
     """Open a port without resetting what is behind it.
 
     Raises:
-        UsageError: it cannot be opened.
+        UsageError: pyserial is missing, or it cannot be opened.
     """
+    serial = _pyserial(source)
     # The tty driver of a POSIX system raises both lines by itself as it opens; to lower DTR first would, for
     # a moment, hold the board in reset. So they stay up, and RTS goes first, as in ESP-IDF's own monitor.
     raised = "://" not in url and sys.platform != "win32"

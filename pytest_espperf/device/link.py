@@ -73,7 +73,7 @@ def read_link(
             break
         began = clock()
         try:
-            with _connected(target, left) as sock:
+            with socket.create_connection((target.address, target.port), timeout=left) as sock:
                 seconds = clock() - began
                 lost = _retransmissions(sock)
         except TimeoutError:  # of several packets none came through
@@ -87,10 +87,6 @@ def read_link(
         else:
             took.append(1e3 * seconds)
     return LinkReading(connect_ms=tuple(took), retransmitted=retransmitted, failed=failed)
-
-
-def _connected(target: Target, timeout_s: float) -> socket.socket:
-    return socket.create_connection((target.address, target.port), timeout=timeout_s)
 
 
 def _retransmissions(sock: socket.socket) -> int:

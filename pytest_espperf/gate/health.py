@@ -88,12 +88,15 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
             yield failed(profile, f"{profile} has {valid} complete rounds of {planned}: too few to judge.")
 
 
+def _results(candidate: SessionArtifact) -> list[PhaseResult]:
+    """The phases of the candidate's own rounds. In A/B pairs the board was flashed: its heap began anew."""
+    return [result for run in candidate.raw_runs if run.role in ("run", "confirm") for result in run.results]
+
+
 def _cells(candidate: SessionArtifact) -> dict[str, list[PhaseResult]]:
     cells: dict[str, list[PhaseResult]] = {}
-    for run in candidate.raw_runs:
-        if run.role in ("run", "confirm"):
-            for result in run.results:
-                cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
+    for result in _results(candidate):
+        cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
     return cells
 
 
@@ -203,13 +206,10 @@ def _telemetry(candidate: SessionArtifact, key: str) -> tuple[dict[str, list[tup
     """Per cell the points (thousands of requests so far, bytes), and the thousands of requests in all."""
     points: dict[str, list[tuple[float, float]]] = {}
     asked = 0
-    for run in candidate.raw_runs:
-        if run.role not in ("run", "confirm"):
-            continue  # the board was flashed in between: its heap began anew
-        for result in run.results:
-            asked += result.report.requests_total
-            if (value := number_at(result.report.mem_after, key)) is not None:
-                points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
+    for result in _results(candidate):
+        asked += result.report.requests_total
+        if (value := number_at(result.report.mem_after, key)) is not None:
+            points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
     return points, asked / 1000
 
 
@@ -263,9 +263,7 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
 
 def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
     """A loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
-    results = [
-        result for run in candidate.raw_runs if run.role in ("run", "confirm") for result in run.results
-    ]
+    results = _results(candidate)
     for key in LEAK_MIN_LOSS:
         budget = candidate.thresholds.get(f"max_{key}_drop")
         first = next((v for r in results if (v := number_at(r.report.mem_before, key)) is not None), None)
@@ -285,12 +283,11 @@ def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
 
 def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
     ratios = []
-    for run in candidate.raw_runs:
-        for result in run.results:
-            free = number_at(result.report.mem_after, "internal_free")
-            largest = number_at(result.report.mem_after, "internal_largest")
-            if free and largest is not None and run.role in ("run", "confirm"):
-                ratios.append(largest / free)
+    for result in _results(candidate):
+        free = number_at(result.report.mem_after, "internal_free")
+        largest = number_at(result.report.mem_after, "internal_largest")
+        if free and largest is not None:
+            ratios.append(largest / free)
     if len(ratios) < LEAK_MIN_PHASES:
         return
     third = len(ratios) // 3

@@ -76,6 +76,15 @@ class History:
         """``within`` where it was measured, 0.0 where it is the prior."""
         return self.within if self.within_df else 0.0
 
+    @property
+    def round_share(self) -> float:
+        """``C_R Vw``, the rounds' part in the variance of a session's value."""
+        return median_variance(self.rounds) * self.measured_within
+
+    def session_variance(self, factor: float) -> float:
+        """``tau2``: movement from session to session beyond that of the rounds."""
+        return max(self.spread * factor - self.round_share, p.SESSION_SIGMA_FLOOR**2)
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -168,9 +177,8 @@ def gate_sigma(history: History, *, factor: float, rounds: int, within_now: floa
         within_now: the candidate's variance between rounds, None where it has one round.
     """
     within = history.measured_within
-    share = median_variance(history.rounds) * within
-    spread = max(history.spread * factor, share + p.SESSION_SIGMA_FLOOR**2)
-    session = spread - share
+    session = history.session_variance(factor)
+    spread = session + history.round_share
     here = within
     if within_now is not None and history.within_df:
         here = max(within, (within + within_now) / 2)

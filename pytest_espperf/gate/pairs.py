@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
@@ -40,6 +39,7 @@ from pytest_espperf.gate.stats import (
     t_quantile,
     variance,
     variance_of_nearest,
+    variance_within,
 )
 
 PULLED_IN = 2.5
@@ -90,9 +90,7 @@ def compare_pairs(
     freedom, rounds = _pooled(known)
     robust = (count - 1, (mad_to_sigma(count) * mad(differences)) ** 2)
     if freedom >= count - 1:  # else there is no scale that a wild pair could be told by
-        reach = PULLED_IN * math.sqrt(_pooled([*known, robust])[1])
-        centre = median(differences)
-        own = variance([min(max(value, centre - reach), centre + reach) for value in differences])
+        own = variance_within(differences, PULLED_IN * math.sqrt(_pooled([*known, robust])[1]))
     else:
         own = variance(differences)
     df, pooled = _pooled([*known, (count - 1, own)])

@@ -53,7 +53,7 @@ def _planned(
     planned = [
         replace(
             history,
-            spread=_session_variance(history, factor) + median_variance(rounds) * history.measured_within,
+            spread=history.session_variance(factor) + median_variance(rounds) * history.measured_within,
             excess=None,
             sessions=sessions,
             rounds=rounds,
@@ -67,12 +67,6 @@ def _planned(
         for history in planned
     ]
     return gate_noises(series, planned, sigmas, p.ALPHA)
-
-
-def _session_variance(history: History, factor: float) -> float:
-    """Movement from session to session beyond that of the rounds."""
-    share = median_variance(history.rounds) * history.measured_within
-    return max(history.spread * factor - share, p.SESSION_SIGMA_FLOOR**2)
 
 
 def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
@@ -103,7 +97,7 @@ def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> 
             profile=one.profile,
             metric=one.metric,
             round_sigma_pct=100 * math.sqrt(history.within),
-            session_sigma_pct=100 * math.sqrt(_session_variance(history, factor)),
+            session_sigma_pct=100 * math.sqrt(history.session_variance(factor)),
             smallest_pct=100 * math.expm1(noise.reliable),
         )
         for one, history, noise in zip(series, histories, planned, strict=True)

@@ -152,13 +152,19 @@ def mad(values: Sequence[float]) -> float:
     return median(abs(value - centre) for value in values)
 
 
+def variance_within(values: Sequence[float], reach: float) -> float:
+    """Sample variance after pulling values in to ``reach`` of their median; 0.0 for fewer than two."""
+    if len(values) < 2:
+        return 0.0
+    centre = median(values)
+    return variance([min(max(value, centre - reach), centre + reach) for value in values])
+
+
 def winsorised_variance(values: Sequence[float], limit: float = 3.0) -> float:
     """Sample variance after pulling values in to ``limit`` robust standard deviations (MAD) of the median."""
     if len(values) < 2:
         return 0.0
-    centre = median(values)
-    reach = limit * mad_to_sigma(len(values)) * mad(values)
-    return variance([min(max(value, centre - reach), centre + reach) for value in values])
+    return variance_within(values, limit * mad_to_sigma(len(values)) * mad(values))
 
 
 def round_variance(sessions: Sequence[Sequence[float]]) -> float | None:

@@ -7,7 +7,6 @@ Time is stamped here, where bytes leave and arrive; where the kernel knows bette
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import httpx
 
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
+from pytest_espperf.parsers import is_address
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -293,18 +293,16 @@ class Connector:
 
     async def _look_up(self) -> list[str]:
         """All clients of a phase share one look-up; giving up the wait for it does not end it."""
-        try:
-            ipaddress.ip_address(self._host.partition("%")[0])
-        except ValueError:
-            if self._looking_up is None or self._looking_up.done():
-                loop = asyncio.get_running_loop()
-                self._looking_up = asyncio.ensure_future(
-                    loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-                )
-            found = await asyncio.shield(self._looking_up)
-            self._addresses = list(dict.fromkeys(_text_address(entry[4]) for entry in found))
-        else:
+        if is_address(self._host):
             self._addresses = [self._host]
+            return self._addresses
+        if self._looking_up is None or self._looking_up.done():
+            loop = asyncio.get_running_loop()
+            self._looking_up = asyncio.ensure_future(
+                loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            )
+        found = await asyncio.shield(self._looking_up)
+        self._addresses = list(dict.fromkeys(_text_address(entry[4]) for entry in found))
         return self._addresses
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from pytest_espperf.sim.config import (
+    CONSOLE,
     NOISE_NAMES,
+    READY,
     SimConfig,
     option,
     parse_error_rate,
@@ -27,8 +29,6 @@ from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import server_context
 
-READY = "espperf reference device listening on "
-CONSOLE = "its serial console is "
 T = TypeVar("T")
 
 

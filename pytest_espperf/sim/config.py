@@ -16,6 +16,12 @@ from typing import Any, Literal, cast, get_args
 
 from pytest_espperf.sim.catalog import ALL, COSTS, PROFILES, TARGETS
 
+READY = "espperf reference device listening on "
+"""What the line begins with that a device says once it can be measured."""
+
+CONSOLE = "its serial console is "
+"""The same of the line before it, where there is a console."""
+
 NoiseName = Literal["low", "medium", "high", "none"]
 FaultKind = Literal[
     "hang",

@@ -19,10 +19,8 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from pytest_espperf.errors import SimError
-from pytest_espperf.sim.config import SimConfig
+from pytest_espperf.sim.config import CONSOLE, READY, SimConfig
 
-_READY = "espperf reference device listening on "
-_CONSOLE = "its serial console is "
 _TAIL_LINES = 20
 _STOP_S = 3.0
 
@@ -143,8 +141,8 @@ class SimProcess:
     def _await_ready(self, timeout_s: float) -> None:
         try:
             line = self._stdout.get(timeout=timeout_s)
-            if line is not None and line.startswith(_CONSOLE):
-                self.console_url = line.removeprefix(_CONSOLE).strip()
+            if line is not None and line.startswith(CONSOLE):
+                self.console_url = line.removeprefix(CONSOLE).strip()
                 line = self._stdout.get(timeout=timeout_s)
         except queue.Empty:
             message = f"the reference device did not start within {timeout_s:g} s{self._said()}"
@@ -155,8 +153,8 @@ class SimProcess:
             self._readers[1].join(_STOP_S)
             code = self._process.poll()
             raise SimError(f"the reference device ended at its start with exit code {code}{self._said()}")
-        url = urlsplit(line.removeprefix(_READY).strip())
-        if not line.startswith(_READY) or url.hostname is None or url.port is None:
+        url = urlsplit(line.removeprefix(READY).strip())
+        if not line.startswith(READY) or url.hostname is None or url.port is None:
             raise SimError(f"the reference device said {line.strip()!r} instead of its address{self._said()}")
         self.host, self.port = url.hostname, url.port
 
