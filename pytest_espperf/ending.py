@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_espperf.errors import EspperfError
+from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.items import is_phase
 from pytest_espperf.state import PerfState, state_of
 
@@ -56,7 +57,15 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
     if not state.selected:
         perf.abandon()
         return
-    state.outcome = perf.finish(_interruption(session, exitstatus), failed_tests=state.failed)
+    interrupted = False
+    try:
+        # What was measured is written, whatever is pressed; what is pressed is obeyed afterwards.
+        with deferred_signals(at_once_from=3):
+            state.outcome = perf.finish(_interruption(session, exitstatus), failed_tests=state.failed)
+    except KeyboardInterrupt:
+        if state.outcome is None:
+            raise
+        interrupted = True
     broken = failures(state.outcome.verdict) if state.outcome.fails else []
     if state.outcome.save_error:
         broken.append(("artifacts", state.outcome.save_error))
@@ -64,6 +73,8 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
         _report(session, name, message)
     if broken or state.outcome.fails:
         _escalate(session)
+    if interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def _interruption(session: pytest.Session, exitstatus: int) -> str:

@@ -9,7 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_espperf"
 
-DATA = {"errors", "artifact", "samples", "workload", "registry", "parsers", "option", "figures", "__init__"}
+DATA = {
+    "errors",
+    "artifact",
+    "samples",
+    "workload",
+    "registry",
+    "parsers",
+    "option",
+    "figures",
+    "interrupts",
+    "__init__",
+}
 OPTIONS = {"options", "lookup", "tables"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
 SESSION = {

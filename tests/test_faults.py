@@ -1,13 +1,15 @@
 """What a session makes of each fault of a board, and of its own machine: fault x moment.
 
 Each row runs the packaged suite in a process of its own on a reference device in another, with a console. The
-device comes to its fault before the session, in the middle of a phase, or between two.
+device, or the disk, or the session, comes to its fault before the session, in the middle of a phase, between
+two, or while the result is being written.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,15 +29,44 @@ from pytest_espperf.sim.process import SimProcess
 WORDS = (
     *("-m", "pytest", "--pyargs", "pytest_espperf.suite", "-m", "perf", "-v", "-s"),
     *("-p", "no:xdist", "-p", "no:cacheprovider", "--color=no"),
-    *("--perf-profiles=python_light", "--perf-runs=3", "--perf-burst-clients=4", "--perf-long-clients=2"),
+    *("--perf-profiles=python_light", "--perf-runs=2", "--perf-burst-clients=4", "--perf-long-clients=2"),
     *("--perf-burst-duration=0.3", "--perf-long-duration=0.3", "--perf-request-timeout=0.6"),
     *("--perf-probe-retries=3", "--perf-heartbeat-ms=100", "--perf-settle-ms=20", "--perf-confirm=0"),
     *("--perf-between-runs-ms=150", "--perf-metrics-retries=1"),
 )
-PHASES = 6
 LONGEST_S = 60.0
-"""Six phases, each with a probe of 3 x 2 s, two readings of telemetry and of the link, and its load, are
+"""Four phases, each with a probe of 3 x 2 s, two readings of telemetry and of the link, and its load, are
 bounded by far more; a session that is stopped by its first dead probe takes a tenth."""
+
+
+AS: tuple[str, ...] = ()
+"""A command that runs another one with fewer rights."""
+
+MOMENTS = {
+    # what the session prints, and how often, before the moment has come
+    "before": ("", 0),
+    "during": ("req/s", 1),
+    "between": ("PASSED", 1),
+    "halfway": ("PASSED", 3),
+    "writing": ("WRITING", 1),
+}
+PAUSE = """
+import sys, time
+from pathlib import Path
+from pytest_espperf.history import files
+
+publish = files.Staged.publish_new
+
+def paused(self, name):
+    print("WRITING", file=sys.__stdout__, flush=True)
+    ends = time.monotonic() + 20
+    while not Path("go").exists() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return publish(self, name)
+
+files.Staged.publish_new = paused
+"""
+"""A pytest plugin that stops a session when its result is on the disk and has no name yet."""
 
 
 @dataclass
@@ -68,7 +99,7 @@ def device() -> Iterator[SimProcess]:
 def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, *WORDS, f"--device-ip={device.host}:{device.port}"),
+            *(*AS, sys.executable, *WORDS, f"--device-ip={device.host}:{device.port}"),
             *(f"--device-serial={device.console_url}", f"--perf-history={place / 'history'}", *words),
         ],
         cwd=place,
@@ -77,7 +108,12 @@ def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "XDG_STATE_HOME": str(place / "state")},
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "utf-8",
+            "PYTHONPATH": str(place),
+            "XDG_STATE_HOME": str(place / "state"),
+        },
     )
 
 
@@ -87,26 +123,30 @@ def drive(
     """Run a session; ``act`` once, at its moment."""
     (place / "pytest.ini").write_text("[pytest]\n")
     began = time.monotonic()
+    if moment == "writing":
+        (place / "pause.py").write_text(PAUSE)
+        words += ("-p", "pause")
     process = start(place, device, *words)
     assert process.stdout is not None
     watchdog = threading.Timer(LONGEST_S + 30, process.kill)
     watchdog.start()
     lines = []
-    marks = {"during": "req/s", "between": "PASSED"}
-    acted = moment not in marks
+    mark, waits = MOMENTS[moment]
     try:
         for line in process.stdout:
             lines.append(line)
-            if not acted and marks[moment] in line:
-                acted = True
-                act(process)
+            if mark and waits and mark in line:
+                waits -= 1
+                if not waits:
+                    act(process)
+                    (place / "go").touch()
         code = process.wait(30)
     finally:
         watchdog.cancel()
         process.kill()
         process.stdout.close()
     output = "".join(lines)
-    assert acted, output
+    assert not waits, output
     folder = place / "history"
     files = sorted(folder.glob("perf_*.json")) or sorted(folder.glob("latest.partial*.json"))
     assert files, output
@@ -182,6 +222,13 @@ def test_a_board_that_boots_before_the_session_is_waited_for(device: SimProcess,
     assert (run.code, run.verdict) == (0, "no-baseline"), run.output
 
 
+def test_a_heap_that_falls_to_pieces_fails(device: SimProcess, tmp_path: Path) -> None:
+    run = drive(tmp_path, device, "halfway", fault(device, fragmentation=0.95), "--perf-runs=3")
+    check(run)
+    assert (run.code, run.verdict) == (1, "failed"), run.output
+    assert "falling to pieces" in run.told
+
+
 def test_a_garbage_collectors_sawtooth_is_no_leak(device: SimProcess, tmp_path: Path) -> None:
     run = drive(tmp_path, device, "before", fault(device))
     check(run)
@@ -231,23 +278,158 @@ def test_a_session_that_is_killed_leaves_what_it_had(
     assert len(list(run.folder.glob("perf_*.json"))) == 2, "the interrupted one and the whole one"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="ulimit")
-def test_a_full_disk_is_said_and_loses_nothing_earlier(device: SimProcess, tmp_path: Path) -> None:
-    first = drive(tmp_path, device, "before", fault(device))
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_twice_while_the_result_is_written_does_not_lose_it(
+    device: SimProcess, tmp_path: Path
+) -> None:
+    def twice(process: subprocess.Popen[str]) -> None:
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.2)
+
+    run = drive(tmp_path, device, "writing", twice)
+    check(run)
+    assert (run.code, run.verdict) == (2, "no-baseline"), run.output
+    assert (run.folder / "latest.json").exists()
+    assert not list(run.folder.glob("latest.partial*.json"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_while_the_result_is_written(number: int, device: SimProcess, tmp_path: Path) -> None:
+    run = drive(tmp_path, device, "writing", lambda process: os.kill(process.pid, number))
+    check(run)
+    assert run.code == -number, run.output
+    assert [path.name for path in run.folder.glob("*.json")] == ["latest.partial.json"]
+    assert sum(len(raw["results"]) for raw in run.artifact["raw_runs"]) == 4, "all phases are there"
+
+
+def test_a_board_that_dies_while_the_result_is_written_changes_nothing(
+    device: SimProcess, tmp_path: Path
+) -> None:
+    run = drive(tmp_path, device, "writing", fault(device, fault="hang@0"))
+    check(run)
+    assert (run.code, run.verdict) == (0, "no-baseline"), run.output
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a megabyte, where the history is."""
+    folder = tmp_path / "history"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Until there is no byte left."""
+    try:
+        with (disk / "filling").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(bytes(4096))
+    except OSError:
+        return
+
+
+@pytest.fixture
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]]:
+    """Takes the right to write into the history away; from root, too."""
+    if sys.platform == "win32":
+        pytest.skip("POSIX rights")
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere")
+        drop = ("setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override")
+        monkeypatch.setitem(globals(), "AS", drop)
+    folder = tmp_path / "history"
+    folder.mkdir()
+    yield lambda _: folder.chmod(0o555)
+    folder.chmod(0o755)
+
+
+def broken_disk(
+    place: Path, device: SimProcess, moment: str, breaks: Callable[[object], None]
+) -> Iterator[Run]:
+    """A session, then another one whose disk breaks."""
+    first = drive(place, device, "before", fault(device))
+    yield first
     kept = {path.name: path.read_bytes() for path in first.folder.glob("perf_*")}
+    run = drive(place, device, moment, breaks)
+    check(run)
+    assert {path.name: path.read_bytes() for path in run.folder.glob("perf_*")} == kept
+    yield run
 
-    def fill(process: subprocess.Popen[str]) -> None:
-        import resource
 
+def test_a_full_disk_is_said_and_loses_nothing_earlier(
+    device: SimProcess, small_disk: Path, tmp_path: Path
+) -> None:
+    _, run = broken_disk(tmp_path, device, "during", lambda _: fill(small_disk))
+    assert run.code == 1, run.output
+    assert "NOT SAVED: the history folder" in run.output
+    assert "No space left on device" in run.output
+
+
+@pytest.mark.parametrize("moment", ["during", "writing"])
+def test_a_history_that_becomes_read_only_is_said_and_loses_nothing_earlier(
+    moment: str, device: SimProcess, read_only: Callable[[object], None], tmp_path: Path
+) -> None:
+    _, run = broken_disk(tmp_path, device, moment, read_only)
+    assert run.code == 1, run.output
+    assert "NOT SAVED: the history folder" in run.output
+
+
+def test_a_read_only_history_is_refused_before_anything_is_measured(
+    device: SimProcess, read_only: Callable[[object], None], tmp_path: Path
+) -> None:
+    sessions = broken_disk(tmp_path, device, "before", fault(device))
+    first = next(sessions)
+    read_only(None)
+    run = next(sessions)
+    assert run.code == 4, run.output
+    assert f"the history folder {run.folder} cannot be written: Permission denied" in run.output
+    assert run.artifact == first.artifact
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="POSIX limits")
+def test_a_file_size_limit_is_a_full_disk(device: SimProcess, tmp_path: Path) -> None:
+    import resource
+
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("no prlimit on this platform")
+
+    def limit(process: subprocess.Popen[str]) -> None:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
 
-    if not hasattr(__import__("resource"), "prlimit"):
-        pytest.skip("no prlimit on this platform")
-    run = drive(tmp_path, device, "during", fill)
+    run = drive(tmp_path, device, "during", limit)
     check(run)
     assert run.code == 1, run.output
     assert "cannot be written" in run.output
-    assert {path.name: path.read_bytes() for path in run.folder.glob("perf_*")} == kept
+
+
+def test_a_clock_set_back_an_hour_is_said_and_loses_nothing(device: SimProcess, tmp_path: Path) -> None:
+    first = drive(tmp_path, device, "before", fault(device))
+    (tmp_path / "clock_back.py").write_text(
+        "import datetime\nfrom pytest_espperf import record\n\n"
+        "class Late(datetime.datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None):\n"
+        "        return super().now(tz) - datetime.timedelta(hours=1)\n\n"
+        "record.datetime = Late\n"
+    )
+    run = drive(tmp_path, device, "before", fault(device), "-p", "clock_back")
+    check(run)
+    names = sorted(path.name for path in run.folder.glob("perf_*.json"))
+    assert len(names) == 2
+    latest = json.loads((run.folder / "latest.json").read_text())
+    assert latest["session_id"] != first.artifact["session_id"], "the latest is what was measured last"
+    assert latest["gate"]["verdict"] != "no-baseline", "the first is its bar, later name or not"
+    assert (run.code == 0) == latest["overall_pass"], run.output
+    assert "the clock was set back" in run.output
 
 
 def test_a_second_session_on_the_same_board_is_refused(device: SimProcess, tmp_path: Path) -> None:

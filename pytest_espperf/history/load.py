@@ -118,7 +118,10 @@ def read_bounded(path: Path, limit: int = MAX_BYTES) -> bytes:
         if status.st_size > limit:
             raise ArtifactError(f"is larger than {limit:,} bytes ({status.st_size:,})", path=path)
         with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+            # Not limit + 1 at once: such a buffer is allocated whole, for every small file of a history.
+            data = stream.read(status.st_size + 1)
+            if len(data) > status.st_size:  # it grew meanwhile
+                data += stream.read(limit + 1 - len(data))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ArtifactError(f"cannot be read: {reason}", path=path) from error

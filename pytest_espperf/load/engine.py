@@ -9,6 +9,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
+from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.load.connection import Connector, tls_context
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed
@@ -16,7 +17,6 @@ from pytest_espperf.load.guard import (
     LoopFactory,
     SelfWatch,
     collect_if_needed,
-    deferred_signals,
     fastest_loop,
     quiet_gc,
 )
@@ -273,6 +273,8 @@ def run_phase(
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
+    # What a signal handler raises in the midst of a C loop's callback can be lost: uvloop swallows it in some
+    # of its own.
     with deferred_signals() as deliver_signals, quiet_gc():
         traffic: Traffic | None = None
         try:

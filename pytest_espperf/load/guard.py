@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 import gc
 import importlib
-import signal
 import sys
-import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
-from types import FrameType
 
 import httptools
 
@@ -57,43 +54,6 @@ def engine_label(loop: asyncio.AbstractEventLoop, *, stamped: bool) -> str:
     """
     parts = [type(loop).__module__.partition(".")[0], httptools.__name__, *(["kernel"] if stamped else [])]
     return f"{'+'.join(parts)}/{ENGINE_VERSION}"
-
-
-@contextlib.contextmanager
-def deferred_signals() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C and the watchdog's alarm back until the engine can take them.
-
-    What a signal handler raises in the midst of a C loop's callback can be lost: uvloop swallows it in some
-    of its own. Inside, the handlers of SIGINT and SIGALRM only take note; the function that is given runs
-    the handlers of before for what was noted. A second signal of a kind is handled at once: whoever sends
-    it has seen the first one do nothing.
-    """
-    noted: dict[int, FrameType | None] = {}
-    before: dict[int, Callable[[int, FrameType | None], object]] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if number in noted:
-            before[number](number, frame)
-        noted[number] = frame
-
-    def deliver() -> None:
-        while noted:
-            number, frame = noted.popitem()
-            before[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGALRM"):  # Windows has no SIGALRM
-            number = getattr(signal, name, None)
-            handler = signal.getsignal(number) if number is not None else None
-            if number is not None and callable(handler):
-                before[number] = handler
-                signal.signal(number, note)
-    try:
-        yield deliver
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    deliver()
 
 
 @contextlib.contextmanager

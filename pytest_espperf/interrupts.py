@@ -1,0 +1,50 @@
+"""Signals that wait: for an event loop that can take them, for a file that is being written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def deferred_signals(*, at_once_from: int = 2) -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C and the watchdog's alarm back until they can be taken.
+
+    Inside, the handlers of SIGINT and SIGALRM only take note; the function that is given runs the handlers
+    of before for what was noted, and so does the end of the block. Outside the main thread, where no signal
+    arrives, nothing is changed.
+
+    Args:
+        at_once_from: the signal of a kind that is handled at once: whoever sends it has seen the ones before
+            do nothing, and a disk, say, may hang for good.
+    """
+    noted: dict[int, tuple[int, FrameType | None]] = {}
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        times = noted[number][0] + 1 if number in noted else 1
+        noted[number] = times, frame
+        if times >= at_once_from:
+            before[number](number, frame)
+
+    def deliver() -> None:
+        while noted:
+            number, (_, frame) = noted.popitem()
+            before[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGALRM"):  # Windows has no SIGALRM
+            number = getattr(signal, name, None)
+            handler = signal.getsignal(number) if number is not None else None
+            if number is not None and callable(handler):
+                before[number] = handler
+                signal.signal(number, note)
+    try:
+        yield deliver
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    deliver()
