@@ -103,7 +103,8 @@ class Board:
                 raise UsageError(f"{source}: {SIM!r} is the reference device's console, and this is a board")
             url = self.sim.console_url
         if url:
-            self.console = device.SerialConsole.open(url, log, source=source)
+            baud = self.settings.device_serial_baud
+            self.console = device.SerialConsole.open(url, log, baud=baud, source=source)
 
     def heard(self) -> list[device.ConsoleEvent]:
         """What the console said since it was last asked."""

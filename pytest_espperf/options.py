@@ -62,6 +62,12 @@ class Settings:
         parse=serial_url,
         metavar="URL",
     )
+    device_serial_baud: int = option(
+        115_200,
+        "speed of a serial console on a UART",
+        parse=whole(least=300, most=4_000_000),
+        metavar="N",
+    )
     device_firmware: str = option("", "firmware version, recorded in the artifact", metavar="TEXT")
 
     perf_profiles: tuple[str, ...] = option(

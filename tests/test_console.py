@@ -160,9 +160,12 @@ class TestReading:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
     def test_a_pty(self, tmp_path: Path) -> None:
+        import termios
+
         master, slave = os.openpty()
-        console = SerialConsole.open(os.ttyname(slave), tmp_path / "serial.log")
+        console = SerialConsole.open(os.ttyname(slave), tmp_path / "serial.log", baud=57_600)
         try:
+            assert termios.tcgetattr(slave)[4:6] == [termios.B57600, termios.B57600]
             os.write(master, b"rst:0x1 (POWERON)\r\n")
             assert heard(console, 1)[0].text == "rst:0x1 (POWERON) (power-on)"
         finally:

@@ -20,6 +20,8 @@ from pytest_espperf.device.markers import ConsoleEvent, Scanner
 from pytest_espperf.errors import UsageError
 
 BAUD = 115_200
+"""What an ESP32's console speaks unless it is told otherwise."""
+
 READ_S = 0.1
 """Longest wait for bytes: what the time of a line is good for."""
 
@@ -40,8 +42,9 @@ class SerialConsole:
         notes: what a reader should know: the log is full, the port was lost.
     """
 
-    def __init__(self, url: str, log: Path, port: Any, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, log: Path, port: Any, baud: int, clock: Callable[[], float]) -> None:
         self.url = url
+        self._baud = baud
         self.log = log
         self.notes: list[str] = []
         self._port = port
@@ -66,6 +69,7 @@ class SerialConsole:
         url: str,
         log: Path,
         *,
+        baud: int = BAUD,
         source: str = "--device-serial",
         clock: Callable[[], float] = time.monotonic,
     ) -> SerialConsole:
@@ -74,13 +78,14 @@ class SerialConsole:
         Args:
             url: as pyserial takes it: ``COM14``, ``/dev/ttyUSB0``, ``socket://host:port``, ``rfc2217://...``.
             log: the file to write to; made with the first line.
+            baud: bits per second; a network port or a native USB port does not care.
             source: where the URL came from, for the message.
             clock: monotonic seconds.
 
         Raises:
             UsageError: pyserial is missing, or the port cannot be opened.
         """
-        console = cls(url, log, _open(url, source), clock)
+        console = cls(url, log, _open(url, baud, source), baud, clock)
         console._thread.start()
         return console
 
@@ -108,7 +113,7 @@ class SerialConsole:
         if not self._heard_bytes:
             remarks.append(f"nothing was heard on {self.url}: is it the board's port?")
         elif self._strange_bytes * 4 > self._heard_bytes:
-            remarks.append(f"most of what {self.url} says is unreadable: is its speed {BAUD} baud?")
+            remarks.append(f"most of what {self.url} says is unreadable: is its speed {self._baud} baud?")
         return remarks
 
     def close(self) -> None:
@@ -183,7 +188,7 @@ class SerialConsole:
             if self._paused.is_set():
                 return
             with contextlib.suppress(UsageError):
-                self._port = _open(self.url, "")
+                self._port = _open(self.url, self._baud, "")
                 self._write([f"--- {self.url} is back"], self._clock())
                 return
 
@@ -219,7 +224,7 @@ def _pyserial(source: str) -> ModuleType:
     return serial
 
 
-def _open(url: str, source: str) -> Any:
+def _open(url: str, baud: int, source: str) -> Any:
     """Open a port without resetting what is behind it.
 
     Raises:
@@ -230,7 +235,7 @@ def _open(url: str, source: str) -> Any:
     # a moment, hold the board in reset. So they stay up, and RTS goes first, as in ESP-IDF's own monitor.
     raised = "://" not in url and sys.platform != "win32"
     try:
-        port = serial.serial_for_url(url, do_not_open=True, baudrate=BAUD, timeout=READ_S)
+        port = serial.serial_for_url(url, do_not_open=True, baudrate=baud, timeout=READ_S)
         port.dtr = port.rts = raised
         port.open()
         if raised:
