@@ -1,0 +1,48 @@
+"""``espperf``: run sessions, look at the history, decide about it, take it elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from pytest_espperf import __version__
+from pytest_espperf.cli import run, sessions
+from pytest_espperf.cli.common import USAGE_ERROR, Parser
+from pytest_espperf.errors import EspperfError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (``run``: pytest's, usage errors: 4)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a code page without the sign that a board sent
+    parser = make_parser()
+    if words[:1] == ["sim"]:
+        return run.start_sim(words[1:])
+    try:
+        arguments, rest = parser.parse_known_args(words)
+        if rest and not arguments.passes_on:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.rest = rest
+        code: int = arguments.do(arguments)
+    except EspperfError as error:
+        print(f"espperf: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = Parser(prog="espperf", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for room in (run, sessions):
+        room.add_commands(commands)
+    return parser

@@ -1,0 +1,103 @@
+"""What the commands share: their parser, the history they mean, the session they are given."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf.errors import UsageError
+
+if TYPE_CHECKING:
+    # `espperf run` leaves these to pytest's process.
+    from pytest_espperf.artifact import SessionArtifact
+    from pytest_espperf.history import HistoryStore
+
+USAGE_ERROR = 4
+DEFAULT_HISTORY = Path("tools") / "perf_history"
+SESSION_HELP = "id or its beginning, file, tag, 'latest' or 'latest~1'"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but with pytest's exit code for usage errors."""
+
+    def error(self, message: str) -> Any:
+        """End with the usage line and one sentence."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    do: Callable[[argparse.Namespace], int],
+    help_text: str,
+    *,
+    history: bool = False,
+    passes_on: bool = False,
+) -> argparse.ArgumentParser:
+    """One command.
+
+    Args:
+        commands: argparse's subparsers.
+        name: of the command.
+        do: runs it; returns the exit code.
+        help_text: its description; up to the first colon, its line in the list of commands.
+        history: it reads a history folder, and takes ``--perf-history``.
+        passes_on: words that it does not know are for pytest (``arguments.rest``).
+    """
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help_text.partition(":")[0], description=help_text, allow_abbrev=False
+    )
+    command.set_defaults(do=do, passes_on=passes_on)
+    if history:
+        command.add_argument(
+            "--perf-history", type=Path, metavar="DIR", help=f"default: {DEFAULT_HISTORY} here or above"
+        )
+    return command
+
+
+def default_history() -> Path:
+    """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
+    here = Path.cwd()
+    found = (
+        folder / DEFAULT_HISTORY for folder in (here, *here.parents) if (folder / DEFAULT_HISTORY).is_dir()
+    )
+    return next(found, here / DEFAULT_HISTORY)
+
+
+def open_history(arguments: argparse.Namespace) -> HistoryStore:
+    """The history that a command means.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - see above
+
+    folder: Path = arguments.perf_history or default_history()
+    if not folder.is_dir():
+        raise UsageError(f"--perf-history: there is no folder {folder}")
+    return HistoryStore(folder)
+
+
+def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:
+    """The session that a command was given: a file anywhere, or a name in its history.
+
+    Raises:
+        HistoryError: none is meant, or more than one.
+        ArtifactError: it cannot be read.
+        UsageError: there is no history folder.
+    """
+    from pytest_espperf.history import load_session  # noqa: PLC0415 - see above
+    from pytest_espperf.judging import is_file  # noqa: PLC0415 - see above
+
+    path = Path(reference)
+    return load_session(path) if is_file(path) else open_history(arguments).find(reference).artifact
+
+
+def say_skipped(store: HistoryStore) -> None:
+    """Name the files of a history that could not be used."""
+    for error in store.skipped:
+        print(f"skipped: {error}", file=sys.stderr)

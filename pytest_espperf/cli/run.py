@@ -1,0 +1,117 @@
+"""``espperf run``, ``calibrate`` and ``sim``: what measures, or is measured."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command
+from pytest_espperf.errors import UsageError
+from pytest_espperf.lookup import add_arguments
+from pytest_espperf.option import Option
+from pytest_espperf.options import OPTIONS
+from pytest_espperf.parsers import whole
+
+QUIET = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
+"""This very package is loaded before pytest, which wants to say so."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command line."""
+    run = add_command(
+        commands,
+        "run",
+        _run,
+        "measure a board and judge it: the packaged suite through pytest. Takes every option of "
+        "'pytest --help', and the original tool's flag names (--runs for --perf-runs, ...).",
+        passes_on=True,
+    )
+    _add_run_arguments(run)
+    calibration = add_command(
+        commands,
+        "calibrate",
+        _calibrate,
+        "measure the noise of a bench: several sessions of one firmware, what they could have seen, and how "
+        "many runs a wanted slowdown takes. Takes what 'espperf run' takes.",
+        passes_on=True,
+    )
+    calibration.add_argument(
+        "--sessions", type=_sessions, default=5, metavar="N", help="default: %(default)s"
+    )
+    _add_run_arguments(calibration)
+    add_command(
+        commands,
+        "sim",
+        lambda arguments: start_sim(arguments.rest),
+        "start the reference device alone (see espperf sim --help)",
+        passes_on=True,
+    )
+
+
+def start_sim(words: list[str]) -> int:
+    """The reference device's own command line; its exit code."""
+    from pytest_espperf.sim.__main__ import main as sim_main  # noqa: PLC0415 - the other commands do without
+
+    return sim_main(words)
+
+
+def _add_run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
+    options = [option for option in OPTIONS if option.dest != "device_ip"]
+    add_arguments(command.add_argument, options, lambda option: option.flag)
+    originals = command.add_argument_group("the original tool's names")
+    add_arguments(
+        originals.add_argument,
+        [option for option in options if option.original],
+        lambda option: option.original,
+    )
+
+
+def _sessions(text: str) -> int:
+    try:
+        return whole(least=2, most=1000)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import pytest  # noqa: PLC0415 - the other commands do without
+
+    return int(pytest.main([*_pytest_words(arguments), *_own_words(arguments.rest)]))
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
+
+    history = Path(arguments.perf_history or DEFAULT_HISTORY)
+    words = [
+        *_pytest_words(arguments),
+        f"--perf-history={history.absolute()}",
+        *_own_words(arguments.rest),
+    ]
+    print("\n".join(["", *describe(run_sessions(words, history, arguments.sessions))]))
+    return 0
+
+
+def _own_words(rest: list[str]) -> list[str]:
+    """Words for pytest itself; never a second device, which would quietly take the first one's place."""
+    if any(word.split("=")[0] == "--device-ip" for word in rest):
+        raise UsageError("the board is named by HOST: leave out --device-ip")
+    return rest
+
+
+def _pytest_words(arguments: argparse.Namespace) -> list[str]:
+    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={arguments.host}", *QUIET]
+    for option in OPTIONS:
+        value = getattr(arguments, option.dest, None)
+        if option.dest != "device_ip" and value is not None:
+            words += _words(option, value)
+    return words
+
+
+def _words(option: Option, value: object) -> list[str]:
+    if option.kind == "flag":
+        return [option.flag] if value else []
+    values = value if isinstance(value, list) else [value]
+    return [f"{option.flag}={item}" for item in values]
