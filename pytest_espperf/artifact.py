@@ -80,6 +80,32 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
 
 
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase over time, in equal slices of ``slice_s`` seconds; a request belongs to where it ended.
+
+    Latencies are of ok requests; None in a slice without one.
+    """
+
+    slice_s: float
+    ok: list[int] = []
+    err: list[int] = []
+    p50_ms: list[float | None] = []
+    p95_ms: list[float | None] = []
+    max_ms: list[float | None] = []
+
+
+class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the serial console said during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
+
+    at_s: float
+    kind: str
+    text: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.1f} s into the phase: {self.text}"
+
+
 class PhaseReport(PathReport, frozen=True, kw_only=True):
     """One phase, all paths together."""
 
@@ -106,7 +132,8 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     mem_after: Json = {}
     counters: dict[str, int] = {}
     link: LinkReport | None = None
-    console_warnings: list[str] = []
+    events: list[PhaseEvent] = []
+    timeline: Timeline | None = None
     samples_file: str = ""
 
 
@@ -218,6 +245,21 @@ DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where time is lost: one path of one phase, against the median of the bar's sessions.
+
+    ``d_pct`` is the change in percent with slower positive; values are in the metric's unit.
+    """
+
+    profile: str
+    phase: str
+    path: str
+    metric: str
+    baseline: float
+    now: float
+    d_pct: float
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something a reader must know: a broken budget, an incomparable session, a note.
 
@@ -237,6 +279,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Json = {}
     gates: list[GateRow] = []
     findings: list[Finding] = []
+    places: list[Place] = []
 
     @property
     def fails(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
@@ -92,6 +92,7 @@ class Judge:
     settings: Settings
     policy: gate.GatePolicy
     fixed: SessionArtifact | None = None
+    _bars: dict[str, list[SessionArtifact]] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Judge:
@@ -172,7 +173,13 @@ class Judge:
         return candidate, structs.replace(verdict, findings=[*verdict.findings, *unreadable, *seen])
 
     def _bar(self, candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-        return [self.fixed] if self.fixed is not None else _history(candidate, store)
+        """What a session is judged against: the same at each of its judgements, whatever others save."""
+        if self.fixed is not None:
+            return [self.fixed]
+        key = candidate.comparability.key if candidate.comparability is not None else ""
+        if key not in self._bars:
+            self._bars = {key: _history(candidate, store)}
+        return self._bars[key]
 
     def fails(self, verdict: Verdict) -> bool:
         """Whether the verdict means exit code 1."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from pytest_espperf import device, load, metrics
-from pytest_espperf.artifact import LinkReport, PhaseReport
+from pytest_espperf.artifact import LinkReport, PhaseEvent, PhaseReport
 from pytest_espperf.board import Board
 from pytest_espperf.budget import LINK_S, TELEMETRY_S, PhaseBudget
 from pytest_espperf.device import TelemetryReading
@@ -17,8 +17,8 @@ from pytest_espperf.figures import moved_counters
 from pytest_espperf.profiles import Plan, PlannedPhase
 from pytest_espperf.samples import PhaseSamples
 
-WARNINGS = 20
-"""Lines of the console, not fatal, that are kept of one phase."""
+MAX_EVENTS = 20
+"""Lines of the console, not fatal, that are kept of one phase; the log has them all."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,20 @@ class Meter:
             counters=moved_counters(before.stats, after.stats, board.telemetry.spec.counter_names),
             link=_link_report(link_before, link_after),
         )
-        signs: list[str] = []
-        warnings: list[str] = []
-        for event in board.heard():
-            said = f"{max(0.0, event.at_s - began_s):.1f} s into the phase: {event}"
-            (signs if event.fatal else warnings).append(said)
-        if len(warnings) > WARNINGS:
-            warnings = [*warnings[:WARNINGS], f"... and {len(warnings) - WARNINGS} more"]
-        signs = [f"the serial console says {said}" for said in signs]
+        events = [
+            PhaseEvent(
+                at_s=round(max(0.0, event.at_s - began_s), 3),
+                kind=event.kind,
+                text=str(event),
+                fatal=event.fatal,
+            )
+            for event in board.heard()
+        ]
+        signs = [f"the serial console says {event}" for event in events if event.fatal]
         signs += self._signs(before, after, report.ok)
-        return Measured(structs.replace(report, console_warnings=warnings), samples, signs)
+        warnings = [event for event in events if not event.fatal]
+        kept = [event for event in events if event.fatal or event in warnings[:MAX_EVENTS]]
+        return Measured(structs.replace(report, events=kept), samples, signs)
 
     def forget(self) -> None:
         """The board was given another firmware: that it booted is no sign of anything."""

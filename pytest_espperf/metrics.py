@@ -6,6 +6,7 @@ numpy's default), exact, from all samples.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from array import array
@@ -26,12 +27,17 @@ from pytest_espperf.artifact import (
     PhaseReport,
     RawRun,
     Summary,
+    Timeline,
 )
 from pytest_espperf.registry import METRICS, Metric
 from pytest_espperf.samples import PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
 HISTOGRAM_DIGITS = 3
+MAX_SLICES = 60
+MIN_SLICE_S = 0.25
+"""A timeline's slices are as many as fit, up to 60."""
+
 STALL_S = 1.0
 """A time without a single ok answer counts as a stall from here on."""
 
@@ -164,6 +170,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         service_p95_ms=percentile(service_ms, 0.95) * 1e3 if service_ms else None,
         service_p99_ms=percentile(service_ms, 0.99) * 1e3 if service_ms else None,
         cut_short=samples.cut_short,
+        timeline=make_timeline(samples),
         generator=GeneratorReport(
             cpu_share=generator.cpu_share,
             lag_p99_ms=generator.lag_p99_ms,
@@ -178,6 +185,59 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
             for path, bucket in zip(samples.paths, by_path, strict=True)
         },
     )
+
+
+def make_timeline(samples: PhaseSamples) -> Timeline | None:
+    """The phase in slices of time; None where nothing was measured. Latencies as in :func:`summarise`."""
+    ends = [start + took for start, took in zip(samples.start_s, samples.service_s, strict=True)]
+    lasted = max(ends, default=0.0)
+    if lasted <= 0:
+        return None
+    count = min(MAX_SLICES, max(1, int(lasted / MIN_SLICE_S)))
+    latencies: list[list[float]] = [[] for _ in range(count)]
+    errors = [0] * count
+    open_loop = len(samples.lag_s) > 0
+    for index, end in enumerate(ends):
+        place = min(count - 1, int(end / lasted * count))
+        if samples.outcomes[samples.outcome[index]].error is not None:
+            errors[place] += 1
+        else:
+            lag = samples.lag_s[index] if open_loop else 0.0
+            latencies[place].append(samples.service_s[index] + lag)
+    for slice_latencies in latencies:
+        slice_latencies.sort()
+
+    def at(fraction: float) -> list[float | None]:
+        return [round(percentile(one, fraction) * 1e3, 3) if one else None for one in latencies]
+
+    return Timeline(
+        slice_s=lasted / count,
+        ok=[len(one) for one in latencies],
+        err=errors,
+        p50_ms=at(0.50),
+        p95_ms=at(0.95),
+        max_ms=at(1.0),
+    )
+
+
+CURVE = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999)
+
+
+def percentile_curve(histograms: Iterable[str]) -> list[tuple[float, float]]:
+    """Several histograms (as :func:`make_histogram` makes them) together: ``(percentile, milliseconds)``.
+
+    It ends at the percentile that one value lies above; what cannot be decoded is left out.
+    """
+    whole = HdrHistogram(1, HISTOGRAM_MAX_US, HISTOGRAM_DIGITS)
+    for text in histograms:
+        with contextlib.suppress(Exception):  # hdrh raises what its parts do: zlib, struct, ctypes, its own
+            whole.add(HdrHistogram.decode(text))
+    total = whole.get_total_count()
+    if not total:
+        return []
+    last = 100.0 * (1 - 1 / total)
+    wanted = [*(value for value in CURVE if value < last), last]
+    return [(value, whole.get_value_at_percentile(value) / 1e3) for value in wanted]
 
 
 def stalled_seconds(ends: Sequence[float], lasted_s: float) -> float:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
-from pytest_espperf.metrics import aggregate, make_histogram, percentile, stalled_seconds, summarise
+from pytest_espperf.metrics import (
+    aggregate,
+    make_histogram,
+    make_timeline,
+    percentile,
+    percentile_curve,
+    stalled_seconds,
+    summarise,
+)
 from pytest_espperf.samples import Outcome, PhaseSamples
 
 finite = st.floats(min_value=0, max_value=1e6, allow_nan=False)
@@ -150,3 +158,44 @@ def test_confirmation_rounds_are_not_aggregated() -> None:
         RawRun(profile="x", run_index=2, role="confirm", results=[result(1, 99.0, 1.0)]),
     ]
     assert aggregate(runs)["x:burst"].p95_ms.median == 10.0
+
+
+def test_a_timeline_has_every_request_where_it_ended() -> None:
+    rows = [(0.0, 0.1, 0, 0), (0.1, 0.1, 1, 1), (0.3, 0.1, 0, 0), (0.3, 0.6, 0, 0), (0.9, 0.12, 0, 2)]
+    timeline = make_timeline(samples(rows, [OK, BUSY, TIMEOUT]))
+    assert timeline is not None
+    assert timeline.slice_s == pytest.approx(0.255)
+    assert timeline.ok == [1, 1, 0, 1]
+    assert timeline.err == [1, 0, 0, 1]
+    assert timeline.p50_ms == [pytest.approx(100), pytest.approx(100), None, pytest.approx(600)]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 100), st.floats(1e-4, 100), st.integers(0, 1), st.integers(0, 2), st.floats(0, 1)
+        ),
+        min_size=1,
+    )
+)
+def test_a_timelines_figures_are_those_of_the_phase(rows: list[tuple[float, float, int, int, float]]) -> None:
+    made = samples([row[:4] for row in rows], [OK, BUSY, TIMEOUT], [row[4] for row in rows])
+    timeline, report = make_timeline(made), summarise(made)
+    assert timeline is not None
+    assert sum(timeline.ok) == report.ok
+    assert sum(timeline.err) == report.err
+    assert len(timeline.ok) == len(timeline.max_ms) <= 60
+    worst = max((value for value in timeline.max_ms if value is not None), default=None)
+    assert worst == (pytest.approx(report.max_ms, abs=1e-3) if report.ok else None)
+
+
+def test_a_percentile_curve_joins_histograms_and_ends_where_the_values_end() -> None:
+    rng = random.Random(20261125)
+    parts = [[rng.lognormvariate(-4, 0.5) for _ in range(500)] for _ in range(4)]
+    curve = percentile_curve([*(make_histogram(part) for part in parts), "no histogram"])
+    values = sorted(value for part in parts for value in part)
+    assert curve[-1][0] == pytest.approx(100 * (1 - 1 / 2000))
+    for at, milliseconds in curve:
+        below, above = (float(np.percentile(values, at, method=how)) * 1e3 for how in ("lower", "higher"))
+        assert below * 0.998 <= milliseconds <= above * 1.002
+    assert percentile_curve([]) == []

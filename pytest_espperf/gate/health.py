@@ -172,7 +172,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
                 where=cell,
                 message=f"{cell}: the board counted {told}.",
             )
-        said = [line for result in results for line in result.report.console_warnings]
+        said = [event for result in results for event in result.report.events if not event.fatal]
         if said:
             more = f" ({len(said)} such lines)" if len(said) > 1 else ""
             yield Finding(

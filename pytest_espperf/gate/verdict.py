@@ -7,7 +7,7 @@ from statistics import median
 
 import msgspec
 
-from pytest_espperf.artifact import Finding, GateRow, Json, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.artifact import Finding, GateRow, Json, Place, SessionArtifact, Verdict, VerdictWord
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import Choice, choose, name_of, opens_epoch, profiles_of
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
@@ -16,6 +16,7 @@ from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.link import link_findings
 from pytest_espperf.gate.noise import Noise, common_factor, history_noise, noises
 from pytest_espperf.gate.pairs import pairs_result
+from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
 from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, build_series, natural, rounds_of
@@ -58,7 +59,8 @@ def judge(
             Finding(kind="gate-off", message="the comparison with earlier sessions was switched off.")
         )
         words = ["inconclusive" if bars else "no-baseline"]
-        return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=[])
+        baseline = _baseline(choice, policy)
+        return _verdict(candidate, findings, words, baseline=baseline, rows=[], where=places(candidate, bars))
     rows = [
         *_composite_rows(candidate, choice, policy, findings),
         *(row for profile, bar in bars.items() if (row := error_row(candidate, profile, bar)) is not None),
@@ -68,7 +70,8 @@ def judge(
     words = [row.verdict for row in rows if row.verdict != "not-gateable"]
     if bars and not any(row.rule == MAIN_RULE and row.metric in COMPOSITES for row in rows):
         words.append("inconclusive")
-    return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows)
+    baseline = _baseline(choice, policy)
+    return _verdict(candidate, findings, words, baseline=baseline, rows=rows, where=places(candidate, bars))
 
 
 def _bar(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequence[SessionArtifact]:
@@ -226,13 +229,14 @@ def _verdict(
     *,
     baseline: Json,
     rows: list[GateRow],
+    where: list[Place],
 ) -> Verdict:
     kind: VerdictWord = next((word for word in WORST_FIRST if word in words), "no-baseline")
     if any(finding.severity == "fail" for finding in findings):
         kind = "failed"
     if candidate.partial:
         kind = "incomplete"
-    return Verdict(kind=kind, baseline=baseline, gates=rows, findings=findings)
+    return Verdict(kind=kind, baseline=baseline, gates=rows, findings=findings, places=where)
 
 
 def _baseline(choice: Choice, policy: GatePolicy) -> Json:

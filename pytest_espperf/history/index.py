@@ -19,7 +19,7 @@ import msgspec
 from pytest_espperf.artifact import Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
-from pytest_espperf.history.load import load_session
+from pytest_espperf.history.load import for_judging, load_session
 from pytest_espperf.history.rows import GATE_FACTS, MEDIANS, Query, SessionRow, keys_of, row_of
 
 try:
@@ -65,6 +65,8 @@ def baseline(
 ) -> list[SessionArtifact]:
     """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
+    They lack what judging does not need, see :func:`pytest_espperf.history.load.for_judging`.
+
     Raises:
         HistoryError: the folder cannot be read.
     """
@@ -82,7 +84,7 @@ def baseline(
                 loaded = store.load_rows([row])
                 if loaded:
                     counts.update(common)
-                    chosen += loaded
+                    chosen += map(for_judging, loaded)
         return chosen[::-1]
 
     return _with_rows(store, query, keys.base, take)
@@ -111,9 +113,15 @@ def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[
         table, detail = (
             ("session JOIN detail USING (name)", "detail") if query.details else ("session", "NULL")
         )
-        where, values = ("base_key = ? AND ", [base_key]) if base_key is not None else ("", [])
+        conditions, values = ["row IS NOT NULL"], list[Any]()
+        if base_key is not None:
+            conditions.append("base_key = ?")
+            values.append(base_key)
+        if store.until is not None:
+            conditions.append("(stamp, number, name) < (?, ?, ?)")
+            values += store.until
         cursor = connection.execute(
-            f"SELECT row, {detail} FROM {table} WHERE {where}row IS NOT NULL "  # noqa: S608 - constants only
+            f"SELECT row, {detail} FROM {table} WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants only
             f"ORDER BY stamp {direction}, number {direction}, name {direction}",
             values,
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.artifact import SCHEMA_VERSION, SessionArtifact
+from pytest_espperf.artifact import SCHEMA_VERSION, PhaseReport, SessionArtifact
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import migrate, names
 
@@ -51,13 +51,22 @@ def load_session(path: str | os.PathLike[str]) -> SessionArtifact:
         ArtifactError: the file cannot be read, or is no session; it carries the path and the field.
         NewerSchemaError: a later version of this package wrote it.
     """
-    where = Path(path)
-    artifact = decode_session(read_bounded(where), path=where)
+    return read_session(Path(path))[0]
+
+
+def read_session(path: Path) -> tuple[SessionArtifact, bytes]:
+    """The session in the file ``path``, and the file's bytes as they are.
+
+    Raises:
+        ArtifactError: as :func:`load_session`.
+    """
+    data = read_bounded(path)
+    artifact = decode_session(data, path=path)
     if not artifact.tag and artifact.session_id.startswith("s0-"):
-        tag = names.tag_of(where.name)  # the original kept a session's tag in its file name only
+        tag = names.tag_of(path.name)  # the original kept a session's tag in its file name only
         if tag:
-            return msgspec.structs.replace(artifact, tag=tag)
-    return artifact
+            artifact = msgspec.structs.replace(artifact, tag=tag)
+    return artifact, data
 
 
 def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
@@ -83,6 +92,43 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
     except MemoryError:
         raise ArtifactError("does not fit into memory", path=path) from None
     return artifact
+
+
+def for_judging(artifact: SessionArtifact) -> SessionArtifact:
+    """The session without what no later one is compared with: a bar of 200 of them is held at once."""
+
+    def lighter(report: PhaseReport) -> PhaseReport:
+        return msgspec.structs.replace(
+            report,
+            path_metrics={},
+            histogram=None,
+            timeline=None,
+            events=[],
+            stats_before={},
+            stats_after={},
+            mem_before={},
+            mem_after={},
+        )
+
+    runs = [
+        msgspec.structs.replace(
+            run,
+            results=[
+                msgspec.structs.replace(result, report=lighter(result.report)) for result in run.results
+            ],
+        )
+        for run in artifact.raw_runs
+    ]
+    gate = artifact.gate
+    return msgspec.structs.replace(
+        artifact,
+        raw_runs=runs,
+        gate=msgspec.structs.replace(gate, places=[], findings=[]) if gate is not None else None,
+        comparison_to_previous={},
+        settings={},
+        environment={},
+        device={},
+    )
 
 
 def encode_session(artifact: SessionArtifact) -> bytes:

@@ -49,15 +49,26 @@ class HistoryStore:
 
     Attributes:
         folder: where they are.
+        until: only sessions before this place are seen; None: all of them. See :meth:`before`.
         skipped: every file that was met and could not be used, named once, in the order of meeting.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.until: names.OrderKey | None = None
         self.skipped: list[ArtifactError] = []
         self._named: set[Path | None] = set()
 
     # -- reading -----------------------------------------------------------------------------------
+
+    def before(self, key: names.OrderKey) -> HistoryStore:
+        """This folder as it was before the session with the place ``key`` came into it, for reading.
+
+        Decisions about the sessions that are seen are those of today.
+        """
+        earlier = HistoryStore(self.folder)
+        earlier.until = key
+        return earlier
 
     def file_names(self, *, newest_first: bool = False) -> list[str]:
         """The names of all session files in the order of the history, readable or not.
@@ -112,7 +123,7 @@ class HistoryStore:
             HistoryError: the folder cannot be read.
         """
         path = self.folder / names.LATEST
-        if path.exists():
+        if self.until is None and path.exists():
             try:
                 return self._with_marks(load_session(path))
             except ArtifactError as error:
@@ -146,6 +157,8 @@ class HistoryStore:
         self, comparability: Comparability, *, per_profile: int = 20, accepted_only: bool = True
     ) -> list[SessionArtifact]:
         """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
+
+        They lack what judging does not need, see :func:`pytest_espperf.history.load.for_judging`.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -210,7 +223,7 @@ class HistoryStore:
                 text = stack.enter_context(files.Staged(self.folder, markdown.encode("utf-8", "replace")))
             if latest:
                 copy = stack.enter_context(files.Staged(self.folder, data))
-            path, summary = self._publish(own, text, stamp, artifact.tag)
+            path, summary = self.publish(own, text, stamp, artifact.tag)
             if copy is not None:
                 copy.publish_as(names.LATEST)
         newer = self.file_names(newest_first=True)
@@ -276,7 +289,7 @@ class HistoryStore:
                 key = names.order_key(name)
                 if key is None:
                     self.skip(ArtifactError(names.NAMELESS, path=self.folder / name))
-                else:
+                elif self.until is None or key < self.until:
                     keys.append(key)
         return [key.name for key in sorted(keys, reverse=newest_first)]
 
@@ -306,9 +319,14 @@ class HistoryStore:
                     return entry.artifact
         return artifact
 
-    def _publish(
+    def publish(
         self, own: files.Staged, text: files.Staged | None, stamp: str, tag: str
     ) -> tuple[Path, Path | None]:
+        """Give a staged session and its summary the first names that are free.
+
+        Raises:
+            HistoryError: the folder cannot be written.
+        """
         number = 0
         while True:
             number += 1

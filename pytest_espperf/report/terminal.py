@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.artifact import GateRow, SessionArtifact
+from pytest_espperf.artifact import GateRow, Place, SessionArtifact
 from pytest_espperf.report.view import (
     MOODS,
     CellRow,
     Mood,
     View,
+    blamed,
     finding_text,
     format_metric,
+    legend,
     make_view,
     signed_pct,
 )
 
 WIDTH = 80
+MOST_PLACES = 5
+"""Paths that are shown of the profiles that are slower; all of them with -v."""
+
+_NAME = 21
+_SHORT = {"environment-shift": "shifted", "not-gateable": "-", "inconclusive": "unclear"}
+"""What does not fit behind the figures; the first line and the findings have the word itself."""
 
 _SEVERITY_MOODS: dict[str, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
 
@@ -36,57 +45,97 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def _wrapped(text: str, *, indent: int = 0) -> list[str]:
+    """Lines of at most 80 columns; only a word that is longer (a path) sticks out, to be copied."""
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
 def _clip(text: str, width: int) -> str:
     text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Line]:
-    """The lines of the summary: verdict, gates, where, findings, what to do next.
+    """The lines of the summary: verdict, findings, gates, where, medians, what to do next.
 
     Args:
         session: with its verdict.
-        verbosity: as pytest's: below 0 the verdict and findings alone, above 0 paths of every cell.
+        verbosity: as pytest's: below 0 the verdict and findings alone, above 0 every path.
     """
     view = make_view(session)
     lines = [Line(f"{view.verdict.upper()}: {view.meaning}", view.mood, bold=True)]
     lines += [
-        Line(f"  {finding.severity}: {printable(finding_text(finding))}", _SEVERITY_MOODS[finding.severity])
+        Line(text, _SEVERITY_MOODS[finding.severity])
         for finding in view.findings
+        for text in _wrapped(f"  {finding.severity}: {finding_text(finding)}", indent=8)
     ]
     if verbosity < 0:
         return lines
     if view.gates:
-        lines += [Line(""), *_gates(view)]
+        lines += [Line(""), *_gates(view, verbosity)]
+    if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
+        lines += [Line(""), *_places(places)]
     if view.cells:
         lines += [Line(""), *_cells(view, verbosity)]
     if view.next_steps:
         lines.append(Line(""))
-        lines += [Line(f"next: {step}") for step in view.next_steps]
+        lines += [Line(text) for step in view.next_steps for text in _wrapped(f"next: {step}", indent=6)]
     return lines
 
 
-def _gates(view: View) -> list[Line]:
-    lines = [
-        Line(
-            f"{'gate':<22}{'baseline':>12}{'now':>12}{'slower':>9}{'fails at':>9}  verdict",
-            bold=True,
-        )
-    ]
-    lines += [_gate(row) for row in view.gates]
+def _gates(view: View, verbosity: int) -> list[Line]:
+    shown = [row for row in view.gates if verbosity > 0 or not _says_nothing(row)]
+    head = (
+        f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'fails at':>9}{'could see':>10}  verdict"
+    )
+    lines = [Line(head, bold=True), *(_gate(row) for row in shown)]
+    lines += [Line(text) for text in _wrapped(legend(shown))]
     if view.detectable:
-        lines += [Line(text) for text in textwrap.wrap(view.detectable, WIDTH)]
+        lines += [Line(text) for text in _wrapped(view.detectable)]
     return lines
+
+
+def _says_nothing(row: GateRow) -> bool:
+    """A p99 of too few requests, an error rate that is what it was."""
+    return row.verdict == "not-gateable" or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
 def _gate(row: GateRow) -> Line:
-    change = signed_pct(row.d_pct)
-    limit = "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %"
     text = (
-        f"{_clip(row.name, 22):<22}{format_metric(row.metric, row.baseline):>12}"
-        f"{format_metric(row.metric, row.now):>12}{change:>9}{limit:>9}  {row.verdict}"
+        f"{_gate_name(row):<{_NAME}}{format_metric(row.metric, row.baseline):>10}"
+        f"{format_metric(row.metric, row.now):>10}{signed_pct(row.d_pct):>9}{_pct(row.threshold_pct):>9}"
+        f"{_pct(row.smallest_detectable_pct):>10}  {_SHORT.get(row.verdict, row.verdict)}"
     )
     return Line(text, MOODS.get(row.verdict, "plain"))
+
+
+def _gate_name(row: GateRow) -> str:
+    """``profile:metric``; of a long one the end, which tells the gates apart, stays whole."""
+    head, colon, tail = row.name.partition(":")
+    return _clip(_clip(head, max(4, _NAME - 1 - len(colon + tail))) + colon + printable(tail), _NAME - 1)
+
+
+def _pct(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
+
+
+def _places(places: Sequence[Place]) -> list[Line]:
+    lines = [Line(f"{'where: p95 in ms':<44}{'baseline':>12}{'now':>12}{'slower':>12}", bold=True)]
+    for place in places:
+        name = f"{place.profile}:{place.phase} {place.path}"
+        lines.append(
+            Line(
+                f"{_clip(name, 43):<44}{format_metric(place.metric, place.baseline):>12}"
+                f"{format_metric(place.metric, place.now):>12}{signed_pct(place.d_pct):>12}"
+            )
+        )
+    return lines
 
 
 def _cells(view: View, verbosity: int) -> list[Line]:
@@ -96,15 +145,7 @@ def _cells(view: View, verbosity: int) -> list[Line]:
             bold=True,
         )
     ]
-    failing = {row.profile for row in view.gates if MOODS.get(row.verdict) == "bad"}
-    profile = ""
-    for row in view.cells:
-        if not row.is_path:
-            profile = row.name.partition(":")[0]
-        elif verbosity <= 0 and profile not in failing:
-            continue
-        lines.append(_cell(row))
-    return lines
+    return lines + [_cell(row) for row in view.cells if verbosity > 0 or not row.is_path]
 
 
 def _cell(row: CellRow) -> Line:

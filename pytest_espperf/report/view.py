@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pytest_espperf.artifact import (
     Finding,
     GateRow,
     PathAggregate,
+    Place,
     SessionArtifact,
 )
 from pytest_espperf.registry import METRICS
@@ -41,15 +43,18 @@ MEANINGS = {
     "incomplete": "not everything planned was measured: shown, never compared against",
 }
 
+_ACCEPT = 'if it is intended: espperf accept latest --reason "..."'
+
 NEXT_STEPS = {
-    "regressed": (
-        "look at the slowest path above; run again to see it again: a failing session is never the bar",
-    ),
-    "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
+    "regressed": ("run again to see it again: a failing session is never the bar", _ACCEPT),
+    "drift": ("compare with the oldest sessions of this epoch: no single change did it", _ACCEPT),
     "inconclusive": ("more runs (--perf-runs) or a quieter link make the answer sharper",),
     "failed": ("put the finding right, then run again",),
     "incomplete": ("run without -k, --lf or an interruption to be judged",),
 }
+
+BLAMING = frozenset({"regressed", "drift", "failed", "inconclusive"})
+"""Verdicts of a gate after which the reader wants to know where."""
 
 _WORST_FIRST = (
     "failed",
@@ -88,6 +93,7 @@ class View:
     gates: tuple[GateRow, ...]
     cells: tuple[CellRow, ...]
     findings: tuple[Finding, ...]
+    places: tuple[Place, ...]
     detectable: str
     next_steps: tuple[str, ...]
 
@@ -110,9 +116,37 @@ def make_view(session: SessionArtifact) -> View:
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
+        places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=NEXT_STEPS.get(verdict, ()),
+        next_steps=(*_where_to_look(session), *NEXT_STEPS.get(verdict, ())),
     )
+
+
+def blamed(session: SessionArtifact) -> list[Place]:
+    """The paths of the profiles that are called slower, by their p95, worst first."""
+    if session.gate is None:
+        return []
+    slow = {row.profile for row in session.gate.gates if row.verdict in BLAMING}
+    return [place for place in session.gate.places if place.profile in slow and place.metric == "p95_ms"]
+
+
+def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
+    worst = next(iter(blamed(session)), None)
+    if worst is None or worst.d_pct <= 0:
+        return ()
+    return (
+        f"look at {worst.path} in {worst.profile}:{worst.phase} first, {worst.d_pct:.0f} % slower at p95",
+    )
+
+
+def legend(gates: Sequence[GateRow]) -> str:
+    """Units and directions of the gated metrics, in one sentence; "" where there is none."""
+    metrics = dict.fromkeys(row.metric for row in gates if row.metric in METRICS)
+    told = [
+        f"{name} in {METRICS[name].unit} ({'more' if METRICS[name].better == 'higher' else 'less'} is better)"
+        for name in metrics
+    ]
+    return f"{', '.join(told)}; slower is positive" if told else ""
 
 
 def _culprits(gates: list[GateRow]) -> str:
@@ -185,5 +219,7 @@ def signed_pct(value: float | None) -> str:
 
 
 def format_metric(metric: str, value: float | None) -> str:
-    """A gate's value with its unit."""
-    return METRICS[metric].format(value) if metric in METRICS else ("-" if value is None else f"{value:g}")
+    """A gate's value, without its unit: see :func:`legend`."""
+    if value is None or metric not in METRICS:
+        return "-" if value is None else f"{value:g}"
+    return f"{value:,.{METRICS[metric].digits}f}"

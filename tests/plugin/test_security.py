@@ -14,6 +14,7 @@ import pytest
 from gate_sessions import run, session, with_runs
 from plugin_project import Project, Web
 
+from pytest_espperf.artifact import PhaseEvent
 from pytest_espperf.device.http import get
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import judge
@@ -138,7 +139,14 @@ def test_what_a_board_says_is_text_in_the_report() -> None:
     """A serial line, a reason and a counter with markup in it."""
     hostile = "<script>alert(1)</script> | [x](http://evil) `code` ![](y)"
     rng = random.Random(20261125)
-    bad = run("python_light", 1, (1.0, 1.0), fail=hostile, console_warnings=[hostile], counters={hostile: 3})
+    bad = run(
+        "python_light",
+        1,
+        (1.0, 1.0),
+        fail=hostile,
+        events=[PhaseEvent(at_s=1, kind=hostile, text=hostile)],
+        counters={hostile: 3},
+    )
     artifact = with_runs(session(rng), [bad])
     artifact = msgspec.structs.replace(artifact, gate=judge(artifact, []))
     text = render_markdown(artifact)

@@ -1,0 +1,55 @@
+"""Where time is lost: every path of every compared phase against the bar. It tells, and judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from pytest_espperf.artifact import PathAggregate, Place, SessionArtifact
+from pytest_espperf.registry import METRICS
+
+TOLD = ("p95_ms", "p50_ms")
+"""The metrics of a path that are told. A closed loop asks for its paths in turn: their throughput is one."""
+
+
+def places(candidate: SessionArtifact, bars: Mapping[str, Sequence[SessionArtifact]]) -> list[Place]:
+    """The paths of all profiles that have a bar, worst first.
+
+    Args:
+        candidate: the session.
+        bars: the sessions of the bar, by profile.
+    """
+    found = [place for profile, bar in bars.items() for place in _of_profile(candidate, profile, bar)]
+    return sorted(found, key=lambda place: -place.d_pct)
+
+
+def _of_profile(candidate: SessionArtifact, profile: str, bar: Sequence[SessionArtifact]) -> Iterator[Place]:
+    for name, cell in candidate.aggregated.items():
+        if cell.profile != profile:
+            continue
+        for path, figures in cell.path_metrics.items():
+            earlier = [
+                session.aggregated[name].path_metrics[path]
+                for session in bar
+                if name in session.aggregated and path in session.aggregated[name].path_metrics
+            ]
+            for metric in TOLD:
+                now = _median(figures, metric)
+                then = median([value for one in earlier if (value := _median(one, metric))] or [0.0])
+                if now and then:
+                    ratio = now / then if METRICS[metric].better == "lower" else then / now
+                    yield Place(
+                        profile=profile,
+                        phase=cell.phase,
+                        path=path,
+                        metric=metric,
+                        baseline=then,
+                        now=now,
+                        d_pct=100.0 * (ratio - 1.0),
+                    )
+
+
+def _median(figures: PathAggregate, metric: str) -> float:
+    """0 where the path has no such figure."""
+    value: float | None = getattr(figures, metric).median
+    return value or 0.0
