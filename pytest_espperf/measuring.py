@@ -43,14 +43,12 @@ class Meter:
     Attributes:
         board: where.
         plan: what of.
-        say: takes one line of progress.
         clock: monotonic seconds.
         sleep: seconds -> None.
     """
 
     board: Board
     plan: Plan
-    say: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _last_reading: TelemetryReading | None = field(default=None, init=False)
@@ -61,6 +59,8 @@ class Meter:
         budget: PhaseBudget,
         *,
         left: Callable[[], float],
+        on_heartbeat: Callable[[load.Progress], None] | None = None,
+        heartbeat_s: float = 5.0,
         transport: load.TransportFactory | None = None,
     ) -> Measured:
         """Drive one phase; takes no longer than is left, whatever the board does.
@@ -69,6 +69,8 @@ class Meter:
             planned: what to drive.
             budget: how the time is shared out.
             left: seconds left for this phase, now.
+            on_heartbeat: told how the phase stands, every ``heartbeat_s``.
+            heartbeat_s: seconds.
             transport: makes the user's own httpx transport in place of our engine.
         """
         settings, board = self.board.settings, self.board
@@ -84,8 +86,8 @@ class Meter:
             request_timeout_s=settings.perf_request_timeout,
             warmup_s=self.plan.warmup_s,
             deadline_s=max(0.5, min(left() - TELEMETRY_S / 2, budget.load_s)),
-            heartbeat_s=settings.perf_heartbeat_ms / 1e3,
-            on_heartbeat=lambda progress: self._heartbeat(planned.label(self.plan.runs), progress),
+            heartbeat_s=heartbeat_s,
+            on_heartbeat=on_heartbeat,
             transport=transport,
         )
         self.sleep(settings.perf_settle_ms / 1e3)
@@ -125,13 +127,6 @@ class Meter:
             signs += device.reboot_signs(self._last_reading, before)
         self._last_reading = after
         return [f"the board shows signs of a reboot: {sign}" for sign in signs]
-
-    def _heartbeat(self, label: str, progress: load.Progress) -> None:
-        p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
-        self.say(
-            f"{label} {progress.elapsed_s:.1f}/{progress.duration_s:g} s: "
-            f"{progress.rps:,.1f} req/s{p95}, {progress.errors} errors"
-        )
 
 
 def _link_report(*readings: device.LinkReading) -> LinkReport:

@@ -36,6 +36,7 @@ from pytest_espperf.measuring import Meter
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
+from pytest_espperf.progress import Pace
 from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
 from pytest_espperf.samples import PhaseSamples
@@ -61,7 +62,9 @@ class PerfSession:
     Args:
         settings: the options in force.
         root: the project's root directory.
-        say: takes one line of progress.
+        say: takes one line for the user.
+        watch: takes how the running phase stands, and "" when it is over; ``say`` where not given.
+        watch_s: seconds between two such lines; the heartbeat's where not given.
         clock: monotonic seconds.
         sleep: seconds -> None.
     """
@@ -72,6 +75,8 @@ class PerfSession:
         root: Path,
         *,
         say: Say = print,
+        watch: Say | None = None,
+        watch_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -83,6 +88,9 @@ class PerfSession:
         self.board: Board | None = None
         self._root = root
         self._say = say
+        self._watch = watch or (lambda line: say(line) if line else None)
+        self._watch_s = min(watch_s, settings.perf_heartbeat_ms / 1e3)
+        self._pace = Pace(self.plan, clock)
         self._clock = clock
         self._sleep = sleep
         self._began = clock()
@@ -149,7 +157,7 @@ class PerfSession:
                 telemetry=self._telemetry,
                 source=source,
             )
-            self._meter = Meter(self.board, self.plan, self._say, self._clock, self._sleep)
+            self._meter = Meter(self.board, self.plan, self._clock, self._sleep)
             self.board.listen(self._store.folder / f"serial_{self._record.session_id}.log")
             if self.board.console is not None:
                 self._closing.callback(self.board.console.close)
@@ -219,6 +227,7 @@ class PerfSession:
         self._check_hard_timeout(planned)
         self._listen_between()
         self._switch_firmware(planned)
+        self._pace.begin(planned)
         try:
             self.probe(min(budget.probe_s, self._hard_timeout_left()))
         except ProbeError:
@@ -228,8 +237,12 @@ class PerfSession:
             planned,
             budget,
             left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
+            on_heartbeat=lambda progress: self._watch(self._pace.line(planned, progress)),
+            heartbeat_s=self._watch_s,
             transport=transport,
         )
+        self._watch("")
+        self._pace.end(planned)
         report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
         reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + measured.signs
         result = PhaseResult(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import nullcontext
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 NO_XDIST = "perf tests cannot be distributed by pytest-xdist: one board, one session; add -n0"
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
+
+
+LIVE_S = 1.0
+"""Seconds between two lines of a running phase on a terminal, which take each other's place."""
 
 
 @dataclass
@@ -43,6 +49,7 @@ class PerfState:
     session: PerfSession | None = None
     outcome: Outcome | None = None
     _settings: Settings | None = None
+    _live: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -93,7 +100,14 @@ class PerfState:
         if self.session is None:
             from pytest_espperf.session import PerfSession  # noqa: PLC0415 - heavy: httpx, asyncio
 
-            self.session = PerfSession(self.settings, self.config.rootpath, say=self.say)
+            live = self._is_live()
+            self.session = PerfSession(
+                self.settings,
+                self.config.rootpath,
+                say=self.say,
+                watch=self.rewrite if live else None,
+                watch_s=LIVE_S if live else float("inf"),
+            )
         return self.session
 
     def close(self) -> None:
@@ -103,18 +117,50 @@ class PerfState:
 
     def say(self, text: str) -> None:
         """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        with self._terminal() as reporter:
+            if reporter is not None:
+                self._begin_line(reporter)
+                reporter.write_line(f"[espperf] {text}")
+                reporter.flush()
+
+    def rewrite(self, text: str) -> None:
+        """The line of the running phase, over the one before; "" wipes it away."""
+        with self._terminal() as reporter:
+            if reporter is None:
+                return
+            if not self._live:
+                self._begin_line(reporter)
+            self._live = text
+            self._show(text)
+
+    def _is_live(self) -> bool:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        return reporter is not None and reporter.isatty
+
+    def _show(self, text: str) -> None:
+        """Write over the current line; past pytest's writer, which would count it to its own."""
+        width = self.config.get_terminal_writer().fullwidth - 1
+        # Beyond the right margin a terminal goes on in the next line, and cannot come back.
+        shown = text[:width]
+        sys.stdout.write(f"\r{shown:<{width}}\r{shown}")
+        sys.stdout.flush()
+
+    @contextmanager
+    def _terminal(self) -> Generator[Any, None, None]:
+        """The terminal reporter, with capturing off; None where there is none."""
         plugins = self.config.pluginmanager
-        reporter = plugins.getplugin("terminalreporter")
         capture = plugins.getplugin("capturemanager")
-        if reporter is None:
-            return
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
-            reporter.ensure_newline()
-            writer = self.config.get_terminal_writer()
-            if writer.width_of_current_line:  # dots without a file name before them, as with -q
-                writer.line()
-            reporter.write_line(f"[espperf] {text}")
-            reporter.flush()
+            yield plugins.getplugin("terminalreporter")
+
+    def _begin_line(self, reporter: Any) -> None:
+        if self._live:
+            self._live = ""
+            self._show("")
+        reporter.ensure_newline()
+        writer = self.config.get_terminal_writer()
+        if writer.width_of_current_line:  # dots without a file name before them, as with -q
+            writer.line()
 
 
 STATE = pytest.StashKey[PerfState]()

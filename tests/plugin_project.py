@@ -77,6 +77,39 @@ class Project:
         """Like run, in this process: quicker, for what ends before anything is measured."""
         return self.pytester.runpytest_inprocess(*self._words(arguments, device, suite))
 
+    def run_on_terminal(self, *arguments: str) -> str:
+        """All that a session writes to a terminal of 100 columns; POSIX only."""
+        import fcntl
+        import os
+        import pty
+        import struct
+        import termios
+
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *self._words(arguments, device=True, suite=True)],
+            cwd=self.pytester.path,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        output = b""
+        try:
+            while data := os.read(ours, 4096):
+                output += data
+        except OSError:  # Linux: the other end is closed
+            pass
+        finally:
+            watchdog.cancel()
+            process.kill()
+            process.wait()
+            os.close(ours)
+        return output.decode().replace("\r\n", "\n")
+
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """A session that goes on while the test does something to it; killed at the end if it still runs."""

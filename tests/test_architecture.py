@@ -34,6 +34,7 @@ SESSION = {
     "calibrate",
     "telemetry_table",
     "measuring",
+    "progress",
 }
 FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
 PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}

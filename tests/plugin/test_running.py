@@ -122,6 +122,20 @@ def test_heartbeats_are_seen_and_keep_to_their_own_lines(project: Project, flags
     assert any("one:burst" in line and "req/s" in line for line in beats)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+@pytest.mark.parametrize("flag", ["-v", "-q"])
+def test_on_a_terminal_the_running_phase_has_one_line_that_is_wiped_away(project: Project, flag: str) -> None:
+    output = project.run_on_terminal("--perf-burst-duration=2.4", "--perf-runs=1", flag)
+    lives = [line for line in output.split("\n") if "one:burst" in line and "left:" in line]
+    assert len(lives) == 1, "one line, however often it is written"
+    states = lives[0].rstrip("\r").split("\r")
+    assert sum("req/s" in state for state in states) >= 2
+    after = states[-1] if flag == "-q" else states[-1] or output.split(lives[0])[1].split("\n")[1]
+    assert "req/s" not in after
+    assert states[-2].strip() == "" or states[-1].strip() == "", "it is blanked out before what follows"
+    assert "NO-BASELINE" in output
+
+
 def test_a_hanging_board_fails_within_its_budget(project: Project) -> None:
     project.web.hang_after = 60
     began = time.monotonic()

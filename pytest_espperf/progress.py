@@ -1,0 +1,61 @@
+"""What a waiting user is told while a phase runs: where the session is, how it goes, what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pytest_espperf.load import Progress
+from pytest_espperf.profiles import Plan, PlannedPhase
+
+OVERHEAD = 1.3
+"""Seconds of a session per second of its load, until one phase has been timed."""
+
+
+class Pace:
+    """How fast a session goes through its plan.
+
+    Args:
+        plan: what it drives.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._ahead = {phase.id: _load_s(plan, phase) for phase in plan.phases()}
+        self._began_s: float | None = None
+        self._done_s = 0.0
+
+    def begin(self, planned: PlannedPhase) -> None:
+        """A phase is about to be measured."""
+        if self._began_s is None:
+            self._began_s = self._clock()
+        self._ahead.pop(planned.id, None)
+
+    def end(self, planned: PlannedPhase) -> None:
+        """It was."""
+        self._done_s += _load_s(self._plan, planned)
+
+    def left_s(self, planned: PlannedPhase, elapsed_s: float) -> float:
+        """Seconds until the planned rounds are measured, ``elapsed_s`` after the phase's load began."""
+        ratio = OVERHEAD
+        if self._began_s is not None and self._done_s > 0:
+            # The phase that runs has had its share of the overhead before its load began.
+            ratio = max(1.0, (self._clock() - self._began_s - elapsed_s) / self._done_s)
+        rest_s = max(0.0, planned.phase.duration_s - elapsed_s)
+        return rest_s + ratio * sum(self._ahead.values())
+
+    def line(self, planned: PlannedPhase, progress: Progress) -> str:
+        """``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 260.1 req/s, p95 44 ms, 0 errors``."""
+        p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
+        left_s = round(self.left_s(planned, progress.elapsed_s))
+        left = f", {left_s // 60}:{left_s % 60:02d} left" if planned.role == "run" else ""
+        return (
+            f"{planned.label(self._plan.runs)} {progress.elapsed_s:.1f}/{progress.duration_s:g} s{left}: "
+            f"{progress.rps:,.1f} req/s{p95}, {progress.errors} errors"
+        )
+
+
+def _load_s(plan: Plan, planned: PlannedPhase) -> float:
+    return plan.warmup_s + planned.phase.duration_s
