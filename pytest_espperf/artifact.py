@@ -31,10 +31,11 @@ VerdictWord = Literal[
     "incomplete",
 ]
 
-RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate"]
+RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate", "reference"]
 
-ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline"})
-"""Verdicts whose session joins the history that later sessions are judged against."""
+ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline", "environment-shift"})
+"""Verdicts whose session joins the history that later sessions are judged against; the last one begins an
+epoch of it."""
 
 FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
 """Verdicts that fail the session (exit code 1)."""
@@ -152,12 +153,14 @@ class RawRun(msgspec.Struct, frozen=True, kw_only=True):
 
     ``role`` is ``run`` for the planned rounds, ``confirm`` for a round added because the profile was
     about to fail, ``ab-baseline`` and ``ab-candidate`` for the two halves of an interleaved pair
-    (same ``run_index``) measured with the old and the new firmware.
+    (same ``run_index``) measured with the old and the new firmware, ``reference`` for a round on the
+    reference board ``board``, beside the planned round of the same ``run_index``.
     """
 
     profile: str
     run_index: int
     role: RunRole = "run"
+    board: str = ""
     results: list[PhaseResult] = []
 
 

@@ -5,17 +5,13 @@ Failing gates become test reports, the exit status is escalated, the summary is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
+from pytest_espperf import outputs
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.items import is_phase
 from pytest_espperf.state import PerfState, state_of
-
-if TYPE_CHECKING:
-    from pytest_espperf.artifact import Verdict
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
@@ -33,7 +29,9 @@ def begin(session: pytest.Session) -> None:
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
     try:
-        state.make_session().open()
+        perf = state.make_session()
+        outputs.plan(config, state.settings)
+        perf.open()
     except EspperfError as error:
         state.close()
         raise pytest.UsageError(str(error)) from None
@@ -62,13 +60,15 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
         # What was measured is written, whatever is pressed; what is pressed is obeyed afterwards.
         with deferred_signals(at_once_from=3):
             state.outcome = perf.finish(_interruption(session, exitstatus), failed_tests=state.failed)
+            outputs.write(session.config, state.outcome.artifact, perf.store)
     except KeyboardInterrupt:
         if state.outcome is None:
             raise
         interrupted = True
+    from pytest_espperf.report.failing import failures  # noqa: PLC0415 - only after a session
+
     broken = failures(state.outcome.verdict) if state.outcome.fails else []
-    if state.outcome.save_error:
-        broken.append(("artifacts", state.outcome.save_error))
+    broken += outputs.unsaved(state)
     for name, message in broken:
         _report(session, name, message)
     if broken or state.outcome.fails:
@@ -87,23 +87,6 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
     return str(stopped) if stopped else ""
 
 
-def failures(verdict: Verdict) -> list[tuple[str, str]]:
-    """What fails a session, by name: its failing gates, then its failing findings."""
-    from pytest_espperf.artifact import OWN_TEST  # noqa: PLC0415 - only after a session
-
-    found = [
-        (row.name, f"{row.verdict}: {row.detail or f'{row.name} is {row.d_pct:.1f} % slower'}")
-        for row in verdict.gates
-        if row.verdict in {"regressed", "drift", "failed"}
-    ]
-    gated = {name for name, _ in found}
-    for finding in verdict.findings:
-        name = finding.where or finding.kind
-        if finding.severity == "fail" and finding.kind != OWN_TEST and name not in gated:
-            found.append((name, f"{verdict.kind}: {finding.message}"))
-    return found
-
-
 def _report(session: pytest.Session, name: str, message: str) -> None:
     """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
     report = pytest.TestReport(
@@ -111,7 +94,7 @@ def _report(session: pytest.Session, name: str, message: str) -> None:
         location=("espperf", None, name),
         keywords={"perf": 1},
         outcome="failed",
-        longrepr=message,
+        longrepr=outputs.inert(message),
         when="call",
     )
     session.testscollected += 1  # the progress line counts it
@@ -138,7 +121,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
     for line in render_terminal(state.outcome.artifact, verbosity=verbosity):
         colour = COLOURS.get(line.mood)
         markup = {"bold": line.bold} | ({colour: True} if colour else {})
-        reporter.write_line(line.text, **markup)
+        reporter.write_line(outputs.inert(line.text), **markup)
     if state.outcome.save_error:
         reporter.write_line(f"NOT SAVED: {state.outcome.save_error}", red=True)
     elif state.outcome.saved is not None:
@@ -147,3 +130,4 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
             ("saved_md", state.outcome.saved.markdown_path),
         ):
             reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them
+    outputs.show(reporter, state)

@@ -193,7 +193,7 @@ def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArt
         bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
     known = {session.session_id for session in bar}
     newest = store.newest(lambda session: not session.partial)
-    return [session for session in newest if session.session_id not in known] + bar
+    return bar + [session for session in newest if session.session_id not in known]
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:

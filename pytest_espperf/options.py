@@ -15,6 +15,7 @@ from typing import Any
 from pytest_espperf.option import Option, option
 from pytest_espperf.parsers import bool_word, header, host, number, one_of, serial_url, url_path, whole, word
 
+EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
 PRESETS = ("quick", "balanced", "classic", "soak")
 DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
 SIM = "sim"
@@ -217,6 +218,20 @@ class Settings:
     )
     perf_save_samples: bool = option(
         False, "keep every phase's raw samples beside its artifact, as gzipped CSV", parse=bool_word
+    )
+    perf_report: str = option(
+        "",
+        "draw the HTML report of the session into this file; relative to where pytest was started",
+        parse=word,
+        metavar="PATH.html",
+    )
+    perf_export: tuple[str, ...] = option(
+        (),
+        f"write the session in another tool's format as well: {EXPORT_FORMATS}; PATH is relative to where "
+        "pytest was started, as that of --junitxml; repeatable",
+        parse=word,
+        metavar="FORMAT=PATH",
+        separator="\n",
     )
     perf_baseline: str = option(
         "history",

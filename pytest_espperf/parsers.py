@@ -88,6 +88,8 @@ def header(text: str) -> tuple[str, str]:
         raise ValueError("a header reads 'Name: value', with a name of letters, digits and dashes")
     if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
         raise ValueError(f"the value of header {name} has a control character")
+    if not value.isascii():
+        raise ValueError(f"the value of header {name} has a character outside ASCII: encode it")
     return name, value
 
 

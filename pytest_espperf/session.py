@@ -94,7 +94,7 @@ class PerfSession:
         self._clock = clock
         self._sleep = sleep
         self._began = clock()
-        self._store = HistoryStore(history_folder(settings, root))
+        self.store = HistoryStore(history_folder(settings, root))
         self._last_phase = ""
         self._said_between: list[str] = []
         self._last_round: tuple[RunRole, int] | None = None
@@ -114,12 +114,12 @@ class PerfSession:
             BoardBusyError: another session measures this board.
             SimError: the reference device does not start.
         """
-        self._store.prepare()
-        self._judge.find_baseline(self._store, self._root)
+        self.store.prepare()
+        self._judge.find_baseline(self.store, self._root)
         self._record = SessionRecord(self.settings, self.plan, self._root)
         if self.settings.device_ip:
             self._connect_named()
-        self._checkpoint = self._store.open_checkpoint(self._record.session_id)
+        self._checkpoint = self.store.open_checkpoint(self._record.session_id)
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
             self._say(f"an interrupted session of before is kept as {found.json_path.name}")
@@ -158,7 +158,7 @@ class PerfSession:
                 source=source,
             )
             self._meter = Meter(self.board, self.plan, self._clock, self._sleep)
-            self.board.listen(self._store.folder / f"serial_{self._record.session_id}.log")
+            self.board.listen(self.store.folder / f"serial_{self._record.session_id}.log")
             if self.board.console is not None:
                 self._closing.callback(self.board.console.close)
         elif not self.board.is_at(host, port):
@@ -306,7 +306,7 @@ class PerfSession:
         """The file of the raw samples relative to the history, "" where they are not kept."""
         if not self.settings.perf_save_samples:
             return ""
-        folder = self._store.folder / f"samples_{self._record.session_id}"
+        folder = self.store.folder / f"samples_{self._record.session_id}"
         try:
             path = save_samples(folder, planned.id, samples)
         except HistoryError as error:
@@ -338,7 +338,7 @@ class PerfSession:
             return False
         if self._last_round[1] == planned.run:
             return False
-        return self._judge.may_stop_early(self._artifact(), self._store)
+        return self._judge.may_stop_early(self._artifact(), self.store)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -376,7 +376,7 @@ class PerfSession:
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)
         try:
-            saved = self._store.save(artifact, render_markdown(artifact), latest=not incomplete)
+            saved = self.store.save(artifact, render_markdown(artifact), latest=not incomplete)
             if incomplete:
                 self._checkpoint.write(artifact)
             else:
@@ -392,7 +392,7 @@ class PerfSession:
 
     def _judge_all(self) -> tuple[SessionArtifact, Verdict]:
         """What was measured, as the whole it is to be judged as."""
-        return self._judge.judge(structs.replace(self._artifact(), partial=False), self._store)
+        return self._judge.judge(structs.replace(self._artifact(), partial=False), self.store)
 
     def _artifact(self) -> SessionArtifact:
         return self._record.artifact(self.board, self.hard_stop_reason)

@@ -34,10 +34,15 @@ SESSION = {
     "calibrate",
     "telemetry_table",
     "measuring",
+    "doctor",
+    "comparing",
+    "rejudging",
     "progress",
+    "reporting",
+    "exporting",
 }
-FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
-PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "cli"}
+FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "outputs", "cli"}
+PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "outputs", "cli"}
 
 ALLOWED = {
     **dict.fromkeys(DATA, DATA),

@@ -68,6 +68,7 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
         comparability_key="k",
         base_key=keys_of(Comparability(fields=FIELDS)).base,
         profiles=keys_of(Comparability(fields=FIELDS)).profiles,
+        worst_pct=1.23457,
         medians={
             "python_heavy:burst": {
                 "p50_ms": None,
@@ -92,6 +93,21 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
         },
     )
     assert store.select(Query(limit=1))[0].medians is None
+
+
+def test_the_worst_change_of_a_row_is_that_of_a_gate_that_was_judged_in_percent(store: HistoryStore) -> None:
+    gates = [
+        GateRow(name="a", metric="p95_ms", d_pct=-3.0),
+        GateRow(name="b", metric="rps_ok", d_pct=2.0),
+        GateRow(name="c", metric="p99_ms", d_pct=90.0, verdict="not-gateable"),
+        GateRow(name="d", metric="error_rate", d_pct=40.0),
+        GateRow(name="e", metric="p95_ms"),
+    ]
+    for number, some in ((1, gates), (2, gates[2:])):
+        artifact = session(f"last-{number}", f"2026020{number}T000000Z")
+        judged = msgspec.structs.replace(artifact, gate=Verdict(kind="unchanged", gates=some))
+        store.save(judged, latest=False)
+    assert [row.worst_pct for row in store.select(Query(limit=2))] == [None, 2.0]
 
 
 def test_queries(store: HistoryStore) -> None:

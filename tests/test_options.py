@@ -59,6 +59,14 @@ def test_a_later_scalar_wins_as_everywhere_in_pytest() -> None:
     assert resolve({"perf_runs": "7"}, {"ESPPERF_PERF_RUNS": "x"}, {}).perf_runs == 7
 
 
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value() -> None:
+    with pytest.raises(
+        UsageError, match=r"--device-header: .* header X-A has a character outside ASCII"
+    ) as error:
+        resolve({"device_header": ["X-A: s3cr\u00e9t"]}, {}, {})
+    assert "s3cr" not in str(error.value)
+
+
 def test_header_values_are_redacted_and_never_in_a_message() -> None:
     settings = resolve({"device_header": ["Authorization: Bearer s3cr3t", "X-A: b, c"]}, {}, {})
     assert settings.device_header == (("Authorization", "Bearer s3cr3t"), ("X-A", "b, c"))

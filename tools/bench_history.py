@@ -11,6 +11,7 @@ import base64
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -100,6 +101,9 @@ def measure(store: HistoryStore, tries: int) -> None:
     report("baseline chosen (20 rows)", choose, tries, 0.1)
     report("baseline chosen and loaded", lambda: store.baseline(comparability), tries, None)
     report("list: all rows", lambda: HistoryStore(store.folder).select(), tries, 1.0)
+    report("espperf list, whole process", lambda: espperf("list", store.folder), tries, 1.0)
+    report("espperf list --json, likewise", lambda: espperf("list", store.folder, "--json"), tries, 1.0)
+    report("espperf prune (dry run), likewise", lambda: espperf("prune", store.folder), tries, None)
     report(
         "list: all rows with medians",
         lambda: HistoryStore(store.folder).select(Query(details=True)),
@@ -110,6 +114,12 @@ def measure(store: HistoryStore, tries: int) -> None:
     report("file names in order, no index", lambda: HistoryStore(store.folder).file_names(), tries, None)
     report("one session loaded", lambda: load_session(newest), tries * 10, None)
     report("saved, then baseline chosen", save_and_choose, tries, None)
+
+
+def espperf(command: str, folder: Path, *words: str) -> None:
+    """One command on the history in a process of its own, as a user starts it; its output goes nowhere."""
+    line = [sys.executable, "-m", "pytest_espperf.cli", command, "--perf-history", str(folder), *words]
+    subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
 
 
 def report(name: str, work: Callable[[], object], tries: int, bar_s: float | None) -> None:

@@ -9,7 +9,19 @@ import sys
 from collections.abc import Sequence
 
 from pytest_espperf import __version__
-from pytest_espperf.cli import run, sessions
+from pytest_espperf.cli import (
+    compare,
+    completion,
+    doctor,
+    export,
+    judge,
+    listing,
+    prune,
+    report,
+    run,
+    sessions,
+    transfer,
+)
 from pytest_espperf.cli.common import USAGE_ERROR, Parser
 from pytest_espperf.errors import EspperfError
 
@@ -29,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         arguments.rest = rest
         code: int = arguments.do(arguments)
+        sys.stdout.flush()
     except EspperfError as error:
         print(f"espperf: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -43,6 +56,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="espperf", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for room in (run, sessions):
+    for room in (run, doctor, listing, sessions, report, compare, judge, prune, transfer, export, completion):
         room.add_commands(commands)
     return parser

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_espperf.errors import UsageError
+from pytest_espperf.options import BY_DEST
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.history import HistoryStore
+
+_T = TypeVar("_T")
 
 USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"
@@ -59,6 +63,28 @@ def add_command(
     return command
 
 
+def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
+    """A parser of :mod:`pytest_espperf.parsers` as argparse's ``type``: what it says is the error."""
+
+    def convert(text: str) -> _T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def history_folder(arguments: argparse.Namespace) -> tuple[Path, str]:
+    """The folder that a command means, whether it is there or not, and who named it; "" where nobody did."""
+    variable = BY_DEST["perf_history"].env
+    if arguments.perf_history:
+        return arguments.perf_history, "--perf-history"
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).expanduser(), f"environment variable {variable}"
+    return default_history(), ""
+
+
 def default_history() -> Path:
     """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
     here = Path.cwd()
@@ -76,9 +102,9 @@ def open_history(arguments: argparse.Namespace) -> HistoryStore:
     """
     from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - see above
 
-    folder: Path = arguments.perf_history or default_history()
+    folder, source = history_folder(arguments)
     if not folder.is_dir():
-        raise UsageError(f"--perf-history: there is no folder {folder}")
+        raise UsageError(f"{source or 'no session was kept here yet'}: there is no folder {folder}")
     return HistoryStore(folder)
 
 

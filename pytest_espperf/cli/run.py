@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command
+from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command, checked
 from pytest_espperf.errors import UsageError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.option import Option
@@ -37,7 +37,11 @@ def add_commands(commands: Any) -> None:
         passes_on=True,
     )
     calibration.add_argument(
-        "--sessions", type=_sessions, default=5, metavar="N", help="default: %(default)s"
+        "--sessions",
+        type=checked(whole(least=2, most=1000)),
+        default=5,
+        metavar="N",
+        help="default: %(default)s",
     )
     _add_run_arguments(calibration)
     add_command(
@@ -66,13 +70,6 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
         [option for option in options if option.original],
         lambda option: option.original,
     )
-
-
-def _sessions(text: str) -> int:
-    try:
-        return whole(least=2, most=1000)(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def is_bar(session: SessionArtifact, *, named: bool = False) -> bool:
         return True
     if named:
         return session.gate.kind not in {"failed", "incomplete"}
-    return session.gate.kind in ACCEPTED or session.gate.kind == "environment-shift"
+    return session.gate.kind in ACCEPTED
 
 
 def opens_epoch(session: SessionArtifact) -> bool:

@@ -167,7 +167,9 @@ def centre_variance(sessions: int) -> float:
     return median_variance(sessions) if sessions < 5 else math.pi / (2 * sessions)
 
 
-def gate_sigma(history: History, *, factor: float, rounds: int, within_now: float | None) -> float:
+def gate_sigma(
+    history: History, *, factor: float, rounds: int, within_now: float | None, leverage: float = 0.0
+) -> float:
     """Standard error of a gate's ``d``.
 
     Args:
@@ -175,6 +177,7 @@ def gate_sigma(history: History, *, factor: float, rounds: int, within_now: floa
         factor: of :func:`common_factor`.
         rounds: the candidate's rounds.
         within_now: the candidate's variance between rounds, None where it has one round.
+        leverage: of a reference board, see :mod:`pytest_espperf.gate.reference`.
     """
     within = history.measured_within
     session = history.session_variance(factor)
@@ -187,7 +190,8 @@ def gate_sigma(history: History, *, factor: float, rounds: int, within_now: floa
         floor = p.PRIOR_SESSION_SIGMA**2
         more = history.prior_share * (max(floor, here) - max(floor, within))
         session, spread = session + more, spread + more
-    square = session + median_variance(rounds) * here + centre_variance(history.sessions) * spread
+    known = centre_variance(history.sessions) + leverage
+    square = session + median_variance(rounds) * here + known * spread
     return math.sqrt(square)
 
 
@@ -244,7 +248,13 @@ def noises(series: Sequence[Series], *, alpha: float, factor: float | None = Non
     histories = [history_noise(one.past) for one in series]
     common = common_factor(histories) if factor is None else factor
     sigmas = [
-        gate_sigma(history, factor=common, rounds=len(one.now), within_now=round_variance([one.now]))
+        gate_sigma(
+            history,
+            factor=common,
+            rounds=len(one.now),
+            within_now=round_variance([one.now]),
+            leverage=one.environment.leverage if one.environment else 0.0,
+        )
         for one, history in zip(series, histories, strict=True)
     ]
     found = gate_noises(series, histories, sigmas, alpha)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.gate.reference import Environment, environment
 from pytest_espperf.registry import METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
@@ -102,6 +103,7 @@ class Series:
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
         paced: an open loop: its throughput is the schedule's, not the board's.
         by_phase: of the tail metric only: each phase's own change against the bar.
+        environment: what a reference board says, which is subtracted from all rounds; None where nothing.
     """
 
     profile: str
@@ -114,6 +116,7 @@ class Series:
     pairs: tuple[tuple[float, float], ...] = ()
     paced: bool = False
     by_phase: tuple[float, ...] = ()
+    environment: Environment | None = None
 
     @property
     def name(self) -> str:
@@ -134,6 +137,8 @@ def build_series(
     now = composites(planned, names, metric)
     past: list[tuple[float, ...]] = []
     pins: list[int] = []
+    references: list[float | None] = []
+    board = _reference_board(candidate)
     for session in epoch:
         rounds = rounds_of(session, profile)
         values = composites(rounds, names, metric)
@@ -141,20 +146,46 @@ def build_series(
             if session.pinned:
                 pins.append(len(past))
             past.append(values)
+            references.append(_reference(session, profile, names, metric, board))
     if not now or not past:
         return None
+    here = environment(
+        session_values(past), references, _reference(candidate, profile, names, metric, board), max_history
+    )
+    if here is not None:
+        past = [
+            tuple(value - shift for value in values) for values, shift in zip(past, here.shifts, strict=True)
+        ]
+    shift = here.shift if here is not None else 0.0
+    again = composites(rounds_of(candidate, profile, ("confirm",)), names, metric)
     return Series(
         profile=profile,
         metric=metric,
         past=tuple(past[-max_history:]),
         epoch=tuple(past),
         pins=tuple(pins),
-        now=now,
-        again=composites(rounds_of(candidate, profile, ("confirm",)), names, metric),
+        now=tuple(value - shift for value in now),
+        again=tuple(value - shift for value in again),
         pairs=_pairs(candidate, profile, names, metric),
         paced=_paced(planned),
         by_phase=_by_phase(planned, profile, names, epoch[-max_history:]) if metric == TAIL else (),
+        environment=here,
     )
+
+
+def _reference_board(session: SessionArtifact) -> str:
+    """The reference board of a session, "" where it has none."""
+    return next((run.board for run in session.raw_runs if run.role == "reference"), "")
+
+
+def _reference(
+    session: SessionArtifact, profile: str, names: Sequence[str], metric: str, board: str
+) -> float | None:
+    """The reference's value in a session: None where it had none, or another one."""
+    if not board or _reference_board(session) != board:
+        return None
+    values = composites(rounds_of(session, profile, ("reference",)), names, metric)
+    return median(values) if values else None
 
 
 def _paced(rounds: Rounds) -> bool:

@@ -17,6 +17,8 @@ from pytest_espperf.errors import ArtifactError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import read_bounded
 
+KINDS = ("accept", "pin")
+
 MAX_BYTES = 64 * 1024
 """Largest file of a decision that is read."""
 
@@ -59,8 +61,13 @@ def write_mark(
     """
     at = names.format_stamp(datetime.now(timezone.utc))
     mark = Mark(session_id=session_id, reason=_plain(reason), by=_plain(by), at=at)
-    files.write_atomic(folder, names.mark_name(kind, stem), msgspec.json.encode(mark) + b"\n")
+    files.write_atomic(folder, names.mark_name(kind, stem), encode_mark(mark))
     return mark
+
+
+def encode_mark(mark: Mark) -> bytes:
+    """A decision as the bytes of its file."""
+    return msgspec.json.encode(mark) + b"\n"
 
 
 def apply_marks(
@@ -71,32 +78,36 @@ def apply_marks(
     ``present``: the names in the folder, where the caller has them; saves two looks at the disk.
     """
     refused: list[ArtifactError] = []
-    accepted = _mark("accept", artifact, path, present, refused)
-    pinned = _mark("pin", artifact, path, present, refused)
+    accepted = beside("accept", artifact, path, refused, present)
+    pinned = beside("pin", artifact, path, refused, present)
     if accepted is None and pinned is None and artifact.accepted is None and not artifact.pinned:
         return artifact, refused
     kept = accepted.as_accepted() if accepted else None
     return msgspec.structs.replace(artifact, accepted=kept, pinned=pinned is not None), refused
 
 
-def _mark(
+def beside(
     kind: str,
     artifact: SessionArtifact,
     path: Path,
-    present: frozenset[str] | None,
     refused: list[ArtifactError],
+    present: frozenset[str] | None = None,
 ) -> Mark | None:
-    beside = path.with_name(names.mark_name(kind, path.stem))
-    if (beside.name not in present) if present is not None else not beside.exists():
+    """The decision of ``kind`` beside the file ``path``; None where there is none that counts.
+
+    ``refused`` grows by one that does not count; for ``present`` see :func:`apply_marks`.
+    """
+    own = path.with_name(names.mark_name(kind, path.stem))
+    if (own.name not in present) if present is not None else not own.exists():
         return None
     try:
-        mark = read_mark(beside)
+        mark = read_mark(own)
     except ArtifactError as error:
-        if beside.exists():
+        if own.exists():
             refused.append(error)
         return None
     if mark.session_id != artifact.session_id:
-        refused.append(ArtifactError(MISPLACED, path=beside, field="$.session_id"))
+        refused.append(ArtifactError(MISPLACED, path=own, field="$.session_id"))
         return None
     return mark
 

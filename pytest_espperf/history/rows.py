@@ -42,6 +42,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
+        worst_pct: the worst change of a gate in percent, slower positive; None where none was judged.
         accepted, pinned: later decisions.
         medians: per cell, the medians of :data:`MEDIANS`; only where the query asked for details.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
@@ -63,6 +64,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     comparability_key: str = ""
     base_key: str = ""
     profiles: dict[str, str] = {}
+    worst_pct: float | None = None
     accepted: Json | None = None
     pinned: bool = False
     medians: dict[str, dict[str, float | None]] | None = None
@@ -160,6 +162,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
         comparability_key=artifact.comparability.key if artifact.comparability else "",
         base_key=keys.base,
         profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
+        worst_pct=_worst_pct(artifact.gate),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         gates=_gates(artifact.gate),
     )
@@ -167,6 +170,16 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
 
 def _medians(cell: CellAggregate) -> dict[str, float | None]:
     return {metric: _rounded(getattr(cell, metric).median) for metric in MEDIANS}
+
+
+def _worst_pct(verdict: Verdict | None) -> float | None:
+    """Of the error rate, whose change is told in points, and of what could not be judged there is none."""
+    changes = [
+        gate.d_pct
+        for gate in (verdict.gates if verdict is not None else ())
+        if gate.d_pct is not None and gate.verdict != "not-gateable" and gate.metric != "error_rate"
+    ]
+    return _rounded(max(changes)) if changes else None
 
 
 def _gates(verdict: Verdict | None) -> dict[str, Json]:

@@ -331,7 +331,8 @@ class HistoryStore:
         while True:
             number += 1
             stem = names.session_stem(stamp, tag, number)
-            if (self.folder / f"{stem}.md").exists():
+            beside = (f"{stem}.md", *(names.mark_name(kind, stem) for kind in marks.KINDS))
+            if any((self.folder / name).exists() for name in beside):
                 continue
             path = own.publish_new(f"{stem}.json")
             if path is not None:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.report.view import CellRow, finding_text, make_view, signed_pct
+from pytest_espperf.report.view import CellRow, blamed, finding_text, legend, make_view, signed_pct
+
+MOST_PLACES = 10
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
 
@@ -30,6 +32,10 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} %"
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
     marks = ["---" if index < numeric_from else "---:" for index in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
@@ -47,7 +53,7 @@ def render_markdown(session: SessionArtifact) -> str:
     if view.gates:
         lines += ["", "## Gates", ""]
         lines += _table(
-            ("gate", "verdict", "baseline", "now", "slower by", "fails from", "sessions"),
+            ("gate", "verdict", "baseline", "now", "slower", "fails at", "could see", "sessions"),
             [
                 (
                     code(row.name),
@@ -55,15 +61,31 @@ def render_markdown(session: SessionArtifact) -> str:
                     _number(row.baseline),
                     _number(row.now),
                     signed_pct(row.d_pct),
-                    "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %",
+                    _percent(row.threshold_pct),
+                    _percent(row.smallest_detectable_pct),
                     str(row.sessions),
                 )
                 for row in view.gates
             ],
             numeric_from=2,
         )
-        if view.detectable:
-            lines += ["", escape(view.detectable)]
+        lines += ["", f"{escape(legend(view.gates))}. {escape(view.detectable)}".strip()]
+    if where := blamed(session)[:MOST_PLACES]:
+        lines += ["", "## Where", ""]
+        lines += _table(
+            ("path", "cell", "p95 ms, baseline", "now", "slower"),
+            [
+                (
+                    code(place.path),
+                    code(f"{place.profile}:{place.phase}"),
+                    _number(place.baseline),
+                    _number(place.now),
+                    signed_pct(place.d_pct),
+                )
+                for place in where
+            ],
+            numeric_from=2,
+        )
     if view.cells:
         lines += ["", "## Medians", ""]
         lines += _table(

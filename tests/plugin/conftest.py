@@ -61,6 +61,8 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, web: Web, monkeypatch: pytest.MonkeyPatch) -> Project:
-    # The user's own locks stay out of it.
+    # The user's own locks stay out of it, and so does the job that this suite may be run in.
     monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
     return Project(pytester, web)

@@ -246,3 +246,37 @@ def test_a_stall_that_is_gone_when_measured_again_does_not_fail(project: Project
     result = project.run("--perf-confirm=3", "--confcutdir=.", "-p", "conftest")
     assert result.ret == 0
     assert project.artifact()["gate"]["verdict"] == "inconclusive"
+
+
+def test_a_report_is_drawn_and_named(project: Project) -> None:
+    result = project.run("--perf-report=out/report.html")
+    assert result.ret == 0
+    path = project.pytester.path / "out" / "report.html"
+    result.stdout.fnmatch_lines([f"exported report: {path}"])
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert project.artifact()["session_id"] in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--perf-report=.",), "--perf-report: . is a folder: name a file"),
+        (("--perf-report=x", "--perf-export=csv=x"), "--perf-report and csv would both write"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    project: Project, words: tuple[str, ...], said: str
+) -> None:
+    result = project.refuse(*words)
+    assert result.ret == 4
+    assert said in result.stderr.str()
+    assert project.web.served == 0
+
+
+def test_a_report_that_is_lost_fails_the_run_and_not_the_session(project: Project) -> None:
+    (project.pytester.path / "blocked").write_text("a file, no folder")
+    result = project.run("--perf-report=blocked/report.html")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["NOT EXPORTED: report: *blocked*cannot be written: *"])
+    assert project.artifact()["gate"]["verdict"] == "no-baseline"

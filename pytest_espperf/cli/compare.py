@@ -1,0 +1,94 @@
+"""``espperf compare``: two sessions side by side."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session
+from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.errors import UsageError
+from pytest_espperf.options import BY_DEST
+
+if TYPE_CHECKING:
+    # `espperf run` leaves these to pytest's process.
+    from pytest_espperf.artifact import SessionArtifact
+    from pytest_espperf.report.comparison import Comparison
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    compare = add_command(
+        commands,
+        "compare",
+        _compare,
+        "compare session B with session A: medians of every cell and path side by side, the worst change "
+        "first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a rule of "
+        "--fail-on is broken.",
+        history=True,
+    )
+    compare.add_argument("a", metavar="A", help=f"compare with this one: {SESSION_HELP}")
+    compare.add_argument("b", metavar="B", help=f"tell about this one: {SESSION_HELP}")
+    compare.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar=BY_DEST["perf_fail_on"].metavar,
+        help="what a cell of B may be worse by, in percent of A's median (of error_rate: percentage "
+        "points), as --perf-fail-on: p95_ms:10%%,rps_ok:5%%; repeatable, adds up; refused where the "
+        "two are not comparable",
+    )
+    compare.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object: a, b {session_id, timestamp_utc, tag, target, verdict}, comparable, "
+        "incomparable (in words), differences [{field, a, b}], cells [{cell, path, a, b, slower}] (metric -> "
+        "median, percent), only_a, only_b, rules [{name, rule, broken, detail}], passed",
+    )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.comparing import compare  # noqa: PLC0415 - run leaves these to pytest
+    from pytest_espperf.report.comparison import render_comparison  # noqa: PLC0415 - likewise
+
+    rules = _rules(arguments.fail_on)
+    comparison = compare(find_session(arguments, arguments.a), find_session(arguments, arguments.b), rules)
+    if arguments.json:
+        print_json(_described(comparison))
+    else:
+        print_lines(render_comparison(comparison))
+    return 1 if comparison.broken else 0
+
+
+def _rules(texts: list[str]) -> list[tuple[str, float]]:
+    from pytest_espperf.gate import parse_fail_on  # noqa: PLC0415 - likewise
+
+    try:
+        return [rule for text in texts for rule in parse_fail_on(text)]
+    except ValueError as error:
+        raise UsageError(f"--fail-on: {error}") from None
+
+
+def _described(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "a": _session(comparison.a),
+        "b": _session(comparison.b),
+        "comparable": comparison.comparable,
+        "incomparable": comparison.why_not(),
+        "differences": comparison.differences,
+        "cells": comparison.cells,
+        "only_a": comparison.only_a,
+        "only_b": comparison.only_b,
+        "rules": comparison.rules,
+        "passed": not comparison.broken,
+    }
+
+
+def _session(session: SessionArtifact) -> dict[str, Any]:
+    return {
+        "session_id": session.session_id,
+        "timestamp_utc": session.timestamp_utc,
+        "tag": session.tag,
+        "target": session.target,
+        "verdict": session.gate.kind if session.gate is not None else None,
+    }

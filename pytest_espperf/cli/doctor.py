@@ -1,0 +1,133 @@
+"""``espperf doctor``: one page on a board, the link to it, and this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf.cli.common import add_command
+from pytest_espperf.cli.run import QUIET
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.lookup import add_arguments
+from pytest_espperf.options import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    # `espperf list` does without.
+    import pytest
+
+    from pytest_espperf.doctor import Check
+
+FAILED, INTERRUPTED = 1, 2
+"""Exit codes; the latter is pytest's."""
+
+TAKEN = tuple(
+    option
+    for option in OPTIONS
+    if (option.group in {"device", "sim"} and option.dest != "device_ip")
+    or option.dest
+    in {
+        "perf_probe_path",
+        "perf_probe_retries",
+        "perf_request_timeout",
+        "perf_metrics_retries",
+        "perf_metrics_retry_delay_ms",
+        "perf_burst_clients",
+        "perf_long_clients",
+        "perf_history",
+        "perf_lock_file",
+    }
+)
+"""The options that have a part in it."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    doctor = add_command(
+        commands,
+        "doctor",
+        _doctor,
+        "examine a board: whether it can be reached, what it tells, its limits, how noisy it is, and whether "
+        "this machine can measure it; one page, in about half a minute. Exit code 1 where a check failed.",
+    )
+    doctor.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
+    doctor.add_argument("--json", action="store_true", help="the page as one JSON object")
+    add_arguments(doctor.add_argument, TAKEN, lambda option: option.flag)
+    originals = doctor.add_argument_group("the original tool's names")
+    add_arguments(
+        originals.add_argument,
+        [option for option in TAKEN if option.original],
+        lambda option: option.original,
+    )
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.doctor import Examination, examine, render_json, render_page  # noqa: PLC0415 - only here
+
+    began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    checks: list[Check] = []
+    settings, interrupted = Settings(), False
+    try:
+        settings, root = _as_a_session_has_them(arguments)
+        with closing(examine(settings, root, say=_say)) as found:
+            for check in found:
+                checks.append(check)  # noqa: PERF402 - what was found before an interruption counts
+    except KeyboardInterrupt:
+        interrupted = True
+    shown = settings.describe()
+    examination = Examination(
+        host=arguments.host,
+        timestamp_utc=began,
+        checks=tuple(checks),
+        options={option.dest: shown[option.dest] for option in TAKEN if option.dest in settings.sources},
+        interrupted=interrupted,
+    )
+    print(render_json(examination) if arguments.json else render_page(examination), end="")
+    if interrupted:
+        return INTERRUPTED
+    return FAILED if examination.status == "fail" else 0
+
+
+def _say(text: str) -> None:
+    print(f"[espperf] {text}", file=sys.stderr, flush=True)
+
+
+def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Path]:
+    """The options in force, and the root directory: pytest finds them, ini file and all, and then ends.
+
+    Raises:
+        UsageError: an option is bad, or pytest does not start here; it has said why.
+    """
+    import pytest  # noqa: PLC0415 - the other commands do without
+
+    from pytest_espperf.state import state_of  # noqa: PLC0415 - likewise
+
+    found: list[tuple[Settings, Path] | EspperfError] = []
+
+    class Asking:
+        """A plugin that is asked in place of running tests."""
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_cmdline_main(self, config: pytest.Config) -> int:
+            config.option.device_ip = arguments.host
+            for option in TAKEN:
+                value = getattr(arguments, option.dest)
+                if value is not None:
+                    setattr(config.option, option.dest, value)
+            try:
+                if not config.pluginmanager.hasplugin("espperf"):
+                    raise UsageError("pytest is told not to load pytest-espperf here; let it")
+                found.append((state_of(config).settings, config.rootpath))
+            except EspperfError as error:
+                found.append(error)
+            return 0
+
+    pytest.main(["--pyargs", "pytest_espperf.suite", *QUIET], plugins=[Asking()])
+    if not found:
+        raise UsageError("pytest does not start in this folder, so that its options are not known: see above")
+    if isinstance(found[0], EspperfError):
+        raise found[0]
+    return found[0]

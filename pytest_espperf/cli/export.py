@@ -1,0 +1,55 @@
+"""``espperf export``: a session in another tool's format."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session
+from pytest_espperf.options import EXPORT_FORMATS
+
+SOURCE = "FORMAT"
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    export = add_command(
+        commands, "export", _export, "show or write a session in another tool's format", history=True
+    )
+    export.add_argument("session", help=SESSION_HELP)
+    export.add_argument(
+        "format",
+        metavar="FORMAT[=PATH]",
+        help=f"{EXPORT_FORMATS}; to standard output where there is no PATH",
+    )
+    export.add_argument("--list", action=_List, nargs=0, help="describe the formats and exit")
+
+
+class _List(argparse.Action):
+    """Say what formats there are."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from pytest_espperf.report.exports import EXPORTS  # noqa: PLC0415 - run leaves that to pytest
+
+        for name, export in EXPORTS.items():
+            print(f"{name:<26}{export.help}")
+        parser.exit()
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.exporting import only_renderer, parse_target, write_target  # noqa: PLC0415 - see above
+
+    if "=" in arguments.format:
+        target = parse_target(arguments.format, Path.cwd(), SOURCE)
+        for path in write_target(find_session(arguments, arguments.session), target):
+            print(f"exported {target.format}: {path}")
+        return 0
+    render = only_renderer(arguments.format, SOURCE)
+    text = render(find_session(arguments, arguments.session))
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")  # that is what the formats are in, whatever the code page
+    print(text, end="")
+    return 0

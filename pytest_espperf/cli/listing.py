@@ -1,0 +1,122 @@
+"""``espperf list``: the history as a table."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, get_args
+
+from pytest_espperf.cli.common import add_command, checked, open_history, say_skipped
+from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.parsers import one_of, whole
+
+if TYPE_CHECKING:
+    # `espperf run` leaves these to pytest's process.
+    from pytest_espperf.history.rows import SessionRow
+    from pytest_espperf.report import Line
+
+UNJUDGED = "unjudged"
+"""How a session without a gate is called: one of the original tool."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    listing = add_command(
+        commands,
+        "list",
+        _list,
+        "list the sessions of the history, newest last: time, id, verdict, board, tag, and the worst change "
+        "of its gates in percent, slower positive",
+        history=True,
+    )
+    listing.add_argument("--tag", metavar="TAG", help="those of this tag")
+    listing.add_argument("--board", metavar="BOARD", help="those of this board: its identity, or its address")
+    listing.add_argument(
+        "--verdict",
+        type=checked(_verdicts),
+        action="append",
+        metavar="V,...",
+        help="those of these verdicts; repeatable, adds up",
+    )
+    listing.add_argument(
+        "--last", type=checked(whole(least=1)), metavar="N", help="the newest N of those that match"
+    )
+    listing.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line: session_id, timestamp_utc, name (of its file), target, board, verdict, "
+        "accepted, pinned, completed, tag, profiles, worst_pct",
+    )
+
+
+def _verdicts(text: str) -> set[str]:
+    from pytest_espperf.artifact import VerdictWord  # noqa: PLC0415 - run leaves msgspec to pytest
+
+    return {one_of(*get_args(VerdictWord), UNJUDGED)(word) for word in text.split(",")}
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history.rows import Query  # noqa: PLC0415 - see above
+
+    store = open_history(arguments)
+    query = Query(
+        tag=arguments.tag,
+        board=arguments.board,
+        verdicts=_as_recorded(arguments.verdict),
+        limit=arguments.last,
+    )
+    rows = store.select(query)[::-1]
+    if arguments.json:
+        for row in rows:
+            print_json(_described(row))
+    elif rows:
+        print_lines(_table(rows))
+    if not rows:
+        print(f"no session in {store.folder} matches", file=sys.stderr)
+    say_skipped(store)
+    return 0
+
+
+def _as_recorded(verdicts: list[set[str]] | None) -> Collection[str] | None:
+    if verdicts is None:
+        return None
+    return {"" if word == UNJUDGED else word for words in verdicts for word in words}
+
+
+def _described(row: SessionRow) -> dict[str, Any]:
+    return {
+        "session_id": row.session_id,
+        "timestamp_utc": row.timestamp_utc,
+        "name": row.name,
+        "target": row.target,
+        "board": row.board,
+        "verdict": row.verdict or UNJUDGED,
+        "accepted": row.accepted is not None,
+        "pinned": row.pinned,
+        "completed": row.completed,
+        "tag": row.tag,
+        "profiles": list(row.profiles),
+        "worst_pct": row.worst_pct,
+    }
+
+
+def _table(rows: list[SessionRow]) -> list[Line]:
+    from pytest_espperf.report.listing import ListedSession, render_listing  # noqa: PLC0415 - see above
+
+    listed = [
+        ListedSession(
+            time=row.stamp,
+            session_id=row.session_id,
+            verdict=row.verdict or UNJUDGED,
+            board=row.board,
+            tag=row.tag,
+            worst_pct=row.worst_pct,
+            accepted=row.accepted is not None,
+            pinned=row.pinned,
+        )
+        for row in rows
+    ]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return render_listing(listed, width=width)

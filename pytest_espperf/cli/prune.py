@@ -1,0 +1,146 @@
+"""``espperf prune``: the history without what no later session needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf.cli.common import add_command, checked, open_history, say_skipped
+from pytest_espperf.cli.output import print_json
+from pytest_espperf.errors import HistoryError
+from pytest_espperf.parsers import number, whole
+
+if TYPE_CHECKING:
+    # `espperf run` leaves these to pytest's process.
+    from pathlib import Path
+
+    from pytest_espperf.history.prune import Choice, Leaving
+
+KEEP = 50
+_LONGEST_DAYS = 36_500
+_REASONS = {
+    "newest": "among the newest",
+    "latest": "the latest",
+    "accepted": "accepted",
+    "pinned": "pinned",
+    "bar": "what later ones are judged against",
+    "young": "too young",
+}
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    prune = add_command(
+        commands,
+        "prune",
+        _prune,
+        "remove old sessions that no later one is judged against: says which, and removes them with --yes. "
+        "Pinned and accepted ones stay, and so does what the gate is given of every comparability group; "
+        "verdicts are the same before and after.",
+        history=True,
+    )
+    prune.add_argument(
+        "--keep",
+        type=checked(whole(least=0)),
+        default=KEEP,
+        metavar="N",
+        help="the newest N stay in any case (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--older-than",
+        type=checked(number(least=0, most=_LONGEST_DAYS)),
+        metavar="DAYS",
+        help="only sessions older than that go",
+    )
+    prune.add_argument("--yes", action="store_true", help="do it; without, nothing is removed")
+    prune.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object: removed (whether --yes was given), sessions [{session_id, name, size_bytes, "
+        "files}], size_bytes, stay {reason: how many}, failed [names]",
+    )
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
+    from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
+    from pytest_espperf.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
+
+    store = open_history(arguments)
+    rows = store.select(Query(newest_first=False))
+    latest = store.latest()
+    choice = choose(
+        rows,
+        keep=arguments.keep,
+        bar=MAX_SESSIONS,
+        latest=latest.session_id if latest is not None else "",
+        young_from=_stamp_of_days_ago(arguments.older_than),
+    )
+    going = plan(store.folder, rows, choice)
+    failed: list[str] = []
+    if arguments.yes:
+        gone, failed = _remove(store.folder, going)
+        going = gone
+        store.select(Query(limit=1))  # the index forgets them
+    if arguments.json:
+        print_json(_described(going, choice, failed, done=arguments.yes))
+    else:
+        _tell(going, choice, total=len(rows), done=arguments.yes)
+    say_skipped(store)
+    return 1 if failed else 0
+
+
+def _stamp_of_days_ago(days: float | None) -> str:
+    from pytest_espperf.history.names import format_stamp  # noqa: PLC0415 - see above
+
+    return "" if days is None else format_stamp(datetime.now(timezone.utc) - timedelta(days=days))
+
+
+def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str]]:
+    """Those that went, and the names of those that could not be removed, which are said."""
+    from pytest_espperf.history.prune import remove  # noqa: PLC0415 - see above
+
+    gone, failed = [], []
+    for leaving in going:
+        try:
+            if remove(folder, leaving):
+                gone.append(leaving)
+        except HistoryError as error:
+            failed.append(leaving.row.name)
+            print(f"not removed: {leaving.row.name}: {error}", file=sys.stderr)
+    return gone, failed
+
+
+def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
+    for leaving in going:
+        print(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
+    size = sum(leaving.size_bytes for leaving in going) / 1e6
+    word = "removed" if done else "would remove"
+    print(f"{word} {len(going)} of {total} sessions, {size:,.2f} MB")
+    counts = Counter(choice.stay.values())
+    told = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
+    if told:
+        print(f"stay: {', '.join(told)}")
+    if going and not done:
+        print("nothing was removed: add --yes to do it")
+
+
+def _described(going: list[Leaving], choice: Choice, failed: list[str], *, done: bool) -> dict[str, Any]:
+    return {
+        "removed": done,
+        "sessions": [
+            {
+                "session_id": leaving.row.session_id,
+                "name": leaving.row.name,
+                "size_bytes": leaving.size_bytes,
+                "files": [str(path) for path in leaving.files],
+            }
+            for leaving in going
+        ],
+        "size_bytes": sum(leaving.size_bytes for leaving in going),
+        "stay": Counter(choice.stay.values()),
+        "failed": failed,
+    }

@@ -1,0 +1,40 @@
+"""``espperf report``: the HTML report of a session."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_folder
+from pytest_espperf.errors import UsageError
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    report = add_command(
+        commands,
+        "report",
+        _report,
+        "draw the HTML report of a session: one file that opens anywhere",
+        history=True,
+    )
+    report.add_argument("session", nargs="?", default="latest", help=f"{SESSION_HELP}; default: latest")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="PATH.html", help="default: espperf-<id>.html in this folder"
+    )
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - heavy
+    from pytest_espperf.reporting import check_installed, write_report  # noqa: PLC0415 - heavy
+
+    check_installed("espperf report")
+    session = find_session(arguments, arguments.session)
+    path: Path = arguments.output or Path(f"espperf-{session.session_id[:8] or 'session'}.html")
+    if path.is_dir():
+        raise UsageError(f"--output: {path} is a folder: name a file")
+    store = HistoryStore(history_folder(arguments)[0])
+    write_report(session, store, path)
+    print(path)
+    return 0

@@ -1,0 +1,101 @@
+"""``espperf import``: sessions of another history."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_espperf.cli.common import add_command, history_folder
+from pytest_espperf.cli.output import print_json
+from pytest_espperf.errors import ArtifactError, HistoryError
+
+if TYPE_CHECKING:
+    # `espperf run` leaves these to pytest's process.
+    from pytest_espperf.history.adopt import Adopted
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the command line."""
+    adopt = add_command(
+        commands,
+        "import",
+        _import,
+        "bring sessions of another history here: files as they are, the original tool's too, with their "
+        "summaries and the decisions beside them (accepted, pinned). Each keeps its time and tag; none "
+        "becomes the latest; those that are here already are skipped. Raw samples, console logs and reports "
+        "stay where they are. Exit code 1 where a file could not be read.",
+        history=True,
+    )
+    adopt.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE|DIR", help="a session, or a history folder"
+    )
+    adopt.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    adopt.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line and file: file, outcome (imported, present or failed), session_id, "
+        "name (of its file here), decisions, error",
+    )
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - run leaves these to pytest
+    from pytest_espperf.history.adopt import Adoption  # noqa: PLC0415 - likewise
+
+    store = HistoryStore(history_folder(arguments)[0])
+    if not arguments.dry_run:
+        store.prepare()
+    adoption = Adoption(store, dry_run=arguments.dry_run)
+    failed = False
+    for path, problem in _session_files(arguments.files):
+        outcome: Adopted | Exception
+        try:
+            outcome = problem or adoption.adopt(path)
+        except ArtifactError as error:
+            outcome = error
+        failed = failed or isinstance(outcome, Exception)
+        _tell(arguments, path, outcome)
+    return int(failed)
+
+
+def _session_files(given: list[Path]) -> Iterator[tuple[Path, Exception | None]]:
+    """The files that are meant, of a folder its sessions; and what is wrong with one."""
+    from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
+
+    for path in given:
+        try:
+            found = session_files(path) if path.is_dir() else [path]
+        except (HistoryError, OSError) as error:
+            yield path, error
+            continue
+        if not found:
+            yield path, HistoryError(f"{path}: there is no session in it (perf_<time>_<tag>.json)")
+        yield from ((file, None) for file in found)
+
+
+def _tell(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
+    if isinstance(outcome, Exception):
+        print(f"not imported: {outcome}", file=sys.stderr)
+        if arguments.json:
+            print_json({"file": str(path), "outcome": "failed", "error": str(outcome)})
+        return
+    for error in outcome.refused:
+        print(f"decision not imported: {error}", file=sys.stderr)
+    if arguments.json:
+        print_json(
+            {
+                "file": str(path),
+                "outcome": "imported" if outcome.is_new else "present",
+                "session_id": outcome.session_id,
+                "name": outcome.name,
+                "decisions": outcome.decisions,
+            }
+        )
+    elif not outcome.is_new:
+        print(f"skipped {path}: {outcome.session_id} is here already, as {outcome.name}")
+    else:
+        along = f" ({' and '.join(outcome.decisions)} along)" if outcome.decisions else ""
+        print(f"{'would import' if arguments.dry_run else 'imported'} {path} as {outcome.name}{along}")

@@ -1,0 +1,263 @@
+"""What is measured of a board at rest, and of one that is a little. I/O; judged elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from pytest_espperf import load, metrics
+from pytest_espperf.artifact import PhaseReport
+from pytest_espperf.doctor.talk import Answer, Caller, Line, words
+from pytest_espperf.load.connection import tls_context
+from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+
+AFTER_WAKING = 3
+"""Requests that follow the first one after a second without any."""
+
+LATE_ANSWER_S = 3.0
+"""What a round of load may take beyond its duration."""
+
+Ended = Literal["", "announced", "silent", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
+
+
+@dataclass(frozen=True)
+class Contact:
+    """One connection, without a request.
+
+    Attributes:
+        connect_ms: how long TCP took; None where there is no connection.
+        trouble: why there is none, "" where there is; ``tls_trouble`` likewise.
+        refused: whether the address answered, and nobody listens at the port.
+        tls: version of TLS, "" for plain HTTP or none.
+        alpn: the protocol the board would speak if it had the choice.
+        untrusted: TLS failed for the certificate alone.
+    """
+
+    connect_ms: float | None = None
+    trouble: str = ""
+    refused: bool = False
+    tls: str = ""
+    tls_ms: float | None = None
+    alpn: str = ""
+    tls_trouble: str = ""
+    untrusted: bool = False
+
+
+def touch(target: Target, *, timeout_s: float) -> Contact:
+    """Connect once, by TLS where the target speaks it."""
+    began = time.perf_counter()
+    try:
+        sock = socket.create_connection((target.address, target.port), timeout=timeout_s)
+    except OSError as error:
+        trouble = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        return Contact(trouble=trouble, refused=isinstance(error, ConnectionRefusedError))
+    with sock:
+        connect_ms = 1e3 * (time.perf_counter() - began)
+        if target.scheme != "https":
+            return Contact(connect_ms=connect_ms)
+        context = tls_context(target.ca_file, insecure=target.insecure)
+        with contextlib.suppress(NotImplementedError):  # an OpenSSL without ALPN
+            context.set_alpn_protocols(["h2", "http/1.1"])
+        began = time.perf_counter()
+        try:
+            with context.wrap_socket(sock, server_hostname=target.tls_name or target.address) as secured:
+                return Contact(
+                    connect_ms=connect_ms,
+                    tls=secured.version() or "",
+                    tls_ms=1e3 * (time.perf_counter() - began),
+                    alpn=secured.selected_alpn_protocol() or "",
+                )
+        except OSError as error:  # ssl.SSLError is one
+            untrusted = isinstance(error, ssl.SSLCertVerificationError)
+            trouble = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+            return Contact(connect_ms=connect_ms, tls_trouble=trouble, untrusted=untrusted)
+
+
+def first_answer(caller: Caller) -> Answer | str:
+    """One answer; in words, why there is none."""
+
+    async def ask() -> Answer | str:
+        async with caller.line() as line:
+            try:
+                return await line.ask()
+            except httpx.TransportError as error:
+                return words(error)
+
+    return asyncio.run(ask())
+
+
+@dataclass(frozen=True)
+class Wake:
+    """The first request after a while without any, and those right after it; milliseconds."""
+
+    first_ms: float
+    next_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Wakes:
+    """Several of them; ``trouble`` says why there are fewer than wanted."""
+
+    rounds: tuple[Wake, ...] = ()
+    trouble: str = ""
+
+
+def wake(caller: Caller, *, idle_s: float, rounds: int, left: Callable[[], float]) -> Wakes:
+    """Let the board rest, then ask it a few times at once; again and again.
+
+    Args:
+        caller: whom to ask.
+        idle_s: how long to rest.
+        rounds: how often.
+        left: seconds left for all of it, now.
+    """
+
+    async def go() -> Wakes:
+        found: list[Wake] = []
+        for _ in range(rounds):
+            if left() < idle_s:
+                break
+            async with caller.line() as line:
+                try:
+                    await line.ask()
+                    await asyncio.sleep(idle_s)
+                    first = await line.ask_again()
+                    following = [(await line.ask_again()).took_ms for _ in range(AFTER_WAKING)]
+                except httpx.TransportError as error:
+                    return Wakes(tuple(found), words(error))
+            found.append(Wake(first.took_ms, tuple(following)))
+        return Wakes(tuple(found))
+
+    return asyncio.run(go())
+
+
+@dataclass(frozen=True)
+class KeptAlive:
+    """How long a connection is kept.
+
+    Attributes:
+        requests: that were answered on one connection.
+        ended: ``announced`` (``Connection: close``), ``silent`` (closed without a word) or "": not at all.
+        trouble: what else ended it.
+    """
+
+    requests: int
+    ended: Ended = ""
+    trouble: str = ""
+
+
+def keep_alive(caller: Caller, *, most: int, left: Callable[[], float]) -> KeptAlive:
+    """Ask on one connection until the board closes it, ``most`` times, or until no time is left."""
+
+    async def go() -> KeptAlive:
+        async with caller.line() as line:
+            for answered in range(most):
+                if answered and not line.is_open:
+                    return KeptAlive(answered, "silent")
+                if left() <= 0:
+                    return KeptAlive(answered)
+                try:
+                    answer = await line.ask()
+                except (httpx.RemoteProtocolError, httpx.ReadError) as error:
+                    if answered and line.died_unanswered:
+                        return KeptAlive(answered, "silent")
+                    return KeptAlive(answered, trouble=words(error))
+                except httpx.TransportError as error:
+                    return KeptAlive(answered, trouble=words(error))
+                if not answer.keeps:
+                    return KeptAlive(answered + 1, "announced")
+        return KeptAlive(most)
+
+    return asyncio.run(go())
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many connections a board holds at once.
+
+    Attributes:
+        connections: that were open at once, each of which had answered a request.
+        ended: what the next one met: ``refused``, ``closed`` (at once), ``unanswered``, ``busy`` (status
+            503); ``dropped``: it was served, and an older one closed for it; ``not kept``: the board closes
+            each after its answer, and nothing can be said; "" where no more were opened.
+    """
+
+    connections: int
+    ended: Ended = ""
+
+
+def hold(caller: Caller, *, most: int, timeout_s: float, left: Callable[[], float]) -> Held:
+    """Open connections, have one request answered on each, keep them; until one is not served."""
+
+    async def go() -> Held:
+        lines: list[Line] = []
+        async with contextlib.AsyncExitStack() as closing:
+            while len(lines) < most and left() > 0:
+                line = await closing.enter_async_context(caller.line(min(timeout_s, caller.timeout_s)))
+                ended = await _join(line)
+                if ended:
+                    return Held(len(lines), ended)
+                lines.append(line)
+                held = sum(one.is_open for one in lines)
+                if held < len(lines):
+                    return Held(held, "dropped")
+        return Held(len(lines))
+
+    return asyncio.run(go())
+
+
+async def _join(line: Line) -> Ended:
+    """What one more connection met, "" where it was served and is kept."""
+    try:
+        answer = await line.ask()
+    except httpx.ConnectError:
+        return "refused"
+    except httpx.TimeoutException:
+        return "unanswered"
+    except httpx.TransportError:
+        return "closed"
+    if answer.status == 503:
+        return "busy"
+    return "" if line.is_open else "not kept"
+
+
+def rounds_of_load(
+    target: Target,
+    path: str,
+    *,
+    clients: int,
+    rounds: int,
+    round_s: float,
+    pause_s: float,
+    timeout_s: float,
+    left: Callable[[], float],
+) -> Iterator[PhaseReport]:
+    """A short closed-loop load on one path, several times; ends after a round in which nothing succeeded.
+
+    Raises:
+        UsageError: the request cannot be made.
+    """
+    for number in range(rounds):
+        if number:
+            time.sleep(pause_s)
+        if left() < round_s:
+            return
+        samples = load.run_phase(
+            target,
+            (RequestSpec(path),),
+            PhaseSpec("doctor", clients, round_s),
+            request_timeout_s=timeout_s,
+            deadline_s=round_s + min(timeout_s, LATE_ANSWER_S),
+        )
+        report = metrics.summarise(samples)
+        yield report
+        if not report.ok:
+            return

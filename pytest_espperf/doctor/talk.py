@@ -1,0 +1,201 @@
+"""One client that talks to the board over the load engine's own connection, a request at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import httpx
+
+from pytest_espperf.errors import UsageError
+from pytest_espperf.load.connection import Connection, Connector, connection_type, tls_context
+from pytest_espperf.load.outcomes import OutcomeTable
+from pytest_espperf.load.plans import make_plans
+from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.workload import RequestSpec, Target
+
+_CLOSE_TURNS = 10
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer.
+
+    Attributes:
+        status: its status.
+        version: of HTTP, ``1.1``.
+        encoding: its Content-Encoding, "" where it has none.
+        took_ms: until its last byte, from the request, or from where a connection had to be opened for it.
+        keeps: whether it says that the board leaves the connection open.
+    """
+
+    status: int
+    version: str
+    encoding: str
+    took_ms: float
+    keeps: bool
+
+
+class Caller:
+    """Knows the board and the one request that is made of it.
+
+    Args:
+        target: the board.
+        path: of the request.
+        timeout_s: of opening a connection, and of a request.
+
+    Raises:
+        UsageError: the request cannot be made, or the CA file not be used.
+    """
+
+    def __init__(self, target: Target, path: str, *, timeout_s: float) -> None:
+        (plan,) = make_plans(target, (RequestSpec(path),), (), OutcomeTable([]), own_connection=True)
+        self.timeout_s = timeout_s
+        self._wire = plan.wire
+        context = None
+        if target.scheme == "https":
+            try:
+                context = tls_context(target.ca_file, insecure=target.insecure)
+            except OSError as error:
+                raise UsageError(f"the CA file {target.ca_file} cannot be used: {error}") from None
+        self._connector = Connector(target.address, target.port, context, tls_name=target.tls_name)
+
+    def line(self, timeout_s: float | None = None) -> Line:
+        """A client with no connection yet."""
+        return Line(self._connector, self._wire, self.timeout_s if timeout_s is None else timeout_s)
+
+
+class Line:
+    """A client: at most one connection, opened when it is needed; see :class:`Caller`."""
+
+    def __init__(self, connector: Connector, wire: bytes, timeout_s: float) -> None:
+        self._connector = connector
+        self._wire = wire
+        self._timeout_s = timeout_s
+        self._heads = HeadCache()
+        self._open_connections: set[Connection] = set()
+        self._connection: Connection | None = None
+        self._awaited: asyncio.Future[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that neither side has closed."""
+        return self._connection is not None and not self._connection.closed
+
+    @property
+    def died_unanswered(self) -> bool:
+        """Whether what broke was a kept-alive connection that the board closed without a word."""
+        return self._connection is not None and self._connection.stale
+
+    async def open(self) -> None:
+        """Open a connection.
+
+        Raises:
+            httpx.TransportError: none can be had.
+        """
+        make = connection_type(asyncio.get_running_loop())
+        opened = self._expect()
+
+        async def opening() -> None:
+            await self._connector.open(lambda: make(self, self._heads, self._open_connections))
+            await opened
+
+        try:
+            await asyncio.wait_for(opening(), self._timeout_s)
+        except asyncio.TimeoutError:
+            raise httpx.ConnectTimeout(f"no connection within {self._timeout_s:g} s") from None
+
+    async def ask(self) -> Answer:
+        """Make the request; opens a connection where there is none.
+
+        Raises:
+            httpx.TransportError: there was no complete answer in time; the connection is closed.
+        """
+        began_ns = perf_counter_ns()
+        if not self.is_open:
+            await self.open()
+        connection = self._connection
+        if connection is None or connection.closed:
+            raise httpx.RemoteProtocolError("the board closed the connection at once")
+        answered = self._expect()
+        connection.send(self._wire)
+        try:
+            await asyncio.wait_for(answered, self._timeout_s)
+        except asyncio.TimeoutError:
+            self.close()
+            raise httpx.ReadTimeout(f"no complete answer within {self._timeout_s:g} s") from None
+        head = connection.reader.head
+        assert head is not None
+        keeps = connection.reader.keep_alive
+        if not keeps:
+            self.close()
+        encodings = [value for name, value in head.headers if name.lower() == b"content-encoding"]
+        return Answer(
+            status=head.status,
+            version=head.version,
+            encoding=b", ".join(encodings).decode("latin-1"),
+            took_ms=(connection.last_ns - began_ns) * 1e-6,
+            keeps=keeps,
+        )
+
+    async def ask_again(self) -> Answer:
+        """The same, once more where a kept-alive connection had died unanswered: that is no fault.
+
+        Raises:
+            httpx.TransportError: there was no complete answer in time.
+        """
+        try:
+            return await self.ask()
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            if not self.died_unanswered:
+                raise
+            return await self.ask()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def __aenter__(self) -> Line:  # noqa: PYI034 - typing.Self is younger than 3.10
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close, and let the event loop see it closed."""
+        self.close()
+        for _turn in range(_CLOSE_TURNS):
+            await asyncio.sleep(0)
+            if not self._open_connections:
+                break
+
+    # --- the engine's Owner
+
+    def on_open(self, connection: Connection) -> None:
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        self._connection = connection
+        self._resolve()
+
+    def on_response(self, connection: Connection) -> None:  # noqa: ARG002 - see Owner
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        self._resolve()
+
+    def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:  # noqa: ARG002 - see Owner
+        """See :class:`~pytest_espperf.load.connection.Owner`."""
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(exc)
+
+    def on_idle_end(self, connection: Connection, data: bytes) -> None:
+        """See :class:`~pytest_espperf.load.connection.Owner`; the connection knows that it is closed."""
+
+    def _expect(self) -> asyncio.Future[None]:
+        self._awaited = asyncio.get_running_loop().create_future()
+        return self._awaited
+
+    def _resolve(self) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
+
+
+def words(error: httpx.TransportError) -> str:
+    """What was met, for people: ``ReadTimeout: no complete answer within 6 s``."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")

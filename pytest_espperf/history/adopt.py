@@ -1,0 +1,109 @@
+"""Sessions of another history come into this one: their files as they are, and the decisions about them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_espperf.errors import ArtifactError
+from pytest_espperf.history import files, marks, names
+from pytest_espperf.history.load import read_bounded, read_session
+from pytest_espperf.history.store import HistoryStore
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What became of one file.
+
+    Attributes:
+        session_id: of the session in it.
+        name: the session's file in this history.
+        is_new: False where it was here already.
+        decisions: kinds of the decisions that came (or would come) along: ``accept``, ``pin``.
+        refused: decisions beside the file that did not come along, and why.
+    """
+
+    session_id: str
+    name: str
+    is_new: bool
+    decisions: tuple[str, ...] = ()
+    refused: tuple[ArtifactError, ...] = ()
+
+
+def session_files(folder: Path) -> list[Path]:
+    """The session files of another history, readable or not.
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+    return sorted(folder / name for name in files.list_names(folder) if names.is_session_name(name))
+
+
+class Adoption:
+    """Brings sessions into a history, each once.
+
+    Args:
+        store: where to; its folder is there, unless ``dry_run``.
+        dry_run: only say what would be done.
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+
+    def __init__(self, store: HistoryStore, *, dry_run: bool = False) -> None:
+        self._store = store
+        self._dry_run = dry_run
+        self._here = {row.session_id: row.name for row in store.select()}
+
+    def adopt(self, path: Path) -> Adopted:
+        """Bring the session in the file ``path`` here, under its own time and tag; never as the latest one.
+
+        Raises:
+            ArtifactError: the file cannot be read, or its session has no id.
+            HistoryError: this folder cannot be written.
+        """
+        artifact, data = read_session(path)
+        if not artifact.session_id:
+            raise ArtifactError("has no session_id: it could come in twice", path=path)
+        if artifact.session_id in self._here:
+            return Adopted(artifact.session_id, self._here[artifact.session_id], is_new=False)
+        refused: list[ArtifactError] = []
+        found = {kind: marks.beside(kind, artifact, path, refused) for kind in marks.KINDS}
+        decisions = {kind: mark for kind, mark in found.items() if mark is not None}
+        moment = names.parse_stamp(artifact.timestamp_utc)
+        assert moment is not None, "checked on reading"
+        stamp = names.format_stamp(moment)
+        if self._dry_run:
+            name = f"{names.session_stem(stamp, artifact.tag)}.json"
+        else:
+            name = self._write(data, _summary_beside(path), stamp, artifact.tag, decisions)
+        self._here[artifact.session_id] = name
+        return Adopted(
+            artifact.session_id, name, is_new=True, decisions=tuple(decisions), refused=tuple(refused)
+        )
+
+    def _write(
+        self, data: bytes, summary: bytes | None, stamp: str, tag: str, decisions: Mapping[str, marks.Mark]
+    ) -> str:
+        """Everything is on the disk before the first name appears. The name of the session's file."""
+        folder = self._store.folder
+        with contextlib.ExitStack() as stack:
+            own = stack.enter_context(files.Staged(folder, data))
+            text = stack.enter_context(files.Staged(folder, summary)) if summary is not None else None
+            staged = {
+                kind: stack.enter_context(files.Staged(folder, marks.encode_mark(mark)))
+                for kind, mark in decisions.items()
+            }
+            path, _ = self._store.publish(own, text, stamp, tag)
+            for kind, mark in staged.items():
+                mark.publish_as(names.mark_name(kind, path.stem))
+        return path.name
+
+
+def _summary_beside(path: Path) -> bytes | None:
+    try:
+        return read_bounded(path.with_suffix(".md"))
+    except ArtifactError:
+        return None

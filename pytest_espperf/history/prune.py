@@ -1,0 +1,226 @@
+"""Which sessions a history can do without, and how they go. What may go is chosen purely, from the rows.
+
+The newest sessions stay, those that somebody decided about (accepted, pinned), that of ``latest.json``, and
+whatever a later session would be judged against: of every comparability group each profile's newest sessions
+that are history, as many as the gate is given, the drift guard's first ones among them, from the start of
+the current epoch on. So a verdict is the same before and after. In doubt a session stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_espperf.artifact import ACCEPTED
+from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.history import files, marks, names
+from pytest_espperf.history.rows import SessionRow
+
+_ProfileKey = tuple[str, str]
+_MAY_BE_HISTORY = ACCEPTED | {""}
+
+
+@dataclass
+class Choice:
+    """What may go, oldest first, and why the others stay.
+
+    Attributes:
+        stay: file name -> ``newest``, ``latest``, ``accepted``, ``pinned``, ``bar`` or ``young``.
+    """
+
+    go: list[SessionRow] = field(default_factory=list)
+    stay: dict[str, str] = field(default_factory=dict)
+
+
+def choose(
+    rows: Sequence[SessionRow], *, keep: int, bar: int, latest: str = "", young_from: str = ""
+) -> Choice:
+    """What may go of a whole history.
+
+    Args:
+        rows: all of its sessions, oldest first.
+        keep: so many of the newest stay.
+        bar: how many sessions of each profile a session is judged against at most.
+        latest: id of the session in ``latest.json``.
+        young_from: stamp (``20260131T235959Z``) from which on sessions are too young to go, "" for none.
+    """
+    newest = {row.name for row in rows[max(len(rows) - keep, 0) :]}
+    needed = _needed(rows, bar)
+    choice = Choice()
+    for row in rows:
+        reasons = (
+            ("newest", row.name in newest),
+            ("latest", bool(latest) and row.session_id == latest),
+            ("accepted", row.accepted is not None),
+            ("pinned", row.pinned),
+            ("bar", row.name in needed),
+            ("young", bool(young_from) and row.stamp >= young_from),
+        )
+        why = next((reason for reason, holds in reasons if holds), None)
+        if why is None:
+            choice.go.append(row)
+        else:
+            choice.stay[row.name] = why
+    return choice
+
+
+def _needed(rows: Sequence[SessionRow], bar: int) -> set[str]:
+    """The sessions that a later one could be judged against, or told the change to."""
+    newest_first = [row for row in reversed(rows) if row.completed]
+    needed: set[str] = {row.name for row in newest_first[:1]}
+    groups: dict[str, list[SessionRow]] = defaultdict(list)
+    for row in newest_first:
+        if row.base_key:
+            groups[row.base_key].append(row)
+    for group in groups.values():
+        needed.add(group[0].name)
+        needed |= _needed_of_group(group, bar)
+    return needed
+
+
+def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
+    """The same of sessions that agree in all but their profiles.
+
+    A profile with more sessions than the gate is given shows it another one for each that goes: then the
+    epoch is no reason to let one go.
+    """
+    counts: Counter[_ProfileKey] = Counter()
+    for row in newest_first:
+        if row.in_history:
+            counts.update(row.profiles.items())
+    seen: Counter[_ProfileKey] = Counter()
+    openers: list[set[_ProfileKey]] = []
+    needed = set()
+    for row in newest_first:
+        keys = set(row.profiles.items())
+        if row.accepted is None and row.verdict not in _MAY_BE_HISTORY:
+            continue
+        in_reach = any(seen[key] < bar for key in keys)
+        whole = all(counts[key] <= bar for key in keys)
+        before_epoch = whole and any(keys <= opener for opener in openers)
+        if in_reach and not before_epoch:
+            needed.add(row.name)
+        if row.in_history:
+            seen.update(keys)
+        if row.accepted is not None:
+            openers.append(keys)
+    return needed
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A session that is to go.
+
+    Attributes:
+        files: all that goes with it, its own file last.
+        samples: the folder of its raw samples, None where it has none.
+        size_bytes: of the files together.
+    """
+
+    row: SessionRow
+    files: tuple[Path, ...]
+    samples: Path | None
+    size_bytes: int
+
+
+def plan(folder: Path, rows: Sequence[SessionRow], choice: Choice) -> list[Leaving]:
+    """What would go with the sessions of a choice, oldest first.
+
+    A session whose file is a link or is gone stays, and so does one with a decision beside it that does not
+    count because it cannot be read.
+
+    Args:
+        folder: of the history.
+        rows: all of its sessions.
+        choice: made of them.
+    """
+    ids = Counter(row.session_id for row in rows)
+    found = (_files_of(folder, row, alone=ids[row.session_id] == 1) for row in choice.go)
+    return [leaving for leaving in found if leaving is not None]
+
+
+def remove(folder: Path, leaving: Leaving) -> bool:
+    """Remove a session; its own file goes last, so that a session cut short in going is still one.
+
+    Returns:
+        False where somebody has decided about it meanwhile: then nothing was removed.
+
+    Raises:
+        HistoryError: a file cannot be removed.
+    """
+    if _is_decided(folder, leaving.row):
+        return False
+    *others, own = leaving.files
+    for path in others:
+        files.remove(path)
+    if leaving.samples is not None:
+        with contextlib.suppress(OSError):  # what else lies in it is not ours
+            leaving.samples.rmdir()
+    files.remove(own)
+    return True
+
+
+def _files_of(folder: Path, row: SessionRow, *, alone: bool) -> Leaving | None:
+    """The known files of a session; links are none. ``alone``: no other session has its id."""
+    own = folder / row.name
+    if _size(own) is None or _is_decided(folder, row):
+        return None
+    beside = [own.with_suffix(".md"), own.with_suffix(".html")]
+    beside += [folder / names.mark_name(kind, own.stem) for kind in marks.KINDS]
+    samples = None
+    if alone and row.session_id and row.session_id == names.clean_tag(row.session_id):
+        beside.append(folder / f"serial_{row.session_id}.log")
+        samples = folder / f"samples_{row.session_id}"
+        if _is_folder(samples):
+            beside += _samples_in(samples)
+        else:
+            samples = None
+    sizes = {path: size for path in (*beside, own) if (size := _size(path)) is not None}
+    return Leaving(row, tuple(sizes), samples, sum(sizes.values()))
+
+
+def _is_decided(folder: Path, row: SessionRow) -> bool:
+    """Whether a decision about a session lies beside it; one that cannot be read was meant as one."""
+    for kind in marks.KINDS:
+        path = folder / names.mark_name(kind, row.name.removesuffix(".json"))
+        try:
+            if marks.read_mark(path).session_id == row.session_id:
+                return True
+        except ArtifactError:
+            if os.path.lexists(path):
+                return True
+    return False
+
+
+def _samples_in(folder: Path) -> list[Path]:
+    try:
+        listing = files.list_names(folder)
+    except HistoryError:
+        return []
+    return sorted(folder / name for name in listing if name.endswith(".csv.gz") or names.is_temp_name(name))
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a regular file; None for anything else, a link among it wherever it leads."""
+    status = _status(path)
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
+
+
+def _is_folder(path: Path) -> bool:
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What stands under the very name ``path``; None where nothing does, or a junction (Windows)."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return None
+    is_junction = getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT
+    return None if is_junction else status

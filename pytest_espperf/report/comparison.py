@@ -1,0 +1,182 @@
+"""Two sessions side by side: what is told about them, and how it looks in 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_espperf.artifact import CellAggregate, PathAggregate, SessionArtifact
+from pytest_espperf.registry import METRICS
+from pytest_espperf.report.listing import SHOWN_OF_AN_ID, clip
+from pytest_espperf.report.terminal import WIDTH, Line, printable
+
+COLUMNS: tuple[str, ...] = tuple(
+    name
+    for name in METRICS
+    if name in CellAggregate.__struct_fields__ and name in PathAggregate.__struct_fields__
+)
+"""The metrics that cells and paths have alike."""
+
+POINTS = "error_rate"
+"""The metric whose change is told in percentage points: it is a percentage itself."""
+
+_NAME, _WHO, _FIGURE = 27, 8, 9
+_SHOWN_OF_A_VALUE = 40
+
+Figures = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact that has to be equal for a comparison, and is not; None where it is not recorded."""
+
+    field: str
+    a: object
+    b: object
+
+
+@dataclass(frozen=True)
+class ComparedCell:
+    """Medians of a cell, or of one of its paths.
+
+    Attributes:
+        cell: ``profile:phase``.
+        path: "" for the cell as a whole.
+        a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
+        slower: metric -> change from A to B in percent, slower positive; of :data:`POINTS` in percentage
+            points; None where it cannot be said.
+    """
+
+    cell: str
+    path: str
+    a: Figures
+    b: Figures
+    slower: Figures
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What a plain rule says about one cell: ``name`` is ``profile:phase:metric``."""
+
+    name: str
+    rule: str
+    broken: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Session B against session A.
+
+    Attributes:
+        unknown: what makes it impossible to say whether they are comparable; "" where nothing does.
+        differences: what is not equal.
+        cells: those that both have, each followed by its paths, the worst first.
+        only_a, only_b: cells and paths (``profile:phase /path``) that one of the two has.
+        rules: what each plain rule says about each cell.
+    """
+
+    a: SessionArtifact
+    b: SessionArtifact
+    unknown: str
+    differences: tuple[Difference, ...]
+    cells: tuple[ComparedCell, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    rules: tuple[RuleResult, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether figures of the two may be judged against each other."""
+        return not self.unknown and not self.differences
+
+    @property
+    def broken(self) -> list[RuleResult]:
+        """The rules that are broken."""
+        return [rule for rule in self.rules if rule.broken]
+
+    def why_not(self) -> str:
+        """Why they are not comparable, in one sentence; "" where they are."""
+        if self.unknown:
+            return self.unknown
+        told = [f"{one.field} ({_value(one.a)} in A, {_value(one.b)} in B)" for one in self.differences]
+        return printable(f"they differ in {', '.join(told)}") if told else ""
+
+
+def _value(value: object) -> str:
+    return "not recorded" if value is None else clip(repr(value), _SHOWN_OF_A_VALUE)
+
+
+def render_comparison(comparison: Comparison) -> list[Line]:
+    """The lines: which two, whether they compare, the rules, the figures worst first."""
+    lines = [_session("A", comparison.a), _session("B", comparison.b), Line("")]
+    if why := comparison.why_not():
+        lines += [Line(text, "warn") for text in _wrapped(f"NOT COMPARABLE: {why}")]
+        lines.append(Line(""))
+    lines += _rules(comparison)
+    if comparison.cells:
+        lines.append(Line(_head(), bold=True))
+        lines += [line for cell in comparison.cells for line in _cell(cell)]
+        lines += [
+            Line(text) for text in _wrapped("slower: B against A, slower positive; of errors in points (pt)")
+        ]
+    for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
+        lines += [Line(text) for name in names for text in _wrapped(f"only in {which}: {printable(name)}")]
+    return lines
+
+
+def _session(which: str, session: SessionArtifact) -> Line:
+    verdict = session.gate.kind if session.gate is not None else "unjudged"
+    facts = (session.timestamp_utc, session.session_id[:SHOWN_OF_AN_ID], verdict, session.target, session.tag)
+    return Line(clip(printable(f"{which}  {'  '.join(fact for fact in facts if fact)}"), WIDTH), bold=True)
+
+
+def _rules(comparison: Comparison) -> list[Line]:
+    if not comparison.rules:
+        return []
+    broken = comparison.broken
+    if not broken:
+        return [Line(f"every rule is kept ({len(comparison.rules)} cells)", "good", bold=True), Line("")]
+    head = Line(f"{len(broken)} of {len(comparison.rules)} cells break a rule", "bad", bold=True)
+    said = [f"  {printable(one.name)}: {printable(one.detail)}" for one in broken]
+    told = [Line(text, "bad") for sentence in said for text in _wrapped(sentence)]
+    return [head, *told, Line("")]
+
+
+def _head() -> str:
+    titles = []
+    for name in COLUMNS:
+        metric = METRICS[name]
+        short = f"{metric.label} {metric.unit}"
+        titles.append(short if len(short) < _FIGURE else metric.unit)
+    return f"{'medians':<{_NAME + _WHO}}" + "".join(f"{title:>{_FIGURE}}" for title in titles)
+
+
+def _cell(cell: ComparedCell) -> list[Line]:
+    name = f"  {cell.path}" if cell.path else cell.cell
+
+    def line(first: str, who: str, texts: list[str]) -> Line:
+        figures = "".join(f"{text:>{_FIGURE}}" for text in texts)
+        return Line(f"{clip(printable(first), _NAME - 1):<{_NAME}}{who:<{_WHO}}{figures}")
+
+    return [
+        line(name, "A", [_figure(cell.a[metric]) for metric in COLUMNS]),
+        line("", "B", [_figure(cell.b[metric]) for metric in COLUMNS]),
+        line("", "slower", [_change(metric, cell.slower[metric]) for metric in COLUMNS]),
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _change(metric: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    digits = 1 if abs(value) < 100 else 0
+    return f"{round(value, digits) + 0.0:+.{digits}f} {'pt' if metric == POINTS else '%'}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)

@@ -1,0 +1,120 @@
+"""The figures that the exports share: medians of cells with their spread, session facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeGuard
+
+from pytest_espperf.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
+from pytest_espperf.registry import METRICS, Metric
+
+GREATEST = 1e15
+"""Figures above it are left out: a file from elsewhere may hold any float, and sums of them no sense."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of a cell, or of one of its paths, over the planned runs; values in the metric's unit.
+
+    Attributes:
+        path: "" for all paths together.
+        low, high: the least and the greatest of the runs.
+        runs: how many there were.
+    """
+
+    profile: str
+    phase: str
+    path: str
+    metric: Metric
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @property
+    def cell(self) -> str:
+        """``profile:phase``."""
+        return f"{self.profile}:{self.phase}"
+
+
+def usable(value: float | None) -> TypeGuard[float]:
+    """Whether there is a figure that can be calculated with."""
+    return value is not None and math.isfinite(value) and abs(value) <= GREATEST
+
+
+def cells(session: SessionArtifact) -> list[CellAggregate]:
+    """The session's cells, each profile and phase once."""
+    unique: dict[tuple[str, str], CellAggregate] = {}
+    for cell in session.aggregated.values():
+        unique.setdefault((cell.profile, cell.phase), cell)
+    return list(unique.values())
+
+
+def figures(session: SessionArtifact, *, paths: bool = False) -> Iterator[Figure]:
+    """Every figure that has a median, cell by cell; those of paths where asked for."""
+    for cell in cells(session):
+        yield from _figures_of(cell, "", cell)
+        if paths:
+            for path, aggregate in cell.path_metrics.items():
+                if path:
+                    yield from _figures_of(cell, path, aggregate)
+
+
+def _figures_of(cell: CellAggregate, path: str, aggregate: CellAggregate | PathAggregate) -> Iterator[Figure]:
+    for name, metric in METRICS.items():
+        summary: Summary | None = getattr(aggregate, name, None)
+        if summary is None or not usable(summary.median):
+            continue
+        ends = [end for end in (summary.median, summary.best, summary.worst) if usable(end)]
+        yield Figure(
+            profile=cell.profile,
+            phase=cell.phase,
+            path=path,
+            metric=metric,
+            median=summary.median,
+            low=min(ends),
+            high=max(ends),
+            runs=cell.sample_count,
+        )
+
+
+def planned_reports(session: SessionArtifact, profile: str, phase: str) -> list[tuple[int, PhaseReport]]:
+    """The planned runs of a cell with their index, those that its medians are made of."""
+    return [
+        (run.run_index, result.report)
+        for run in session.raw_runs
+        if run.role == "run"
+        for result in run.results
+        if (result.profile, result.phase) == (profile, phase)
+    ]
+
+
+def began(session: SessionArtifact) -> datetime | None:
+    """When the session began, in UTC; None where its time is not written as this package writes it."""
+    try:
+        moment = datetime.strptime(f"{session.timestamp_utc.removesuffix('Z')}+0000", "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return None
+    return moment if moment.year >= 1970 else None  # no tool takes a negative time
+
+
+def board_of(session: SessionArtifact) -> str:
+    """The board's identity, or where it was reached."""
+    fields = session.comparability.fields if session.comparability is not None else {}
+    return str(fields.get("board") or session.target)
+
+
+def properties(session: SessionArtifact) -> list[tuple[str, str]]:
+    """The session in names and values: what it was, its verdict, the medians of its cells."""
+    facts = [
+        ("session_id", session.session_id),
+        ("tag", session.tag),
+        ("board", board_of(session)),
+        ("verdict", session.gate.kind if session.gate is not None else ""),
+        ("overall_pass", str(session.overall_pass).lower()),
+    ]
+    medians = [(f"{figure.cell}.{figure.metric.name}", f"{figure.median:.6g}") for figure in figures(session)]
+    return [(f"espperf.{name}", value) for name, value in facts + medians if value]

@@ -1,0 +1,111 @@
+"""A JUnit XML file of the gates, for CI servers that show such files.
+
+The schema that Jenkins publishes allows properties in a suite, not in a test case: so every profile is a
+suite, and a gate's figures are properties of it, by the gate's name. What was found beside the gates (a
+broken budget, a reboot) is a test case of the suite ``espperf``, beside the verdict as a whole.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+
+from pytest_espperf.artifact import FAILING, GateRow, SessionArtifact, Verdict
+from pytest_espperf.report.exports.figures import began, properties, usable
+from pytest_espperf.report.failing import failing_findings, finding_name, gate_message
+from pytest_espperf.report.terminal import printable
+from pytest_espperf.report.view import MEANINGS
+
+FIGURES = ("baseline", "now", "d_pct", "threshold_pct", "smallest_detectable_pct", "reliable_pct", "sessions")
+"""Of a gate; ``baseline`` and ``now`` in the metric's unit."""
+
+
+def render_junit(session: SessionArtifact) -> str:
+    """The file's text."""
+    root = ET.Element("testsuites", name="espperf")
+    _session_suite(root, session)
+    gates = session.gate.gates if session.gate is not None else []
+    for profile in dict.fromkeys(row.profile for row in gates):
+        _profile_suite(root, session, profile, [row for row in gates if row.profile == profile])
+    for suite in root.iter("testsuite"):
+        _count(suite, (suite,))
+        suite.set("skipped", str(len(suite.findall("testcase/skipped"))))
+    _count(root, root.iter("testsuite"))
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
+    suite = _suite(root, session, "espperf")
+    _properties(suite, properties(session))
+    case = _case(suite, "espperf", "verdict")
+    verdict = session.gate
+    if verdict is None:
+        _answer(case, "skipped", "unjudged", "the session has no verdict")
+        return
+    if verdict.kind == "incomplete":
+        _answer(case, "skipped", verdict.kind, _said(verdict))
+    elif not session.overall_pass:
+        _answer(case, "failure", verdict.kind, _said(verdict))
+    for finding in failing_findings(verdict):
+        name = ": ".join(dict.fromkeys((finding_name(finding), finding.kind)))
+        _answer(_case(suite, "espperf", name), "failure", finding.kind, finding.message)
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict.kind}: {MEANINGS[verdict.kind]}"
+
+
+def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gates: list[GateRow]) -> None:
+    name = f"espperf.{profile}"
+    suite = _suite(root, session, name)
+    elapsed = [result.report.elapsed for _, result in session.results() if result.profile == profile]
+    suite.set("time", f"{sum(value for value in elapsed if usable(value) and value > 0):.3f}")
+    _properties(
+        suite,
+        (
+            (f"{row.name}.{figure}", f"{value:.6g}")
+            for row in gates
+            for figure in FIGURES
+            if (value := getattr(row, figure)) is not None
+        ),
+    )
+    for row in gates:
+        case = _case(suite, name, row.name)
+        if row.verdict in FAILING:
+            _answer(case, "failure", row.verdict, gate_message(row))
+        elif row.verdict == "not-gateable":
+            _answer(case, "skipped", row.verdict, row.detail)
+        elif row.verdict != "unchanged":
+            ET.SubElement(case, "system-out").text = printable(gate_message(row))
+
+
+def _suite(root: ET.Element, session: SessionArtifact, name: str) -> ET.Element:
+    suite = ET.SubElement(root, "testsuite", name=printable(name))
+    if (moment := began(session)) is not None:
+        suite.set("timestamp", moment.replace(tzinfo=None).isoformat())
+    if host := session.environment.get("host"):
+        suite.set("hostname", printable(str(host)))
+    return suite
+
+
+def _case(suite: ET.Element, owner: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", name=printable(name), classname=printable(owner))
+
+
+def _answer(case: ET.Element, tag: str, kind: str, message: str) -> None:
+    told = printable(message)
+    ET.SubElement(case, tag, type=printable(kind), message=told).text = told
+
+
+def _properties(suite: ET.Element, pairs: Iterable[tuple[str, str]]) -> None:
+    holder = ET.SubElement(suite, "properties")
+    for name, value in pairs:
+        ET.SubElement(holder, "property", name=printable(name), value=printable(value))
+
+
+def _count(element: ET.Element, suites: Iterable[ET.Element]) -> None:
+    counted = list(suites)
+    element.set("tests", str(sum(len(suite.findall("testcase")) for suite in counted)))
+    element.set("failures", str(sum(len(suite.findall("testcase/failure")) for suite in counted)))
+    element.set("errors", "0")

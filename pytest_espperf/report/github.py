@@ -1,0 +1,89 @@
+"""What GitHub Actions is told: annotations of a run, and what is appended to the job's summary.
+
+The runner takes a line for a command that begins with ``::`` or has ``##[`` anywhere in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pytest_espperf.artifact import SessionArtifact, Verdict
+from pytest_espperf.report.failing import failing_findings, failing_gates, finding_name, gate_message
+from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.terminal import printable
+from pytest_espperf.report.view import MOODS, finding_text
+
+SUMMARY_LIMIT = 1024 * 1024
+"""Bytes of a job's summary file, above which all of it is refused."""
+
+CUT = "\n*Cut here: a job's summary holds no more. The whole of it lies beside the session's artifact.*\n"
+
+
+def escape_data(text: str) -> str:
+    """Any text as the message of a workflow command."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escape_property(text: str) -> str:
+    """Any text as the value of a workflow command's property."""
+    return escape_data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def annotation_lines(session: SessionArtifact, lost: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """The lines to print: an error for what fails the session, a warning for what a reader must know.
+
+    Args:
+        session: with its verdict; one without has no annotations of its own.
+        lost: what could not be written, by name and in words: errors too.
+    """
+    told = [("error", name, message) for name, message in lost]
+    if session.gate is not None:
+        told += _told_by(session.gate)
+    return [_command(kind, f"espperf {name}", message) for kind, name, message in told]
+
+
+def _told_by(verdict: Verdict) -> list[tuple[str, str, str]]:
+    told = [("error", row.name, gate_message(row)) for row in failing_gates(verdict)]
+    told += [("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)]
+    told += [
+        ("warning", row.name, gate_message(row)) for row in verdict.gates if MOODS.get(row.verdict) == "warn"
+    ]
+    told += [
+        ("warning", finding_name(finding), finding_text(finding))
+        for finding in verdict.findings
+        if finding.severity == "warn"
+    ]
+    return told
+
+
+def _command(kind: str, title: str, message: str) -> str:
+    return f"::{kind} title={escape_property(printable(title))}::{escape_data(_printable_lines(message))}"
+
+
+def inert(text: str) -> str:
+    """Text for the log whose lines are no commands, whatever a board has put into them."""
+    return re.sub(r"(?m)^( *):(?=:)", r"\1: ", _printable_lines(text)).replace("##[", "## [")
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def step_summary(session: SessionArtifact, used: int) -> str:
+    """What to append to the job's summary: the Markdown report, or what of it there is room for.
+
+    Args:
+        session: with its verdict.
+        used: bytes that the summary has already.
+
+    Returns:
+        whole lines; "" where there is no room for any.
+    """
+    text = f"\n{render_markdown(session)}"
+    room = SUMMARY_LIMIT - used
+    data = text.encode("utf-8", "replace")
+    if len(data) <= room:
+        return data.decode("utf-8")
+    kept = data[: max(0, room - len(CUT))].rpartition(b"\n")[0]
+    return f"{kept.decode('utf-8')}\n{CUT}" if kept else ""

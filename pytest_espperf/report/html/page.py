@@ -1,0 +1,165 @@
+"""The page around the charts: jinja2 escapes whatever a board, a user or a file sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from pytest_espperf.artifact import Json, SessionArtifact
+from pytest_espperf.registry import METRICS
+from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
+from pytest_espperf.report.html.data import Distribution, ReportData, Trend
+from pytest_espperf.report.terminal import printable
+from pytest_espperf.report.view import View, finding_text, format_metric, legend, make_view, signed_pct
+
+TABLE_ROWS = 30
+"""Sessions of a trend that stand in its table, too: the newest."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart, the figure behind it, and its values as a table for those who cannot see or hover."""
+
+    title: str
+    about: str
+    json: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    height: int
+
+
+def render_html(data: ReportData) -> str:
+    """The report as one HTML document: no other file, no request to anywhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pytest_espperf.report.html", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(pct=signed_pct, number=_number, printable=printable)
+    view = make_view(data.session)
+    return environment.get_template("page.html.jinja").render(
+        view=view,
+        session=data.session,
+        findings=[(finding.severity, finding_text(finding)) for finding in view.findings],
+        gates=_gates(view),
+        legend=legend(view.gates),
+        places=[place for place in view.places if place.metric == "p95_ms"],
+        trends=[_trend(trend) for trend in data.trends],
+        distributions=[_distribution(one) for one in data.distributions],
+        courses=[
+            _chart(course.cell, "", course_chart(course), ("run", "figures"), _course_rows(course.runs))
+            for course in data.courses
+        ],
+        excerpts=data.excerpts,
+        left_out=data.left_out,
+        environment=list(_flat(data.session.environment)),
+        comparability=list(_flat(_comparability(data.session))),
+        settings=list(_settings(data.session)),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _chart(
+    title: str, about: str, figure: go.Figure, head: tuple[str, ...], rows: Iterator[tuple[str, ...]]
+) -> Chart:
+    # Inside a script element only "<" could end it, or begin a comment.
+    text = figure.to_json(validate=False).replace("<", "\\u003c")
+    return Chart(title, about, text, head, tuple(rows), figure.layout.height)
+
+
+def _trend(trend: Trend) -> Chart:
+    metric = METRICS[trend.metric]
+    about = f"{metric.label} in {metric.unit}; {'more' if metric.better == 'higher' else 'less'} is better"
+    rows = (
+        (
+            point.when,
+            printable(point.name),
+            point.verdict,
+            metric.format(point.value),
+            metric.format(point.baseline),
+            signed_pct(point.d_pct),
+        )
+        for point in trend.points[: -TABLE_ROWS - 1 : -1]
+    )
+    head = ("time (UTC)", "session", "verdict", "value", "baseline", "slower")
+    return _chart(trend.name, about, trend_chart(trend), head, rows)
+
+
+def _distribution(one: Distribution) -> Chart:
+    then = dict(one.baseline)
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for at, now in one.now:
+            before = then.get(at)
+            change = signed_pct(100 * (now / before - 1)) if before else "-"
+            yield f"{at:.6g}", f"{now:,.3f}", "-" if before is None else f"{before:,.3f}", change
+
+    head = ("percentile", "now ms", "baseline ms", "slower")
+    return _chart(one.cell, "", distribution_chart(one), head, rows())
+
+
+def _course_rows(runs: Any) -> Iterator[tuple[str, ...]]:
+    for label, report in runs:
+        events = "; ".join(str(event) for event in report.events)
+        stalled = f", {report.stalled_s:.1f} s without an answer" if report.stalled_s else ""
+        yield (
+            label,
+            printable(
+                f"{_number(report.rps_ok, 1)} req/s, p95 {_number(report.p95_ms)} ms, max "
+                f"{_number(report.max_ms)} ms, {report.err} errors{stalled}{'; ' if events else ''}{events}"
+            ),
+        )
+
+
+def _gates(view: View) -> list[dict[str, str]]:
+    return [
+        {
+            "name": row.name,
+            "verdict": row.verdict,
+            "baseline": format_metric(row.metric, row.baseline),
+            "now": format_metric(row.metric, row.now),
+            "unit": METRICS[row.metric].unit if row.metric in METRICS else "",
+            "slower": signed_pct(row.d_pct),
+            "fails": "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %",
+            "sees": "-" if row.smallest_detectable_pct is None else f"{row.smallest_detectable_pct:.1f} %",
+            "sessions": str(row.sessions),
+            "detail": row.detail,
+        }
+        for row in view.gates
+    ]
+
+
+def _comparability(session: SessionArtifact) -> Json:
+    return session.comparability.fields if session.comparability is not None else {}
+
+
+def _settings(session: SessionArtifact) -> Iterator[tuple[str, str]]:
+    """What was set, and by what."""
+    sources = session.settings.get("sources")
+    for name, source in sorted(sources.items()) if isinstance(sources, dict) else ():
+        yield f"{name} ({source})", _text(session.settings.get(name))
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return printable(f"{value}")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,82 @@
+"""A table of sessions, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pytest_espperf.report.terminal import Line, printable
+from pytest_espperf.report.view import MOODS, signed_pct
+
+SHOWN_OF_AN_ID = 8
+
+_HEAD = ("time (UTC)", "id", "verdict", "board", "tag", "slower")
+_CAN_SHRINK = (_HEAD.index("board"), _HEAD.index("tag"))
+_LEAST = 8
+
+
+@dataclass(frozen=True)
+class ListedSession:
+    """What is listed of a session.
+
+    Attributes:
+        time: its stamp, ``20260131T235959Z``.
+        worst_pct: the worst change of its gates in percent, slower positive; None where it has none.
+    """
+
+    time: str
+    session_id: str
+    verdict: str
+    board: str
+    tag: str
+    worst_pct: float | None = None
+    accepted: bool = False
+    pinned: bool = False
+
+
+def clip(text: str, width: int) -> str:
+    """At most ``width`` characters of a text."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def render_listing(sessions: Iterable[ListedSession], *, width: int | None = None) -> list[Line]:
+    """The table, head first, in the order given.
+
+    Args:
+        sessions: to be listed.
+        width: columns to keep to where board and tag can be cut for it; None: nothing is cut.
+    """
+    rows = [(_cells(session), MOODS.get(session.verdict, "plain")) for session in sessions]
+    widths = [max(map(len, column)) for column in zip(_HEAD, *(cells for cells, _ in rows), strict=True)]
+    if width is not None:
+        _shrink(widths, width)
+    head = Line(_joined(_HEAD, widths), bold=True)
+    return [head, *(Line(_joined(cells, widths), mood) for cells, mood in rows)]
+
+
+def _cells(session: ListedSession) -> tuple[str, ...]:
+    marks = ("+accepted" if session.accepted else "") + ("+pinned" if session.pinned else "")
+    cells = (
+        session.time,
+        session.session_id[:SHOWN_OF_AN_ID],
+        session.verdict + marks,
+        session.board,
+        session.tag,
+        signed_pct(session.worst_pct),
+    )
+    return tuple(cell if cell.isprintable() else printable(cell) for cell in cells)
+
+
+def _shrink(widths: list[int], width: int) -> None:
+    """Cut the wider of board and tag, as far as there is something to cut."""
+    while sum(widths) + len(widths) - 1 > width:
+        wider = max(_CAN_SHRINK, key=widths.__getitem__)
+        if widths[wider] <= _LEAST:
+            return
+        widths[wider] -= 1
+
+
+def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
+    *texts, last = (clip(cell, width) for cell, width in zip(cells, widths, strict=True))
+    padded = [f"{text:<{width}}" for text, width in zip(texts, widths, strict=False)]
+    return " ".join([*padded, f"{last:>{widths[-1]}}"])

@@ -1,0 +1,76 @@
+"""From the folder to the verdict: which sessions of a history a session is judged against."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from gate_sessions import session
+
+from pytest_espperf.artifact import SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.judging import Judge
+from pytest_espperf.lookup import resolve
+
+SEED = 20261125
+SLOW = {name: 1.4 for name in ("c_static_only", "python_light", "python_heavy")}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> HistoryStore:
+    return HistoryStore(tmp_path)
+
+
+def keep(store: HistoryStore, number: int, artifact: SessionArtifact, verdict: VerdictWord) -> None:
+    store.save(
+        msgspec.structs.replace(
+            artifact,
+            session_id=f"s{number:04d}",
+            timestamp_utc=f"20260101T00{number // 60:02d}{number % 60:02d}Z",
+            gate=Verdict(kind=verdict),
+        ),
+        latest=False,
+    )
+
+
+def judged(store: HistoryStore, artifact: SessionArtifact) -> Verdict:
+    return Judge.from_settings(resolve({}, {}, {})).judge(artifact, store)[1]
+
+
+def test_after_an_environment_shift_the_new_level_is_the_bar(store: HistoryStore) -> None:
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    for number in range(8):
+        keep(store, number, session(rng), "unchanged")
+    assert judged(store, session(rng, slower=SLOW)).kind == "regressed"
+    keep(store, 8, session(rng, slower=SLOW), "environment-shift")
+    verdict = judged(store, session(rng, slower=SLOW))
+    assert verdict.kind == "unchanged"
+    assert verdict.baseline["sessions"] == ["s0008"]
+    assert verdict.baseline["epoch"] == "s0008"
+    keep(store, 9, session(rng, slower=SLOW), "unchanged")
+    assert judged(store, session(rng, slower=SLOW)).baseline["sessions"] == ["s0008", "s0009"]
+
+
+def test_a_failing_session_is_no_bar_and_is_said_where_there_is_no_other(store: HistoryStore) -> None:
+    rng = random.Random(SEED)
+    keep(store, 0, session(rng), "failed")
+    verdict = judged(store, session(rng))
+    assert verdict.kind == "no-baseline"
+    assert "none of the 1 comparable sessions passed" in " ".join(one.message for one in verdict.findings)
+    keep(store, 1, session(rng), "no-baseline")
+    keep(store, 2, session(rng, slower=SLOW), "regressed")
+    assert judged(store, session(rng)).baseline["sessions"] == ["s0001"]
+
+
+def test_one_judge_has_one_bar_whatever_others_save_meanwhile(store: HistoryStore) -> None:
+    rng = random.Random(SEED)
+    judge = Judge.from_settings(resolve({}, {}, {}))
+    keep(store, 0, session(rng), "no-baseline")
+    now = session(rng)
+    first = judge.judge(now, store)[1]
+    keep(store, 1, session(rng), "unchanged")
+    assert judge.judge(now, store)[1].baseline == first.baseline
+    assert judged(store, now).baseline["sessions"] == ["s0000", "s0001"]
