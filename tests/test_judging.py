@@ -15,7 +15,7 @@ from pytest_espperf.judging import Judge
 from pytest_espperf.lookup import resolve
 
 SEED = 20261125
-SLOW = {name: 1.4 for name in ("c_static_only", "python_light", "python_heavy")}
+SLOW = dict.fromkeys(("c_static_only", "python_light", "python_heavy"), 1.4)
 
 
 @pytest.fixture
