@@ -140,7 +140,7 @@ def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint 
         baseline=baseline,
         limit=limit,
         d_pct=change,
-        opens_epoch=row.accepted is not None or row.verdict == "environment-shift",
+        opens_epoch=row.opens_epoch,
         is_this=row.session_id == this,
     )
 

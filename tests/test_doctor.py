@@ -478,7 +478,7 @@ def test_the_command_as_json_and_its_exit_code(quick: None, capsys: pytest.Captu
         (["127.0.0.1", "--perf-probe-path", "hello"], "--perf-probe-path: 'hello' is no request path"),
         (["127.0.0.1", "--device-scheme", "https", "--device-ca", "nowhere.pem"], "nowhere.pem"),
         (["sim", "--sim-slowdown", "nothing=2"], "--sim-slowdown: 'nothing' is no profile"),
-        (["127.0.0.1", "--device-header", "X: \u00e9"], "cannot be made"),
+        (["127.0.0.1", "--device-header", "X: \u00e9"], "outside ASCII"),
     ],
 )
 def test_usage_errors_are_one_sentence(

@@ -86,11 +86,12 @@ def test_nothing_goes_of_an_empty_history_or_without_need(store: HistoryStore) -
     assert choose(all_rows(store), keep=0, bar=200).go == []
 
 
-def test_a_session_that_may_begin_an_epoch_stays_as_long_as_those_around_it(store: HistoryStore) -> None:
+def test_what_lies_before_an_environment_shift_goes(store: HistoryStore) -> None:
     verdicts = ("environment-shift", "unchanged", "environment-shift", "unchanged", "unchanged")
     for (number, stamp), verdict in zip(days(5), verdicts, strict=True):
         put(store, session(f"id-{number}", stamp, verdict=verdict))  # type: ignore[arg-type]
-    assert [row.session_id for row in choose(all_rows(store), keep=0, bar=3).go] == ["id-0"]
+    for bar in (3, 200):
+        assert [row.session_id for row in choose(all_rows(store), keep=0, bar=bar).go] == ["id-0", "id-1"]
 
 
 def test_more_may_be_kept_than_there_are(store: HistoryStore) -> None:

@@ -107,7 +107,7 @@ def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
             needed.add(row.name)
         if row.in_history:
             seen.update(keys)
-        if row.accepted is not None:
+        if row.opens_epoch:
             openers.append(keys)
     return needed
 

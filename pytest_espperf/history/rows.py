@@ -75,6 +75,11 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
         return self.completed and (self.verdict in ACCEPTED or self.accepted is not None)
 
+    @property
+    def opens_epoch(self) -> bool:
+        """Whether sessions before this one are no longer the bar."""
+        return self.accepted is not None or self.verdict == "environment-shift"
+
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions, in which order. Every condition that is given must hold.
