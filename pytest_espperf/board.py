@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -124,6 +124,7 @@ def connect(
     closing: ExitStack,
     telemetry: device.TelemetrySpec,
     source: str = "",
+    reference: bool = False,
 ) -> Board:
     """Find and lock the board; start the reference device where ``host`` is ``sim``.
 
@@ -134,6 +135,8 @@ def connect(
         closing: ends what was started and releases what was taken.
         telemetry: where the board tells its figures.
         source: where the host came from, "" for the option.
+        reference: it is the second board, whose firmware stays what it is; it has no console, its identity
+            is its own, and a reference device that stands in for it has neither slowdowns nor faults.
 
     Raises:
         UsageError: the name does not resolve, or a bad ``--sim-`` value.
@@ -150,10 +153,11 @@ def connect(
         if settings.device_scheme == "https":
             folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
             ca_file = str(Path(folder) / "ca.pem")
+        config = sim_config(settings)
         sim = SimProcess.start(
-            sim_config(settings),
+            replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0) if reference else config,
             ca_file=Path(ca_file) if ca_file else None,
-            console="socket" if settings.device_serial == SIM else "",
+            console="socket" if settings.device_serial == SIM and not reference else "",
         )
         closing.callback(sim.stop)
         host, port = sim.host, sim.port
@@ -169,14 +173,13 @@ def connect(
         source=source or settings.where("device_ip"),
     )
     device.make_verify(target)  # a bad CA file is told before the first test
-    lock = device.BoardLock(
-        target, extra=Path(settings.perf_lock_file).expanduser() if settings.perf_lock_file else None
-    )
+    own_file = settings.perf_lock_file and not reference
+    lock = device.BoardLock(target, extra=Path(settings.perf_lock_file).expanduser() if own_file else None)
     lock.acquire()
     closing.callback(lock.release)
     return Board(
         target=target,
-        identity=settings.device_id or name,
+        identity=name if reference else settings.device_id or name,
         name=name,
         telemetry=device.Telemetry(
             target,

@@ -33,12 +33,14 @@ class PhaseBudget:
         probe_s: for the health probe and its retries.
         load_s: for warm-up, load and the answers still awaited at its end.
         inner_s: for all of it together, ended by ourselves.
+        reference_s: for the same phase on the reference board, behind it; 0 where there is none.
     """
 
     watchdog_s: float
     probe_s: float
     load_s: float
     inner_s: float
+    reference_s: float = 0.0
 
 
 def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> PhaseBudget:
@@ -57,4 +59,11 @@ def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> Phase
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
     inner_s = watchdog_s - MARGIN_S
     probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + LINK_S) - around_s)
-    return PhaseBudget(watchdog_s=watchdog_s, probe_s=probe_s, load_s=load_s, inner_s=inner_s)
+    reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0
+    return PhaseBudget(
+        watchdog_s=watchdog_s + reference_s,
+        probe_s=probe_s,
+        load_s=load_s,
+        inner_s=inner_s,
+        reference_s=reference_s,
+    )

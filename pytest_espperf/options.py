@@ -56,6 +56,13 @@ class Settings:
     device_id: str = option(
         "", "board identity: sessions of one identity are compared (default: host:port)", metavar="NAME"
     )
+    device_reference: str = option(
+        "",
+        "a second board whose firmware never changes, measured beside the first: what moves on both is the "
+        "environment's, and is taken out; 'sim' for another reference device",
+        parse=host,
+        metavar="HOST",
+    )
     device_serial: str = option(
         "",
         "the board's serial console: COM14, /dev/ttyUSB0, socket://HOST:PORT, rfc2217://...; 'sim' for the "

@@ -14,6 +14,7 @@ from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
 from pytest_espperf.options import REDACTED, Settings
 from pytest_espperf.profiles import Plan, PlannedPhase
+from pytest_espperf.reference import Reference
 
 
 class SessionRecord:
@@ -31,13 +32,18 @@ class SessionRecord:
         self._plan = plan
         self._environment = describe_environment(root)
         self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
+        self._boards: dict[RunRole, str] = {}
         self._engine = ""
 
-    def add(self, planned: PlannedPhase, result: PhaseResult) -> None:
-        """Keep one measured phase; measured once more (a rerun), it takes the place of the first."""
+    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+        """Keep one measured phase; measured once more (a rerun), it takes the place of the first.
+
+        ``board`` names the reference board where it was measured there.
+        """
+        self._boards[planned.role] = board
         results = self._runs.setdefault((planned.role, planned.profile.name, planned.run), [])
         results[:] = [kept for kept in results if kept.phase != result.phase] + [result]
-        if result.report.generator is not None:
+        if result.report.generator is not None and not board:
             self._engine = result.report.generator.engine
 
     @property
@@ -45,10 +51,12 @@ class SessionRecord:
         """How many of the planned phases were measured."""
         return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
-    def artifact(self, board: Board | None, hard_stop_reason: str) -> SessionArtifact:
+    def artifact(
+        self, board: Board | None, hard_stop_reason: str, reference: Reference | None = None
+    ) -> SessionArtifact:
         """The artifact so far, without a verdict."""
         raw_runs = [
-            RawRun(profile=profile, run_index=run, role=role, results=list(results))
+            RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
             for (role, profile, run), results in self._runs.items()
         ]
         comparability = None
@@ -74,7 +82,7 @@ class SessionRecord:
             settings=self._describe_settings(),
             comparability=comparability,
             environment=self._environment,
-            device=board.describe() if board is not None else {},
+            device=_describe(board, reference),
             partial=True,
         )
 
@@ -90,3 +98,8 @@ class SessionRecord:
             for profile in self._plan.profiles
         }
         return described
+
+
+def _describe(board: Board | None, reference: Reference | None) -> dict[str, Any]:
+    described = board.describe() if board is not None else {}
+    return described | ({"reference": reference.describe()} if reference is not None else {})

@@ -202,7 +202,7 @@ def _courses(session: SessionArtifact) -> Iterator[Course]:
             (f"{run.role} {run.run_index}", result.report)
             for run in session.raw_runs
             for result in run.results
-            if f"{result.profile}:{result.phase}" == cell
+            if f"{result.profile}:{result.phase}" == cell and run.role != "reference"
         )
         if any(report.timeline is not None for _, report in runs):
             yield Course(cell, runs)

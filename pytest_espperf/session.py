@@ -18,10 +18,10 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.board import Board, connect
+from pytest_espperf.board import Board
 from pytest_espperf.budget import PhaseBudget, phase_budget
 from pytest_espperf.device import Probe
-from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
+from pytest_espperf.errors import DeviceError, HistoryError, ProbeError
 from pytest_espperf.firmware import FirmwareSwitch, confirmation_rounds, pairs
 from pytest_espperf.history import HistoryStore, SavedSession, save_samples
 from pytest_espperf.judging import (
@@ -32,12 +32,12 @@ from pytest_espperf.judging import (
     thresholds,
     with_failed_tests,
 )
-from pytest_espperf.measuring import Meter
-from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import split_host
+from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
 from pytest_espperf.progress import Pace
+from pytest_espperf.reach import Reach
 from pytest_espperf.record import SessionRecord
+from pytest_espperf.reference import Reference
 from pytest_espperf.report import render_markdown
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.telemetry_table import load_telemetry
@@ -85,7 +85,7 @@ class PerfSession:
         self._telemetry = load_telemetry(root)
         self._judge = Judge.from_settings(settings)
         self.hard_stop_reason = ""
-        self.board: Board | None = None
+        self._reach: Reach | None = None
         self._root = root
         self._say = say
         self._watch = watch or (lambda line: say(line) if line else None)
@@ -117,8 +117,16 @@ class PerfSession:
         self.store.prepare()
         self._judge.find_baseline(self.store, self._root)
         self._record = SessionRecord(self.settings, self.plan, self._root)
-        if self.settings.device_ip:
-            self._connect_named()
+        self._reach = Reach(
+            self.settings,
+            self.plan,
+            self._telemetry,
+            self.store.folder / f"serial_{self._record.session_id}.log",
+            self._closing,
+            self._clock,
+            self._sleep,
+        )
+        self._reach.find_named()
         self._checkpoint = self.store.open_checkpoint(self._record.session_id)
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
@@ -128,44 +136,15 @@ class PerfSession:
         self._checkpoint.write(self._artifact())
         self.is_open = True
 
-    def _connect_named(self) -> None:
-        if self.settings.device_ip == SIM:
-            self.connect(SIM, 0)
-            return
-        host, port = split_host(self.settings.device_ip)
-        explicit = "device_port" in self.settings.sources
-        if port is not None and explicit and port != self.settings.device_port:
-            raise UsageError(
-                f"{self.settings.where('device_ip')} says port {port} and "
-                f"{self.settings.where('device_port')} says {self.settings.device_port}: give one of them"
-            )
-        self.connect(host, port or self.settings.device_port)
+    @property
+    def board(self) -> Board | None:
+        """The locked board; None until it is found."""
+        return self._reach.board if self._reach is not None else None
 
     def connect(self, host: str, port: int, *, source: str = "") -> Board:
-        """The locked board at an address; the first call takes the lock, the same address gives it again.
-
-        Raises:
-            UsageError: the name does not resolve, or it is another board than before.
-            BoardBusyError: another session measures this board.
-        """
-        if self.board is None:
-            self.board = connect(
-                self.settings,
-                host,
-                port,
-                closing=self._closing,
-                telemetry=self._telemetry,
-                source=source,
-            )
-            self._meter = Meter(self.board, self.plan, self._clock, self._sleep)
-            self.board.listen(self.store.folder / f"serial_{self._record.session_id}.log")
-            if self.board.console is not None:
-                self._closing.callback(self.board.console.close)
-        elif not self.board.is_at(host, port):
-            raise UsageError(
-                f"one session measures one board: {host}:{port} was asked for after {self.board.url}"
-            )
-        return self.board
+        """The locked board at an address, see :meth:`pytest_espperf.reach.Reach.find`."""
+        assert self._reach is not None
+        return self._reach.find(host, port, source=source)
 
     def close(self) -> None:
         """Give back the lock and the checkpoint's slot, end the reference device; idempotent."""
@@ -214,7 +193,7 @@ class PerfSession:
         Raises:
             DeviceError: the board could not be measured; the session's verdict will be ``failed``.
         """
-        assert self.board is not None
+        assert self._reach is not None
         began = self._clock()
         if self._may_end_early(planned):
             self.ended_early = True
@@ -233,7 +212,7 @@ class PerfSession:
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
-        measured = self._meter.measure(
+        measured = self._reach.meter.measure(
             planned,
             budget,
             left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
@@ -253,12 +232,25 @@ class PerfSession:
             report=report,
         )
         self._record.add(planned, result)
+        self._measure_reference(planned, budget, self._reach.reference)
         self._last_phase = planned.label(self.plan.runs)
         self._write_checkpoint()
         self._check_hard_timeout(planned)
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
+
+    def _measure_reference(
+        self, planned: PlannedPhase, budget: PhaseBudget, reference: Reference | None
+    ) -> None:
+        if reference is None or reference.lost:
+            return
+        ends = self._clock() + min(budget.reference_s, self._hard_timeout_left())
+        measured = reference.measure(planned, budget, lambda: max(0.0, ends - self._clock()))
+        if measured is not None:
+            self._record.add(*measured, board=reference.board.name)
+        elif reference.lost:
+            self._say(f"WARNING: {reference.lost}")
 
     def _listen_between(self) -> None:
         """Take what the console said since the last phase: a death there is the session's, and no phase's."""
@@ -269,13 +261,14 @@ class PerfSession:
     def _switch_firmware(self, planned: PlannedPhase) -> None:
         if not self._firmware.must_switch(planned.role):
             return
+        assert self._reach is not None
         assert self.board is not None
         console = self.board.console
         try:
             # The flashing tool may need the very port.
             with console.released() if console is not None else nullcontext():
                 self._firmware.ensure(planned.role)
-                self._meter.forget()
+                self._reach.meter.forget()
                 self.board.heard()  # it boots
         except DeviceError as error:
             self.stop(str(error))
@@ -395,4 +388,5 @@ class PerfSession:
         return self._judge.judge(structs.replace(self._artifact(), partial=False), self.store)
 
     def _artifact(self) -> SessionArtifact:
-        return self._record.artifact(self.board, self.hard_stop_reason)
+        reference = self._reach.reference if self._reach is not None else None
+        return self._record.artifact(self.board, self.hard_stop_reason, reference)

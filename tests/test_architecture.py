@@ -38,6 +38,8 @@ SESSION = {
     "comparing",
     "rejudging",
     "progress",
+    "reach",
+    "reference",
     "reporting",
     "exporting",
 }

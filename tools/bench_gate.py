@@ -52,6 +52,7 @@ class Task:
     pool_size: int
     with_rivals: bool
     boots: float = 0.0
+    shared: float | None = None
 
 
 _POOLS: dict[tuple[str, int], Pool] = {}
@@ -110,6 +111,11 @@ class Trial:
             draw[PAIRS // 2 + 1 + pair // 2] for pair in range(PAIRS)
         ]
 
+    def alone(self) -> SessionArtifact:
+        """The session without its reference board."""
+        own = [run for run in self.now.raw_runs if run.role != "reference"]
+        return msgspec.structs.replace(self.now, raw_runs=own)
+
     def early(self) -> SessionArtifact:
         """The session after the rounds from which on it may stop."""
         first = [run for run in self.now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
@@ -119,6 +125,8 @@ class Trial:
 def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> Iterator[tuple[str, str]]:
     """Every way to judge a session: (rule, word). ``verdict`` is the single-shot one."""
     yield "H=20", verdict.kind
+    if trial.lab.shared is not None:
+        yield "H=20, no reference", judge(trial.alone(), history).kind
     yield "H=5", judge(trial.now, history[-5:]).kind
     yield "H=1", judge(trial.now, history, PREVIOUS).kind
     word = verdict.kind
@@ -136,7 +144,7 @@ def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> It
 
 def one_lab(task: Task) -> Counts:
     """Counts of (rule, slowdown, word) in one lab."""
-    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape)
+    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared)
     counts: Counts = Counter()
     history: list[SessionArtifact] = []
     views: list[View] = []
@@ -173,7 +181,7 @@ def one_lab(task: Task) -> Counts:
 
 def drift_lab(task: Task) -> Counts:
     """A slide of 2 % per session for ten sessions, then level: when the first session fails, and how."""
-    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape)
+    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared)
     history = [accepted(lab.session(), Verdict(kind="unchanged")) for _ in range(WARM_UP)]
     counts: Counts = Counter()
     profile = PROFILES[task.seed % 3]
@@ -238,6 +246,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=0.0,
         help="log ratio by which A/B pairs' boots differ (sd), 0.02 is 2 %%",
     )
+    parser.add_argument(
+        "--reference",
+        type=float,
+        metavar="SHARE",
+        help="measure a reference board beside, which has this share of the session effect's variance: 0.8",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -251,7 +265,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         began = time.perf_counter()
         pool_of(level, args.pool)
         tasks = [
-            Task(level, 1000 * args.seed + lab, args.shape, args.pool, not args.no_rivals, args.boots)
+            Task(
+                level,
+                1000 * args.seed + lab,
+                args.shape,
+                args.pool,
+                not args.no_rivals,
+                args.boots,
+                args.reference,
+            )
             for lab in range(labs)
         ]
         drifting = [

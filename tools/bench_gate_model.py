@@ -151,10 +151,19 @@ def make_pool(seed: int, level: Level, slowdowns: tuple[float, ...], size: int) 
 
 
 class Lab:
-    """One bench over time: hands out sessions, reproducible from its seed."""
+    """One bench over time: hands out sessions, reproducible from its seed.
 
-    def __init__(self, pool: Pool, seed: int, shape: str = "normal") -> None:
+    Args:
+        pool: rounds to draw from.
+        seed: of everything that is drawn.
+        shape: of the session effect.
+        shared: share of the session effect's variance that a reference board has, too; None: no such board.
+    """
+
+    def __init__(self, pool: Pool, seed: int, shape: str = "normal", shared: float | None = None) -> None:
         self.pool = pool
+        self.shared = shared
+        self.reference: dict[str, float] = {}
         self.rng = np.random.default_rng([seed, 77])
         self.shape = shape
         self.wander = np.zeros(1 + len(PROFILES))
@@ -162,7 +171,18 @@ class Lab:
         self.kept: dict[str, list[Floats]] = {}
 
     def effect(self) -> dict[str, float]:
-        """The next session's effect, a log ratio per profile, standard deviation as the level says."""
+        """The next session's effect, a log ratio per profile, standard deviation as the level says.
+
+        With a reference board its own effect is drawn, too, for the sessions made from here on.
+        """
+        if self.shared is None:
+            return self._draw()
+        both, own, others = self._draw(), self._draw(), self._draw()
+        apart, together = np.sqrt(1 - self.shared), np.sqrt(self.shared)
+        self.reference = {name: float(together * both[name] + apart * others[name]) for name in PROFILES}
+        return {name: float(together * both[name] + apart * own[name]) for name in PROFILES}
+
+    def _draw(self) -> dict[str, float]:
         count = 1 + len(PROFILES)
         draw = self.rng.standard_normal(count)
         if self.shape == "heavy":
@@ -211,7 +231,8 @@ class Lab:
                 )
                 for i, phase in enumerate(PHASES)
             ]
-            found.append(RawRun(profile=profile, run_index=index, role=role, results=results))
+            board = "reference" if role == "reference" else ""
+            found.append(RawRun(profile=profile, run_index=index, role=role, board=board, results=results))
         return found
 
     def session(
@@ -226,6 +247,9 @@ class Lab:
             for profile in PROFILES
             for run in self.rounds(profile, rounds, effect[profile], (slower or {}).get(profile, 1.0))
         ]
+        if self.shared is not None:
+            for profile in PROFILES:
+                runs += self.rounds(profile, rounds, self.reference[profile], role="reference")
         return SessionArtifact(
             session_id=f"n{self.made}",
             profiles=list(PROFILES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 import msgspec
@@ -18,6 +18,7 @@ from pytest_espperf.gate.noise import Noise, common_factor, history_noise, noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
+from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
 from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, build_series, natural, rounds_of
 from pytest_espperf.gate.stats import t_quantile
@@ -92,6 +93,7 @@ def _composite_rows(
     main = [one for metric in COMPOSITES for one in series_of(metric)]
     main.sort(key=lambda one: list(choice.epochs).index(one.profile))
     tail = series_of(TAIL)
+    findings += _environment(candidate, main)
     factor = common_factor([history_noise(one.past) for one in main])
     noise = noises(main, alpha=p.ALPHA)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL, factor=factor)
@@ -108,6 +110,23 @@ def _composite_rows(
         ]
     _say_changes(rows, findings)
     return rows
+
+
+def _environment(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
+    """What the reference board said, and what was made of it."""
+    if not any(run.role == "reference" for run in candidate.raw_runs):
+        return
+    told = [(one.name, one.environment) for one in series if one.environment is not None]
+    if told:
+        moved = ", ".join(
+            f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in told
+        )
+        message = f"the reference board was slower than usual by: {moved}."
+    else:
+        message = (
+            f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
+        )
+    yield Finding(kind="reference", message=message)
 
 
 def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise]) -> list[GateRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,6 +17,19 @@ import pytest_espperf.session  # noqa: F401 - loaded once, not by each run in th
 @pytest.fixture
 def web() -> Iterator[Web]:
     """Python's own HTTP server, one thread a connection, on loopback."""
+    with _served() as facts:
+        yield facts
+
+
+@pytest.fixture
+def reference() -> Iterator[Web]:
+    """Another one."""
+    with _served() as facts:
+        yield facts
+
+
+@contextmanager
+def _served() -> Iterator[Web]:
     facts = Web()
 
     class Handler(BaseHTTPRequestHandler):

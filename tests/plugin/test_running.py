@@ -8,7 +8,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from plugin_project import FAST, Project
+from plugin_project import FAST, Project, Web
 
 
 def test_a_first_session_is_recorded(project: Project) -> None:
@@ -280,3 +280,40 @@ def test_a_report_that_is_lost_fails_the_run_and_not_the_session(project: Projec
     assert result.ret == 1
     result.stdout.fnmatch_lines(["NOT EXPORTED: report: *blocked*cannot be written: *"])
     assert project.artifact()["gate"]["verdict"] == "no-baseline"
+
+
+def test_a_reference_board_is_measured_beside_each_planned_round(project: Project, reference: Web) -> None:
+    result = project.run(f"--device-reference={reference.address}", "--perf-save-samples")
+    assert result.ret == 0
+    artifact = project.artifact()
+    assert [(run["role"], run["run_index"], run["board"]) for run in artifact["raw_runs"]] == [
+        (role, index, reference.address if role == "reference" else "")
+        for index in (1, 2)
+        for role in ("run", "reference")
+    ]
+    assert all(len(run["results"]) == 2 for run in artifact["raw_runs"])
+    assert artifact["aggregated"]["one:burst"]["sample_count"] == 2, "the board's own rounds alone"
+    assert artifact["device"]["reference"] == {
+        "name": reference.address,
+        "address": "127.0.0.1",
+        "lost": "",
+    }
+    assert reference.served > 20
+
+
+def test_a_reference_board_that_dies_fails_nobody(project: Project, reference: Web) -> None:
+    reference.hang_after = 30
+    result = project.run(
+        f"--device-reference={reference.address}", "--perf-request-timeout=0.5", "--perf-probe-retries=1"
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"*WARNING: the reference board {reference.address} was lost at one:*"])
+    artifact = project.artifact()
+    assert artifact["gate"]["verdict"] == "no-baseline"
+    assert "lost" in artifact["device"]["reference"]["lost"]
+
+
+def test_the_board_cannot_be_its_own_reference(project: Project) -> None:
+    result = project.refuse(f"--device-reference={project.web.address}")
+    assert result.ret == 4
+    assert "--device-reference: that is the board that is measured" in result.stderr.str()

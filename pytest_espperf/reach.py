@@ -1,0 +1,106 @@
+"""How a session reaches its boards: the one that is measured, and a reference beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_espperf.board import Board, connect
+from pytest_espperf.device import TelemetrySpec
+from pytest_espperf.errors import UsageError
+from pytest_espperf.measuring import Meter
+from pytest_espperf.options import SIM, Settings
+from pytest_espperf.parsers import split_host
+from pytest_espperf.profiles import Plan
+from pytest_espperf.reference import Reference
+
+
+@dataclass
+class Reach:
+    """The boards of one session, once they are found.
+
+    Attributes:
+        settings: the options in force.
+        plan: what is driven.
+        telemetry: where the boards tell their figures.
+        log: the file that the board's console is written to.
+        closing: ends what was started and releases what was taken.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+        board: the locked board; None until it is found.
+        reference: the second one, where one was named.
+    """
+
+    settings: Settings
+    plan: Plan
+    telemetry: TelemetrySpec
+    log: Path
+    closing: ExitStack
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    board: Board | None = field(default=None, init=False)
+    reference: Reference | None = field(default=None, init=False)
+    _meter: Meter | None = field(default=None, init=False)
+
+    @property
+    def meter(self) -> Meter:
+        """Measures phases on the board, which must have been found."""
+        assert self._meter is not None
+        return self._meter
+
+    def find_named(self) -> None:
+        """Reach for the board that the options name, if they name one.
+
+        Raises:
+            UsageError: the name does not resolve, or two ports are given.
+            BoardBusyError: another session measures it.
+            SimError: the reference device does not start.
+        """
+        named = self.settings.device_ip
+        if not named:
+            return
+        if named == SIM:
+            self.find(SIM, 0)
+            return
+        host, port = split_host(named)
+        explicit = "device_port" in self.settings.sources
+        if port is not None and explicit and port != self.settings.device_port:
+            raise UsageError(
+                f"{self.settings.where('device_ip')} says port {port} and "
+                f"{self.settings.where('device_port')} says {self.settings.device_port}: give one of them"
+            )
+        self.find(host, port or self.settings.device_port)
+
+    def find(self, host: str, port: int, *, source: str = "") -> Board:
+        """The locked board at an address; the first call takes the lock, the same address gives it again.
+
+        Raises:
+            UsageError: the name does not resolve, or it is another board than before.
+            BoardBusyError: another session measures this board.
+        """
+        if self.board is not None:
+            if not self.board.is_at(host, port):
+                raise UsageError(
+                    f"one session measures one board: {host}:{port} was asked for after {self.board.url}"
+                )
+            return self.board
+        self.board = connect(
+            self.settings, host, port, closing=self.closing, telemetry=self.telemetry, source=source
+        )
+        self._meter = Meter(self.board, self.plan, self.clock, self.sleep)
+        self.board.listen(self.log)
+        if self.board.console is not None:
+            self.closing.callback(self.board.console.close)
+        self.reference = Reference.find(
+            self.settings,
+            self.board,
+            self.plan,
+            telemetry=self.telemetry,
+            closing=self.closing,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+        return self.board

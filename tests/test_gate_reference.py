@@ -1,0 +1,141 @@
+"""What a reference board takes out of a session, and what it must not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from gate_sessions import PHASES, run, session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_espperf.artifact import SessionArtifact, Verdict
+from pytest_espperf.gate import judge
+from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
+
+SEED = 20261125
+PROFILE = "python_light"
+
+
+def beside(
+    artifact: SessionArtifact, rng: random.Random, factor: float, board: str = "b2"
+) -> SessionArtifact:
+    """The session with a round on the reference board beside each of its own."""
+    extra = [
+        msgspec.structs.replace(
+            run(PROFILE, index, [factor * rng.lognormvariate(0, 0.01) for _ in PHASES], "reference"),
+            board=board,
+        )
+        for index in range(1, artifact.runs_per_profile + 1)
+    ]
+    return msgspec.structs.replace(artifact, raw_runs=[*artifact.raw_runs, *extra])
+
+
+def day(rng: random.Random, weather: float, *, slower: float = 1.0, board: str = "b2") -> SessionArtifact:
+    """A session of one profile whose surroundings slow both boards by a factor."""
+    made = session(rng, profiles=[PROFILE], slower={PROFILE: weather * slower}, shift=0.0)
+    return beside(made, rng, weather, board)
+
+
+def history(rng: random.Random, weathers: Sequence[float]) -> list[SessionArtifact]:
+    return [
+        msgspec.structs.replace(day(rng, weather), session_id=f"s{n}", gate=Verdict(kind="unchanged"))
+        for n, weather in enumerate(weathers)
+    ]
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    print(f"seed {SEED}")
+    return random.Random(SEED)
+
+
+WEATHERS = [1.0, 1.06, 0.97, 1.09, 1.02, 0.94, 1.05, 0.99, 1.08, 0.96, 1.03, 1.0]
+
+
+def changes(artifact: SessionArtifact, bar: Sequence[SessionArtifact]) -> dict[str, float]:
+    return {row.metric: row.d_pct for row in judge(artifact, bar).gates if row.d_pct is not None}
+
+
+def test_what_moves_on_both_boards_is_taken_out(rng: random.Random) -> None:
+    bar = history(rng, WEATHERS)
+    bad = day(rng, 1.09)
+    alone = msgspec.structs.replace(bad, raw_runs=[one for one in bad.raw_runs if one.role == "run"])
+    assert changes(alone, bar)["rps_ok"] > 5
+    assert abs(changes(bad, bar)["rps_ok"]) < 2
+    assert judge(bad, bar).kind == "unchanged"
+
+
+def test_a_slower_firmware_is_seen_through_the_weather(rng: random.Random) -> None:
+    bar = history(rng, WEATHERS)
+    for weather in (0.94, 1.0, 1.09):
+        verdict = judge(day(rng, weather, slower=1.08), bar)
+        assert verdict.kind == "regressed"
+        (said,) = [one.message for one in verdict.findings if one.kind == "reference"]
+        assert "python_light:rps_ok" in said
+        assert "taken out" in said
+
+
+def test_a_reference_that_knows_nothing_is_left_out_of_it(rng: random.Random) -> None:
+    """It moves by itself: its slope is small, and it may cost no more than that."""
+    quiet = [
+        msgspec.structs.replace(
+            beside(session(rng, profiles=[PROFILE]), rng, weather),
+            session_id=f"s{n}",
+            gate=Verdict(kind="unchanged"),
+        )
+        for n, weather in enumerate(WEATHERS)
+    ]
+    moved = changes(beside(session(rng, profiles=[PROFILE]), rng, 1.2), quiet)
+    assert abs(moved["rps_ok"]) < 2
+
+
+@pytest.mark.parametrize(("sessions", "used"), [(LEAST_SESSIONS - 1, False), (LEAST_SESSIONS, True)])
+def test_it_is_used_from_five_sessions_on(rng: random.Random, sessions: int, used: bool) -> None:
+    verdict = judge(day(rng, 1.0), history(rng, WEATHERS[:sessions]))
+    (said,) = [one.message for one in verdict.findings if one.kind == "reference"]
+    assert ("taken out" in said) == used
+
+
+def test_another_reference_board_is_another_yardstick(rng: random.Random) -> None:
+    verdict = judge(day(rng, 1.0, board="b3"), history(rng, WEATHERS))
+    (said,) = [one.message for one in verdict.findings if one.kind == "reference"]
+    assert "is used once" in said
+
+
+def test_a_history_of_which_the_newer_half_has_a_reference_will_do(rng: random.Random) -> None:
+    bar = history(rng, WEATHERS)
+    bare = [
+        msgspec.structs.replace(one, raw_runs=[run for run in one.raw_runs if run.role == "run"])
+        for one in bar[:6]
+    ]
+    assert abs(changes(day(rng, 1.09), [*bare, *bar[6:]])["rps_ok"]) < 4
+
+
+values = st.floats(-0.3, 0.3)
+
+
+@given(st.lists(st.tuples(values, st.none() | values), min_size=1, max_size=40), st.none() | values)
+def test_a_slope_is_a_share_and_what_is_unknown_is_not_moved(
+    sessions: list[tuple[float, float | None]], now: float | None
+) -> None:
+    own, references = zip(*sessions, strict=True)
+    here = environment(own, references, now, 20)
+    known = sum(reference is not None for reference in references[-20:])
+    assert (here is None) == (now is None or known < LEAST_SESSIONS or 2 * known < len(own[-20:]))
+    if here is not None:
+        assert 0 <= here.slope <= 1
+        assert abs(here.shift) <= abs(here.moved)
+        assert here.leverage >= 0
+        assert all(shift == 0 for shift, one in zip(here.shifts, references, strict=True) if one is None)
+
+
+def test_the_slope_is_that_of_a_regression_once_there_is_much_history(rng: random.Random) -> None:
+    weather = [rng.gauss(0, 0.1) for _ in range(200)]
+    own = [0.6 * one + rng.gauss(0, 0.01) for one in weather]
+    here = environment(own, weather, 0.0, 200)
+    assert here is not None
+    assert here.slope == pytest.approx(float(np.polyfit(weather, own, 1)[0]), abs=0.02)
