@@ -244,6 +244,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
 OWN_TEST = "own-test"
 """``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
 
+GATE_OFF = "gate-off"
+"""``kind`` of the finding that says that the comparison was switched off."""
+
 DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pytest_espperf import device
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import SIM, Settings
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
     # The reference device is loaded where it is asked for.
     from pytest_espperf.sim.config import SimConfig
     from pytest_espperf.sim.process import SimProcess
+
+
+class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an artifact says of the board: what tells it from others, its name, and the rest."""
+
+    identity: str
+    name: str
+    description: dict[str, Any] = {}
 
 
 @dataclass

@@ -22,13 +22,24 @@ if TYPE_CHECKING:
 def run(session: pytest.Session) -> None:
     """Run the confirmation rounds that the session asks for, if any."""
     state = state_of(session.config)
-    if state.session is None or not state.session.is_open or session.shouldstop or session.shouldfail:
+    if session.shouldstop or session.shouldfail:
         return
-    planned = state.session.confirmations()
-    if not planned:
-        return
-    names = ", ".join(dict.fromkeys(phase.profile.name for phase in planned))
-    state.say(f"{names} would fail: measuring again to be sure ({len(planned)} phases)")
+    for board, perf in state.opened().items():
+        planned = perf.confirmations()
+        if planned:
+            names = ", ".join(dict.fromkeys(phase.profile.name for phase in planned))
+            where = f"{board}: " if board else ""
+            state.say(f"{where}{names} would fail: measuring again to be sure ({len(planned)} phases)")
+            if state.selected:
+                _run(session, planned)
+            else:
+                from pytest_espperf.distributed import confirm  # noqa: PLC0415 - pytest-xdist is there
+
+                confirm(session, perf, planned)
+
+
+def _run(session: pytest.Session, planned: list[PlannedPhase]) -> None:
+    state = state_of(session.config)
     items = [_clone(state.selected, phase) for phase in planned]
     session.items.extend(items)
     session.testscollected += len(items)
@@ -46,7 +57,7 @@ def _clone(items: list[pytest.Item], planned: PlannedPhase) -> pytest.Item:
     item, measured = next(
         (item, phase)
         for item, phase in ((item, phase_of(item)) for item in items)
-        if phase.cell == planned.cell
+        if (phase.board, phase.cell) == (planned.board, planned.cell)
     )
     assert isinstance(item, pytest.Function)
     # pytest has no public way to make one more item of a parametrized test: this is how it makes them itself.

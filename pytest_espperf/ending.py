@@ -5,36 +5,54 @@ Failing gates become test reports, the exit status is escalated, the summary is 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from pytest_espperf import outputs
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import deferred_signals
-from pytest_espperf.items import is_phase
+from pytest_espperf.items import is_phase, phase_of
 from pytest_espperf.state import PerfState, state_of
+
+if TYPE_CHECKING:
+    from pytest_espperf.session import Outcome, PerfSession
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
 
 def begin(session: pytest.Session) -> None:
-    """Open the session where a board is needed.
+    """Open the sessions where boards are needed.
 
     Raises:
         pytest.UsageError: it cannot be opened, in one sentence.
     """
     config = session.config
     state = state_of(config)
+    if hasattr(config, "workerinput"):
+        if state.device_needed:
+            state.make_drivers(config.workerinput.get("espperf", {}))
+        return
     if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
         return
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
     try:
-        perf = state.make_session()
-        outputs.plan(config, state.settings)
-        perf.open()
+        sessions = state.make_sessions()
+        outputs.plan(config, state.settings, list(sessions))
+        for perf in sessions.values():
+            perf.open(alone=len(sessions) == 1)
     except EspperfError as error:
         state.close()
         raise pytest.UsageError(str(error)) from None
+
+
+def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """In a worker: let the report of a phase's setup, in which it is measured, take its figures along."""
+    drivers = state_of(item.config).drivers
+    if call.when == "setup" and drivers and is_phase(item):
+        planned = phase_of(item)
+        item.user_properties.append(("espperf", drivers[planned.board].hand_over(planned)))
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -42,36 +60,44 @@ def note(item: pytest.Item, report: pytest.TestReport) -> None:
     if not report.failed or report.when == "setup":
         return
     state = state_of(item.config)
-    if state.session is not None and state.session.is_open and is_phase(item):
-        state.failed.append(item.nodeid)
+    if is_phase(item) and (board := phase_of(item).board) in state.opened():
+        state.failed.setdefault(board, []).append(item.nodeid)
 
 
 def finish(session: pytest.Session, exitstatus: int) -> None:
-    """Judge and write; escalate the exit status, never lower it."""
+    """Judge and write; escalate the exit status, never lower it. A worker gives its boards back."""
     state = state_of(session.config)
-    perf = state.session
-    if perf is None or not perf.is_open:
-        return
-    if not state.selected:
-        perf.abandon()
-        return
+    for driver in state.drivers.values():
+        driver.close()
+    for board, perf in state.opened().items():
+        if board in state.awaited:
+            _finish_board(session, exitstatus, board, perf)
+        else:
+            perf.abandon()
+
+
+def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: PerfSession) -> None:
+    state = state_of(session.config)
     interrupted = False
     try:
         # What was measured is written, whatever is pressed; what is pressed is obeyed afterwards.
         with deferred_signals(at_once_from=3):
-            state.outcome = perf.finish(_interruption(session, exitstatus), failed_tests=state.failed)
-            outputs.write(session.config, state.outcome.artifact, perf.store)
+            failed = state.failed.get(board, [])
+            outcome = perf.finish(_interruption(session, exitstatus), failed_tests=failed)
+            state.outcomes[board] = outcome
+            outputs.write(session.config, board, outcome.artifact, perf.store)
     except KeyboardInterrupt:
-        if state.outcome is None:
+        if board not in state.outcomes:
             raise
         interrupted = True
     from pytest_espperf.report.failing import failures  # noqa: PLC0415 - only after a session
 
-    broken = failures(state.outcome.verdict) if state.outcome.fails else []
-    broken += outputs.unsaved(state)
+    outcome = state.outcomes[board]
+    broken = failures(outcome.verdict) if outcome.fails else []
+    broken += outputs.unsaved(session.config, board, outcome)
     for name, message in broken:
-        _report(session, name, message)
-    if broken or state.outcome.fails:
+        _report(session, f"{board}::{name}" if board else name, message)
+    if broken or outcome.fails:
         _escalate(session)
     if interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
@@ -110,24 +136,40 @@ def _escalate(session: pytest.Session) -> None:
 
 
 def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
-    """The summary of the session."""
-    if state.outcome is None:
+    """The summary of each session; of several boards, first what became of them."""
+    if not state.outcomes:
         return
+    from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
+
+    quiet = state.config.get_verbosity() < 0
+    if len(state.outcomes) > 1:
+        if not quiet:
+            reporter.section("espperf: boards")
+        width = max(map(len, state.outcomes))
+        for board, outcome in state.outcomes.items():
+            colour = {COLOURS[MOODS[outcome.verdict.kind]]: True}
+            reporter.write_line(f"{board:<{width}}  {outcome.verdict.kind}", **colour)
+    for board, outcome in state.outcomes.items():
+        if not quiet:
+            reporter.section(f"espperf: {board}" if board else "espperf")
+        _show_board(reporter, state.config, board, outcome)
+
+
+def _show_board(
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome
+) -> None:
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
 
-    verbosity = state.config.get_verbosity()
-    if verbosity >= 0:
-        reporter.section("espperf")
-    for line in render_terminal(state.outcome.artifact, verbosity=verbosity):
+    for line in render_terminal(outcome.artifact, verbosity=config.get_verbosity()):
         colour = COLOURS.get(line.mood)
         markup = {"bold": line.bold} | ({colour: True} if colour else {})
         reporter.write_line(outputs.inert(line.text), **markup)
-    if state.outcome.save_error:
-        reporter.write_line(f"NOT SAVED: {state.outcome.save_error}", red=True)
-    elif state.outcome.saved is not None:
+    if outcome.save_error:
+        reporter.write_line(f"NOT SAVED: {outcome.save_error}", red=True)
+    elif outcome.saved is not None:
         for name, path in (
-            ("saved_json", state.outcome.saved.json_path),
-            ("saved_md", state.outcome.saved.markdown_path),
+            ("saved_json", outcome.saved.json_path),
+            ("saved_md", outcome.saved.markdown_path),
         ):
             reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them
-    outputs.show(reporter, state)
+    outputs.show(reporter, config, board, outcome)

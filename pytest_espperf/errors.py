@@ -7,6 +7,7 @@
     +-- ArtifactError            a session file that cannot be read, or is not one
     |   +-- NewerSchemaError     written by a later version of this package
     +-- HistoryError             the history folder cannot be used (unwritable, full)
+    |   +-- RemoteError          a shared history cannot be reached, or does not answer in time
     +-- DeviceError              the board could not be measured
         +-- BoardBusyError       another session holds the board's lock
         +-- ProbeError           the health probe got no healthy answer
@@ -55,6 +56,10 @@ class NewerSchemaError(ArtifactError):
 
 class HistoryError(EspperfError):
     """The history folder cannot be read or written."""
+
+
+class RemoteError(HistoryError):
+    """A shared history cannot be reached, refuses, or does not answer in time."""
 
 
 class DeviceError(EspperfError):

@@ -120,7 +120,7 @@ def _end_tree(process: subprocess.Popen[str]) -> None:
 def confirmation_rounds(plan: Plan, profiles: list[str], rounds: int) -> list[PlannedPhase]:
     """Further rounds of some profiles, run-major."""
     return [
-        PlannedPhase(index, plan.profile(name), phase, role="confirm")
+        PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
         for index in range(1, rounds + 1)
         for name in profiles
         for phase in plan.profile(name).phases
@@ -138,7 +138,7 @@ def pairs(plan: Plan, profiles: list[str]) -> list[PlannedPhase]:
         if index % 2 == 0:
             order = order[::-1]
         planned += [
-            PlannedPhase(index, plan.profile(name), phase, role=role)
+            PlannedPhase(index, plan.profile(name), phase, role=role, board=plan.board)
             for role in order
             for name in profiles
             for phase in plan.profile(name).phases

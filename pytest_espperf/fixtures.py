@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.errors import DeviceError, EspperfError, UsageError
 from pytest_espperf.options import SIM
 from pytest_espperf.parsers import split_host
 from pytest_espperf.state import NO_DEVICE, NO_XDIST, state_of
@@ -17,26 +17,42 @@ if TYPE_CHECKING:
     from pytest_espperf.board import Board
     from pytest_espperf.budget import PhaseBudget
     from pytest_espperf.device import Probe
+    from pytest_espperf.driving import Driver
     from pytest_espperf.load import TransportFactory
-    from pytest_espperf.session import PerfSession
 
 
 OVERRIDDEN = "the project's fixture device_ip"
 
 
-def _session(request: pytest.FixtureRequest) -> PerfSession:
-    if hasattr(request.config, "workerinput"):
+def _session(request: pytest.FixtureRequest) -> Driver:
+    driver = state_of(request.config).driving().get(request.getfixturevalue("espperf_board"))
+    worker = hasattr(request.config, "workerinput")
+    if driver is None and worker and state_of(request.config).device_named:
         pytest.fail(NO_XDIST, pytrace=False)
-    session = state_of(request.config).session
-    if session is None or not session.is_open:
+    if driver is None:
         pytest.skip(NO_DEVICE)
-    if session.hard_stop_reason:
-        pytest.skip(f"not measured: {session.hard_stop_reason}")
-    return session
+    if driver.board is None and not driver.hard_stop_reason and worker:
+        try:
+            driver.reach().find_named()
+        except EspperfError as error:
+            driver.stop(str(error))
+            pytest.fail(str(error), pytrace=False)
+    if driver.hard_stop_reason:
+        pytest.skip(f"not measured: {driver.hard_stop_reason}")
+    return driver
 
 
 @pytest.fixture
-def device_ip(request: pytest.FixtureRequest) -> str:
+def espperf_board(request: pytest.FixtureRequest) -> str:
+    """The name of the board that a test is about, "" where the run has one only."""
+    if hasattr(request, "param"):
+        return str(request.param)
+    planned = getattr(request.node, "callspec", None)
+    return getattr(planned.params.get("perf_phase"), "board", "") if planned is not None else ""
+
+
+@pytest.fixture
+def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
     """The board's address. Override it to take the address from elsewhere, as from a ``dut``'s console."""
     board = _session(request).board
     if board is None:
@@ -45,14 +61,16 @@ def device_ip(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def device_port(request: pytest.FixtureRequest) -> int:
+def device_port(espperf_board: str, request: pytest.FixtureRequest) -> int:
     """The board's HTTP port; override it with ``device_ip`` where it is another one."""
     session = _session(request)
     return session.board.target.port if session.board is not None else session.settings.device_port
 
 
 @pytest.fixture
-def device_lock(request: pytest.FixtureRequest, device_ip: str, device_port: int) -> Board:
+def device_lock(
+    espperf_board: str, request: pytest.FixtureRequest, device_ip: str, device_port: int
+) -> Board:
     """The board, locked for this session: no other session measures it until this one ends."""
     session = _session(request)
     try:

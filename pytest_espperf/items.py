@@ -81,6 +81,17 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("perf_phase", planned, indirect=True, ids=[phase.id for phase in planned])
 
 
+def parametrize_boards(metafunc: pytest.Metafunc) -> None:
+    """Of several boards each for a test that requests one without ``perf_phase``."""
+    fixtures = set(metafunc.fixturenames)
+    if "perf_phase" in fixtures or not fixtures & set(DEVICE_FIXTURES) or "espperf_board" not in fixtures:
+        return
+    state = state_of(metafunc.config)
+    state.planned()
+    if len(state.sessions) > 1:
+        metafunc.parametrize("espperf_board", list(state.sessions), indirect=True)
+
+
 def _of_profiles(planned: list[PlannedPhase], wanted: object, where: str) -> list[PlannedPhase]:
     known = list(dict.fromkeys(phase.profile.name for phase in planned))
     if isinstance(wanted, str) or not isinstance(wanted, Collection) or not wanted:
@@ -100,10 +111,10 @@ def mark_phase(item: pytest.Item) -> None:
         return
     item.add_marker("perf")
     state, planned = state_of(item.config), phase_of(item)
-    if state.session is None or not _is_planned(planned):
+    if not _is_planned(planned) or planned.board not in state.sessions:
         return
     if item.config.pluginmanager.hasplugin("timeout"):
-        budget_s = state.session.budget(planned).watchdog_s
+        budget_s = state.sessions[planned.board].budget(planned).watchdog_s
         # The load runs in a fixture: a project's timeout_func_only must not leave it unwatched.
         item.add_marker(pytest.mark.timeout(budget_s, func_only=False))
 
@@ -120,7 +131,7 @@ def select(session: pytest.Session) -> None:
         return
     if state.error is not None:
         raise state.error
-    homeless = [item for item in needing if not state.settings.device_ip and not has_own_device(item)]
+    homeless = [item for item in needing if not state.device_named and not has_own_device(item)]
     if homeless and state.asked_for and not config.getoption("collectonly"):
         raise UsageError(NO_DEVICE)
     for item in homeless:
@@ -128,7 +139,8 @@ def select(session: pytest.Session) -> None:
     state.selected = [item for item in needing if is_phase(item) and _is_planned(phase_of(item))]
     _refuse_overlap(state.selected)
     _restore_order(session, state.selected)
-    state.device_needed = len(homeless) < len(needing) and not hasattr(config, "workerinput")
+    state.awaited = {phase_of(item).board for item in state.selected}
+    state.device_needed = len(homeless) < len(needing)
 
 
 def _refuse_overlap(items: Iterable[pytest.Item]) -> None:
@@ -148,7 +160,6 @@ def _restore_order(session: pytest.Session, phases: list[pytest.Item]) -> None:
     """Put phases that a plugin has shuffled back into run-major order: sessions are compared by it."""
     if len({item.parent for item in phases}) != 1:
         return
-    assert state_of(session.config).session is not None
     order = {phase.id: index for index, phase in enumerate(state_of(session.config).planned())}
     phases.sort(key=lambda item: order[phase_of(item).id])
     waiting = iter(list(phases))

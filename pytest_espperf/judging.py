@@ -16,6 +16,7 @@ from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import LIMITS
 from pytest_espperf.registry import METRICS
+from pytest_espperf.sharing import sharing_of
 from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
@@ -25,10 +26,12 @@ MAX_SESSIONS = 200
 
 
 def history_folder(settings: Settings, root: Path) -> Path:
-    """Where the artifacts lie."""
-    if not settings.perf_history:
-        return root / "tools" / "perf_history"
-    return root / Path(settings.perf_history).expanduser()
+    """Where the artifacts lie; of a shared history, this machine's copy.
+
+    Raises:
+        UsageError: a URL that cannot be one of a history.
+    """
+    return sharing_of(settings, root).folder
 
 
 def is_file(path: Path) -> bool:
@@ -187,13 +190,11 @@ class Judge:
 
 
 def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-    """The accepted comparable sessions, oldest first; and the newest other one, to say why it is none."""
+    """The accepted comparable sessions, oldest first; without any, the newest other one, to say why."""
     bar = []
     if candidate.comparability is not None:
         bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
-    known = {session.session_id for session in bar}
-    newest = store.newest(lambda session: not session.partial)
-    return bar + [session for session in newest if session.session_id not in known]
+    return bar or store.newest(lambda session: not session.partial)
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:

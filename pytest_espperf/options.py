@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_espperf.option import Option, option
+from pytest_espperf.options_sim import SimOptions
 from pytest_espperf.parsers import bool_word, header, host, number, one_of, serial_url, url_path, whole, word
 
 EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
@@ -22,7 +23,7 @@ SIM = "sim"
 REDACTED = "<redacted>"
 
 
-class Settings:
+class Settings(SimOptions):
     """Every option's value. Seconds, milliseconds, bytes and percent as the names say. Immutable.
 
     No dataclass: making one of sixty fields would take a third of what a plain pytest run may notice.
@@ -31,11 +32,13 @@ class Settings:
         sources: where each value that is no default came from, by attribute name.
     """
 
-    device_ip: str = option(
-        "",
-        "the board: address, name, name.local, HOST:PORT, or 'sim' for the built-in reference device",
+    device_ip: tuple[str, ...] = option(
+        (),
+        "the board: address, name, name.local, HOST:PORT, or 'sim' for the built-in reference device; "
+        "several, comma-separated or repeated, are each measured and judged by themselves",
         parse=host,
         metavar="HOST",
+        separator=",",
     )
     device_port: int = option(
         8080, "its HTTP port", parse=whole(least=1, most=65535), metavar="PORT", original="--port"
@@ -58,8 +61,7 @@ class Settings:
     )
     device_reference: str = option(
         "",
-        "a second board whose firmware never changes, measured beside the first: what moves on both is the "
-        "environment's, and is taken out; 'sim' for another reference device",
+        "a second board whose firmware stays, measured beside: what moves on both is taken out; or 'sim'",
         parse=host,
         metavar="HOST",
     )
@@ -216,7 +218,9 @@ class Settings:
     )
     perf_history: str = option(
         "",
-        "folder of the session artifacts (default: tools/perf_history under the root directory)",
+        "folder of the session artifacts, or URL of a history that a team shares: s3://BUCKET/PREFIX, gs://, "
+        "az://, sftp://USER@HOST/FOLDER or file:///FOLDER (default: tools/perf_history under the root "
+        "directory)",
         metavar="DIR",
         original="--history-dir",
     )
@@ -225,6 +229,12 @@ class Settings:
     )
     perf_save_samples: bool = option(
         False, "keep every phase's raw samples beside its artifact, as gzipped CSV", parse=bool_word
+    )
+    device_lab: str = option(
+        "",
+        "a labgrid environment file: each of its targets is a board, by the name of its place",
+        parse=word,
+        metavar="ENV.yaml",
     )
     perf_report: str = option(
         "",
@@ -248,7 +258,7 @@ class Settings:
     )
     perf_fail_on: tuple[str, ...] = option(
         (),
-        "plain rules on top, against the previous session: p95_ms:10%%,rps_ok:5%%; repeatable, adds up",
+        "plain rules on top, against the last accepted session: p95_ms:10%%,rps_ok:5%%; repeatable, adds up",
         parse=word,
         metavar="METRIC:PCT",
         separator=",",
@@ -317,47 +327,6 @@ class Settings:
         original="--max-psram-free-drop",
     )
 
-    sim_seed: int = option(
-        1, "seed of the reference device's noise", parse=whole(least=0, most=2**32), metavar="N"
-    )
-    sim_time_scale: float = option(
-        1.0,
-        "all times of the reference device times this",
-        parse=number(least=0.001, most=1000),
-        metavar="X",
-    )
-    sim_noise: str = option(
-        "low",
-        "its noise: low, medium, high or none",
-        parse=one_of("low", "medium", "high", "none"),
-        metavar="LEVEL",
-    )
-    sim_slowdown: tuple[str, ...] = option(
-        (),
-        "make a profile or route slower: python_heavy=1.3; repeatable",
-        parse=word,
-        metavar="NAME=X",
-        separator="\n",
-    )
-    sim_error_rate: tuple[str, ...] = option(
-        (),
-        "share of a route's requests answered 500: /hello=0.05; repeatable",
-        parse=word,
-        metavar="ROUTE=SHARE",
-        separator="\n",
-    )
-    sim_leak_bytes: int = option(
-        0, "bytes of heap lost per request", parse=whole(least=0, most=2**31), metavar="N"
-    )
-    sim_fault: tuple[str, ...] = option(
-        (),
-        "a fault SECONDS after its start: hang, reboot, reset, truncate, malformed, slowloris, close, "
-        "refuse, garbage-length, huge-body; repeatable",
-        parse=word,
-        metavar="KIND@SECONDS[:DURATION]",
-        separator="\n",
-    )
-
     sources: Mapping[str, str]
 
     def __init__(self, sources: Mapping[str, str] | None = None, **values: Any) -> None:
@@ -368,6 +337,15 @@ class Settings:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"settings are immutable: {name}")
+
+    def but(self, **changes: Any) -> Settings:
+        """The same with other values; each keeps its source."""
+        return Settings(**{**vars(self), **changes})
+
+    @property
+    def device(self) -> str:
+        """The one board that is named, "" where none is."""
+        return self.device_ip[0] if self.device_ip else ""
 
     def where(self, dest: str) -> str:
         """Where a value came from, for messages: ``--perf-runs``, ``environment variable ...``."""
@@ -385,7 +363,10 @@ class Settings:
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    row._replace(dest=name) for name, row in vars(Settings).items() if isinstance(row, Option)
+    row._replace(dest=name)
+    for table in (Settings, SimOptions)
+    for name, row in vars(table).items()
+    if isinstance(row, Option)
 )
 BY_DEST: Mapping[str, Option] = {option.dest: option for option in OPTIONS}
 DEFAULTS: Mapping[str, Any] = {option.dest: option.default for option in OPTIONS}

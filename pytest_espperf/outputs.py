@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +12,24 @@ import pytest
 
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.options import Settings
-from pytest_espperf.state import PerfState
 
 if TYPE_CHECKING:
     # Only where a board is measured.
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.exporting import Exported, ExportTarget
     from pytest_espperf.history import HistoryStore
+    from pytest_espperf.session import Outcome
 
-TARGETS: pytest.StashKey[list[ExportTarget]] = pytest.StashKey()
-REPORT: pytest.StashKey[Path] = pytest.StashKey()
-DONE: pytest.StashKey[Exported] = pytest.StashKey()
+TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
+REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
+DONE: pytest.StashKey[dict[str, Exported]] = pytest.StashKey()
+"""All by board."""
 
 
-def plan(config: pytest.Config, settings: Settings) -> None:
+def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> None:
     """Check, before anything is measured, that all of it can be had.
+
+    Of several boards each has files of its own: ``report.html`` becomes ``report-NAME.html``.
 
     Raises:
         UsageError: it cannot; names the option.
@@ -39,19 +44,28 @@ def plan(config: pytest.Config, settings: Settings) -> None:
 
         source = settings.where("perf_report")
         check_installed(source)
-        taken[source] = config.stash[REPORT] = parse_path(settings.perf_report, here, source)
-    config.stash[TARGETS] = plan_exports(settings, here, taken)
+        taken[source] = path = parse_path(settings.perf_report, here, source)
+        config.stash[REPORTS] = {board: _of_board(path, board) for board in boards}
+    targets = plan_exports(settings, here, taken)
+    config.stash[TARGETS] = {
+        board: [replace(target, path=_of_board(target.path, board)) for target in targets] for board in boards
+    }
 
 
-def write(config: pytest.Config, artifact: SessionArtifact, store: HistoryStore) -> None:
+def _of_board(path: Path, board: str) -> Path:
+    return path.with_name(f"{path.stem}-{board}{path.suffix}") if board else path
+
+
+def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: HistoryStore) -> None:
     """Write all of it; what cannot be written is kept for :func:`unsaved` and :func:`show`."""
     from _pytest.junitxml import xml_key  # noqa: PLC0415 - only after a session; pytest has no public way
 
     from pytest_espperf import exporting  # noqa: PLC0415 - see above
     from pytest_espperf.report.exports import properties  # noqa: PLC0415 - see above
 
-    done = config.stash[DONE] = exporting.export_session(artifact, config.stash.get(TARGETS, []))
-    report = config.stash.get(REPORT, None)
+    done = exporting.export_session(artifact, config.stash[TARGETS][board])
+    config.stash.setdefault(DONE, {})[board] = done
+    report = config.stash.get(REPORTS, {}).get(board)
     if report is not None:
         from pytest_espperf.reporting import write_report  # noqa: PLC0415 - plotly
 
@@ -65,20 +79,19 @@ def write(config: pytest.Config, artifact: SessionArtifact, store: HistoryStore)
     log = config.stash.get(xml_key, None)
     if log is not None:
         for name, value in properties(artifact):
-            log.add_global_property(name, value)
+            log.add_global_property(f"{board}:{name}" if board else name, value)
 
 
-def unsaved(state: PerfState) -> list[tuple[str, str]]:
+def unsaved(config: pytest.Config, board: str, outcome: Outcome) -> list[tuple[str, str]]:
     """What could not be written of a session, by name: the artifacts, the report, exports."""
-    assert state.outcome is not None
-    lost = [("artifacts", state.outcome.save_error)] if state.outcome.save_error else []
-    done = state.config.stash.get(DONE, None)
+    lost = [("artifacts", outcome.save_error)] if outcome.save_error else []
+    done = config.stash.get(DONE, {}).get(board)
     return lost + [(f"export {name}", message) for name, message in (done.errors if done else [])]
 
 
-def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
-    """The files beside the artifact; on GitHub, the annotations of the run."""
-    done = state.config.stash.get(DONE, None)
+def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+    """The files beside the artifact; on GitHub, the annotations of the session."""
+    done = config.stash.get(DONE, {}).get(board)
     if done is not None:
         for name, path in done.written:
             reporter.write_line(f"exported {name}: {path}")
@@ -89,8 +102,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
     if _on_github():
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
-        assert state.outcome is not None
-        for line in annotation_lines(state.outcome.artifact, unsaved(state)):
+        for line in annotation_lines(outcome.artifact, unsaved(config, board, outcome)):
             reporter.write_line(line)
 
 

@@ -15,7 +15,7 @@ from pytest_espperf import confirming, ending, items
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
-from pytest_espperf.state import NO_XDIST, state_of
+from pytest_espperf.state import state_of
 
 pytest_plugins = ["pytest_espperf.fixtures"]
 
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; refuse what would measure one board from several processes."""
+    """Register the marker; where tests are distributed, keep each board to one worker."""
     config.addinivalue_line(
         "markers",
         "perf(profiles=None): a performance test of the board at --device-ip; "
@@ -50,8 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
     except EspperfError as error:
         raise pytest.UsageError(str(error)) from None
     distributed = config.getoption("numprocesses", None) or config.getoption("tx", None)
-    if distributed and state_of(config).asked_for:
-        raise pytest.UsageError(NO_XDIST)
+    if distributed and not hasattr(config, "workerinput") and state_of(config).asked_for:
+        from pytest_espperf.distributed import Controller  # noqa: PLC0415 - pytest-xdist is there
+
+        config.pluginmanager.register(Controller(config), "espperf-controller")
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -70,6 +72,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item per phase, in run-major order."""
     items.parametrize(metafunc)
+    items.parametrize_boards(metafunc)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -95,8 +98,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember which phases' own tests failed: such a session is no bar."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember which phases' own tests failed: such a session is no bar. A worker hands over what it has."""
+    ending.hand_over(item, call)
     report = yield
     ending.note(item, report)
     return report

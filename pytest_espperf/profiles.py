@@ -69,12 +69,16 @@ PRESETS: Mapping[str, Preset] = {
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One phase of one round of one profile: the parameter of one test item."""
+    """One phase of one round of one profile: the parameter of one test item.
+
+    ``board`` is its name where a run has several, else "".
+    """
 
     run: int
     profile: Profile
     phase: PhaseSpec
     role: RunRole = "run"
+    board: str = ""
 
     @property
     def cell(self) -> str:
@@ -83,12 +87,14 @@ class PlannedPhase:
 
     @property
     def id(self) -> str:
-        """``run1-python_heavy-burst``, the test id."""
-        return f"{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
+        """``run1-python_heavy-burst``, the test id; of several boards' one behind the board's name."""
+        board = f"{self.board}-" if self.board else ""
+        return f"{board}{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
 
     def label(self, runs: int) -> str:
         """``run 1/6 python_heavy:burst``, for people."""
-        return f"{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
+        board = f"{self.board} " if self.board else ""
+        return f"{board}{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class Plan:
     profiles: tuple[Profile, ...]
     runs: int
     warmup_s: float
+    board: str = ""
 
     def profile(self, name: str) -> Profile:
         """The planned profile of that name.
@@ -116,14 +123,14 @@ class Plan:
         Interleaving the profiles spreads a slow drift of the link over all of them.
         """
         return [
-            PlannedPhase(run, profile, phase)
+            PlannedPhase(run, profile, phase, board=self.board)
             for run in range(1, self.runs + 1)
             for profile in self.profiles
             for phase in profile.phases
         ]
 
 
-def make_plan(settings: Settings, known: Mapping[str, Profile]) -> Plan:
+def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> Plan:
     """Resolve the settings into a plan.
 
     An explicit option wins over a profile's own phase, and that over the preset.
@@ -131,6 +138,7 @@ def make_plan(settings: Settings, known: Mapping[str, Profile]) -> Plan:
     Args:
         settings: the options in force.
         known: all profiles by name, see :func:`load_profiles`; phases may be empty.
+        board: its name where a run has several.
 
     Raises:
         UsageError: an unknown profile is named.
@@ -145,7 +153,8 @@ def make_plan(settings: Settings, known: Mapping[str, Profile]) -> Plan:
             )
         chosen.append(_with_phases(known[name], settings, preset))
     warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
-    return Plan(profiles=tuple(chosen), runs=settings.perf_runs or preset.runs, warmup_s=warmup_s)
+    runs = settings.perf_runs or preset.runs
+    return Plan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_espperf.board import Board, connect
+from pytest_espperf.board import Board, BoardFacts, connect
 from pytest_espperf.device import TelemetrySpec
 from pytest_espperf.errors import UsageError
 from pytest_espperf.measuring import Meter
@@ -16,6 +17,9 @@ from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import Plan
 from pytest_espperf.reference import Reference
+
+if TYPE_CHECKING:
+    from pytest_espperf.lab import LabBoard
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Reach:
         closing: ends what was started and releases what was taken.
         clock: monotonic seconds.
         sleep: seconds -> None.
+        place: where a lab has the board.
         board: the locked board; None until it is found.
         reference: the second one, where one was named.
     """
@@ -41,6 +46,7 @@ class Reach:
     closing: ExitStack
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    place: LabBoard | None = None
     board: Board | None = field(default=None, init=False)
     reference: Reference | None = field(default=None, init=False)
     _meter: Meter | None = field(default=None, init=False)
@@ -58,8 +64,12 @@ class Reach:
             UsageError: the name does not resolve, or two ports are given.
             BoardBusyError: another session measures it.
             SimError: the reference device does not start.
+            DeviceError: the lab does not hand the board out.
         """
-        named = self.settings.device_ip
+        if self.place is not None:
+            self.find(*self.place.locate(), source=self.settings.where("device_lab"))
+            return
+        named = self.settings.device
         if not named:
             return
         if named == SIM:
@@ -104,3 +114,12 @@ class Reach:
             sleep=self.sleep,
         )
         return self.board
+
+    def facts(self) -> BoardFacts | None:
+        """What an artifact says of the board, as it stands now; None before it was found."""
+        if self.board is None:
+            return None
+        described = self.board.describe()
+        if self.reference is not None:
+            described["reference"] = self.reference.describe()
+        return BoardFacts(identity=self.board.identity, name=self.board.name, description=described)

@@ -9,12 +9,11 @@ from typing import Any
 
 from pytest_espperf import metrics
 from pytest_espperf.artifact import PhaseResult, RawRun, RunRole, SessionArtifact
-from pytest_espperf.board import Board
+from pytest_espperf.board import BoardFacts
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
 from pytest_espperf.options import REDACTED, Settings
 from pytest_espperf.profiles import Plan, PlannedPhase
-from pytest_espperf.reference import Reference
 
 
 class SessionRecord:
@@ -46,15 +45,23 @@ class SessionRecord:
         if result.report.generator is not None and not board:
             self._engine = result.report.generator.engine
 
+    def discard(self, planned: PlannedPhase) -> None:
+        """Forget a phase, and the reference's beside it."""
+        for role in (planned.role, "reference"):
+            key: tuple[RunRole, str, int] = (role, planned.profile.name, planned.run)
+            kept = [result for result in self._runs.get(key, []) if result.phase != planned.phase.name]
+            if kept:
+                self._runs[key] = kept
+            else:
+                self._runs.pop(key, None)
+
     @property
     def measured(self) -> int:
         """How many of the planned phases were measured."""
         return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
-    def artifact(
-        self, board: Board | None, hard_stop_reason: str, reference: Reference | None = None
-    ) -> SessionArtifact:
-        """The artifact so far, without a verdict."""
+    def artifact(self, board: BoardFacts | None, hard_stop_reason: str) -> SessionArtifact:
+        """The artifact so far, without a verdict; ``board`` is None where it was never reached."""
         raw_runs = [
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
             for (role, profile, run), results in self._runs.items()
@@ -72,7 +79,7 @@ class SessionRecord:
             session_id=self.session_id,
             timestamp_utc=self.timestamp_utc,
             tag=self._settings.perf_tag,
-            target=board.name if board is not None else "",
+            target=board.name if board is not None else self._plan.board,
             profiles=[profile.name for profile in self._plan.profiles],
             runs_per_profile=self._plan.runs,
             hard_stop_reason=hard_stop_reason,
@@ -82,7 +89,7 @@ class SessionRecord:
             settings=self._describe_settings(),
             comparability=comparability,
             environment=self._environment,
-            device=_describe(board, reference),
+            device=board.description if board is not None else {},
             partial=True,
         )
 
@@ -98,8 +105,3 @@ class SessionRecord:
             for profile in self._plan.profiles
         }
         return described
-
-
-def _describe(board: Board | None, reference: Reference | None) -> dict[str, Any]:
-    described = board.describe() if board is not None else {}
-    return described | ({"reference": reference.describe()} if reference is not None else {})

@@ -125,7 +125,7 @@ def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint 
         return None
     gate = (row.gates or {}).get(f"{profile}:{metric}", {})
     # A gate leaves out phases that the generator paced: only its ratios fit to other sessions' figures.
-    change, threshold = gate.get("d_pct"), gate.get("threshold_pct")
+    change, threshold = gate.get("d_pct"), gate.get("smallest_detectable_pct")
     baseline = limit = None
     if change is not None:
         baseline = _slower(value, metric, 1 / (1 + change / 100))

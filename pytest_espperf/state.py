@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,12 @@ from pytest_espperf.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
+    from pytest_espperf.driving import Driver
+    from pytest_espperf.handover import WorkerDriver
     from pytest_espperf.profiles import PlannedPhase
     from pytest_espperf.session import Outcome, PerfSession
 
-NO_XDIST = "perf tests cannot be distributed by pytest-xdist: one board, one session; add -n0"
+NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
@@ -36,18 +38,23 @@ class PerfState:
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
         selected: the perf_phase items that are to be run.
-        failed: node ids of selected items that failed.
+        failed: of each board, node ids of selected items that failed.
         device_needed: whether any selected item needs a board.
-        outcome: what became of the session.
+        sessions: one for each board, by its name ("" where there is one only); empty until they are made.
+        drivers: in their place in a worker of pytest-xdist.
+        awaited: names of the boards of which phases are to be measured.
+        outcomes: what became of them.
     """
 
     config: pytest.Config
     error: EspperfError | None = None
     selected: list[pytest.Item] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    failed: dict[str, list[str]] = field(default_factory=dict)
     device_needed: bool = False
-    session: PerfSession | None = None
-    outcome: Outcome | None = None
+    sessions: dict[str, PerfSession] = field(default_factory=dict)
+    drivers: dict[str, WorkerDriver] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     _settings: Settings | None = None
     _live: str = ""
 
@@ -73,6 +80,11 @@ class PerfState:
         return self._settings
 
     @property
+    def device_named(self) -> bool:
+        """Whether the options name a board."""
+        return bool(self.settings.device_ip or self.settings.device_lab)
+
+    @property
     def asked_for(self) -> bool:
         """Whether this run was started for perf tests: ``-m`` names perf, or the packaged suite was named."""
         config = self.config
@@ -84,36 +96,72 @@ class PerfState:
         return bool(marked) or suite
 
     def planned(self) -> list[PlannedPhase]:
-        """Every phase of the plan; [] where a bad option was met, which is kept for later."""
+        """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""
         try:
-            return self.make_session().planned()
+            sessions = self.make_sessions()
         except EspperfError as error:
             self.error = self.error or error
             return []
+        phases = [phase for session in sessions.values() for phase in session.planned()]
+        return sorted(phases, key=lambda phase: phase.run)
 
-    def make_session(self) -> PerfSession:
-        """The session, made on first use; nothing is touched yet.
+    def make_sessions(self) -> dict[str, PerfSession]:
+        """The sessions, made on first use; nothing is touched yet.
 
         Raises:
             UsageError: a bad option, profile or rule.
         """
-        if self.session is None:
-            from pytest_espperf.session import PerfSession  # noqa: PLC0415 - heavy: httpx, asyncio
+        if not self.sessions:
+            from pytest_espperf.boards import named_boards  # noqa: PLC0415 - heavy: httpx, asyncio
+            from pytest_espperf.session import PerfSession  # noqa: PLC0415 - likewise
 
             live = self._is_live()
-            self.session = PerfSession(
-                self.settings,
-                self.config.rootpath,
-                say=self.say,
-                watch=self.rewrite if live else None,
-                watch_s=LIVE_S if live else float("inf"),
-            )
-        return self.session
+            self.sessions = {
+                board.name: PerfSession(
+                    board.settings,
+                    self.config.rootpath,
+                    board=board.name,
+                    place=board.place,
+                    say=self.say,
+                    watch=self.rewrite if live else None,
+                    watch_s=LIVE_S if live else float("inf"),
+                )
+                for board in named_boards(self.settings, self.config.rootpath)
+            }
+        return self.sessions
+
+    def make_drivers(self, told: Mapping[str, Mapping[str, str]]) -> dict[str, WorkerDriver]:
+        """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
+        from pytest_espperf.boards import named_boards  # noqa: PLC0415 - see above
+        from pytest_espperf.handover import WorkerDriver  # noqa: PLC0415 - see above
+
+        if not self.drivers:
+            self.drivers = {
+                board.name: WorkerDriver(
+                    board.settings,
+                    self.config.rootpath,
+                    board=board.name,
+                    place=board.place,
+                    say=self.say,
+                    **told[board.name],
+                )
+                for board in named_boards(self.settings, self.config.rootpath)
+                if board.name in told
+            }
+        return self.drivers
+
+    def driving(self) -> Mapping[str, Driver]:
+        """What drives the boards in this process."""
+        return self.drivers or self.opened()
+
+    def opened(self) -> dict[str, PerfSession]:
+        """Those of the sessions that are open."""
+        return {name: session for name, session in self.sessions.items() if session.is_open}
 
     def close(self) -> None:
-        """Give back the board and end the reference device; idempotent."""
-        if self.session is not None:
-            self.session.close()
+        """Give back the boards and end the reference devices; idempotent."""
+        for driver in (*self.sessions.values(), *self.drivers.values()):
+            driver.close()
 
     def say(self, text: str) -> None:
         """One line of progress, on a line of its own, whatever the verbosity and capturing."""

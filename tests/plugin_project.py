@@ -43,6 +43,8 @@ class Web:
         delay_s: time each answer takes.
         status: of each answer.
         hang_after: answers after which nothing is answered any more.
+        spans: when each answer began and ended, monotonic seconds of the machine.
+        most_at_once: answers under way at the same time, at most.
     """
 
     delay_s: float = 0.005
@@ -51,6 +53,9 @@ class Web:
     served: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
     @property

@@ -21,20 +21,23 @@ DATA = {
     "interrupts",
     "__init__",
 }
-OPTIONS = {"options", "lookup", "tables"}
+OPTIONS = {"options", "options_sim", "lookup", "tables"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
 SESSION = {
     "session",
     "board",
+    "boards",
     "judging",
     "identity",
     "budget",
     "firmware",
+    "handover",
     "record",
     "calibrate",
     "telemetry_table",
     "measuring",
     "doctor",
+    "driving",
     "comparing",
     "rejudging",
     "progress",
@@ -42,9 +45,33 @@ SESSION = {
     "reference",
     "reporting",
     "exporting",
+    "sharing",
+    "lab",
 }
-FRONT = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "outputs", "cli"}
-PYTEST = {"plugin", "fixtures", "suite", "state", "items", "ending", "confirming", "outputs", "cli"}
+FRONT = {
+    "plugin",
+    "fixtures",
+    "suite",
+    "state",
+    "items",
+    "ending",
+    "confirming",
+    "outputs",
+    "distributed",
+    "cli",
+}
+PYTEST = {
+    "plugin",
+    "fixtures",
+    "suite",
+    "state",
+    "items",
+    "ending",
+    "confirming",
+    "outputs",
+    "distributed",
+    "cli",
+}
 
 ALLOWED = {
     **dict.fromkeys(DATA, DATA),

@@ -59,7 +59,7 @@ MACHINE = {"clock", "generator", "event loop", "time stamps", "software", "syste
 
 def settings(host: str, **values: Any) -> Settings:
     usual = {"perf_probe_retries": 1, "perf_request_timeout": 1.0, "perf_metrics_retries": 0}
-    return Settings(device_ip=host, **(usual | values))
+    return Settings(device_ip=(host,), **(usual | values))
 
 
 def found(

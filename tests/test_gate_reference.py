@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
+from pytest_espperf.gate.series import build_series
 
 SEED = 20261125
 PROFILE = "python_light"
@@ -139,3 +140,27 @@ def test_the_slope_is_that_of_a_regression_once_there_is_much_history(rng: rando
     here = environment(own, weather, 0.0, 200)
     assert here is not None
     assert here.slope == pytest.approx(float(np.polyfit(weather, own, 1)[0]), abs=0.02)
+
+
+def test_a_slide_is_looked_for_in_what_was_measured(rng: random.Random) -> None:
+    """A reference that slides along would hide it."""
+    bar = history(rng, WEATHERS)
+    for step in range(1, 12):
+        slow = day(rng, 1.02**step)
+        verdict = judge(slow, bar)
+        if verdict.fails:
+            break
+        bar.append(msgspec.structs.replace(slow, session_id=f"d{step}", gate=Verdict(kind="unchanged")))
+    assert verdict.kind == "drift"
+    built = build_series(slow, PROFILE, "rps_ok", bar, 20)
+    assert built is not None
+    assert built.environment is not None
+    plain = [[one for one in kept.raw_runs if one.role == "run"] for kept in (*bar, slow)]
+    bare = [
+        msgspec.structs.replace(kept, raw_runs=runs) for kept, runs in zip((*bar, slow), plain, strict=True)
+    ]
+    expected = build_series(bare[-1], PROFILE, "rps_ok", bare[:-1], 20)
+    assert expected is not None
+    back = built.as_measured()
+    assert np.allclose(np.concatenate(back.past), np.concatenate(expected.past))
+    assert np.allclose(back.now, expected.now)

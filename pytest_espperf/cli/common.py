@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.history import HistoryStore
+    from pytest_espperf.sharing import Sharing
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,10 @@ def add_command(
     command.set_defaults(do=do, passes_on=passes_on)
     if history:
         command.add_argument(
-            "--perf-history", type=Path, metavar="DIR", help=f"default: {DEFAULT_HISTORY} here or above"
+            "--perf-history",
+            metavar="DIR",
+            help="or the URL of a shared history, as s3://BUCKET/PREFIX; "
+            f"default: {DEFAULT_HISTORY} here or above",
         )
     return command
 
@@ -77,12 +81,36 @@ def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
 
 def history_folder(arguments: argparse.Namespace) -> tuple[Path, str]:
     """The folder that a command means, whether it is there or not, and who named it; "" where nobody did."""
+    sharing = history_of(arguments)
+    return sharing.folder, sharing.source
+
+
+def history_of(arguments: argparse.Namespace) -> Sharing:
+    """The folder that a command means, and the shared history that it is a copy of; nothing is touched yet.
+
+    Raises:
+        UsageError: a URL that cannot be one of a history.
+    """
+    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - see above
+    from pytest_espperf.sharing import Sharing, sharing_at  # noqa: PLC0415 - see above
+
+    if not hasattr(arguments, "sharing"):
+        text, source = named_history(arguments)
+        arguments.sharing = (
+            sharing_at(text, Path(), source) if text else Sharing(HistoryStore(default_history()))
+        )
+    found: Sharing = arguments.sharing
+    return found
+
+
+def named_history(arguments: argparse.Namespace) -> tuple[str, str]:
+    """What was given as the history, folder or URL, and who gave it; "" twice where nobody did."""
     variable = BY_DEST["perf_history"].env
     if arguments.perf_history:
         return arguments.perf_history, "--perf-history"
     if os.environ.get(variable):
-        return Path(os.environ[variable]).expanduser(), f"environment variable {variable}"
-    return default_history(), ""
+        return os.environ[variable], f"environment variable {variable}"
+    return "", ""
 
 
 def default_history() -> Path:
@@ -95,17 +123,32 @@ def default_history() -> Path:
 
 
 def open_history(arguments: argparse.Namespace) -> HistoryStore:
-    """The history that a command means.
+    """The history that a command means; a shared one is brought up to date, once.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or no copy of a shared history that cannot be reached.
     """
-    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - see above
+    sharing = history_of(arguments)
+    if sharing.sync is not None:
+        if not hasattr(arguments, "reached"):
+            arguments.reached = sharing.pull(say_aside, quiet=True)
+        if not arguments.reached and not sharing.store.file_names():
+            raise UsageError(f"{sharing.source}: there is no copy of {sharing.sync.url} on this machine yet")
+    elif not sharing.folder.is_dir():
+        raise UsageError(
+            f"{sharing.source or 'no session was kept here yet'}: there is no folder {sharing.folder}"
+        )
+    return sharing.store
 
-    folder, source = history_folder(arguments)
-    if not folder.is_dir():
-        raise UsageError(f"{source or 'no session was kept here yet'}: there is no folder {folder}")
-    return HistoryStore(folder)
+
+def share(arguments: argparse.Namespace) -> None:
+    """Send what a command added or decided to a shared history."""
+    history_of(arguments).push(say_aside)
+
+
+def say_aside(line: str) -> None:
+    """One line beside a command's answer."""
+    print(line, file=sys.stderr)
 
 
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:

@@ -112,7 +112,7 @@ def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Pat
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_cmdline_main(self, config: pytest.Config) -> int:
-            config.option.device_ip = arguments.host
+            config.option.device_ip = [arguments.host]
             for option in TAKEN:
                 value = getattr(arguments, option.dest)
                 if value is not None:

@@ -8,9 +8,9 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import add_command, checked, open_history, say_skipped
+from pytest_espperf.cli.common import add_command, checked, history_of, open_history, say_skipped
 from pytest_espperf.cli.output import print_json
-from pytest_espperf.errors import HistoryError
+from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.parsers import number, whole
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def _prune(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
     from pytest_espperf.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
 
+    if (shared := history_of(arguments)).sync is not None:
+        raise UsageError(
+            f"{shared.source}: nothing is removed from a shared history: begin another one with what is to "
+            "stay, by espperf import --perf-history=NEW_URL FILES, and let all benches name that"
+        )
     store = open_history(arguments)
     rows = store.select(Query(newest_first=False))
     latest = store.latest()

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_folder
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history
 from pytest_espperf.errors import UsageError
 
 
@@ -26,7 +26,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - heavy
     from pytest_espperf.reporting import check_installed, write_report  # noqa: PLC0415 - heavy
 
     check_installed("espperf report")
@@ -34,7 +33,8 @@ def _report(arguments: argparse.Namespace) -> int:
     path: Path = arguments.output or Path(f"espperf-{session.session_id[:8] or 'session'}.html")
     if path.is_dir():
         raise UsageError(f"--output: {path} is a folder: name a file")
-    store = HistoryStore(history_folder(arguments)[0])
-    write_report(session, store, path)
+    shared = history_of(arguments)
+    # A session's own file needs no history around it; there may be none.
+    write_report(session, open_history(arguments) if shared.sync is not None else shared.store, path)
     print(path)
     return 0

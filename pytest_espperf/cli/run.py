@@ -80,14 +80,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from pytest_espperf.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
+    from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - likewise
 
-    history = Path(arguments.perf_history or DEFAULT_HISTORY)
+    sharing = sharing_at(arguments.perf_history or str(DEFAULT_HISTORY), Path.cwd(), "--perf-history")
+    sharing.pull(print)  # what comes in during the first session would be taken for a part of it
     words = [
         *_pytest_words(arguments),
-        f"--perf-history={history.absolute()}",
+        f"--perf-history={sharing.folder if sharing.sync is None else sharing.sync.url}",
         *_own_words(arguments.rest),
     ]
-    print("\n".join(["", *describe(run_sessions(words, history, arguments.sessions))]))
+    print("\n".join(["", *describe(run_sessions(words, sharing.folder, arguments.sessions))]))
     return 0
 
 

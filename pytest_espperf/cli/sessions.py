@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history, share
 from pytest_espperf.cli.output import print_json, print_lines
 from pytest_espperf.errors import UsageError
 
@@ -64,6 +64,7 @@ def _accept(arguments: argparse.Namespace) -> int:
         raise UsageError("--reason: it is missing; say why, for those who come later")
     accepted = store.accept(arguments.session, arguments.reason, _user())
     print(f"accepted {accepted.json_path.name}: {arguments.reason}")
+    share(arguments)
     return 0
 
 
@@ -73,6 +74,7 @@ def _pin(arguments: argparse.Namespace) -> int:
         return _undo(arguments, store, "pin", "pinned")
     pinned = store.pin(arguments.session, arguments.reason, _user())
     print(f"pinned {pinned.json_path.name}")
+    share(arguments)
     return 0
 
 
@@ -86,6 +88,7 @@ def _undo(arguments: argparse.Namespace, store: HistoryStore, kind: str, word: s
     was = (store.folder / names.mark_name(kind, entry.json_path.stem)).exists()
     (store.unaccept if kind == "accept" else store.unpin)(entry)
     print(f"{entry.json_path.name}: {'no longer' if was else 'was not'} {word}")
+    share(arguments)
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import add_command, history_folder
+from pytest_espperf.cli.common import add_command, history_of, say_aside, share
 from pytest_espperf.cli.output import print_json
 from pytest_espperf.errors import ArtifactError, HistoryError
 
@@ -30,7 +30,10 @@ def add_commands(commands: Any) -> None:
         history=True,
     )
     adopt.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE|DIR", help="a session, or a history folder"
+        "files",
+        nargs="+",
+        metavar="FILE|DIR",
+        help="a session, a history folder, or the URL of a shared history",
     )
     adopt.add_argument("--dry-run", action="store_true", help="only say what would be done")
     adopt.add_argument(
@@ -42,10 +45,11 @@ def add_commands(commands: Any) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.history.adopt import Adoption  # noqa: PLC0415 - likewise
+    from pytest_espperf.history.adopt import Adoption  # noqa: PLC0415 - run leaves that to pytest
 
-    store = HistoryStore(history_folder(arguments)[0])
+    sharing = history_of(arguments)
+    sharing.pull(say_aside, quiet=True)  # what is there already is not imported once more
+    store = sharing.store
     if not arguments.dry_run:
         store.prepare()
     adoption = Adoption(store, dry_run=arguments.dry_run)
@@ -58,15 +62,21 @@ def _import(arguments: argparse.Namespace) -> int:
             outcome = error
         failed = failed or isinstance(outcome, Exception)
         _tell(arguments, path, outcome)
+    if not arguments.dry_run:
+        share(arguments)
     return int(failed)
 
 
-def _session_files(given: list[Path]) -> Iterator[tuple[Path, Exception | None]]:
-    """The files that are meant, of a folder its sessions; and what is wrong with one."""
+def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
+    """The files that are meant, of a folder or a shared history its sessions; and what is wrong with one."""
     from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
+    from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - see above
 
-    for path in given:
+    for text in given:
+        source = sharing_at(text, Path(), "FILE|DIR")
+        path = source.folder
         try:
+            source.pull(say_aside, quiet=True)
             found = session_files(path) if path.is_dir() else [path]
         except (HistoryError, OSError) as error:
             yield path, error

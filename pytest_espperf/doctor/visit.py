@@ -312,9 +312,9 @@ def _asked(settings: Settings) -> tuple[str, int]:
     Raises:
         UsageError: two ports were given.
     """
-    if settings.device_ip == SIM:
+    if settings.device == SIM:
         return SIM, 0
-    host, port = split_host(settings.device_ip)
+    host, port = split_host(settings.device)
     if port not in {None, settings.device_port} and "device_port" in settings.sources:
         raise UsageError(
             f"HOST says port {port} and {settings.where('device_port')} says {settings.device_port}: "

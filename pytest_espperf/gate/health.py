@@ -161,6 +161,14 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
                 message=f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} "
                 "runs; they are not compared.",
             )
+        cut = [result.report.cut_short for result in results if result.report.cut_short]
+        if cut:
+            yield Finding(
+                severity="warn",
+                kind="cut-short",
+                where=cell,
+                message=f"{cell}: {len(cut)} of {len(results)} runs ended before their time: {cut[0]}.",
+            )
         counters: Counter[str] = Counter()
         for result in results:
             counters.update(result.report.counters)

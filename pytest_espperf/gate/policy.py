@@ -175,7 +175,7 @@ DEFAULT_POLICY = GatePolicy()
 
 def fails(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> bool:
     """Whether the verdict means exit code 1 under this policy."""
-    return verdict.fails or (policy.strict and verdict.kind == "inconclusive")
+    return verdict.fails or (policy.strict and policy.enabled and verdict.kind == "inconclusive")
 
 
 def parse_fail_on(text: str) -> tuple[tuple[str, float], ...]:

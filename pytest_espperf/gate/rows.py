@@ -51,7 +51,8 @@ def _confirm_rounds(series: Series, noise: Noise, policy: p.GatePolicy) -> tuple
     centre = noise.history.centre
     every = median((*series.now, *series.again)) - centre
     new = median(series.again) - centre
-    said = f"{len(series.again)} more rounds: {pct(new):+.1f} %, all together {pct(every):+.1f} %"
+    rounds = "1 more round" if len(series.again) == 1 else f"{len(series.again)} more rounds"
+    said = f"{rounds}: {pct(new):+.1f} %, all together {pct(every):+.1f} %"
     if every > noise.bar and new > noise.bar / 2 and _above_floor(series, every, centre, policy):
         return "regressed", f"confirmed by {said}"
     return "inconclusive", f"not confirmed by {said}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
@@ -122,6 +122,24 @@ class Series:
     def name(self) -> str:
         """``profile:metric``."""
         return f"{self.profile}:{self.metric}"
+
+    def as_measured(self) -> Series:
+        """The same with what the reference board took out put back."""
+        here = self.environment
+        if here is None:
+            return self
+        epoch = tuple(
+            tuple(value + shift for value in values)
+            for values, shift in zip(self.epoch, here.shifts, strict=True)
+        )
+        return replace(
+            self,
+            epoch=epoch,
+            past=epoch[-len(self.past) :],
+            now=tuple(value + here.shift for value in self.now),
+            again=tuple(value + here.shift for value in self.again),
+            environment=None,
+        )
 
 
 def build_series(

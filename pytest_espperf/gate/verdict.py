@@ -7,7 +7,16 @@ from statistics import median
 
 import msgspec
 
-from pytest_espperf.artifact import Finding, GateRow, Json, Place, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.artifact import (
+    GATE_OFF,
+    Finding,
+    GateRow,
+    Json,
+    Place,
+    SessionArtifact,
+    Verdict,
+    VerdictWord,
+)
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import Choice, choose, name_of, opens_epoch, profiles_of
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
@@ -57,7 +66,7 @@ def judge(
     findings += link_findings(candidate, max(bars.values(), key=len, default=[]))
     if not policy.enabled:
         findings.append(
-            Finding(kind="gate-off", message="the comparison with earlier sessions was switched off.")
+            Finding(kind=GATE_OFF, message="the comparison with earlier sessions was switched off.")
         )
         words = ["inconclusive" if bars else "no-baseline"]
         baseline = _baseline(choice, policy)
@@ -102,10 +111,12 @@ def _composite_rows(
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
     if policy.baseline != "fixed":
-        drifted = drifts(main)
+        # A reference board may age, too: a slow slide is looked for in what was measured.
+        measured = [one.as_measured() for one in main]
+        drifted = drifts(measured)
         rows += [
             row
-            for one in main
+            for one in measured
             if (row := _drift_row(one, noise[one.name], drifted.get(one.name))) is not None
         ]
     _say_changes(rows, findings)

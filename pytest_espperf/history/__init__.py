@@ -5,7 +5,8 @@
 Rooms within: ``names`` (file names and their order), ``migrate`` (old schemas), ``load`` (bounded reading),
 ``files`` (atomic writing), ``marks`` (later decisions), ``store`` (the folder), ``checkpoint`` (progress of
 a running session), ``rows`` and ``index`` (fast listing), ``find`` (what a reference means), ``raw``
-(samples, where asked for), ``adopt`` (sessions of another history), ``prune`` (what can go).
+(samples, where asked for), ``adopt`` (sessions of another history), ``prune`` (what can go), ``sync``
+(a history that a team shares, with rooms of its own).
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def render_markdown(session: SessionArtifact) -> str:
     if view.gates:
         lines += ["", "## Gates", ""]
         lines += _table(
-            ("gate", "verdict", "baseline", "now", "slower", "fails at", "could see", "sessions"),
+            ("gate", "verdict", "baseline", "now", "slower", "noise", "fails at", "sessions"),
             [
                 (
                     code(row.name),

@@ -91,11 +91,12 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
 
 def _gates(view: View, verbosity: int) -> list[Line]:
     shown = [row for row in view.gates if verbosity > 0 or not _says_nothing(row)]
-    head = (
-        f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'fails at':>9}{'could see':>10}  verdict"
-    )
+    head = f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'noise':>9}{'fails at':>10}  verdict"
     lines = [Line(head, bold=True), *(_gate(row) for row in shown)]
     lines += [Line(text) for text in _wrapped(legend(shown))]
+    if verbosity > 0:
+        told = [row for row in shown if row.detail]
+        lines += [Line(text) for row in told for text in _wrapped(f"{row.name}: {row.detail}", indent=2)]
     if view.detectable:
         lines += [Line(text) for text in _wrapped(view.detectable)]
     return lines

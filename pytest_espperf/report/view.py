@@ -8,6 +8,7 @@ from typing import Literal
 
 from pytest_espperf.artifact import (
     DETECTABLE,
+    GATE_OFF,
     CellAggregate,
     Finding,
     GateRow,
@@ -104,6 +105,7 @@ def make_view(session: SessionArtifact) -> View:
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
     told = gate.findings if gate is not None else []
+    off = verdict == "inconclusive" and any(finding.kind == GATE_OFF for finding in told)
     findings = sorted(
         (finding for finding in told if finding.kind != DETECTABLE),
         key=lambda finding: ("fail", "warn", "info").index(finding.severity),
@@ -111,14 +113,14 @@ def make_view(session: SessionArtifact) -> View:
     return View(
         verdict=verdict,
         mood=MOODS[verdict],
-        meaning=_culprits(gates) + MEANINGS[verdict],
+        meaning="the comparison was switched off" if off else _culprits(gates) + MEANINGS[verdict],
         facts=_facts(session),
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=(*_where_to_look(session), *NEXT_STEPS.get(verdict, ())),
+        next_steps=() if off else (*_where_to_look(session), *NEXT_STEPS.get(verdict, ())),
     )
 
 

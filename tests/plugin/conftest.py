@@ -31,6 +31,7 @@ def reference() -> Iterator[Web]:
 @contextmanager
 def _served() -> Iterator[Web]:
     facts = Web()
+    counting = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -48,7 +49,14 @@ def _served() -> Iterator[Web]:
                 facts.released.wait(60)
                 self.close_connection = True
                 return
+            began = time.monotonic()
+            with counting:
+                facts.at_once += 1
+                facts.most_at_once = max(facts.most_at_once, facts.at_once)
             time.sleep(facts.delay_s)
+            with counting:
+                facts.at_once -= 1
+                facts.spans.append((began, time.monotonic()))
             body = b'{"message":"ok"}'
             self.send_response(facts.status)
             self.send_header("Content-Length", str(len(body)))

@@ -8,7 +8,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from plugin_project import FAST, Project, Web
+from plugin_project import Project, Web
 
 
 def test_a_first_session_is_recorded(project: Project) -> None:
@@ -197,21 +197,6 @@ def test_a_second_session_on_the_same_board_is_refused(project: Project) -> None
         result.stderr.fnmatch_lines([f"ERROR: the board * by another session (pid {process.pid} on *"])
     # kill -9 leaves neither the lock nor the history in anybody's way.
     assert project.run().ret == 0
-
-
-def test_xdist_is_refused(project: Project) -> None:
-    pytest.importorskip("xdist")
-    result = project.pytester.runpytest_subprocess(
-        "-n2", "--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={project.web.address}", *FAST
-    )
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["*cannot be distributed by pytest-xdist*"])
-    # Without -m perf the workers refuse, test by test.
-    result = project.pytester.runpytest_subprocess(
-        "-n2", "--pyargs", "pytest_espperf.suite", "-k", "burst", f"--device-ip={project.web.address}", *FAST
-    )
-    assert result.ret != 0
-    assert project.web.served == 0
 
 
 def test_what_would_fail_is_measured_again_as_items_of_its_own(project: Project) -> None:

@@ -1,0 +1,289 @@
+"""What drives the phases of one board: probe, load, reference, firmware, deadlines. It keeps nothing."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from pytest_espperf import load
+from pytest_espperf.artifact import PhaseResult, RunRole
+from pytest_espperf.board import Board
+from pytest_espperf.budget import PhaseBudget, phase_budget
+from pytest_espperf.device import Probe
+from pytest_espperf.errors import DeviceError, HistoryError, ProbeError
+from pytest_espperf.firmware import FirmwareSwitch
+from pytest_espperf.history import save_samples
+from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
+from pytest_espperf.progress import Pace
+from pytest_espperf.reach import Reach
+from pytest_espperf.reference import Reference
+from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.telemetry_table import load_telemetry
+
+if TYPE_CHECKING:
+    from pytest_espperf.lab import LabBoard
+
+Say = Callable[[str], None]
+
+
+class Driver(ABC):
+    """Drives phases one by one on one board; whoever derives from it keeps what was measured.
+
+    Args:
+        settings: the options in force.
+        root: the project's root directory.
+        board: its name where a run has several.
+        place: where a lab has it.
+        say: takes one line for the user.
+        watch: takes how the running phase stands, and "" when it is over; ``say`` where not given.
+        watch_s: seconds between two such lines; the heartbeat's where not given.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        *,
+        board: str = "",
+        place: LabBoard | None = None,
+        say: Say = print,
+        watch: Say | None = None,
+        watch_s: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.settings = settings
+        self.plan = make_plan(settings, load_profiles(root), board)
+        self.hard_stop_reason = ""
+        self.is_open = False
+        self.ended_early = False
+        self.said_between: list[str] = []
+        self._root = root
+        self._place = place
+        self._telemetry = load_telemetry(root)
+        self._reach: Reach | None = None
+        self._say = say
+        self._watch = watch or (lambda line: say(line) if line else None)
+        self._watch_s = min(watch_s, settings.perf_heartbeat_ms / 1e3)
+        self._pace = Pace(self.plan, clock)
+        self._clock = clock
+        self._sleep = sleep
+        self._began = clock()
+        self._last_phase = ""
+        self._last_round: tuple[RunRole, int] | None = None
+        self._closing = ExitStack()
+        self._firmware = FirmwareSwitch(settings, say=say)
+
+    # --- what is to be said by those who keep ---------------------------------------------------
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """The history folder, where logs and samples go."""
+
+    @property
+    @abstractmethod
+    def session_id(self) -> str:
+        """Of the session that this is measured for."""
+
+    @abstractmethod
+    def keep(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+        """Take one measured phase; ``board`` names the reference board where it was measured there."""
+
+    @abstractmethod
+    def phase_ended(self) -> None:
+        """A phase and what stood beside it were kept."""
+
+    @abstractmethod
+    def may_end_early(self, planned: PlannedPhase) -> bool:
+        """Whether no later planned round is needed."""
+
+    # --- the board ------------------------------------------------------------------------------
+
+    def reach(self) -> Reach:
+        """How the boards are reached; made on first use, nothing is connected by that."""
+        if self._reach is None:
+            self._reach = Reach(
+                self.settings,
+                self.plan,
+                self._telemetry,
+                self.folder / f"serial_{self.session_id}.log",
+                self._closing,
+                self._clock,
+                self._sleep,
+                self._place,
+            )
+        return self._reach
+
+    @property
+    def board(self) -> Board | None:
+        """The locked board; None until it is found."""
+        return self._reach.board if self._reach is not None else None
+
+    def connect(self, host: str, port: int, *, source: str = "") -> Board:
+        """The locked board at an address, see :meth:`pytest_espperf.reach.Reach.find`."""
+        return self.reach().find(host, port, source=source)
+
+    def close(self) -> None:
+        """Give back the lock and the checkpoint's slot, end the reference device; idempotent."""
+        self._closing.close()
+
+    # --- one phase ------------------------------------------------------------------------------
+
+    def planned(self) -> list[PlannedPhase]:
+        """Every phase, in the order it is to be driven."""
+        return self.plan.phases()
+
+    def budget(self, planned: PlannedPhase) -> PhaseBudget:
+        """The seconds that one phase's test item may take."""
+        return phase_budget(self.settings, self.plan, planned)
+
+    def probe(self, budget_s: float = float("inf")) -> Probe:
+        """Make sure that the board answers.
+
+        Raises:
+            ProbeError: it does not; the session is stopped.
+        """
+        assert self.board is not None
+        try:
+            return self.board.probe(budget_s)
+        except ProbeError as error:
+            held = self._place.held() if self._place is not None else ""
+            self.stop("; ".join(filter(None, (held, str(error), self.board.last_words()))))
+            raise ProbeError(self.hard_stop_reason) from None
+
+    def stop(self, reason: str) -> None:
+        """End the session's measuring for good: no later phase is driven."""
+        self.hard_stop_reason = self.hard_stop_reason or reason
+
+    def run_phase(
+        self, planned: PlannedPhase, budget: PhaseBudget, transport: load.TransportFactory | None = None
+    ) -> PhaseResult | None:
+        """Probe the board, drive one phase, keep it.
+
+        Args:
+            planned: what to drive.
+            budget: the seconds it may take, see :meth:`budget`.
+            transport: makes the user's own httpx transport, one per client, in place of ours.
+
+        Returns:
+            the phase with the absolute budgets it broke; None where the session has ended early.
+
+        Raises:
+            DeviceError: the board could not be measured; the session's verdict will be ``failed``.
+        """
+        reach = self.reach()
+        began = self._clock()
+        if self.may_end_early(planned):
+            self.ended_early = True
+            self._say(f"nothing is suspect after {planned.run - 1} rounds: the session ends early")
+        if self.ended_early and planned.role == "run":
+            return None
+        if self._last_round not in {None, (planned.role, planned.run)}:
+            self._sleep(self.settings.perf_between_runs_ms / 1e3)
+        self._last_round = (planned.role, planned.run)
+        self._check_hard_timeout(planned)
+        self.listen_between()
+        self._switch_firmware(planned)
+        self._pace.begin(planned)
+        try:
+            self.probe(min(budget.probe_s, self._hard_timeout_left()))
+        except ProbeError:
+            self._check_hard_timeout(planned)
+            raise
+        measured = reach.meter.measure(
+            planned,
+            budget,
+            left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
+            on_heartbeat=lambda progress: self._watch(self._pace.line(planned, progress)),
+            heartbeat_s=self._watch_s,
+            transport=transport,
+        )
+        self._watch("")
+        self._pace.end(planned)
+        report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
+        reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + measured.signs
+        result = PhaseResult(
+            profile=planned.profile.name,
+            phase=planned.phase.name,
+            passed=not reasons,
+            fail_reasons=reasons,
+            report=report,
+        )
+        self.keep(planned, result)
+        self._measure_reference(planned, budget, reach.reference)
+        self._last_phase = planned.label(self.plan.runs)
+        self.phase_ended()
+        self._check_hard_timeout(planned)
+        if not report.ok:
+            raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
+        return result
+
+    def _measure_reference(
+        self, planned: PlannedPhase, budget: PhaseBudget, reference: Reference | None
+    ) -> None:
+        if reference is None or reference.lost:
+            return
+        ends = self._clock() + min(budget.reference_s, self._hard_timeout_left())
+        measured = reference.measure(planned, budget, lambda: max(0.0, ends - self._clock()))
+        if measured is not None:
+            self.keep(*measured, board=reference.board.name)
+        elif reference.lost:
+            self._say(f"WARNING: {reference.lost}")
+
+    def listen_between(self) -> None:
+        """Take what the console said since the last phase: a death there is the session's, and no phase's."""
+        said = self.board.last_words() if self.board is not None else ""
+        if said and self._last_phase:
+            self.said_between.append(f"after {self._last_phase}, {said}")
+
+    def _switch_firmware(self, planned: PlannedPhase) -> None:
+        if not self._firmware.must_switch(planned.role):
+            return
+        assert self.board is not None
+        console = self.board.console
+        try:
+            # The flashing tool may need the very port.
+            with console.released() if console is not None else nullcontext():
+                self._firmware.ensure(planned.role)
+                self.reach().meter.forget()
+                self.board.heard()  # it boots
+        except DeviceError as error:
+            self.stop(str(error))
+            raise
+
+    def _hard_timeout_left(self) -> float:
+        limit = self.settings.perf_hard_timeout_s
+        return max(0.0, limit - (self._clock() - self._began)) if limit else float("inf")
+
+    def _check_hard_timeout(self, planned: PlannedPhase) -> None:
+        if self._hard_timeout_left() == 0.0:
+            # It comes before what ended the phase: a probe, say, that had no time left.
+            self.hard_stop_reason = (
+                f"hard timeout: {self._clock() - self._began:.1f} s of "
+                f"{self.settings.perf_hard_timeout_s:g} s ({self.settings.where('perf_hard_timeout_s')}) "
+                f"had passed at {planned.label(self.plan.runs)}"
+            )
+            raise DeviceError(self.hard_stop_reason)
+
+    def _save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
+        """The file of the raw samples relative to the history, "" where they are not kept."""
+        if not self.settings.perf_save_samples:
+            return ""
+        folder = self.folder / f"samples_{self.session_id}"
+        try:
+            path = save_samples(folder, planned.id, samples)
+        except HistoryError as error:
+            self._say(f"WARNING: {error}")
+            return ""
+        return f"{folder.name}/{path.name}"

@@ -1,0 +1,98 @@
+"""What a worker of a distributed run hands to the controller after each phase, as JSON text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pytest_espperf.artifact import PhaseResult, RunRole
+from pytest_espperf.board import BoardFacts
+from pytest_espperf.driving import Driver
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import PlannedPhase
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured phase; ``board`` names the reference board where it was measured there."""
+
+    role: RunRole
+    board: str
+    result: PhaseResult
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """What one test item of a phase came to.
+
+    Attributes:
+        phase: the planned phase's id.
+        kept: what was measured: nothing, the phase, or the phase and the reference's.
+        facts: of the board; None where it was never reached.
+        hard_stop_reason: why no later phase is driven, "" where they are.
+        said_between: what the console said between phases.
+    """
+
+    phase: str
+    kept: list[Kept] = []
+    facts: BoardFacts | None = None
+    hard_stop_reason: str = ""
+    said_between: list[str] = []
+
+
+class WorkerDriver(Driver):
+    """Drives the phases of one board in a worker, and hands them over.
+
+    Args:
+        settings: the options in force.
+        root: the project's root directory.
+        folder: the history folder of the controller.
+        session_id: of the controller's session of this board.
+        how: as of :class:`pytest_espperf.driving.Driver`.
+    """
+
+    def __init__(self, settings: Settings, root: Path, *, folder: str, session_id: str, **how: Any) -> None:
+        super().__init__(settings, root, **how)
+        self._folder = Path(folder)
+        self._session_id = session_id
+        self._kept: list[Kept] = []
+        self.is_open = True
+
+    @property
+    def folder(self) -> Path:
+        """The history folder."""
+        return self._folder
+
+    @property
+    def session_id(self) -> str:
+        """Of the controller's session."""
+        return self._session_id
+
+    def keep(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+        """Until it is handed over."""
+        self._kept.append(Kept(role=planned.role, board=board, result=result))
+
+    def phase_ended(self) -> None:
+        """The report of the test item takes it along."""
+
+    def may_end_early(self, planned: PlannedPhase) -> bool:  # noqa: ARG002 - a worker cannot judge
+        """No: only the controller knows the history."""
+        return False
+
+    def hand_over(self, planned: PlannedPhase) -> str:
+        """What has been kept since the last time, for the controller."""
+        kept, self._kept = self._kept, []
+        said, self.said_between = self.said_between, []
+        handover = Handover(
+            phase=planned.id,
+            kept=kept,
+            facts=self.reach().facts(),
+            hard_stop_reason=self.hard_stop_reason,
+            said_between=said,
+        )
+        return msgspec.json.encode(handover).decode()
+
+
+def decode(text: str) -> Handover:
+    """What :meth:`WorkerDriver.hand_over` made."""
+    return msgspec.json.decode(text, type=Handover)

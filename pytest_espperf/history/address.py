@@ -1,0 +1,149 @@
+"""Addresses of a history that a team shares: ``s3://bucket/prefix``, ``file:///mnt/share/history``, ... Pure.
+
+An address never holds a password or a key: it is kept in artifacts, and named in messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Scheme(NamedTuple):
+    """What an address can begin with.
+
+    Attributes:
+        name: as the package that speaks it knows it.
+        packages: what has to be installed for it; their import names are the same.
+        moves: whether a file there grows while it is written, and becomes whole by being renamed. A service
+            for objects shows one when all of it is there.
+        example: what such an address looks like.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    moves: bool
+    example: str
+
+
+_S3 = Scheme("s3", ("fsspec", "s3fs"), moves=False, example="s3://BUCKET/PREFIX")
+_GS = Scheme("gs", ("fsspec", "gcsfs"), moves=False, example="gs://BUCKET/PREFIX")
+_AZ = Scheme("az", ("fsspec", "adlfs"), moves=False, example="az://CONTAINER/PREFIX")
+_SFTP = Scheme("sftp", ("fsspec", "sshfs"), moves=True, example="sftp://USER@HOST/FOLDER")
+_FILE = Scheme("file", (), moves=True, example="file:///FOLDER")
+_MEMORY = Scheme("memory", ("fsspec",), moves=False, example="memory://NAME")
+
+SCHEMES: Mapping[str, Scheme] = {
+    "s3": _S3,
+    "s3a": _S3,
+    "gs": _GS,
+    "gcs": _GS,
+    "az": _AZ,
+    "abfs": _AZ,
+    "abfss": _AZ,
+    "sftp": _SFTP,
+    "ssh": _SFTP,
+    "file": _FILE,
+    "memory": _MEMORY,
+}
+"""``memory`` lives as long as its process: it is for tests."""
+
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+)://(.*?)/*\s*", re.DOTALL)
+_ONE_SLASH = re.compile(rf"\s*({'|'.join(SCHEMES)}):(?!//)", re.IGNORECASE)
+_HOST = re.compile(r"(?:[^:@\s]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::[0-9]{1,5})?")
+_NAME = re.compile(r"[\w.-]+")
+_ACCOUNT = re.compile(r"[\w.-]+(@[\w.-]+)?")
+_MEANT_OTHERWISE = re.compile(r"[?*#\[\]\x00-\x1f\x7f]|::")
+
+
+@dataclass(frozen=True)
+class HistoryUrl:
+    """Where a shared history is.
+
+    Attributes:
+        scheme: which kind of place it is.
+        text: the address, without a slash at its end.
+    """
+
+    scheme: Scheme
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def path(self) -> Path:
+        """The folder behind a ``file://`` address."""
+        from urllib.request import url2pathname  # noqa: PLC0415 - it brings an HTTP client along
+
+        host, slash, path = self.text.partition("://")[2].partition("/")
+        share = f"//{host}" if host not in {"", "localhost"} else ""  # Windows
+        return Path(url2pathname(f"{share}{slash}{path}"))
+
+    def cache_name(self, environment: Mapping[str, str]) -> str:
+        """The name of the folder that holds this machine's copy: the same address, the same name.
+
+        Args:
+            environment: where another service than the usual one can be named: the same bucket there is
+                another history.
+        """
+        service = ""
+        if self.scheme is _S3:
+            names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL")
+            service = next((environment[name] for name in names if environment.get(name)), "")
+        digest = hashlib.sha256(f"{self.text}\n{service}".encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{self.scheme.name}-{digest[:16]}"
+
+
+def is_url(text: str) -> bool:
+    """Whether ``text`` is meant as an address; a path of Windows, as ``C:/x``, is none."""
+    return _URL.fullmatch(text) is not None or _ONE_SLASH.match(text) is not None
+
+
+def parse_url(text: str) -> HistoryUrl:
+    """The address that ``text`` is.
+
+    Raises:
+        ValueError: it is none that can be used. What it holds is not repeated where that may be a secret.
+    """
+    match = _URL.fullmatch(text)
+    if match is None:
+        name = text.partition(":")[0].strip()
+        raise ValueError(
+            f"behind {name}: there are two slashes in a URL; before the name of a folder write ./"
+        )
+    name, rest = match[1].lower(), match[2]
+    scheme = SCHEMES.get(name)
+    if scheme is None:
+        raise ValueError(f"{name}:// is no place for a history that is shared: {_examples()} are")
+    host, _, path = rest.partition("/")
+    if re.search(r":[^/]*@", rest) or ("@" in host and scheme in (_S3, _GS)):
+        raise ValueError(
+            "the URL holds a password or a key, which would be kept in artifacts: leave it out, and give it "
+            "in the environment or in the service's own configuration (~/.aws, ~/.ssh, ...)"
+        )
+    if "?" in host or _MEANT_OTHERWISE.search(path):
+        raise ValueError(
+            f"the URL has a part that has no place in it ('?', '*', '#', '[', '::'): write {scheme.example}"
+        )
+    if not _has_its_parts(scheme, host, path):
+        raise ValueError(f"the URL is incomplete or malformed: write {scheme.example}")
+    return HistoryUrl(scheme, f"{scheme.name if scheme is not _AZ else name}://{rest}")
+
+
+def _has_its_parts(scheme: Scheme, host: str, path: str) -> bool:
+    if scheme is _FILE:
+        # \\server\share of Windows has a host; elsewhere a share is mounted, and has none.
+        return bool(path) and (host in {"", "localhost"} or sys.platform == "win32")
+    if scheme is _SFTP:
+        return bool(path) and _HOST.fullmatch(host) is not None
+    return (_ACCOUNT if scheme is _AZ else _NAME).fullmatch(host) is not None
+
+
+def _examples() -> str:
+    return ", ".join(scheme.example for scheme in (_S3, _GS, _AZ, _SFTP, _FILE))

@@ -1,0 +1,181 @@
+"""A history that a team shares, for sessions and commands: from the option's text to a folder, and in words.
+
+The text is a folder, or the URL of a shared history. Of such a one this machine keeps a copy, a history
+folder as any other; a session or a command works on that, and brings it up to date before and after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_espperf.artifact import Finding
+from pytest_espperf.errors import HistoryError, UsageError
+from pytest_espperf.history import HistoryStore, SavedSession
+from pytest_espperf.history.address import is_url, parse_url
+from pytest_espperf.history.names import parse_stamp
+from pytest_espperf.options import Settings
+
+if TYPE_CHECKING:
+    # Only where a history is shared.
+    from pytest_espperf.history.sync import Sync
+
+Say = Callable[[str], None]
+
+_SHOWN = 5
+
+
+def cache_root() -> Path:
+    """Where this user's copies of shared histories lie."""
+    from platformdirs import user_cache_path  # noqa: PLC0415 - only where a history is shared
+
+    return user_cache_path("pytest-espperf", appauthor=False) / "history"
+
+
+@dataclass
+class Sharing:
+    """A history folder, and the shared history that it is a copy of.
+
+    Attributes:
+        store: of the folder.
+        sync: with the shared history; None where nothing is shared.
+        source: who named it, for messages.
+        findings: what a session's verdict must tell: that the history may be old, what in it is unusable.
+    """
+
+    store: HistoryStore
+    sync: Sync | None = None
+    source: str = ""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The folder to work on."""
+        return self.store.folder
+
+    def pull(self, say: Say, *, quiet: bool = False) -> bool:
+        """Bring in what others have saved and decided, and send what could not be sent before.
+
+        Args:
+            say: takes one line for the user.
+            quiet: say only what is wrong.
+
+        Returns:
+            False where the shared history was not reached.
+
+        Raises:
+            UsageError: a package is missing that speaks with such a place.
+        """
+        if self.sync is None:
+            return True
+        from pytest_espperf.history.remote import check_installed  # noqa: PLC0415 - see above
+
+        check_installed(self.sync.url, self.source)
+        try:
+            done = self.sync.pull()
+        except HistoryError as error:
+            self._warn(say, self._stale(error))
+            return False
+        if not quiet:
+            there = "no session yet" if not done.sessions else _sessions(done.sessions)
+            say(f"shared history {self.sync.url}: {there}, {done.new} new on this machine")
+        if done.left:
+            self._warn(say, f"the time was over before {_sessions(done.left)} came: they will come next time")
+        for one in done.skipped[:_SHOWN]:
+            say(f"skipped: {one}")
+            self.findings.append(
+                Finding(severity="warn", kind="unreadable-artifact", message=f"skipped: {one}")
+            )
+        if len(done.skipped) > _SHOWN:
+            self._warn(say, f"{len(done.skipped) - _SHOWN} more objects of {self.sync.url} cannot be used")
+        if done.unsent:
+            self.push(say)
+        return True
+
+    def push(self, say: Say) -> None:
+        """Send what is not there yet; where that fails it is said, and made up for with the next sync."""
+        if self.sync is None:
+            return
+        try:
+            self.sync.push()
+        except HistoryError as error:
+            say(
+                f"NOT SHARED: {self.sync.url}: {error}; it is kept in {self.folder}, and goes out with the "
+                "next session or command that gets through"
+            )
+
+    def after_saving(self, saved: SavedSession, say: Say) -> None:
+        """What follows once a session is on this machine's disk."""
+        if saved.clock_behind is not None:
+            why = "the clock was set back"
+            if self.sync is not None:
+                why = "this machine's clock, or that of the bench that saved the other one, is wrong"
+            say(f"WARNING: {why}: {saved.clock_behind} is later than this session, which is listed before it")
+        self.push(say)
+
+    def _stale(self, error: HistoryError) -> str:
+        """What there is to go on with instead."""
+        assert self.sync is not None
+        cannot = f"the shared history {self.sync.url} cannot be used now: {error}"
+        here = len(self.store.file_names())
+        moment = parse_stamp(self.sync.pulled_at())
+        if moment is not None:
+            return (
+                f"{cannot}; going on with this machine's copy of {moment:%Y-%m-%d %H:%M} UTC, "
+                f"{_age((datetime.now(timezone.utc) - moment).total_seconds())} old, {_sessions(here)}"
+            )
+        if here:
+            return (
+                f"{cannot}; it was never copied here: going on with what this machine has, {_sessions(here)}"
+            )
+        return f"{cannot}; it was never copied here: there is no baseline"
+
+    def _warn(self, say: Say, message: str) -> None:
+        say(f"WARNING: {message}")
+        self.findings.append(Finding(severity="warn", kind="shared-history", message=message))
+
+
+def sharing_of(settings: Settings, root: Path) -> Sharing:
+    """What a session's options name; nothing is touched yet.
+
+    Raises:
+        UsageError: a URL that cannot be one of a history.
+    """
+    if not settings.perf_history:
+        return Sharing(HistoryStore(root / "tools" / "perf_history"))
+    return sharing_at(settings.perf_history, root, settings.where("perf_history"))
+
+
+def sharing_at(text: str, here: Path, source: str) -> Sharing:
+    """What a text names: a folder, relative to ``here``, or a URL.
+
+    Raises:
+        UsageError: a URL that cannot be one of a history.
+    """
+    if not is_url(text):
+        folder = here / os.path.expanduser(text)  # noqa: PTH111 - the one that raises nothing
+        return Sharing(HistoryStore(folder), source=source)
+    from pytest_espperf.history.sync import Sync  # noqa: PLC0415 - see above
+
+    try:
+        url = parse_url(text)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from None
+    folder = cache_root() / url.cache_name(os.environ)
+    return Sharing(HistoryStore(folder), Sync(url, folder), source)
+
+
+def _sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count:,} sessions"
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}" + ("s" if count > 1 else "")
+    return "less than a minute"
