@@ -69,11 +69,17 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
     state = state_of(session.config)
     for driver in state.drivers.values():
         driver.close()
+    broken: list[Exception] = []
     for board, perf in state.opened().items():
-        if board in state.awaited:
-            _finish_board(session, exitstatus, board, perf)
-        else:
+        if board not in state.awaited:
             perf.abandon()
+            continue
+        try:
+            _finish_board(session, exitstatus, board, perf)
+        except Exception as error:  # noqa: BLE001 - raised below: first the other boards get what is theirs
+            broken.append(error)
+    if broken:
+        raise broken[0]
 
 
 def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: PerfSession) -> None:

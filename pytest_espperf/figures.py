@@ -35,6 +35,15 @@ COUNTERS: Mapping[str, str] = {
 """Counters that a healthy board leaves alone, and what a reader is told of them."""
 
 
+def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
+    """What a board sent, fit to be kept: whole numbers of up to 64 bits, nesting up to a depth; else None."""
+    if isinstance(tree, Mapping):
+        return {name: within_bounds(value, depth - 1) for name, value in tree.items()} if depth else None
+    if isinstance(tree, list):
+        return [within_bounds(value, depth - 1) for value in tree] if depth else None
+    return None if isinstance(tree, int) and not -(2**63) <= tree < 2**63 else tree
+
+
 def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
     """A value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
     if not isinstance(tree, Mapping) or depth == 0:

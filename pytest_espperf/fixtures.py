@@ -36,7 +36,7 @@ def _session(request: pytest.FixtureRequest) -> Driver:
             driver.reach().find_named()
         except EspperfError as error:
             driver.stop(str(error))
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
     if driver.hard_stop_reason:
         pytest.skip(f"not measured: {driver.hard_stop_reason}")
     return driver
@@ -78,7 +78,7 @@ def device_lock(
         return session.connect(host, port or device_port, source=OVERRIDDEN)
     except (DeviceError, UsageError) as error:
         session.stop(str(error))
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _address(given: object) -> tuple[str, int | None]:
@@ -100,7 +100,7 @@ def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable
         try:
             return _session(request).probe()
         except DeviceError as error:
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     return probe
 
@@ -139,7 +139,7 @@ def perf_phase(
     try:
         result = session.run_phase(request.param, watchdog, perf_transport)
     except DeviceError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
     except pytest.fail.Exception:
         session.stop(f"the watchdog ended {request.param.label(session.plan.runs)}")
         raise

@@ -102,7 +102,7 @@ def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, o
     if _on_github():
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
-        for line in annotation_lines(outcome.artifact, unsaved(config, board, outcome)):
+        for line in annotation_lines(outcome.artifact, unsaved(config, board, outcome), board):
             reporter.write_line(line)
 
 

@@ -47,13 +47,13 @@ class Pace:
         return rest_s + ratio * sum(self._ahead.values())
 
     def line(self, planned: PlannedPhase, progress: Progress) -> str:
-        """``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 260.1 req/s, p95 44 ms, 0 errors``."""
+        """``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 0 errors, 260 req/s, p95 44 ms``."""
         p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
         left_s = round(self.left_s(planned, progress.elapsed_s))
         left = f", {left_s // 60}:{left_s % 60:02d} left" if planned.role == "run" else ""
         return (
             f"{planned.label(self._plan.runs)} {progress.elapsed_s:.1f}/{progress.duration_s:g} s{left}: "
-            f"{progress.rps:,.1f} req/s{p95}, {progress.errors} errors"
+            f"{progress.errors} errors, {progress.rps:,.0f} req/s{p95}"
         )
 
 

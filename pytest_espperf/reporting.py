@@ -135,7 +135,7 @@ def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint 
         when=_when(row.stamp),
         value=value,
         verdict=f"{own} (session: {row.verdict})" if own and own != row.verdict else row.verdict,
-        kind=_kind(row),
+        kind=_kind(row, own),
         name=row.tag or row.session_id[:SHOWN_OF_AN_ID],
         baseline=baseline,
         limit=limit,
@@ -145,13 +145,15 @@ def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint 
     )
 
 
-def _kind(row: SessionRow) -> PointKind:
+def _kind(row: SessionRow, verdict: str) -> PointKind:
     if row.accepted is not None:
         return "accepted"
     if row.pinned:
         return "pinned"
     if row.in_history:
         return "history"
+    if row.verdict in FAILING and verdict in {"unchanged", "improved"}:
+        return "elsewhere"
     return "failing" if row.verdict in FAILING else "doubtful"
 
 

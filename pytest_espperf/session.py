@@ -13,7 +13,7 @@ from msgspec import structs
 from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.driving import Driver
-from pytest_espperf.errors import EspperfError, HistoryError
+from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
 from pytest_espperf.handover import decode
 from pytest_espperf.history import SavedSession
@@ -131,7 +131,7 @@ class PerfSession(Driver):
         assert self._checkpoint is not None
         try:
             self._checkpoint.write(self._artifact())
-        except HistoryError as error:
+        except (HistoryError, ArtifactError) as error:
             # The phases already measured are worth more than their copy on a disk that may recover.
             self._say(f"WARNING: {error}")
 
@@ -205,7 +205,7 @@ class PerfSession(Driver):
                 self._checkpoint.write(artifact)
             else:
                 self._checkpoint.discard()
-        except HistoryError as error:
+        except (HistoryError, ArtifactError) as error:
             return Outcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
         self._sharing.after_saving(saved, self._say)
         return Outcome(artifact, verdict, saved=saved, fails=fails)

@@ -73,7 +73,9 @@ FOREIGN_OPTIONS = {
     "--embedded-services": "pytest-embedded",
     "--metric-path": "pytest-embedded",
     "--port": "esptool.py, pytest-embedded",
+    "--shell": "labgrid-client",
     "--target": "pytest-embedded",
+    "--wait": "labgrid-client",
 }
 
 MORE_RUNS = ("judging.md", "commands.md")
@@ -124,16 +126,18 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 @pytest.fixture(scope="module")
 def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A board, one that speaks https, and the serial console of the first."""
+    """A board, one that speaks https, another one, and the serial console of the first."""
     config = SimConfig(time_scale=0.1, noise="none")
     ca_file = tmp_path_factory.mktemp("boards") / "ca.pem"
     with (
         SimProcess.start(config, console="socket") as plain,
         SimProcess.start(config, ca_file=ca_file) as tls,
+        SimProcess.start(config) as other,
     ):
         yield {
             "plain": f"127.0.0.1:{plain.port}",
             "secure": f"127.0.0.1:{tls.port}",
+            "other": f"127.0.0.1:{other.port}",
             "console": plain.console_url,
         }
         plain.configure(slowdown={})
@@ -146,6 +150,7 @@ def bench(boards: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     stand_ins = (
         (r"(192\.168\.0\.135|board\.local)(:8080)?( --device-port[ =]\d+)?", boards["plain"]),
         (r"192\.168\.0\.136", boards["secure"]),
+        (r"192\.168\.0\.137", boards["other"]),
         (
             r"(--device-serial |DEVICE_SERIAL: )(COM14|/dev/ttyUSB0|rfc2217://\S+)",
             rf"\g<1>{boards['console']}",

@@ -188,7 +188,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
     try:
         assert run(place, *words).returncode == 0
         kept = {path.name: path.read_bytes() for path in history.glob("perf_*")}
-        for _ in range(20):
+        for _ in range(8):
             before = partial.stat().st_mtime_ns if partial.exists() else 0
             process = subprocess.Popen(
                 [sys.executable, *words],

@@ -40,6 +40,4 @@ def test_what_is_left_is_foreseen_by_what_the_phases_before_took(tmp_path: Path)
     progress = Progress(
         elapsed_s=10.0, duration_s=20.0, completed=900, errors=3, rps=90.0, p95_ms=None, clients=8
     )
-    assert (
-        pace.line(second, progress) == "run 1/2 python_light:long 10.0/20 s, 0:55 left: 90.0 req/s, 3 errors"
-    )
+    assert pace.line(second, progress) == "run 1/2 python_light:long 10.0/20 s, 0:55 left: 3 errors, 90 req/s"

@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.figures import COUNTERS, KNOWN, at_path
+from pytest_espperf.figures import COUNTERS, KNOWN, at_path, within_bounds
 from pytest_espperf.workload import Target
 
 BUSY = frozenset({429, 503, 504})
@@ -128,7 +128,10 @@ class Telemetry:
         if not isinstance(decoded, dict):
             self._note(f"no telemetry from {path}: its answer is no JSON object")
             return {}
-        return decoded
+        kept: dict[str, Any] = within_bounds(decoded)
+        if kept != decoded:
+            self._note(f"{path}: figures beyond 64 bits, or nested too deeply, were left out")
+        return kept
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -30,17 +30,21 @@ def escape_property(text: str) -> str:
     return escape_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def annotation_lines(session: SessionArtifact, lost: Iterable[tuple[str, str]] = ()) -> list[str]:
+def annotation_lines(
+    session: SessionArtifact, lost: Iterable[tuple[str, str]] = (), board: str = ""
+) -> list[str]:
     """The lines to print: an error for what fails the session, a warning for what a reader must know.
 
     Args:
         session: with its verdict; one without has no annotations of its own.
         lost: what could not be written, by name and in words: errors too.
+        board: its name where a run has several.
     """
     told = [("error", name, message) for name, message in lost]
     if session.gate is not None:
         told += _told_by(session.gate)
-    return [_command(kind, f"espperf {name}", message) for kind, name, message in told]
+    who = f"espperf {board}" if board else "espperf"
+    return [_command(kind, f"{who} {name}", message) for kind, name, message in told]
 
 
 def _told_by(verdict: Verdict) -> list[tuple[str, str, str]]:

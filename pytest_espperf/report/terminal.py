@@ -123,7 +123,7 @@ def _gate_name(row: GateRow) -> str:
 
 
 def _pct(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} %"
+    return "-" if value is None else f"{value:.{1 if value < 1000 else 0}f} %"
 
 
 def _places(places: Sequence[Place]) -> list[Line]:

@@ -44,11 +44,9 @@ MEANINGS = {
     "incomplete": "not everything planned was measured: shown, never compared against",
 }
 
-_ACCEPT = 'if it is intended: espperf accept latest --reason "..."'
-
 NEXT_STEPS = {
-    "regressed": ("run again to see it again: a failing session is never the bar", _ACCEPT),
-    "drift": ("compare with the oldest sessions of this epoch: no single change did it", _ACCEPT),
+    "regressed": ("run again to see it again: a failing session is never the bar",),
+    "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
     "inconclusive": ("more runs (--perf-runs) or a quieter link make the answer sharper",),
     "failed": ("put the finding right, then run again",),
     "incomplete": ("run without -k, --lf or an interruption to be judged",),
@@ -120,7 +118,7 @@ def make_view(session: SessionArtifact) -> View:
         findings=tuple(findings),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=() if off else (*_where_to_look(session), *NEXT_STEPS.get(verdict, ())),
+        next_steps=() if off else (*_where_to_look(session), *NEXT_STEPS.get(verdict, ()), *_accept(session)),
     )
 
 
@@ -130,6 +128,15 @@ def blamed(session: SessionArtifact) -> list[Place]:
         return []
     slow = {row.profile for row in session.gate.gates if row.verdict in BLAMING}
     return [place for place in session.gate.places if place.profile in slow and place.metric == "p95_ms"]
+
+
+def _accept(session: SessionArtifact) -> tuple[str, ...]:
+    """How an intended slowdown is accepted: this very session, in this very history."""
+    if session.gate is None or session.gate.kind not in {"regressed", "drift"}:
+        return ()
+    folder = session.settings.get("perf_history")
+    where = f' "--perf-history={folder}"' if folder else ""
+    return (f'if it is intended: espperf accept {session.session_id[:8] or "latest"} --reason "..."{where}',)
 
 
 def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
@@ -217,7 +224,9 @@ def finding_text(finding: Finding) -> str:
 
 def signed_pct(value: float | None) -> str:
     """``+80.5 %``, never ``-0.0 %``; ``-`` where there is none."""
-    return "-" if value is None else f"{round(value, 1) + 0.0:+.1f} %"
+    if value is None:
+        return "-"
+    return f"{round(value, 1) + 0.0:+.1f} %" if abs(value) < 1000 else f"{value:+.0f} %"
 
 
 def format_metric(metric: str, value: float | None) -> str:

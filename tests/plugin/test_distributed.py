@@ -27,7 +27,7 @@ def verdicts(project: Project) -> dict[str, str]:
     return {one["target"]: one["gate"]["verdict"] for one in project.sessions()}
 
 
-@pytest.mark.parametrize("dist", [(), ("--dist=loadgroup",), ("--dist=each",), ("--dist=worksteal",)])
+@pytest.mark.parametrize("dist", [(), ("--dist=each",)])
 def test_boards_are_driven_at_the_same_time_and_each_by_one_worker(
     project: Project, reference: Web, dist: tuple[str, ...]
 ) -> None:

@@ -28,6 +28,7 @@ _KINDS: dict[PointKind, tuple[str, str, str]] = {
     "pinned": ("pinned", NOW, "square"),
     "doubtful": ("unclear", UNCLEAR, "diamond"),
     "failing": ("failed", BAD, "x"),
+    "elsewhere": ("failed elsewhere", BASELINE, "circle-open"),
 }
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pytest_espperf.artifact import PhaseReport, SessionArtifact
 
-PointKind = Literal["history", "failing", "doubtful", "accepted", "pinned"]
-"""How a session stands: part of the history by its verdict, failed, unclear, or decided upon."""
+PointKind = Literal["history", "failing", "elsewhere", "doubtful", "accepted", "pinned"]
+"""How a session stands: part of the history, failed here or elsewhere, unclear, or decided upon."""
 
 Curve = Sequence[tuple[float, float]]
 """``(percentile, milliseconds)``, ascending."""

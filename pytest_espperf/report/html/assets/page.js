@@ -44,11 +44,24 @@
   }, { rootMargin: "800px" });
   charts.forEach((chart) => near.observe(chart));
 
+  // The others follow one by one while nothing else is to be done: a picture of the whole page has them, too.
+  const idle = window.requestIdleCallback || ((run) => setTimeout(run, 200));
+  const rest = () => {
+    const chart = charts.find((one) => !one.dataset.drawn);
+    if (chart) draw(chart).then(() => idle(rest));
+  };
+  addEventListener("load", () => idle(rest));
+
+  let opened = [];
   const forPaper = () => {
-    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+    opened = [...document.querySelectorAll("details:not([open])")];
+    opened.forEach((one) => { one.open = true; });
     return Promise.all(charts.map(draw)).then(recolour);
   };
   addEventListener("beforeprint", forPaper);
-  addEventListener("afterprint", recolour);
+  addEventListener("afterprint", () => {
+    opened.forEach((one) => { one.open = false; });
+    recolour();
+  });
   if (location.hash === "#all") forPaper();
 })();
