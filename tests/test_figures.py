@@ -11,7 +11,7 @@ import pytest
 from pytest_espperf.device import Telemetry, TelemetryReading, TelemetrySpec, reboot_signs
 from pytest_espperf.device.http import Answer
 from pytest_espperf.errors import UsageError
-from pytest_espperf.figures import at_path, find_figure, moved_counters, number_at
+from pytest_espperf.figures import at_path, find_figure, moved_counters, number_at, within_bounds
 from pytest_espperf.telemetry_table import load_telemetry
 from pytest_espperf.workload import Target
 
@@ -135,3 +135,14 @@ class TestTable:
         (tmp_path / "espperf.toml").write_text("[telemetry]\nstats = '/a'\n", encoding="utf-8")
         with pytest.raises(UsageError, match="described twice"):
             self.load(tmp_path, "[tool.espperf.telemetry]\nstats = '/b'\n")
+
+
+def test_what_a_board_sends_is_kept_within_bounds() -> None:
+    deep: object = 1
+    for _ in range(100):
+        deep = {"in": deep}
+    kept = within_bounds({"big": 2**64, "small": -(2**63), "list": [10**400, True, "x"], "deep": deep})
+    assert kept["big"] is None
+    assert kept["small"] == -(2**63)
+    assert kept["list"] == [None, True, "x"]
+    assert len(str(kept["deep"])) < 1000
