@@ -14,15 +14,14 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from pytest_espperf import outputs
+from pytest_espperf.ending import own_report
 from pytest_espperf.errors import DeviceError, EspperfError, UsageError
-from pytest_espperf.state import state_of
+from pytest_espperf.state import HANDED, state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.profiles import PlannedPhase
     from pytest_espperf.session import PerfSession
 
-PROPERTY = "espperf"
-INPUT = "espperf"
 ONE_PROCESS = ("perf_ab_baseline_cmd", "perf_ab_candidate_cmd")
 
 
@@ -35,10 +34,14 @@ class BoardScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist is typ
 
 def board_of(config: pytest.Config, nodeid: str) -> str:
     """The board that a test is about by its id, "" where there is one only, or where it names none."""
-    boards = state_of(config).sessions
+    return max((name for name in state_of(config).sessions if _names(nodeid, name)), key=len, default="")
+
+
+def _names(nodeid: str, part: str) -> bool:
+    """Whether a test's parameters name a part: a board, or a phase."""
     inner = nodeid.partition("[")[2].rstrip("]")
-    found = [name for name in boards if name and re.search(rf"(?:^|-){re.escape(name)}(?:-|$)", inner)]
-    return max(found, key=len, default="")
+    # Most parts are not there at all: only what may be is worth a pattern.
+    return bool(part) and part in inner and bool(re.search(rf"(?:^|-){re.escape(part)}(?:-|$)", inner))
 
 
 class Controller:
@@ -70,7 +73,7 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave logs, and for which sessions."""
         opened = self.state.opened()
-        node.workerinput[INPUT] = {
+        node.workerinput[HANDED] = {
             name: {"folder": str(perf.folder), "session_id": perf.session_id} for name, perf in opened.items()
         }
 
@@ -88,8 +91,8 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a worker hands over; of no use to anybody else, it does not stay in the report."""
-        handed = [value for name, value in report.user_properties if name == PROPERTY]
-        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != PROPERTY]
+        handed = [value for name, value in report.user_properties if name == HANDED]
+        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != HANDED]
         planned = self._planned(report.nodeid)
         if planned is None or planned.board not in self.state.opened():
             return
@@ -108,12 +111,11 @@ class Controller:
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
 
     def _planned(self, nodeid: str) -> PlannedPhase | None:
-        inner = nodeid.partition("[")[2].rstrip("]")
         found = [
             phase
             for perf in self.state.sessions.values()
             for phase in perf.planned()
-            if re.search(rf"(?:^|-){re.escape(phase.id)}(?:-|$)", inner)
+            if _names(nodeid, phase.id)
         ]
         return max(found, key=lambda phase: len(phase.id), default=None)
 
@@ -129,14 +131,7 @@ def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[Planne
             failure = "; ".join(result.fail_reasons) if result is not None else ""
         except DeviceError as error:
             failure = str(error)
-        report = pytest.TestReport(
-            nodeid=f"espperf::{phase.id}",
-            location=("espperf", None, phase.id),
-            keywords={"perf": 1},
-            outcome="failed" if failure else "passed",
-            longrepr=failure or None,
-            when="call",
-        )
+        report = own_report(phase.id, failure)
         session.config.hook.pytest_runtest_logreport(report=report)
         if failure:
             return

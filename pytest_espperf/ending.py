@@ -13,7 +13,7 @@ from pytest_espperf import outputs
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.items import is_phase, phase_of
-from pytest_espperf.state import PerfState, state_of
+from pytest_espperf.state import HANDED, PerfState, state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.session import Outcome, PerfSession
@@ -31,7 +31,7 @@ def begin(session: pytest.Session) -> None:
     state = state_of(config)
     if hasattr(config, "workerinput"):
         if state.device_needed:
-            state.make_drivers(config.workerinput.get("espperf", {}))
+            state.make_drivers(config.workerinput.get(HANDED, {}))
         return
     if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
         return
@@ -52,7 +52,7 @@ def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     drivers = state_of(item.config).drivers
     if call.when == "setup" and drivers and is_phase(item):
         planned = phase_of(item)
-        item.user_properties.append(("espperf", drivers[planned.board].hand_over(planned)))
+        item.user_properties.append((HANDED, drivers[planned.board].hand_over(planned)))
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -119,16 +119,21 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
     return str(stopped) if stopped else ""
 
 
-def _report(session: pytest.Session, name: str, message: str) -> None:
-    """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
-    report = pytest.TestReport(
+def own_report(name: str, failure: str) -> pytest.TestReport:
+    """A test report of ours, about no item: passed where there is no failure."""
+    return pytest.TestReport(
         nodeid=f"espperf::{name}",
         location=("espperf", None, name),
         keywords={"perf": 1},
-        outcome="failed",
-        longrepr=outputs.inert(message),
+        outcome="failed" if failure else "passed",
+        longrepr=failure or None,
         when="call",
     )
+
+
+def _report(session: pytest.Session, name: str, message: str) -> None:
+    """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
+    report = own_report(name, outputs.inert(message))
     session.testscollected += 1  # the progress line counts it
     session.config.hook.pytest_runtest_logreport(report=report)
     # No such item will ever be collected: --lf must not look for it.

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pytest_espperf.session import Outcome, PerfSession
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
+HANDED = "espperf"
+"""Under what the controller of pytest-xdist and its workers hand things to each other."""
+
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
