@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.gate import judge
+from pytest_espperf.gate.noise import history_noise, series_noise
 from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
 from pytest_espperf.gate.series import build_series
 
@@ -140,6 +141,35 @@ def test_the_slope_is_that_of_a_regression_once_there_is_much_history(rng: rando
     here = environment(own, weather, 0.0, 200)
     assert here is not None
     assert here.slope == pytest.approx(float(np.polyfit(weather, own, 1)[0]), abs=0.02)
+
+
+@pytest.mark.parametrize("sessions", [8, 20])
+@pytest.mark.parametrize("weather", [0.02, 0.05])
+def test_what_the_slope_took_from_the_spread_is_given_back(sessions: int, weather: float) -> None:
+    print(f"seed {SEED}")
+    draw = np.random.default_rng(SEED)
+    raw, corrected = [], []
+    for _ in range(2000):
+        reference = draw.normal(0, weather, sessions)
+        own = 0.7 * reference + draw.normal(0, 0.02, sessions)
+        here = environment(own.tolist(), reference.tolist(), 0.0, sessions)
+        assert here is not None
+        left = float((own - np.array(here.shifts)).var(ddof=1))
+        raw.append(left / 0.02**2)
+        corrected.append(raw[-1] * (sessions - 1) / (sessions - 1 - here.fitted))
+    assert np.mean(raw) < 0.97
+    assert np.mean(corrected) == pytest.approx(1.0, abs=0.04)
+
+
+def test_a_reference_widens_the_spread_and_takes_degrees_of_freedom(rng: random.Random) -> None:
+    built = build_series(day(rng, 1.0), PROFILE, "rps_ok", history(rng, WEATHERS), 20)
+    assert built is not None
+    assert built.environment is not None
+    plain, aware = history_noise(built.past), series_noise(built)
+    assert 0.5 < built.environment.fitted < 1
+    assert aware.df == pytest.approx(plain.df - built.environment.fitted)
+    assert aware.spread > plain.spread
+    assert series_noise(built.as_measured()) == history_noise(built.as_measured().past)
 
 
 def test_a_slide_is_looked_for_in_what_was_measured(rng: random.Random) -> None:

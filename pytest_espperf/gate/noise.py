@@ -57,8 +57,8 @@ class History:
         excess: winsorised variance of the sessions' values over ``spread``; None below 4 sessions.
         sessions: H.
         rounds: the sessions' typical number of rounds.
-        df: degrees of freedom, ``n0 + H - 1``.
-        prior_share: the prior's weight in ``spread``, ``n0 / (n0 + H - 1)``.
+        df: degrees of freedom, ``n0 + H - 1``, and what a reference board's slope took less.
+        prior_share: the prior's weight in ``spread``, ``n0 / df``.
     """
 
     centre: float
@@ -68,7 +68,7 @@ class History:
     excess: float | None
     sessions: int
     rounds: int
-    df: int
+    df: float
     prior_share: float
 
     @property
@@ -129,20 +129,26 @@ def prior_weight(sessions: int) -> int:
     return p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
 
 
-def history_noise(past: Sequence[Sequence[float]]) -> History:
-    """The noise of the sessions of the bar, each given as its rounds' composites (none empty)."""
+def history_noise(past: Sequence[Sequence[float]], fitted: float = 0.0) -> History:
+    """The noise of the sessions of the bar.
+
+    Args:
+        past: the rounds' composites of each session, none empty.
+        fitted: degrees of freedom that a reference board's slope took from the sessions, below 1 for each.
+    """
     values = session_values(past)
     count = len(values)
     measured = round_variance(past)
     within = p.PRIOR_ROUND_SIGMA**2 if measured is None else measured
     rounds = round(median(len(rounds) for rounds in past))
     weight = prior_weight(count)
-    between = winsorised_variance(values)
+    free = max(0.0, count - 1 - fitted)
+    between = winsorised_variance(values) * (count - 1) / free if free else 0.0
     session = p.PRIOR_SESSION_SIGMA**2
     if count < p.YOUNG:
         session = max(session, within)
     prior = median_variance(rounds) * within + session
-    spread = (weight * prior + (count - 1) * between) / (weight + count - 1)
+    spread = (weight * prior + free * between) / (weight + free)
     return History(
         centre=median(values),
         within=within,
@@ -151,9 +157,14 @@ def history_noise(past: Sequence[Sequence[float]]) -> History:
         excess=between / spread if count >= 4 else None,
         sessions=count,
         rounds=rounds,
-        df=weight + count - 1,
-        prior_share=weight / (weight + count - 1),
+        df=weight + free,
+        prior_share=weight / (weight + free),
     )
+
+
+def series_noise(series: Series) -> History:
+    """The noise of a gate's bar."""
+    return history_noise(series.past, series.environment.fitted if series.environment else 0.0)
 
 
 def common_factor(histories: Sequence[History]) -> float:
@@ -245,7 +256,7 @@ def noises(series: Sequence[Series], *, alpha: float, factor: float | None = Non
 
     ``factor`` is the common factor to use instead of these gates' own.
     """
-    histories = [history_noise(one.past) for one in series]
+    histories = [series_noise(one) for one in series]
     common = common_factor(histories) if factor is None else factor
     sigmas = [
         gate_sigma(

@@ -14,6 +14,10 @@ slope near 0. What remains uncertain about b widens the standard error of the ca
 its own ``u``, as in any regression (Draper and Smith 1998, section 3.1)::
 
     s2 + v u^2 / (n0 t0^2 + sum u_s^2)
+
+A slope that was fitted to the bar follows a part of the bar's noise. It takes ``sum u_s^2 / (n0 t0^2 +
+sum u_s^2)`` degrees of freedom, less than one as far as it is shrunk (Hastie, Tibshirani and Friedman 2009,
+section 3.4.1), by which the spread of what remains is made wider.
 """
 
 from __future__ import annotations
@@ -40,12 +44,14 @@ class Environment:
         moved: ``u`` of the candidate: how much slower the reference was than usual, a log ratio.
         slope: ``b``, the share of it that the board shows.
         leverage: ``u^2 / (n0 t0^2 + sum u_s^2)``.
+        fitted: degrees of freedom that the slope took, 0 to 1.
         shifts: ``b u`` of each session of the epoch, to be subtracted; 0.0 where it had no reference.
     """
 
     moved: float
     slope: float
     leverage: float
+    fitted: float
     shifts: tuple[float, ...]
 
     @property
@@ -78,12 +84,14 @@ def environment(
         return max(-limit, min(limit, reference - usual))
 
     weight = p.PRIOR_WEIGHT * p.PRIOR_SESSION_SIGMA**2
-    total = weight + sum(moved(reference) ** 2 for _, reference in known)
+    seen = sum(moved(reference) ** 2 for _, reference in known)
+    total = weight + seen
     shared = weight * PRIOR_SLOPE + sum(moved(reference) * (value - level) for value, reference in known)
     slope = max(0.0, min(1.0, shared / total))
     return Environment(
         moved=moved(now),
         slope=slope,
         leverage=moved(now) ** 2 / total,
+        fitted=seen / total,
         shifts=tuple(0.0 if reference is None else slope * moved(reference) for reference in references),
     )

@@ -23,7 +23,7 @@ from pytest_espperf.gate.drift import Drift, drifts, is_slide
 from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.link import link_findings
-from pytest_espperf.gate.noise import Noise, common_factor, history_noise, noises
+from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
@@ -103,7 +103,7 @@ def _composite_rows(
     main.sort(key=lambda one: list(choice.epochs).index(one.profile))
     tail = series_of(TAIL)
     findings += _environment(candidate, main)
-    factor = common_factor([history_noise(one.past) for one in main])
+    factor = common_factor([series_noise(one) for one in main])
     noise = noises(main, alpha=p.ALPHA)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL, factor=factor)
     rows = [gate_row(one, noise[one.name], policy) for one in main]
