@@ -64,13 +64,19 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the load generator was the limit; see :class:`pytest_espperf.samples.GeneratorHealth`."""
+    """Whether the load generator was the limit; see :class:`pytest_espperf.samples.GeneratorHealth`.
+
+    ``boards`` is how many boards this computer drove at the same time, at most.
+    """
 
     cpu_share: float = 0.0
     lag_p99_ms: float | None = None
     turnaround_ms: float | None = None
     bound: bool = False
     engine: str = ""
+    waited_share: float | None = None
+    lost_share: float | None = None
+    boards: int = 1
 
 
 class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,6 +250,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
 OWN_TEST = "own-test"
 """``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
 
+LAB = "lab"
+"""``kind`` of the finding that says for how long it was not known whether the board was still ours."""
+
 GATE_OFF = "gate-off"
 """``kind`` of the finding that says that the comparison was switched off."""
 
@@ -296,8 +305,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """One session: everything that is kept of it.
 
-    ``accepted`` (reason, when, by whom) and ``pinned`` are decisions taken later; they are kept
-    beside the artifact, which is never rewritten, and filled in by the store.
+    ``boards`` is how many boards the run had, each with a session of its own. ``accepted`` (reason, when,
+    by whom) and ``pinned`` are decisions taken later; they are kept beside the artifact, which is never
+    rewritten, and filled in by the store.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -318,6 +328,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     comparability: Comparability | None = None
     environment: Json = {}
     device: Json = {}
+    boards: int = 1
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

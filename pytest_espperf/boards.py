@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import Settings
+from pytest_espperf.parsers import split_host
+from pytest_espperf.report.terminal import printable
 
 if TYPE_CHECKING:
     from pytest_espperf.lab import LabBoard
@@ -22,6 +26,9 @@ ONE_ONLY = (
     "perf_ab_candidate_cmd",
 )
 """Options that mean one board."""
+
+NAME_LENGTH = 60
+"""Characters of a board's name in a file's, at most, without a mark."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +50,19 @@ def named_boards(settings: Settings, root: Path) -> list[NamedBoard]:
     """The boards that a run was given; one without a name where it was given none or one.
 
     Raises:
-        UsageError: an option that means one board was given for several, two have the same name, or the
-            lab's file cannot be used.
+        UsageError: an option that means one board was given for several, two are one or would go by one
+            name, or the lab's file cannot be used.
     """
     if settings.device_lab:
         return _of_lab(settings, root)
     if len(settings.device_ip) <= 1:
         return [NamedBoard("", settings)]
     _refuse_one_only(settings, "device_ip", len(settings.device_ip))
-    boards = [NamedBoard(_clean(host), settings.but(device_ip=(host,))) for host in settings.device_ip]
-    names = [board.name for board in boards]
-    if twice := next((name for name in names if names.count(name) > 1), ""):
-        raise UsageError(f"{settings.where('device_ip')} names the board {twice} twice")
-    return boards
+    names = _short_names(settings.where("device_ip"), [_told(host, settings) for host in settings.device_ip])
+    return [
+        NamedBoard(name, settings.but(device_ip=(host,)))
+        for name, host in zip(names, settings.device_ip, strict=True)
+    ]
 
 
 def _of_lab(settings: Settings, root: Path) -> list[NamedBoard]:
@@ -66,7 +73,11 @@ def _of_lab(settings: Settings, root: Path) -> list[NamedBoard]:
         raise UsageError(f"{source} and {settings.where('device_ip')} both name boards: give one of them")
     lab = load_lab(root / Path(settings.device_lab).expanduser(), source)
     _refuse_one_only(settings, "device_lab", len(lab.boards))
-    return [NamedBoard(place.name, settings.but(device_id=place.name), place) for place in lab.boards]
+    names = _short_names(f"{source}: {lab.path}", [(board.name, board.name) for board in lab.boards])
+    return [
+        NamedBoard(name, settings.but(device_id=place.name), place)
+        for name, place in zip(names, lab.boards, strict=True)
+    ]
 
 
 def _refuse_one_only(settings: Settings, several: str, count: int) -> None:
@@ -78,6 +89,40 @@ def _refuse_one_only(settings: Settings, several: str, count: int) -> None:
             )
 
 
-def _clean(host: str) -> str:
-    """Fit for a test's id and a file's name, on each platform."""
-    return re.sub(r"[^0-9A-Za-z._-]+", "-", host).strip("-") or "board"
+def _told(host: str, settings: Settings) -> tuple[str, str]:
+    """A board as it was given, and in the one way to write it."""
+    name, port = split_host(host)
+    return host, f"{name.casefold()}:{port or settings.device_port}"
+
+
+def _short_names(source: str, boards: Sequence[tuple[str, str]]) -> list[str]:
+    """The name of each board; refuses two that are one, or would share a name on some file system."""
+    seen: dict[str, str] = {}
+    names = []
+    for given, told in boards:
+        name = short_name(given)
+        for key in {told, name.casefold()}:
+            if key in seen:
+                raise UsageError(
+                    printable(
+                        f"{source}: {seen[key]} and {given} are one board, or would both be called {name} in "
+                        "tests and files: measure one of them by itself"
+                    )
+                )
+            seen[key] = given
+        names.append(name)
+    return names
+
+
+def short_name(text: str) -> str:
+    """What a board is called in a test's id and a file's name, on each platform.
+
+    A colon becomes a dash. Whatever else had to give way leaves a mark, so that names that look alike
+    stay apart; it depends on the one name alone, and so stays the same in any company.
+    """
+    wanted = text.replace(":", "-")
+    safe = re.sub(r"[^0-9A-Za-z._-]+", "-", wanted).strip("-.")[:NAME_LENGTH]
+    if safe == wanted:
+        return safe
+    mark = hashlib.sha256(text.encode()).hexdigest()[:6]
+    return f"{safe or 'board'}-{mark}"

@@ -7,8 +7,9 @@ phase whose worker died is void: what another worker measures of it later is not
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -22,26 +23,68 @@ if TYPE_CHECKING:
     from pytest_espperf.profiles import PlannedPhase
     from pytest_espperf.session import PerfSession
 
+T = TypeVar("T")
+
 ONE_PROCESS = ("perf_ab_baseline_cmd", "perf_ab_candidate_cmd")
 
 
 class BoardScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist is typed only in part
     """All tests of one board in one scope, and a scope with one worker; whatever ``--dist`` says."""
 
+    def __init__(self, config: pytest.Config, log: Any, board_of: Callable[[str], str]) -> None:
+        super().__init__(config, log)
+        self._board_of = board_of
+
     def _split_scope(self, nodeid: str) -> str:
-        return f"board {board_of(self.config, nodeid)}"
+        return f"board {self._board_of(nodeid)}"
+
+    def remove_node(self, node: Any) -> str | None:
+        """Take a worker out; what it left undone is for others, but for the test in which it died.
+
+        xdist would run that test once more, over which the next worker may die, and would hand out scopes
+        with nothing left in them, at which a worker waits for ever.
+        """
+        left = {scope: unit for scope, unit in self.assigned_work.pop(node).items() if not all(unit.values())}
+        if not left:
+            return None
+        first = next(iter(left.values()))
+        crashed: str = next(nodeid for nodeid, done in first.items() if not done)
+        first[crashed] = True
+        self.workqueue.update({scope: unit for scope, unit in left.items() if not all(unit.values())})
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return crashed
 
 
-def board_of(config: pytest.Config, nodeid: str) -> str:
-    """The board that a test is about by its id, "" where there is one only, or where it names none."""
-    return max((name for name in state_of(config).sessions if _names(nodeid, name)), key=len, default="")
+class Names(Generic[T]):
+    """Finds out which of many named things a test is about, by its id.
+
+    Args:
+        things: by a name each, as test ids have it between brackets, dashes or both.
+    """
+
+    def __init__(self, things: Mapping[str, T]) -> None:
+        self._things = {"-".join(_words(name)): thing for name, thing in things.items() if name}
+        self._longest = max((len(_words(name)) for name in things), default=0)
+        self._known: dict[str, T | None] = {}
+
+    def of(self, nodeid: str) -> T | None:
+        """The thing whose name comes first in the id, of several that begin there the longest; or None."""
+        if nodeid not in self._known:
+            self._known[nodeid] = next(
+                (self._things[name] for name in self._parts(nodeid) if name in self._things), None
+            )
+        return self._known[nodeid]
+
+    def _parts(self, nodeid: str) -> Iterator[str]:
+        words = _words(nodeid.partition("[")[2])
+        for first in range(len(words)):
+            for last in range(min(len(words), first + self._longest), first, -1):
+                yield "-".join(words[first:last])
 
 
-def _names(nodeid: str, part: str) -> bool:
-    """Whether a test's parameters name a part: a board, or a phase."""
-    inner = nodeid.partition("[")[2].rstrip("]")
-    # Most parts are not there at all: only what may be is worth a pattern.
-    return bool(part) and part in inner and bool(re.search(rf"(?:^|-){re.escape(part)}(?:-|$)", inner))
+def _words(text: str) -> list[str]:
+    return re.split(r"[-\[\]]", text)
 
 
 class Controller:
@@ -51,6 +94,20 @@ class Controller:
         self.config = config
         self.state = state_of(config)
         self.void: set[str] = set()
+
+    @cached_property
+    def _phases(self) -> Names[PlannedPhase]:
+        sessions = self.state.sessions.values()
+        return Names({phase.id: phase for perf in sessions for phase in perf.planned()})
+
+    @cached_property
+    def _boards(self) -> Names[str]:
+        return Names({name: name for name in self.state.sessions})
+
+    def board_of(self, nodeid: str) -> str:
+        """The board that a test is about by its id, "" where there is one only, or where it names none."""
+        planned = self._phases.of(nodeid)
+        return planned.board if planned is not None else self._boards.of(nodeid) or ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -64,27 +121,30 @@ class Controller:
                     raise UsageError(f"{state.settings.where(dest)} works in one process only: add -n0")
             sessions = state.make_sessions()
             outputs.plan(self.config, state.settings, list(sessions))
+            quiet = self.config.get_verbosity() < 0
             for perf in sessions.values():
-                perf.open(reach=False)
+                perf.open(reach=False, quiet=quiet)
         except EspperfError as error:
             state.close()
             raise pytest.UsageError(str(error)) from None
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker where to leave logs, and for which sessions."""
+        """Tell a worker where to leave logs, for which sessions, and how many boards are driven at once."""
         opened = self.state.opened()
+        at_once = min(len(opened), node.workerinput["workercount"])
         node.workerinput[HANDED] = {
-            name: {"folder": str(perf.folder), "session_id": perf.session_id} for name, perf in opened.items()
+            name: {"folder": str(perf.folder), "session_id": perf.session_id, "at_once": at_once}
+            for name, perf in opened.items()
         }
 
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> BoardScheduling:
         """Ours, in place of the one that ``--dist`` names."""
-        return BoardScheduling(config, log)
+        return BoardScheduling(config, log, self.board_of)
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Remember the boards of which phases are to be measured."""
         for nodeid in ids:
-            planned = self._planned(nodeid)
+            planned = self._phases.of(nodeid)
             if planned is not None:
                 self.state.awaited.add(planned.board)
 
@@ -93,7 +153,7 @@ class Controller:
         """Take what a worker hands over; of no use to anybody else, it does not stay in the report."""
         handed = [value for name, value in report.user_properties if name == HANDED]
         report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != HANDED]
-        planned = self._planned(report.nodeid)
+        planned = self._phases.of(report.nodeid)
         if planned is None or planned.board not in self.state.opened():
             return
         if report.when == "setup" and handed and planned.id not in self.void:
@@ -104,20 +164,11 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """A worker died in this test: whatever comes of it later is not its first measurement."""
-        planned = self._planned(crashitem)
+        planned = self._phases.of(crashitem)
         if planned is not None:
             self.void.add(planned.id)
             self.state.opened()[planned.board].void(planned)
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
-
-    def _planned(self, nodeid: str) -> PlannedPhase | None:
-        found = [
-            phase
-            for perf in self.state.sessions.values()
-            for phase in perf.planned()
-            if _names(nodeid, phase.id)
-        ]
-        return max(found, key=lambda phase: len(phase.id), default=None)
 
 
 def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[PlannedPhase]) -> None:

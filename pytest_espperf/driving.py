@@ -149,18 +149,26 @@ class Driver(ABC):
         return phase_budget(self.settings, self.plan, planned)
 
     def probe(self, budget_s: float = float("inf")) -> Probe:
-        """Make sure that the board answers.
+        """Make sure that the board is still ours, and answers.
 
         Raises:
-            ProbeError: it does not; the session is stopped.
+            DeviceError: it is not, or does not; the session is stopped.
         """
         assert self.board is not None
+        self._check_held(f"noticed after {self._last_phase}" if self._last_phase else "")
         try:
             return self.board.probe(budget_s)
         except ProbeError as error:
             held = self._place.held() if self._place is not None else ""
             self.stop("; ".join(filter(None, (held, str(error), self.board.last_words()))))
             raise ProbeError(self.hard_stop_reason) from None
+
+    def _check_held(self, when: str) -> None:
+        """A board that the lab has taken back is measured no more."""
+        lost = self._place.held() if self._place is not None else ""
+        if lost:
+            self.stop(f"{lost} ({when})" if when else lost)
+            raise DeviceError(self.hard_stop_reason)
 
     def stop(self, reason: str) -> None:
         """End the session's measuring for good: no later phase is driven."""
@@ -194,13 +202,17 @@ class Driver(ABC):
         self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
         self.listen_between()
-        self._switch_firmware(planned)
+        switched = self._switch_firmware(planned)
         self._pace.begin(planned)
         try:
             self.probe(min(budget.probe_s, self._hard_timeout_left()))
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
+        if switched:
+            self._expect_boot()
+        else:
+            self.listen_between()
         measured = reach.meter.measure(
             planned,
             budget,
@@ -224,6 +236,7 @@ class Driver(ABC):
         self._measure_reference(planned, budget, reach.reference)
         self._last_phase = planned.label(self.plan.runs)
         self.phase_ended()
+        self._check_held(f"noticed during {self._last_phase}")
         self._check_hard_timeout(planned)
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
@@ -247,9 +260,9 @@ class Driver(ABC):
         if said and self._last_phase:
             self.said_between.append(f"after {self._last_phase}, {said}")
 
-    def _switch_firmware(self, planned: PlannedPhase) -> None:
+    def _switch_firmware(self, planned: PlannedPhase) -> bool:
         if not self._firmware.must_switch(planned.role):
-            return
+            return False
         assert self.board is not None
         console = self.board.console
         try:
@@ -257,10 +270,15 @@ class Driver(ABC):
             with console.released() if console is not None else nullcontext():
                 self._firmware.ensure(planned.role)
                 self.reach().meter.forget()
-                self.board.heard()  # it boots
         except DeviceError as error:
             self.stop(str(error))
             raise
+        return True
+
+    def _expect_boot(self) -> None:
+        """Let go what the console said of a board that was flashed."""
+        assert self.board is not None
+        self.board.heard()
 
     def _hard_timeout_left(self) -> float:
         limit = self.settings.perf_hard_timeout_s

@@ -5,6 +5,8 @@ Failing gates become test reports, the exit status is escalated, the summary is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +18,13 @@ from pytest_espperf.items import is_phase, phase_of
 from pytest_espperf.state import HANDED, PerfState, state_of
 
 if TYPE_CHECKING:
+    from pytest_espperf.report import Line
     from pytest_espperf.session import Outcome, PerfSession
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
+
+MOST_IN_FULL = 4
+"""Boards of a run that are all shown in full; of more, those about which there is something to be done."""
 
 
 def begin(session: pytest.Session) -> None:
@@ -38,10 +44,11 @@ def begin(session: pytest.Session) -> None:
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
     try:
+        quiet = config.get_verbosity() < 0
         sessions = state.make_sessions()
         outputs.plan(config, state.settings, list(sessions))
         for perf in sessions.values():
-            perf.open(alone=len(sessions) == 1)
+            perf.open(alone=len(sessions) == 1, quiet=quiet)
     except EspperfError as error:
         state.close()
         raise pytest.UsageError(str(error)) from None
@@ -78,8 +85,21 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
             _finish_board(session, exitstatus, board, perf)
         except Exception as error:  # noqa: BLE001 - raised below: first the other boards get what is theirs
             broken.append(error)
+    _finish_run(session)
     if broken:
         raise broken[0]
+
+
+def _finish_run(session: pytest.Session) -> None:
+    """Write what is about all boards together; a run that lacks it has failed."""
+    try:
+        with deferred_signals(at_once_from=3):
+            failed = outputs.write_overview(session.config, state_of(session.config).outcomes)
+            if failed:
+                _report(session, f"export {outputs.OF_ALL}", failed)
+                _escalate(session)
+    except KeyboardInterrupt:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: PerfSession) -> None:
@@ -150,20 +170,61 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
     """The summary of each session; of several boards, first what became of them."""
     if not state.outcomes:
         return
-    from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
-
     quiet = state.config.get_verbosity() < 0
-    if len(state.outcomes) > 1:
-        if not quiet:
-            reporter.section("espperf: boards")
-        width = max(map(len, state.outcomes))
-        for board, outcome in state.outcomes.items():
-            colour = {COLOURS[MOODS[outcome.verdict.kind]]: True}
-            reporter.write_line(f"{board:<{width}}  {outcome.verdict.kind}", **colour)
-    for board, outcome in state.outcomes.items():
+    outcomes = _show_boards(reporter, state) if len(state.outcomes) > 1 else state.outcomes
+    for board, outcome in outcomes.items():
         if not quiet:
             reporter.section(f"espperf: {board}" if board else "espperf")
         _show_board(reporter, state.config, board, outcome)
+    if len(state.outcomes) == 1:  # of several, perhaps, of which no other was wanted
+        outputs.show_overview(reporter, state.config)
+
+
+def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, Outcome]:
+    """What became of several boards, and what is the same for all; returns those to be shown in full."""
+    from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
+    from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
+
+    config, verbosity = state.config, state.config.get_verbosity()
+    outcomes = dict(state.outcomes)
+    host = host_finding({board: outcome.artifact for board, outcome in outcomes.items()})
+    if host is not None and verbosity <= 0:
+        for board, outcome in outcomes.items():
+            outcomes[board] = replace(outcome, artifact=without(outcome.artifact, host.kind))
+    many = len(outcomes) > MOST_IN_FULL and verbosity <= 0
+    brief = {
+        board: outcome for board, outcome in outcomes.items() if many and _is_fine(config, board, outcome)
+    }
+    if verbosity >= 0:
+        reporter.section("espperf: boards")
+    sessions = {board: outcome.artifact for board, outcome in outcomes.items()}
+    _write(reporter, render_boards(sessions, brief, host))
+    for board, outcome in brief.items():
+        outputs.annotate(reporter, config, board, outcome)
+    folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
+    if verbosity == 0 and folders:
+        reporter.write_line(
+            f"{len(brief)} of {len(outcomes)} boards are shown in this table alone (-v shows them in full); "
+            f"their artifacts are in {', '.join(sorted(folders))}"
+        )
+    outputs.show_overview(reporter, config)
+    return {board: outcome for board, outcome in outcomes.items() if board not in brief}
+
+
+def _is_fine(config: pytest.Config, board: str, outcome: Outcome) -> bool:
+    """Whether there is nothing to be done about a board."""
+    from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
+
+    arrived = outcome.sent is None or outcome.sent.arrived
+    good = MOODS[outcome.verdict.kind] == "good" and not outcome.fails
+    return good and arrived and not outputs.unsaved(config, board, outcome)
+
+
+def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
+    for line in lines:
+        colour = COLOURS.get(line.mood)
+        markup = {"bold": line.bold} | ({colour: True} if colour else {})
+        reporter.write_line(outputs.inert(line.text), **markup)
 
 
 def _show_board(
@@ -171,10 +232,7 @@ def _show_board(
 ) -> None:
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
 
-    for line in render_terminal(outcome.artifact, verbosity=config.get_verbosity()):
-        colour = COLOURS.get(line.mood)
-        markup = {"bold": line.bold} | ({colour: True} if colour else {})
-        reporter.write_line(outputs.inert(line.text), **markup)
+    _write(reporter, render_terminal(outcome.artifact, verbosity=config.get_verbosity()))
     if outcome.save_error:
         reporter.write_line(f"NOT SAVED: {outcome.save_error}", red=True)
     elif outcome.saved is not None:
@@ -183,4 +241,6 @@ def _show_board(
             ("saved_md", outcome.saved.markdown_path),
         ):
             reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them
+    if (sent := outcome.sent) is not None and not (sent.arrived and config.get_verbosity() < 0):
+        reporter.write_line(outputs.inert(sent.text), red=not sent.arrived)
     outputs.show(reporter, config, board, outcome)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from pytest_espperf.artifact import PhaseResult, RunRole
 from pytest_espperf.board import BoardFacts
@@ -48,13 +49,17 @@ class WorkerDriver(Driver):
         root: the project's root directory.
         folder: the history folder of the controller.
         session_id: of the controller's session of this board.
+        at_once: how many boards this computer drives at the same time, at most.
         how: as of :class:`pytest_espperf.driving.Driver`.
     """
 
-    def __init__(self, settings: Settings, root: Path, *, folder: str, session_id: str, **how: Any) -> None:
+    def __init__(
+        self, settings: Settings, root: Path, *, folder: str, session_id: str, at_once: int, **how: Any
+    ) -> None:
         super().__init__(settings, root, **how)
         self._folder = Path(folder)
         self._session_id = session_id
+        self._at_once = at_once
         self._kept: list[Kept] = []
         self.is_open = True
 
@@ -70,6 +75,10 @@ class WorkerDriver(Driver):
 
     def keep(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
         """Until it is handed over."""
+        generator = result.report.generator
+        if generator is not None:
+            generator = structs.replace(generator, boards=self._at_once)
+            result = structs.replace(result, report=structs.replace(result.report, generator=generator))
         self._kept.append(Kept(role=planned.role, board=board, result=result))
 
     def phase_ended(self) -> None:

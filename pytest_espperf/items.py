@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_espperf import embedded
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.parsers import nearest
 from pytest_espperf.state import NO_DEVICE, state_of
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
 FIXTURES = "pytest_espperf.fixtures"
 DEVICE_FIXTURES = ("device_ip", "device_port", "device_lock", "health_probe", "board", "perf_phase")
-PATH_OPTIONS = ("--perf-history", "--perf-baseline", "--perf-lock-file", "--device-ca")
+PATH_OPTIONS = (
+    "--perf-history",
+    "--perf-baseline",
+    "--perf-lock-file",
+    "--device-ca",
+    "--device-lab",
+    "--device-serial",
+)
 INI_FILES = (
     "pytest.toml",
     ".pytest.toml",
@@ -129,6 +137,7 @@ def select(session: pytest.Session) -> None:
     needing = [item for item in session.items if uses_device(item)]
     if not needing:
         return
+    refuse_stray_path(config, embedded.path_options(config))
     if state.error is not None:
         raise state.error
     homeless = [item for item in needing if not state.device_named and not has_own_device(item)]
@@ -167,11 +176,11 @@ def _restore_order(session: pytest.Session, phases: list[pytest.Item]) -> None:
     session.items[:] = [next(waiting) if id(item) in shuffled else item for item in session.items]
 
 
-def refuse_stray_path(config: pytest.Config) -> None:
+def refuse_stray_path(config: pytest.Config, options: Collection[str] = PATH_OPTIONS) -> None:
     """Refuse a path option whose value pytest took for a test, and its root directory from there.
 
     pytest looks for its root before it knows the options of plugins, so that an existing folder in
-    ``--perf-history FOLDER`` can move it away from the project, and with it ini file and profiles.
+    ``--perf-history FOLDER`` can move it away from the project, and with it ini file, profiles and history.
 
     Raises:
         UsageError: that happened; says how to write it.
@@ -179,7 +188,7 @@ def refuse_stray_path(config: pytest.Config) -> None:
     words = [str(word) for word in config.invocation_params.args]
     here = config.invocation_params.dir
     for option, value in pairwise(words):
-        if option not in PATH_OPTIONS or not _exists(here / value):
+        if option not in options or not _exists(here / value):
             continue
         inner = [folder for folder in (here, *here.parents) if folder.is_relative_to(config.rootpath)]
         passed_over = [
@@ -190,6 +199,19 @@ def refuse_stray_path(config: pytest.Config) -> None:
                 f"{option}: pytest took {value} for a test and moved its root directory to "
                 f"{config.rootpath}; write {option}={value}"
             )
+
+
+def refuse_missing_lab(config: pytest.Config) -> None:
+    """Refuse ``--device-lab`` without its file, whatever tests are to be run: none may be skipped for it.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    given = config.getoption("device_lab")
+    if given and not _exists(path := config.rootpath / Path(given).expanduser()):
+        from pytest_espperf.lab import load_lab  # noqa: PLC0415 - heavy; it says what is wrong
+
+        load_lab(path, "--device-lab")
 
 
 def _exists(path: Path) -> bool:

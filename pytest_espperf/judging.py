@@ -13,6 +13,7 @@ from pytest_espperf.artifact import DETECTABLE, OWN_TEST, Finding, PhaseReport, 
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.figures import number_at
 from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.history.rows import Query
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import LIMITS
 from pytest_espperf.registry import METRICS
@@ -162,6 +163,7 @@ class Judge:
         comparison = gate.compare_to_previous(candidate, previous) if previous is not None else {}
         candidate = structs.replace(candidate, comparison_to_previous=comparison)
         verdict = gate.judge(candidate, history, self.policy)
+        first = [] if history else self._first_of_board(candidate, store)
         unreadable = [
             Finding(
                 severity="warn",
@@ -173,7 +175,31 @@ class Judge:
         ]
         sentence = gate.detectable_sentence(verdict)
         seen = [Finding(kind=DETECTABLE, message=sentence)] if sentence else []
-        return candidate, structs.replace(verdict, findings=[*verdict.findings, *unreadable, *seen])
+        return candidate, structs.replace(verdict, findings=[*verdict.findings, *first, *unreadable, *seen])
+
+    def _first_of_board(self, candidate: SessionArtifact, store: HistoryStore) -> list[Finding]:
+        """That a history has sessions of other boards only, and which of them may be the same hardware."""
+        if candidate.comparability is None:
+            return []
+        board = candidate.comparability.fields["board"]
+        others = [row for row in store.select(Query(completed_only=True)) if row.comparability_key]
+        if not others:
+            return []
+        here = [row for row in others if row.target == candidate.target]
+        moved = candidate.boards == 1 and not self.settings.device_id
+        moved = moved and not candidate.device.get("reference_device")
+        hint = ""
+        if here or moved:
+            where = "the newest at this address" if here else "the newest here"
+            then = (here or others)[0].board
+            hint = f"; {where} is of {then}: if that is the same hardware, --device-id={then} goes on with it"
+        return [
+            Finding(
+                severity="warn" if hint else "info",
+                kind="first-of-board",
+                message=f"no earlier session of this board, {board}{hint}.",
+            )
+        ]
 
     def _bar(self, candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
         """What a session is judged against: the same at each of its judgements, whatever others save."""
@@ -190,11 +216,17 @@ class Judge:
 
 
 def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-    """The accepted comparable sessions, oldest first; without any, the newest other one, to say why."""
-    bar = []
-    if candidate.comparability is not None:
-        bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
-    return bar or store.newest(lambda session: not session.partial)
+    """The accepted comparable sessions, oldest first; without any, this board's newest other, to say why."""
+    if candidate.comparability is None:
+        return []
+    bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
+    if bar:
+        return bar
+    board = candidate.comparability.fields["board"]
+    rows = store.select(Query(board=board, completed_only=True))
+    # The original tool's files know no board but its address; a later one without a key reached none.
+    own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]
+    return store.load_rows(own[:1])
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:

@@ -29,6 +29,8 @@ def _parse(option: Option, raw: object, source: str) -> Any:
     if option.kind == "list":
         if not values:
             raise UsageError(f"{source}: it names nothing")
+        if option.once and (twice := next((one for one in values if values.count(one) > 1), None)):
+            raise UsageError(f"{source} names {twice} twice, and each is measured once: leave one out")
         return tuple(dict.fromkeys(values))
     return values[0]
 

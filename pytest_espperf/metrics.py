@@ -177,6 +177,8 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
             turnaround_ms=generator.turnaround_ms,
             bound=generator.bound,
             engine=generator.engine,
+            waited_share=generator.waited_share,
+            lost_share=generator.lost_share,
         )
         if generator
         else None,

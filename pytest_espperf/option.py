@@ -23,6 +23,7 @@ class Option(NamedTuple):
         separator: between the values of a ``list`` in one text; "" where one text is one value.
         original: flag of the original tool that means the same, "" where it had none.
         secret: only what stands before the first ``:`` may be shown.
+        once: of a ``list``, whether a value that is given twice is an error, and not the same as once.
     """
 
     dest: str
@@ -34,6 +35,7 @@ class Option(NamedTuple):
     separator: str
     original: str
     secret: bool
+    once: bool
 
     @property
     def flag(self) -> str:
@@ -60,9 +62,10 @@ def option(
     separator: str | None = None,
     original: str = "",
     secret: bool = False,
+    once: bool = False,
 ) -> Any:
     """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
     kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
     if parse is bool_word:
         kind = "flag"
-    return Option("", default, help, parse, metavar, kind, separator or "", original, secret)
+    return Option("", default, help, parse, metavar, kind, separator or "", original, secret, once)

@@ -39,6 +39,7 @@ class Settings(SimOptions):
         parse=host,
         metavar="HOST",
         separator=",",
+        once=True,
     )
     device_port: int = option(
         8080, "its HTTP port", parse=whole(least=1, most=65535), metavar="PORT", original="--port"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_espperf import embedded
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.options import Settings
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.exporting import Exported, ExportTarget
     from pytest_espperf.history import HistoryStore
+    from pytest_espperf.report.boards import Ended
     from pytest_espperf.session import Outcome
 
 TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
@@ -25,11 +27,18 @@ REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
 DONE: pytest.StashKey[dict[str, Exported]] = pytest.StashKey()
 """All by board."""
 
+OVERVIEW: pytest.StashKey[Path] = pytest.StashKey()
+"""The report over several boards."""
+
+OF_ALL = "report of all boards"
+NO_BOARD = ""
+"""Under what :data:`DONE` has the outputs of a run over several boards, which are no single one's."""
+
 
 def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> None:
     """Check, before anything is measured, that all of it can be had.
 
-    Of several boards each has files of its own: ``report.html`` becomes ``report-NAME.html``.
+    Of several boards each has files of its own, ``report-NAME.html``; ``report.html`` is over all of them.
 
     Raises:
         UsageError: it cannot; names the option.
@@ -39,6 +48,8 @@ def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> No
     here = config.invocation_params.dir
     log = config.getoption("xmlpath", None)
     taken = {"--junitxml": here / log} if log else {}
+    if (metrics := embedded.metric_path(config)) is not None:
+        taken["--metric-path"] = metrics
     if settings.perf_report:
         from pytest_espperf.reporting import check_installed  # noqa: PLC0415 - see above
 
@@ -46,10 +57,13 @@ def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> No
         check_installed(source)
         taken[source] = path = parse_path(settings.perf_report, here, source)
         config.stash[REPORTS] = {board: _of_board(path, board) for board in boards}
+        if len(boards) > 1:
+            config.stash[OVERVIEW] = path
     targets = plan_exports(settings, here, taken)
     config.stash[TARGETS] = {
         board: [replace(target, path=_of_board(target.path, board)) for target in targets] for board in boards
     }
+    embedded.open_feed(config)
 
 
 def _of_board(path: Path, board: str) -> Path:
@@ -82,6 +96,48 @@ def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: H
             log.add_global_property(f"{board}:{name}" if board else name, value)
 
 
+def write_overview(config: pytest.Config, outcomes: Mapping[str, Outcome]) -> str:
+    """Write the report over several boards, where one is wanted; "" or, in words, why that failed."""
+    path = config.stash.get(OVERVIEW, None)
+    if path is None or not outcomes:
+        return ""
+    from pytest_espperf.exporting import Exported  # noqa: PLC0415 - see above
+    from pytest_espperf.reporting import write_overview  # noqa: PLC0415 - likewise
+
+    done = config.stash.setdefault(DONE, {})[NO_BOARD] = Exported()
+    try:
+        write_overview({board: _ended(config, board, outcome) for board, outcome in outcomes.items()}, path)
+    except EspperfError as error:
+        done.errors.append((OF_ALL, str(error)))
+        return str(error)
+    done.written.append((OF_ALL, path))
+    return ""
+
+
+def _ended(config: pytest.Config, board: str, outcome: Outcome) -> Ended:
+    """What the report over several boards is told of one."""
+    from pytest_espperf.artifact import Finding  # noqa: PLC0415 - see above
+    from pytest_espperf.report.boards import Ended  # noqa: PLC0415 - likewise
+    from pytest_espperf.reporting import link  # noqa: PLC0415 - likewise
+
+    page, done = config.stash[OVERVIEW], config.stash[DONE].get(board)
+    report = next((path for name, path in done.written if name == "report"), None) if done else None
+    summary = outcome.saved.markdown_path if outcome.saved is not None else None
+    missing = unsaved(config, board, outcome)
+    lost = [Finding(severity="fail", where=name, message=message) for name, message in missing]
+    if outcome.sent is not None and not outcome.sent.arrived:
+        lost.append(Finding(severity="warn", message=outcome.sent.text))
+    return Ended(
+        session=outcome.artifact,
+        fails=outcome.fails or bool(missing),
+        report=link(page, report) if report is not None else "",
+        summary=summary.name if summary is not None else "",
+        summary_link=link(page, summary) if summary is not None else "",
+        folder=str(outcome.saved.json_path.parent) if outcome.saved is not None else "",
+        lost=tuple(lost),
+    )
+
+
 def unsaved(config: pytest.Config, board: str, outcome: Outcome) -> list[tuple[str, str]]:
     """What could not be written of a session, by name: the artifacts, the report, exports."""
     lost = [("artifacts", outcome.save_error)] if outcome.save_error else []
@@ -91,6 +147,22 @@ def unsaved(config: pytest.Config, board: str, outcome: Outcome) -> list[tuple[s
 
 def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
     """The files beside the artifact; on GitHub, the annotations of the session."""
+    _show_done(reporter, config, board)
+    annotate(reporter, config, board, outcome)
+
+
+def show_overview(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The report over several boards; on GitHub, an annotation where it could not be written."""
+    done = _show_done(reporter, config, NO_BOARD)
+    if done is not None and done.errors and _on_github():
+        from pytest_espperf.artifact import SessionArtifact  # noqa: PLC0415 - see above
+        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
+
+        for line in annotation_lines(SessionArtifact(), done.errors):
+            reporter.write_line(line)
+
+
+def _show_done(reporter: pytest.TerminalReporter, config: pytest.Config, board: str) -> Exported | None:
     done = config.stash.get(DONE, {}).get(board)
     if done is not None:
         for name, path in done.written:
@@ -99,6 +171,11 @@ def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, o
             reporter.write_line(f"NOT EXPORTED: {name}: {message}", red=True)
         for message in done.notes:
             reporter.write_line(f"WARNING: {message}", yellow=True)
+    return done
+
+
+def annotate(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+    """On GitHub, the annotations of the session."""
     if _on_github():
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_espperf import confirming, ending, items
+from pytest_espperf import confirming, embedded, ending, items
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
@@ -47,9 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     try:
         items.refuse_stray_path(config)
+        items.refuse_missing_lab(config)
     except EspperfError as error:
         raise pytest.UsageError(str(error)) from None
-    distributed = config.getoption("numprocesses", None) or config.getoption("tx", None)
+    distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
     if distributed and not hasattr(config, "workerinput") and state_of(config).asked_for:
         from pytest_espperf.distributed import Controller  # noqa: PLC0415 - pytest-xdist is there
 
@@ -93,7 +94,8 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """Reach for the board before the first test; measure again, after the last, what would fail."""
     ending.begin(session)
     result = yield
-    confirming.run(session)
+    with embedded.kept(session.config):
+        confirming.run(session)
     return result
 
 
@@ -111,13 +113,17 @@ def pytest_runtest_makereport(
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     """Judge, write, report each failing gate as a test of its own, escalate the exit status."""
-    ending.finish(session, exitstatus)
+    try:
+        ending.finish(session, exitstatus)
+    finally:
+        embedded.write(session.config)
     return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The verdict and where it comes from."""
     ending.show(terminalreporter, state_of(config))
+    embedded.show(terminalreporter, config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

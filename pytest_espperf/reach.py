@@ -67,6 +67,7 @@ class Reach:
             DeviceError: the lab does not hand the board out.
         """
         if self.place is not None:
+            self.closing.callback(self.place.close)
             self.find(*self.place.locate(), source=self.settings.where("device_lab"))
             return
         named = self.settings.device
@@ -122,4 +123,6 @@ class Reach:
         described = self.board.describe()
         if self.reference is not None:
             described["reference"] = self.reference.describe()
+        if self.place is not None:
+            described["place"] = self.place.describe()
         return BoardFacts(identity=self.board.identity, name=self.board.name, description=described)

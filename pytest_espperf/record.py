@@ -19,16 +19,23 @@ from pytest_espperf.profiles import Plan, PlannedPhase
 class SessionRecord:
     """The phases measured so far. Grows by :meth:`add`; everything else is derived.
 
+    Args:
+        settings: the options in force.
+        plan: what is to be measured.
+        root: the project's root directory.
+        boards: how many boards the run has.
+
     Attributes:
         session_id: unique.
         timestamp_utc: of the session's start; a name, never used to measure time.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, root: Path) -> None:
+    def __init__(self, settings: Settings, plan: Plan, root: Path, boards: int = 1) -> None:
         self.session_id = uuid.uuid4().hex
         self.timestamp_utc = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         self._settings = settings
         self._plan = plan
+        self._of_run = boards
         self._environment = describe_environment(root)
         self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
         self._boards: dict[RunRole, str] = {}
@@ -90,6 +97,7 @@ class SessionRecord:
             comparability=comparability,
             environment=self._environment,
             device=board.description if board is not None else {},
+            boards=self._of_run,
             partial=True,
         )
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from msgspec import structs
 
-from pytest_espperf.artifact import OWN_TEST, Finding, RawRun, SessionArtifact, Verdict
+from pytest_espperf.artifact import LAB, OWN_TEST, Finding, RawRun, SessionArtifact, Verdict
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore, names
 from pytest_espperf.judging import Judge, failed_by
 from pytest_espperf.options import Settings
 
-KEPT = frozenset({OWN_TEST, "console", "incomplete", "recovered"})
+KEPT = frozenset({LAB, OWN_TEST, "console", "incomplete", "recovered"})
 """Kinds of findings that a session has from elsewhere than its figures: they hold under any policy."""
 
 

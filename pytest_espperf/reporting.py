@@ -1,21 +1,25 @@
-"""``--perf-report`` and ``espperf report``: gathers what the HTML report is drawn from, and writes it."""
+"""``--perf-report`` and ``espperf report``: gathers what the HTML reports are drawn from, and writes them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 from pytest_espperf import metrics
 from pytest_espperf.artifact import FAILING, SessionArtifact
 from pytest_espperf.errors import UsageError
 from pytest_espperf.exporting import write_file
+from pytest_espperf.gate import host_finding
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.names import OrderKey
 from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.registry import METRICS
+from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
     Course,
     Distribution,
@@ -68,6 +72,31 @@ def write_report(session: SessionArtifact, store: HistoryStore, path: Path) -> N
     from pytest_espperf.report.html.page import render_html  # noqa: PLC0415 - plotly: only where one is drawn
 
     write_file(path, render_html(gather(session, store)).encode("utf-8", "replace"))
+
+
+def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
+    """Draw the page over the boards of a run into a file.
+
+    Args:
+        boards: at least one, by its name.
+        path: of the file; one that exists is replaced.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from pytest_espperf.report.html.overview import render_overview  # noqa: PLC0415 - jinja2, an extra
+
+    host = host_finding({board: ended.session for board, ended in boards.items()})
+    write_file(path, render_overview(make_overview(boards, host)).encode("utf-8", "replace"))
+
+
+def link(page: Path, file: Path) -> str:
+    """The URL of a file relative to a page, where both are moved together; "" of one not below its folder."""
+    try:
+        below = file.resolve().relative_to(page.parent.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return quote_from_bytes(os.fsencode(below.as_posix()))
 
 
 def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:

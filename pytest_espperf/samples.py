@@ -33,6 +33,10 @@ class GeneratorHealth:
             connection: the generator's part of a closed loop's cycle. None where there was no such request.
         bound: True when the generator, not the board, set the pace: such a phase gates nothing.
         engine: name and version of the engine (``asyncio+httptools+kernel/2``).
+        waited_share: share of the phase in which its thread was ready to run and had no processor; None where
+            the system does not tell (all but Linux).
+        lost_share: share of the clients' time that a closed loop lost by that: what its throughput is too low
+            by. None where it is not known.
     """
 
     cpu_share: float
@@ -40,6 +44,8 @@ class GeneratorHealth:
     turnaround_ms: float | None
     bound: bool
     engine: str
+    waited_share: float | None = None
+    lost_share: float | None = None
 
 
 @dataclass

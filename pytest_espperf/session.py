@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact, Verdict
+from pytest_espperf.artifact import LAB, Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.driving import Driver
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
@@ -22,7 +22,7 @@ from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase
 from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
-from pytest_espperf.sharing import sharing_of
+from pytest_espperf.sharing import Sent, sharing_of
 
 if TYPE_CHECKING:
     from pytest_espperf.history.checkpoint import Checkpoint
@@ -37,27 +37,31 @@ class Outcome:
     saved: SavedSession | None
     fails: bool
     save_error: str = ""
+    sent: Sent | None = None
 
 
 class PerfSession(Driver):
     """One invocation: drives phases one by one, keeps them on disk, judges them at the end."""
 
-    def __init__(self, settings: Settings, root: Path, **how: Any) -> None:
+    def __init__(self, settings: Settings, root: Path, *, boards: int = 1, **how: Any) -> None:
         super().__init__(settings, root, **how)
+        self._boards = boards
         self._judge = Judge.from_settings(settings)
         self._sharing = sharing_of(settings, root)
         self.store = self._sharing.store
         self._record: SessionRecord | None = None
         self._checkpoint: Checkpoint | None = None
         self._facts: BoardFacts | None = None
+        self._void: list[str] = []
 
     # --- opening -----------------------------------------------------------------------------
 
-    def open(self, *, alone: bool = True, reach: bool = True) -> None:
+    def open(self, *, alone: bool = True, reach: bool = True, quiet: bool = False) -> None:
         """Prepare the history folder and, where the device is named in the options, reach for it.
 
         Where it is not alone, a board that cannot be reached fails its own session, and no other's. Where
-        other processes drive it, it is not reached for.
+        other processes drive it, it is not reached for. ``quiet``: of a shared history only what is wrong
+        is said.
 
         Raises:
             UsageError: the name does not resolve, or a package for a shared history is missing.
@@ -66,9 +70,9 @@ class PerfSession(Driver):
             SimError: the reference device does not start.
         """
         self.store.prepare()
-        self._sharing.pull(self._say)
+        self._sharing.pull(self._say, quiet=quiet)
         self._judge.find_baseline(self.store, self._root)
-        self._record = SessionRecord(self.settings, self.plan, self._root)
+        self._record = SessionRecord(self.settings, self.plan, self._root, self._boards)
         try:
             if reach:
                 self.reach().find_named()
@@ -113,6 +117,7 @@ class PerfSession(Driver):
 
     def void(self, planned: PlannedPhase) -> None:
         """A phase does not count: whoever measured it died over it."""
+        self._void.append(f"{planned.cell} of run {planned.run}")
         self.record.discard(planned)
         self.phase_ended()
 
@@ -183,8 +188,7 @@ class PerfSession(Driver):
         missing = self._wanted() - self.record.measured
         if not self.hard_stop_reason and missing and (interrupted or self.record.measured):
             why = interrupted or (
-                f"{missing} of {len(self.plan.phases())} phases were not measured: "
-                "deselected, skipped or in error"
+                f"{missing} of {len(self.plan.phases())} phases were not measured: {self._why_missing()}"
             )
             verdict = Verdict(
                 kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
@@ -195,7 +199,8 @@ class PerfSession(Driver):
             self.listen_between()
             for said in self.said_between:
                 verdict = failed_by(verdict, Finding(severity="fail", kind="console", message=said))
-        verdict = structs.replace(verdict, findings=[*verdict.findings, *self._sharing.findings])
+        told = [*verdict.findings, *self._of_lab(artifact), *self._sharing.findings]
+        verdict = structs.replace(verdict, findings=told)
         fails = self._judge.fails(verdict)
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)
@@ -207,8 +212,19 @@ class PerfSession(Driver):
                 self._checkpoint.discard()
         except (HistoryError, ArtifactError) as error:
             return Outcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
-        self._sharing.after_saving(saved, self._say)
-        return Outcome(artifact, verdict, saved=saved, fails=fails)
+        sent = self._sharing.after_saving(saved, self._say)
+        return Outcome(artifact, verdict, saved=saved, fails=fails, sent=sent)
+
+    def _why_missing(self) -> str:
+        return (
+            f"a worker died in {', '.join(self._void)}" if self._void else "deselected, skipped or in error"
+        )
+
+    def _of_lab(self, artifact: SessionArtifact) -> list[Finding]:
+        """What is not known of the board's place, here and in the process that measured it."""
+        described = [self._facts.description if self._facts is not None else {}, artifact.device]
+        notes = [note for one in described for note in one.get("place", {}).get("notes", ())]
+        return [Finding(severity="warn", kind=LAB, message=note) for note in dict.fromkeys(notes)]
 
     def _judge_all(self) -> tuple[SessionArtifact, Verdict]:
         """What was measured, as the whole it is to be judged as."""

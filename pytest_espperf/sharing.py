@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_espperf.artifact import Finding
 from pytest_espperf.errors import HistoryError, UsageError
@@ -36,6 +36,18 @@ def cache_root() -> Path:
     return user_cache_path("pytest-espperf", appauthor=False) / "history"
 
 
+class Sent(NamedTuple):
+    """What became of sending, in one line.
+
+    Attributes:
+        arrived: whether all of it is there now.
+        text: the line.
+    """
+
+    arrived: bool
+    text: str
+
+
 @dataclass
 class Sharing:
     """A history folder, and the shared history that it is a copy of.
@@ -51,6 +63,7 @@ class Sharing:
     sync: Sync | None = None
     source: str = ""
     findings: list[Finding] = field(default_factory=list)
+    _said: str = ""
 
     @property
     def folder(self) -> Path:
@@ -93,41 +106,66 @@ class Sharing:
         if len(done.skipped) > _SHOWN:
             self._warn(say, f"{len(done.skipped) - _SHOWN} more objects of {self.sync.url} cannot be used")
         if done.unsent:
-            self.push(say)
+            self.push(say, quiet=quiet)
         return True
 
-    def push(self, say: Say) -> None:
-        """Send what is not there yet; where that fails it is said, and made up for with the next sync."""
-        if self.sync is None:
-            return
-        try:
-            self.sync.push()
-        except HistoryError as error:
-            say(
-                f"NOT SHARED: {self.sync.url}: {error}; it is kept in {self.folder}, and goes out with the "
-                "next session or command that gets through"
-            )
+    def push(self, say: Say, *, quiet: bool = True) -> None:
+        """Send what is not there yet; where that fails it is said, and made up for with the next sync.
 
-    def after_saving(self, saved: SavedSession, say: Say) -> None:
-        """What follows once a session is on this machine's disk."""
+        Args:
+            say: takes one line for the user.
+            quiet: say only what is wrong.
+        """
+        sent = self._send()
+        if sent is not None and not (sent.arrived and quiet):
+            say(sent.text)
+
+    def after_saving(self, saved: SavedSession, say: Say) -> Sent | None:
+        """What follows once a session is on this machine's disk; None where nothing is shared."""
         if saved.clock_behind is not None:
             why = "the clock was set back"
             if self.sync is not None:
                 why = "this machine's clock, or that of the bench that saved the other one, is wrong"
             say(f"WARNING: {why}: {saved.clock_behind} is later than this session, which is listed before it")
-        self.push(say)
+        return self._send()
+
+    def _send(self) -> Sent | None:
+        if self.sync is None:
+            return None
+        url = self.sync.url
+        try:
+            done = self.sync.push()
+        except HistoryError as error:
+            reason = (
+                "still cannot be used, see above"
+                if str(error) == self._said
+                else f"cannot be used now: {error}"
+            )
+            return Sent(
+                arrived=False,
+                text=f"NOT SHARED: {url} {reason}; it is kept on this machine, and goes out with the next "
+                f"session or command that gets through ({self._copied()})",
+            )
+        sent = [_counted(done.sessions, "session"), _counted(done.decisions, "decision")]
+        what = " and ".join(words for words in sent if not words.startswith("0 ")) or "nothing new"
+        there = f"{_sessions(done.there)} there; {self._copied()}"
+        return Sent(arrived=True, text=f"shared: {what} to {url} ({there})")
+
+    def _copied(self) -> str:
+        """When this machine's copy was whole."""
+        assert self.sync is not None
+        moment = parse_stamp(self.sync.pulled_at())
+        return f"this machine's copy is of {_when(moment)}" if moment else "it was never copied here"
 
     def _stale(self, error: HistoryError) -> str:
         """What there is to go on with instead."""
         assert self.sync is not None
+        self._said = str(error)
         cannot = f"the shared history {self.sync.url} cannot be used now: {error}"
         here = len(self.store.file_names())
         moment = parse_stamp(self.sync.pulled_at())
         if moment is not None:
-            return (
-                f"{cannot}; going on with this machine's copy of {moment:%Y-%m-%d %H:%M} UTC, "
-                f"{_age((datetime.now(timezone.utc) - moment).total_seconds())} old, {_sessions(here)}"
-            )
+            return f"{cannot}; going on with this machine's copy of {_when(moment)}, {_sessions(here)}"
         if here:
             return (
                 f"{cannot}; it was never copied here: going on with what this machine has, {_sessions(here)}"
@@ -170,7 +208,17 @@ def sharing_at(text: str, here: Path, source: str) -> Sharing:
 
 
 def _sessions(count: int) -> str:
-    return "1 session" if count == 1 else f"{count:,} sessions"
+    return _counted(count, "session")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _when(moment: datetime) -> str:
+    """A moment, and how long ago it was."""
+    age = _age((datetime.now(timezone.utc) - moment).total_seconds())
+    return f"{moment:%Y-%m-%d %H:%M} UTC, {age} old"
 
 
 def _age(seconds: float) -> str:

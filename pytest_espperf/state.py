@@ -119,21 +119,23 @@ class PerfState:
             from pytest_espperf.session import PerfSession  # noqa: PLC0415 - likewise
 
             live = self._is_live()
+            boards = named_boards(self.settings, self.config.rootpath)
             self.sessions = {
                 board.name: PerfSession(
                     board.settings,
                     self.config.rootpath,
+                    boards=len(boards),
                     board=board.name,
                     place=board.place,
                     say=self.say,
                     watch=self.rewrite if live else None,
                     watch_s=LIVE_S if live else float("inf"),
                 )
-                for board in named_boards(self.settings, self.config.rootpath)
+                for board in boards
             }
         return self.sessions
 
-    def make_drivers(self, told: Mapping[str, Mapping[str, str]]) -> dict[str, WorkerDriver]:
+    def make_drivers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, WorkerDriver]:
         """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
         from pytest_espperf.boards import named_boards  # noqa: PLC0415 - see above
         from pytest_espperf.handover import WorkerDriver  # noqa: PLC0415 - see above

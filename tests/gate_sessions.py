@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -127,6 +127,23 @@ def more_rounds(
 
 def with_runs(artifact: SessionArtifact, runs: Sequence[RawRun]) -> SessionArtifact:
     return msgspec.structs.replace(artifact, raw_runs=list(runs))
+
+
+def change(
+    artifact: SessionArtifact,
+    profile: str,
+    edit: Callable[[int, PhaseReport], PhaseReport],
+    role: str = "run",
+) -> SessionArtifact:
+    """The session with the reports of one profile edited; ``edit`` is given the run index."""
+
+    def edited(raw: RawRun) -> RawRun:
+        if raw.profile != profile or raw.role != role:
+            return raw
+        results = [msgspec.structs.replace(x, report=edit(raw.run_index, x.report)) for x in raw.results]
+        return msgspec.structs.replace(raw, results=results)
+
+    return with_runs(artifact, [edited(raw) for raw in artifact.raw_runs])
 
 
 def scaled(artifact: SessionArtifact, factor: float) -> SessionArtifact:

@@ -112,6 +112,10 @@ class LabBench:
             printed += said
         return printed
 
+    def acquired(self) -> list[str]:
+        """The names of the places that somebody has."""
+        return [line.split()[2] for line in self.client("who").splitlines()[1:]]
+
     def kill(self, key: str) -> None:
         """End the coordinator or an exporter, by its process id, with no chance to say good-bye."""
         process = self._running.pop(key)

@@ -58,6 +58,7 @@ FRONT = {
     "confirming",
     "outputs",
     "distributed",
+    "embedded",
     "cli",
 }
 PYTEST = {
@@ -70,6 +71,7 @@ PYTEST = {
     "confirming",
     "outputs",
     "distributed",
+    "embedded",
     "cli",
 }
 

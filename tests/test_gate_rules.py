@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from gate_sessions import PROFILES, history, more_rounds, report, run, session, with_runs
+from gate_sessions import PROFILES, change, history, more_rounds, report, run, session, with_runs
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport, RawRun, RunRole, SessionArtifact, Verdict
+from pytest_espperf.artifact import GeneratorReport, PhaseReport, RunRole, SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, judge, needs_confirmation, suspects
 
 PAIR: tuple[RunRole, RunRole] = ("ab-baseline", "ab-candidate")
@@ -19,23 +19,6 @@ PAIR: tuple[RunRole, RunRole] = ("ab-baseline", "ab-candidate")
 @pytest.fixture
 def rng() -> random.Random:
     return random.Random(23)
-
-
-def change(
-    artifact: SessionArtifact,
-    profile: str,
-    edit: Callable[[int, PhaseReport], PhaseReport],
-    role: str = "run",
-) -> SessionArtifact:
-    """The session with the reports of one profile edited; ``edit`` is given the run index."""
-
-    def edited(raw: RawRun) -> RawRun:
-        if raw.profile != profile or raw.role != role:
-            return raw
-        results = [msgspec.structs.replace(x, report=edit(raw.run_index, x.report)) for x in raw.results]
-        return msgspec.structs.replace(raw, results=results)
-
-    return with_runs(artifact, [edited(raw) for raw in artifact.raw_runs])
 
 
 def errors(share: float, rounds: int = 99) -> Callable[[int, PhaseReport], PhaseReport]:

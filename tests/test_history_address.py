@@ -103,3 +103,18 @@ def test_each_history_has_a_copy_of_its_own_and_the_same_each_time() -> None:
     elsewhere = {"AWS_ENDPOINT_URL": "http://minio.lab:9000"}
     assert parse_url("s3://bucket/a").cache_name(elsewhere) not in found  # another service's bucket
     assert parse_url("gs://bucket/a").cache_name(elsewhere) in found
+
+
+def test_the_same_container_of_another_account_has_a_copy_of_its_own() -> None:
+    url = parse_url("az://container/x")
+    string = "AccountName={};AccountKey={};EndpointSuffix=core.windows.net"
+    names = [
+        url.cache_name({"AZURE_STORAGE_CONNECTION_STRING": string.format(account, key)})
+        for account, key in [("one", "secret=="), ("one", "renewed=="), ("two", "secret==")]
+    ]
+    assert names[0] == names[1] != names[2]
+    by_name = [url.cache_name({"AZURE_STORAGE_ACCOUNT_NAME": account}) for account in ("one", "two")]
+    assert by_name[0] != by_name[1]
+    assert parse_url("s3://container/x").cache_name({"AZURE_STORAGE_ACCOUNT_NAME": "one"}) == parse_url(
+        "s3://container/x"
+    ).cache_name({})

@@ -47,12 +47,12 @@ def test_a_decision_reaches_the_others_as_it_was_taken(benches: tuple[Bench, Ben
     a, b = benches
     a.store.accept(WHOLE, "meant ✓", "me")
     a.store.pin(WHOLE, "anchor", "me")
-    assert a.sync.push() == 2
+    assert a.push() == 2
     assert b.sync.pull().unsent is False
     assert b.decided() == {WHOLE: ("meant ✓", True)}
     assert b.store.find(WHOLE).artifact.accepted == a.store.find(WHOLE).artifact.accepted
     assert [name.split("_")[0] for name in a.there(objects.MARKS)] == ["accept", "pin"]
-    assert a.sync.push() == b.sync.push() == 0
+    assert a.push() == b.push() == 0
 
 
 def test_an_undone_decision_is_undone_everywhere_and_can_be_taken_again(
@@ -62,11 +62,11 @@ def test_an_undone_decision_is_undone_everywhere_and_can_be_taken_again(
     a.store.accept(WHOLE, "meant")
     meet(a, b)
     b.store.unaccept(WHOLE)
-    assert b.sync.push() == 1
+    assert b.push() == 1
     a.sync.pull()
     assert a.decided() == b.decided() == {WHOLE: (None, False)}
     a.store.accept(WHOLE, "meant")  # in the same second, and in the same words
-    assert a.sync.push() == 1
+    assert a.push() == 1
     b.sync.pull()
     assert b.decided() == {WHOLE: ("meant", False)}
     meet(a, b)
@@ -121,13 +121,13 @@ def test_a_decision_about_a_session_that_comes_later_waits_for_it(benches: tuple
     a.sync.push()
     b.sync.pull()
     assert b.decided()["late-session"] == ("meant", False)
-    assert b.sync.push() == 0
+    assert b.push() == 0
     for path in b.folder.glob("*late*"):
         path.unlink()
     (b.folder / late.name).unlink()  # by hand: that takes back no decision
     b.sync.pull()
     assert b.decided()["late-session"] == ("meant", False)
-    assert b.sync.push() == a.sync.push() == 0
+    assert b.push() == a.push() == 0
 
 
 def test_a_decision_beside_an_imported_session_does_not_undo_what_was_decided_since(

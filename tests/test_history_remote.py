@@ -1,114 +1,47 @@
-"""The same of every kind of place: a folder, memory, a server that speaks S3, one that speaks SFTP."""
+"""The same of every kind of place: a folder, memory, servers that speak S3, Google's, Azure's and SFTP."""
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import IO
 
-import asyncssh
 import botocore.session
 import pytest
 from benches import Bench, quick_disk  # noqa: F401 - for every test
+from history_places import (
+    ACCOUNT_KEY,
+    AZ,
+    BUCKET,
+    GS,
+    SFTP,
+    USE,
+    connection_string,
+    google_key_file,
+    needs_az,
+    needs_gs,
+    posix_only,
+    use_az,
+    use_gs,
+    use_home,
+    use_nothing,
+    use_s3,
+)
 
 from pytest_espperf.errors import RemoteError, UsageError
-from pytest_espperf.history import objects, remote
+from pytest_espperf.history import objects, remote, service
 from pytest_espperf.history.address import SCHEMES, parse_url
-from pytest_espperf.history.remote import Listed, Remote, check_installed, words_of
+from pytest_espperf.history.place import Listed
+from pytest_espperf.history.refusals import words_of
+from pytest_espperf.history.remote import Remote, check_installed
+from pytest_espperf.sharing import Sharing
 
-SFTP_SERVER = Path(__file__).parent / "sftp_server.py"
-BUCKET = "benches"
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="the server's root of its own is POSIX's")
-
-
-def started(words: list[str], pattern: str, **streams: int) -> Iterator[str]:
-    """A server's process until it is no longer needed; what it says about its address."""
-    process = subprocess.Popen([sys.executable, *words], text=True, **streams)  # type: ignore[call-overload]
-    stream: IO[str] = process.stdout or process.stderr
-    try:
-        found = next(match[1] for line in stream if (match := re.search(pattern, line)))
-        reader = threading.Thread(target=stream.read)  # it must not stop because nobody reads
-        reader.start()
-        yield found
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
-        stream.close()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """moto's server, with one bucket; its URL."""
-    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    for url in started(words, r"(http://127\.0\.0\.1:[0-9]+)", stderr=subprocess.PIPE):
-        urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
-        yield url
-
-
-@pytest.fixture(scope="module")
-def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """asyncssh's server; its port, and the home of a user whom it knows and who knows it."""
-    folder = tmp_path_factory.mktemp("sftp")
-    home, root = folder / "home", folder / "root"
-    (home / ".ssh").mkdir(parents=True)
-    root.mkdir()
-    host_key = asyncssh.generate_private_key("ssh-ed25519")
-    own_key = asyncssh.generate_private_key("ssh-ed25519")
-    host_key.write_private_key(str(folder / "host"))
-    own_key.write_private_key(str(home / ".ssh" / "id_ed25519"))
-    own_key.write_public_key(str(folder / "authorized"))
-    words = [str(SFTP_SERVER), *(str(folder / name) for name in ("host", "authorized", "root"))]
-    for port in started(words, r"^([0-9]+)$", stdout=subprocess.PIPE):
-        known = f"[127.0.0.1]:{port} {host_key.export_public_key().decode()}"
-        (home / ".ssh" / "known_hosts").write_text(known, encoding="utf-8")
-        yield port, home
-
-
-def use_s3(url: str, patched: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "FSSPEC_")):
-            patched.delenv(name)
-    patched.setenv("AWS_ACCESS_KEY_ID", "key-of-the-bench")
-    patched.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-bench")
-    patched.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    patched.setenv("AWS_ENDPOINT_URL", url)
-    patched.setenv("AWS_CONFIG_FILE", os.devnull)
-    patched.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-
-
-def use_home(home: Path, patched: pytest.MonkeyPatch) -> None:
-    patched.setenv("HOME", str(home))
-    patched.setenv("USERPROFILE", str(home))
-    patched.delenv("SSH_AUTH_SOCK", raising=False)
-
-
-SFTP = pytest.param("sftp", marks=posix_only)
-
-
-@pytest.fixture(params=["file", "memory", "s3", SFTP])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty place of each kind."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name)
-    if request.param == "file":
-        (tmp_path / "share").mkdir()
-        return (tmp_path / "share").as_uri()
-    if request.param == "memory":
-        return f"memory://{name}"
-    if request.param == "s3":
-        use_s3(request.getfixturevalue("s3"), monkeypatch)
-        return f"s3://{BUCKET}/{name}/perf"
-    port, home = request.getfixturevalue("sftp")
-    use_home(home, monkeypatch)
-    return f"sftp://me@127.0.0.1:{port}/{name}/perf"
+pytest_plugins = ["history_servers"]
 
 
 def test_sessions_and_decisions_go_round(url: str, tmp_path: Path) -> None:
@@ -117,7 +50,7 @@ def test_sessions_and_decisions_go_round(url: str, tmp_path: Path) -> None:
     for number in range(1, 4):
         a.save(f"session-{number}", f"2026010{number}T000000Z", tag="ä")
     a.store.accept("session-1", "meant ✓")
-    assert a.sync.push() == 4
+    assert a.push() == 4
     assert b.sync.pull().new == 3
     assert list(b.store.sessions()) == list(a.store.sessions())
     assert sorted(path.name for path in b.folder.glob("perf_*")) == sorted(
@@ -126,12 +59,12 @@ def test_sessions_and_decisions_go_round(url: str, tmp_path: Path) -> None:
     b.store.unaccept("session-1")
     b.store.pin("session-2", "anchor")
     b.save("session-4", "20260104T000000Z")
-    assert b.sync.push() == 3
+    assert b.push() == 3
     assert a.sync.pull().new == 1
     assert a.decided() == b.decided()
     assert a.decided()["session-1"] == (None, False)
     assert a.decided()["session-2"] == (None, True)
-    assert a.sync.push() == 0
+    assert a.push() == 0
     names = [f"session-{number}{suffix}" for number in range(1, 5) for suffix in (".json", ".md")]
     assert a.there(objects.SESSIONS) == names
 
@@ -144,7 +77,7 @@ def test_a_session_that_is_cut_short_there_is_written_again(url: str, tmp_path: 
     whole = a.get(objects.SESSIONS, "session-1.json")
     a.put(objects.SESSIONS, {"session-1.json": whole[:-10]})
     assert "session-1.json: is not JSON" in b.sync.pull().skipped[0]
-    assert a.sync.push() == 1
+    assert a.push() == 1
     assert a.get(objects.SESSIONS, "session-1.json") == whole
     assert b.sync.pull().new == 1
 
@@ -160,6 +93,9 @@ def test_a_place_lists_sizes_and_says_when_an_object_is_another_one(url: str) ->
         assert found["one"] == b"12345"
         assert isinstance(found["gone"], Exception)
         place.write("sessions", {"one": b"1234567"})
+        place.write("sessions-old", {"three": b"123"})
+        place.write("session", {"four": b"1234"})
+        assert sorted(place.listing("sessions")) == ["one", "two"]
         assert place.listing("sessions")["one"].size == 7
         assert place.listing("sessions")["two"] == first["two"]
 
@@ -197,8 +133,6 @@ def refusal(url: str, folder: Path, bound_s: float = 30.0) -> str:
     bench.save("session-1")
     with pytest.raises(RemoteError) as refused:
         bench.sync.pull()
-    with pytest.raises(RemoteError):
-        bench.sync.push()
     assert bench.ids() == ["session-1"]
     assert bench.sync.pulled_at() == ""
     message = str(refused.value)
@@ -206,26 +140,69 @@ def refusal(url: str, folder: Path, bound_s: float = 30.0) -> str:
     return message
 
 
-def test_a_bucket_that_is_not_there_is_no_empty_history(
-    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use_s3(s3, monkeypatch)
-    assert "bucket does not exist" in refusal("s3://no-such-bucket/x", tmp_path / "a")
+@pytest.fixture
+def closed() -> int:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("url", ["s3", GS, AZ], indirect=True)
+def test_a_bucket_that_is_not_there_is_no_empty_history(url: str, tmp_path: Path) -> None:
+    said = refusal(url.replace(BUCKET, "no-such-one"), tmp_path / "a")
+    word = "container" if url.startswith("az") else "bucket"
+    assert said == f"there is no {word} no-such-one: make it once, or correct the URL"
+    with pytest.raises(RemoteError, match=f"there is no {word}"):
+        Bench(url.replace(BUCKET, "no-such-one"), tmp_path / "a").sync.push()
+    assert Bench(url, tmp_path / "b").sync.pull().sessions == 0
 
 
 def test_a_folder_that_is_not_there_is_not_made_below_a_mount_point(tmp_path: Path) -> None:
     share = tmp_path / "share" / "perf"
     assert f"there is no folder {share}" in refusal(share.as_uri(), tmp_path / "a")
+    with pytest.raises(RemoteError, match="there is no folder"):
+        Bench(share.as_uri(), tmp_path / "a").sync.push()
     assert not share.parent.exists()
 
 
-def test_a_server_that_is_down_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    use_s3(f"http://127.0.0.1:{port}", monkeypatch)
+def test_a_server_that_is_down_is_said(closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_s3(f"http://127.0.0.1:{closed}", monkeypatch)
     assert "Could not connect" in refusal("s3://bucket/x", tmp_path / "a")
     use_home(tmp_path, monkeypatch)
-    assert "refused" in refusal(f"sftp://me@127.0.0.1:{port}/x", tmp_path / "b").lower()
+    assert "refused" in refusal(f"sftp://me@127.0.0.1:{closed}/x", tmp_path / "b").lower()
+
+
+@needs_az
+def test_azure_that_is_down_is_said(closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_az(f"http://127.0.0.1:{closed}", monkeypatch)
+    assert "Cannot connect to host" in refusal("az://container/x", tmp_path / "a")
+
+
+@needs_gs
+def test_google_that_is_down_is_said(closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_nothing(monkeypatch)
+    key = google_key_file(tmp_path, f"http://127.0.0.1:{closed}/token")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    assert "Connection refused" in refusal("gs://bucket/x", tmp_path / "a")
+
+
+@pytest.mark.parametrize("url", ["s3", GS, AZ], indirect=True)
+def test_without_its_server_one_goes_on_with_the_copy_and_says_how_old_it_is(
+    url: str, closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, own = Bench(url, tmp_path / "others"), Bench(url, tmp_path / "own", bound_s=2.0)
+    others.save("session-1")
+    others.sync.push()
+    own.sync.pull()
+    USE[url[:2]](f"http://127.0.0.1:{closed}", monkeypatch)
+    said: list[str] = []
+    assert not Sharing(own.store, own.sync).pull(said.append)
+    assert f"the shared history {url} cannot be used now: " in said[0]
+    assert said[0].endswith(" UTC, less than a minute old, 1 session")
+    assert own.ids() == ["session-1"]
+
+
+# -- credentials -----------------------------------------------------------------------------------------
 
 
 @posix_only
@@ -236,49 +213,163 @@ def test_a_server_whose_key_is_not_known_is_not_trusted(
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519").write_bytes((home / ".ssh" / "id_ed25519").read_bytes())
     use_home(tmp_path, monkeypatch)
-    assert "key is not trusted" in refusal(f"sftp://me@127.0.0.1:{port}/x", tmp_path / "a")
+    said = refusal(f"sftp://me@127.0.0.1:{port}/x", tmp_path / "a")
+    assert "key is not trusted" in said
+    assert "must be in ~/.ssh/known_hosts" in said
 
 
-def test_missing_credentials_are_said(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@posix_only
+def test_a_user_whom_the_server_does_not_know_is_told_where_keys_are_taken_from(
+    sftp: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, home = sftp
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "known_hosts").write_bytes((home / ".ssh" / "known_hosts").read_bytes())
+    use_home(tmp_path, monkeypatch)
+    said = refusal(f"sftp://me@127.0.0.1:{port}/x", tmp_path / "a")
+    assert "Permission denied" in said
+    assert "credentials for sftp:// come from ~/.ssh and its agent" in said
+
+
+@pytest.mark.parametrize("scheme", ["s3", GS, pytest.param("az", marks=needs_az)])
+def test_missing_credentials_are_said_with_what_to_do(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    use_nothing(monkeypatch)
+    use_home(tmp_path, monkeypatch)
+    said = refusal(f"{scheme}://{BUCKET}/x", tmp_path / "a")
+    assert "credentials" in said.partition(";")[0]
+    assert said.endswith(f"; credentials for {scheme}:// come from {SCHEMES[scheme].credentials}")
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_gs
+def test_a_key_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_nothing(monkeypatch)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "gone.json"))
+    said = refusal(f"gs://{BUCKET}/x", tmp_path / "a")
+    assert f"File {tmp_path / 'gone.json'} was not found" in said
+    assert "come from the key file that GOOGLE_APPLICATION_CREDENTIALS names" in said
+
+
+def test_an_access_key_that_s3_refuses_is_said(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_s3(s3, monkeypatch)
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    assert "credentials" in refusal(f"s3://{BUCKET}/x", tmp_path / "a")
 
+    def ask_for_keys_after(requests: bytes) -> None:
+        plain = {"Content-Type": "text/plain"}
+        order = urllib.request.Request(f"{s3}/moto-api/reset-auth", requests, plain)
+        urllib.request.urlopen(order).close()
+
+    ask_for_keys_after(b"0")
+    try:
+        said = refusal(f"s3://{BUCKET}/x", tmp_path / "a")
+    finally:
+        ask_for_keys_after(b"inf")  # of anybody: the server is the other tests' as well
+    assert "Access Key Id you provided does not exist" in said
+    assert "credentials for s3:// come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in said
+    assert "secret-of-the-bench" not in said
+
+
+@needs_az
+def test_an_account_key_that_azure_refuses_is_said(
+    az: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_nothing(monkeypatch)
+    wrong = f"AAAA{ACCOUNT_KEY[4:]}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string(az, wrong))
+    said = refusal(f"az://{BUCKET}/x", tmp_path / "a")
+    assert said.startswith("Server failed to authenticate the request.")
+    assert "credentials for az:// come from AZURE_STORAGE_CONNECTION_STRING" in said
+    assert wrong not in said
+
+
+@needs_gs
+def test_a_key_that_google_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_nothing(monkeypatch)
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(b'{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        key = google_key_file(tmp_path, f"http://127.0.0.1:{server.server_port}/token")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+        try:
+            said = refusal(f"gs://{BUCKET}/x", tmp_path / "a")
+        finally:
+            server.shutdown()
+    assert "Invalid Credentials" in said
+    assert "credentials for gs:// come from the key file" in said
+
+
+# -- what hangs ------------------------------------------------------------------------------------------
 
 HANGING = """
 import sys
 from pathlib import Path
 from benches import Bench
 from pytest_espperf.errors import RemoteError
-for number, url in enumerate(sys.argv[2:]):
-    bench = Bench(url, Path(sys.argv[1]) / str(number), bound_s=1.0)
+from pytest_espperf.history.side_by_side import side_by_side
+
+def try_one(url):
+    bench = Bench(url, Path(sys.argv[1]) / url[:2], bound_s=1.0)
     bench.save("session-1")
     try:
         bench.sync.pull()
     except RemoteError as error:
-        print(error)
-    print(bench.ids())
+        return f"{url[:2]}: {error} {bench.ids()}"
+
+print(*side_by_side(try_one, sys.argv[2:]), sep="\\n")
 """
 
 
-def test_a_server_that_hangs_hangs_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        use_s3(f"http://127.0.0.1:{port}", monkeypatch)
-        use_home(tmp_path, monkeypatch)
-        urls = ["s3://bucket/x", f"sftp://me@127.0.0.1:{port}/x"]
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", HANGING, str(tmp_path), *urls],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-    assert done.stdout.splitlines() == ["it did not answer within 1 s", "['session-1']"] * 2
+def hang(urls: Sequence[str], folder: Path) -> None:
+    """Let a process of its own wait for each, and end."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HANGING, str(folder), *urls],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        f"{url[:2]}: it did not answer within 1 s ['session-1']" for url in urls
+    ]
     assert done.stderr == ""
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def test_a_server_that_hangs_hangs_nobody(
+    silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(f"http://127.0.0.1:{silent}", monkeypatch)
+    use_home(tmp_path, monkeypatch)
+    hang(["s3://bucket/x", f"sftp://me@127.0.0.1:{silent}/x"], tmp_path)
+
+
+@needs_gs
+@needs_az
+def test_a_cloud_that_hangs_hangs_nobody(
+    silent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_gs(f"http://127.0.0.1:{silent}", monkeypatch)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string(f"http://127.0.0.1:{silent}"))
+    hang(["gs://bucket/x", "az://container/x"], tmp_path)
 
 
 # -- words ---------------------------------------------------------------------------------------------
@@ -331,4 +422,4 @@ def test_every_scheme_is_one_that_fsspec_knows_under_that_name() -> None:
 
 
 def test_a_listing_without_anything_but_names_is_one_too() -> None:
-    assert remote._listed({"name": "x", "type": "file", "size": None}) == Listed(0, "", 0.0)
+    assert service._listed({"name": "x", "type": "file", "size": None}) == Listed(0, "", 0.0)

@@ -1,8 +1,9 @@
-"""The HTML report, looked at by a browser that we did not write."""
+"""The HTML reports, looked at by a browser that we did not write."""
 
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -10,16 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import msgspec
 import pytest
+from prune_history import put
+from report_runs import bench
 from report_sessions import full_session
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.artifact import Finding, GateRow, SessionArtifact, Verdict
 from pytest_espperf.cli import main
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.reporting import MOST_SESSIONS, check_installed, gather, write_report
+from pytest_espperf.report.boards import Ended
+from pytest_espperf.reporting import MOST_SESSIONS, check_installed, gather, write_overview, write_report
 
 SEED = 20261125
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -133,12 +139,14 @@ def test_the_verdict_comes_first_and_then_what_to_do(report: Path, opened: Open)
     assert box["y"] < 200
 
 
+def brightness(colour: str) -> float:
+    """From 0, black, to 1, white."""
+    red, green, blue = (float(part) for part in colour.strip("rgba()").split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_dark(report: Path, opened: Open, scheme: str) -> None:
-    def brightness(colour: str) -> float:
-        red, green, blue = (float(part) for part in colour.strip("rgba()").split(",")[:3])
-        return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
-
     seen = opened(report, color_scheme=scheme)
     seen.go_through("#history")
     style = "getComputedStyle(document.querySelector('{}')).{}"
@@ -226,7 +234,7 @@ def test_a_thousand_sessions_fit_into_six_megabytes(store: HistoryStore, tmp_pat
     ]
     folder = HistoryStore(tmp_path)
     for one in many:
-        folder.save(one, latest=False)
+        put(folder, one)
     folder.save(data.session, latest=True)
     path = tmp_path / "many.html"
     write_report(folder.find("latest").artifact, folder, path)
@@ -280,3 +288,96 @@ def test_a_report_that_cannot_be_drawn_or_written_is_one_sentence(
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(UsageError, match=r"--perf-report: .*pip install 'pytest-espperf\[report\]'"):
         check_installed("--perf-report")
+
+
+@pytest.fixture(scope="module")
+def overview(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page over thirty boards, in a folder that was moved after it was written."""
+    folder = tmp_path_factory.mktemp("boards")
+    boards = bench(random.Random(SEED), fine=24)
+    write_overview(boards, folder / "then" / "report.html")
+    for ended in boards.values():
+        for name in (ended.report, ended.summary_link):
+            (folder / "then" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "then" / name).write_text(f"this is {name}", encoding="utf-8")
+    return (folder / "then").rename(folder / "now") / "report.html"
+
+
+def test_the_page_over_all_boards_opens_without_an_error_or_a_request(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    assert (seen.said, seen.requests) == ([], [overview.as_uri()])
+    text = seen.page.inner_text("body")
+    words = ("FAILED", "30 boards", "2 regressed", "3 boards fail", "this computer", "worst gate", "do next")
+    places = [text.index(word) for word in words]
+    assert places == sorted(places)
+    assert seen.page.locator("tbody tr").count() == 30
+    assert text.count("this computer") == 1
+    slower = seen.page.locator("tbody tr.regressed").first.inner_text()
+    assert re.search(
+        r"slower\s+regressed\s+python_heavy:\w+ regressed\s+\+[678]\d\.\d %(\s+\d+\.\d %){2}", slower
+    )
+
+
+def test_its_links_lead_to_each_boards_own_files_wherever_the_folder_is(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    urls = seen.page.evaluate("[...document.querySelectorAll('table a')].map(one => one.href)")
+    assert len(set(urls)) == 2 * 30
+    assert all(Path(url2pathname(urlsplit(url).path)).is_file() for url in urls)
+    seen.page.locator("tbody th a").first.click()
+    assert seen.page.inner_text("body") == "this is report-busy.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_boards_in_light_and_dark(overview: Path, opened: Open, scheme: str) -> None:
+    seen = opened(overview, viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert seen.page.evaluate("document.querySelector('#boards .scroll').scrollWidth") <= 360
+    assert seen.page.get_by_role("row").count() == 31, (
+        "it is a table to a screen reader, however it is laid out"
+    )
+    ground, ink = seen.page.evaluate(
+        "['backgroundColor', 'color'].map(key => getComputedStyle(document.body)[key])"
+    )
+    assert abs(brightness(ground) - brightness(ink)) > 0.7
+    assert (brightness(ground) > 0.8) == (scheme == "light")
+
+
+def test_the_keyboard_and_paper_have_all_boards(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(64):
+        seen.page.keyboard.press("Tab")
+        reached.add(seen.page.evaluate("document.activeElement.href || document.activeElement.className"))
+    assert len(reached & {*seen.page.evaluate("[...document.links].map(one => one.href)")}) >= 60
+    assert "scroll" in reached
+    seen.page.set_viewport_size({"width": 700, "height": 900})
+    seen.page.emulate_media(media="print")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert not seen.page.locator(".skip").is_visible()
+
+
+def test_what_a_board_is_called_and_why_it_failed_is_text(tmp_path: Path, opened: Open) -> None:
+    artifact = full_session(random.Random(SEED), 99, tag=HOSTILE)
+    assert artifact.gate is not None
+    finding = Finding(severity="fail", kind="stopped", where=HOSTILE, message=f"it said {HOSTILE}")
+    row = GateRow(name=HOSTILE, verdict="regressed", d_pct=50.0, detail=HOSTILE)
+    hostile = msgspec.structs.replace(
+        artifact,
+        session_id=HOSTILE,
+        gate=Verdict(kind="failed", gates=[row], findings=[finding]),
+        settings={"perf_history": HOSTILE},
+    )
+    path = tmp_path / "hostile.html"
+    write_overview(
+        {HOSTILE: Ended(hostile, True, "a.html", HOSTILE, "b.md"), "b": Ended(hostile, True)}, path
+    )
+    seen = opened(path)
+    assert seen.page.evaluate("typeof pwned") == "undefined"
+    assert (seen.said, seen.requests) == ([], [path.as_uri()])
+    assert seen.page.locator("img, script, b b").count() == 0
+    assert seen.page.locator("tbody th a").inner_text() == HOSTILE
+    text = seen.page.inner_text("#boards")
+    assert text.count(f"{HOSTILE}: it said {HOSTILE}") == 2
+    assert text.count(f"{HOSTILE} regressed: {HOSTILE}") == 2

@@ -19,6 +19,7 @@ from pytest_espperf import sharing
 from pytest_espperf.cli import main
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore, cache, names, objects, remote
+from pytest_espperf.history.names import parse_stamp
 from pytest_espperf.judging import history_folder
 from pytest_espperf.lookup import resolve
 from pytest_espperf.sharing import Sharing, sharing_at, sharing_of
@@ -175,7 +176,7 @@ def test_without_the_share_commands_go_on_with_the_copy_and_say_how_old_it_is(
     assert main(["accept", "t1", "--reason", "meant"]) == 0
     said = capsys.readouterr()
     assert "accepted perf_" in said.out
-    assert f"NOT SHARED: {share.as_uri()}: there is no folder" in said.err
+    assert f"NOT SHARED: {share.as_uri()} still cannot be used, see above; it is kept" in said.err
     on("c")
     assert main(["list"]) == 4
     assert "there is no copy of" in capsys.readouterr().err
@@ -287,6 +288,41 @@ def test_a_session_is_told_what_it_is_judged_against(share: Path, others: Bench,
     assert said[-1] == f"WARNING: {own.findings[-1].message}"
 
 
+def test_what_became_of_sending_is_one_line_with_the_age_of_the_copy(
+    share: Path, others: Bench, tmp_path: Path
+) -> None:
+    bench = Bench(share.as_uri(), tmp_path / "mine")
+    own = Sharing(bench.store, bench.sync)
+    assert own.pull(pytest.fail, quiet=True)
+    copied = parse_stamp(bench.sync.pulled_at())
+    assert copied is not None
+    age = f"this machine's copy is of {copied:%Y-%m-%d %H:%M} UTC, less than a minute old"
+    said: list[str] = []
+    bench.save("session-4", "20260104T000000Z")
+    own.push(said.append, quiet=False)
+    own.push(said.append, quiet=False)
+    bench.save("session-5", "20260105T000000Z")
+    bench.save("session-6", "20260106T000000Z")
+    bench.store.pin("session-5")
+    assert own.pull(said.append)  # another process of this machine's was cut short, perhaps
+    assert said == [
+        f"shared: 1 session to {share.as_uri()} (4 sessions there; {age})",
+        f"shared: nothing new to {share.as_uri()} (4 sessions there; {age})",
+        f"shared history {share.as_uri()}: 4 sessions, 0 new on this machine",
+        f"shared: 2 sessions and 1 decision to {share.as_uri()} (6 sessions there; {age})",
+    ]
+    said.clear()
+    share.rename(share.with_name("gone"))
+    bench.save("session-7", "20260107T000000Z")
+    own.push(said.append)
+    own.pull(said.append)
+    own.push(said.append)
+    kept = "it is kept on this machine, and goes out with the next session or command that gets through"
+    assert said[0].startswith(f"NOT SHARED: {share.as_uri()} cannot be used now: there is no folder {share}")
+    assert said[0].endswith(f"; {kept} ({age})")
+    assert said[2] == f"NOT SHARED: {share.as_uri()} still cannot be used, see above; {kept} ({age})"
+
+
 def test_a_clock_that_differs_from_another_benchs_is_said(share: Path, others: Bench, tmp_path: Path) -> None:
     bench = Bench(share.as_uri(), tmp_path / "mine")
     own = Sharing(bench.store, bench.sync)
@@ -295,14 +331,16 @@ def test_a_clock_that_differs_from_another_benchs_is_said(share: Path, others: B
     own.pull(lambda _: None)
     saved = own.store.save(session("session-now", "20260201T000000Z"), latest=True)
     said: list[str] = []
-    own.after_saving(saved, said.append)
+    sent = own.after_saving(saved, said.append)
+    assert sent is not None
+    assert sent.arrived
     assert len(said) == 1
     assert "perf_20990101T000000Z.json is later than this session" in said[0]
     assert "this machine's clock, or that of the bench" in said[0]
     others.sync.pull()
     assert "session-now" in others.ids()
     alone = Sharing(HistoryStore(bench.folder))
-    alone.after_saving(saved, said.append)
+    assert alone.after_saving(saved, said.append) is None
     assert "WARNING: the clock was set back: " in said[-1]
 
 

@@ -53,6 +53,7 @@ class Task:
     with_rivals: bool
     boots: float = 0.0
     shared: float | None = None
+    boards: int = 1
 
 
 _POOLS: dict[tuple[str, int], Pool] = {}
@@ -64,6 +65,11 @@ def pool_of(level: str, size: int) -> Pool:
     if key not in _POOLS:
         _POOLS[key] = make_pool(2024, LEVELS[level], (1.0, *SLOWDOWNS), size)
     return _POOLS[key]
+
+
+def lab_of(task: Task) -> Lab:
+    """The lab that a task is about."""
+    return Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared, task.boards)
 
 
 def accepted(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
@@ -144,7 +150,7 @@ def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> It
 
 def one_lab(task: Task) -> Counts:
     """Counts of (rule, slowdown, word) in one lab."""
-    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared)
+    lab = lab_of(task)
     counts: Counts = Counter()
     history: list[SessionArtifact] = []
     views: list[View] = []
@@ -181,7 +187,7 @@ def one_lab(task: Task) -> Counts:
 
 def drift_lab(task: Task) -> Counts:
     """A slide of 2 % per session for ten sessions, then level: when the first session fails, and how."""
-    lab = Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared)
+    lab = lab_of(task)
     history = [accepted(lab.session(), Verdict(kind="unchanged")) for _ in range(WARM_UP)]
     counts: Counts = Counter()
     profile = PROFILES[task.seed % 3]
@@ -252,6 +258,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="SHARE",
         help="measure a reference board beside, which has this share of the session effect's variance: 0.8",
     )
+    parser.add_argument(
+        "--boards", type=int, default=1, help="of the run that a session belongs to; they share its alarms"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -273,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 not args.no_rivals,
                 args.boots,
                 args.reference,
+                args.boards,
             )
             for lab in range(labs)
         ]

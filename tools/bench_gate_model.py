@@ -158,9 +158,13 @@ class Lab:
         seed: of everything that is drawn.
         shape: of the session effect.
         shared: share of the session effect's variance that a reference board has, too; None: no such board.
+        boards: how many boards the run of each session has.
     """
 
-    def __init__(self, pool: Pool, seed: int, shape: str = "normal", shared: float | None = None) -> None:
+    def __init__(
+        self, pool: Pool, seed: int, shape: str = "normal", shared: float | None = None, boards: int = 1
+    ) -> None:
+        self.boards = boards
         self.pool = pool
         self.shared = shared
         self.reference: dict[str, float] = {}
@@ -256,6 +260,7 @@ class Lab:
             runs_per_profile=rounds,
             raw_runs=runs,
             comparability=_KEY,
+            boards=self.boards,
         )
 
     def requests(self) -> Floats:

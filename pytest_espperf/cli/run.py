@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,32 @@ def start_sim(words: list[str]) -> int:
     return sim_main(words)
 
 
+class _InPlaceOf(argparse.Action):
+    """An option that stands in place of a positional argument, which may then be left out.
+
+    ``nargs="?"`` would do, but before Python 3.12 takes nothing that stands after an option.
+    """
+
+    def __init__(self, *words: Any, other: argparse.Action, **how: Any) -> None:
+        super().__init__(*words, **how)
+        self._other = other
+
+    def __call__(self, parser: object, namespace: object, values: object, flag: object = None) -> None:  # noqa: ARG002 - argparse's own
+        setattr(namespace, self.dest, values)
+        self._other.required = False
+
+
 def _add_run_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
+    host = command.add_argument(
+        "host",
+        metavar="HOST",
+        help="the board, or 'sim' for the built-in reference device; left out with --device-lab",
+    )
+    in_place = partial(command.add_argument, action=_InPlaceOf, other=host)
     options = [option for option in OPTIONS if option.dest != "device_ip"]
-    add_arguments(command.add_argument, options, lambda option: option.flag)
+    for option in options:
+        add = in_place if option.dest == "device_lab" else command.add_argument
+        add_arguments(add, [option], lambda option: option.flag)
     originals = command.add_argument_group("the original tool's names")
     add_arguments(
         originals.add_argument,
@@ -101,7 +124,9 @@ def _own_words(rest: list[str]) -> list[str]:
 
 
 def _pytest_words(arguments: argparse.Namespace) -> list[str]:
-    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", f"--device-ip={arguments.host}", *QUIET]
+    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", *QUIET]
+    if arguments.host is not None:
+        words.append(f"--device-ip={arguments.host}")
     for option in OPTIONS:
         value = getattr(arguments, option.dest, None)
         if option.dest != "device_ip" and value is not None:

@@ -7,12 +7,13 @@
 
 Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
 sessions are the bar), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
-rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`verdict` (all of it),
-:mod:`words`.
+rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`generator`,
+:mod:`verdict` (all of it), :mod:`words`.
 """
 
 from pytest_espperf.gate.baseline import choose
 from pytest_espperf.gate.compare import compare_to_previous
+from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
 from pytest_espperf.gate.verdict import judge, may_stop_early, needs_confirmation, suspects
@@ -27,6 +28,7 @@ __all__ = [
     "detectable",
     "detectable_sentence",
     "fails",
+    "host_finding",
     "judge",
     "may_stop_early",
     "needs_confirmation",

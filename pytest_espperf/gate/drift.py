@@ -32,7 +32,8 @@ class Drift:
     """One gate's CUSUM at the candidate.
 
     Attributes:
-        score: S, alarm at :data:`pytest_espperf.gate.policy.DRIFT_ALARM`.
+        score: S.
+        limit: the score from which on it is an alarm.
         z: the candidate against the reference, in standard errors.
         moved: the same as a log ratio, slower positive.
         centre: the reference's value (log composite).
@@ -41,6 +42,7 @@ class Drift:
     """
 
     score: float
+    limit: float
     z: float
     moved: float
     centre: float
@@ -50,7 +52,7 @@ class Drift:
     @property
     def alarm(self) -> bool:
         """Whether the gate has drifted, and this session is slow itself."""
-        return self.score >= p.DRIFT_ALARM and self.z > p.DRIFT_ALLOWANCE and self.moved > p.MIN_CHANGE
+        return self.score >= self.limit and self.z > p.DRIFT_ALLOWANCE and self.moved > p.MIN_CHANGE
 
 
 def _reference(series: Series) -> tuple[tuple[int, ...], int] | None:
@@ -64,8 +66,8 @@ def _reference(series: Series) -> tuple[tuple[int, ...], int] | None:
     return tuple(range(size)), size
 
 
-def drifts(series: list[Series]) -> dict[str, Drift]:
-    """The CUSUM of each gate that has a reference, by gate name."""
+def drifts(series: list[Series], boards: int = 1) -> dict[str, Drift]:
+    """The CUSUM of each gate that has a reference, by gate name; ``boards`` is how many the run had."""
     chosen = {one.name: ref for one in series if (ref := _reference(one)) is not None}
     guarded = [one for one in series if one.name in chosen]
     noise = {
@@ -87,6 +89,7 @@ def drifts(series: list[Series]) -> dict[str, Drift]:
             score = max(0.0, score + min(max(z, -p.DRIFT_CLIP), p.DRIFT_CLIP) - p.DRIFT_ALLOWANCE)
         found[one.name] = Drift(
             score=score,
+            limit=p.drift_alarm(boards),
             z=z,
             moved=watched[-1] - centre,
             centre=centre,

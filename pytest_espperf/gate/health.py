@@ -15,8 +15,9 @@ from statistics import median
 from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
 from pytest_espperf.figures import COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
+from pytest_espperf.gate.generator import generator_findings
 from pytest_espperf.gate.policy import LEAK_MIN_LOSS, GatePolicy
-from pytest_espperf.gate.series import bound, no_success, rounds_of
+from pytest_espperf.gate.series import cells_of, no_success, results_of, rounds_of
 from pytest_espperf.gate.stats import falling_score, theil_sen
 
 HARD_REASONS = (
@@ -58,6 +59,7 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
         *_measured(candidate),
         *_budgets(candidate),
         *_crashes_in_pairs(candidate),
+        *generator_findings(candidate),
         *_conditions(candidate),
         *memory_findings(candidate, policy),
     ]
@@ -88,18 +90,6 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
             yield failed(profile, f"{profile} has {valid} complete rounds of {planned}: too few to judge.")
 
 
-def _results(candidate: SessionArtifact) -> list[PhaseResult]:
-    """The phases of the candidate's own rounds. In A/B pairs the board was flashed: its heap began anew."""
-    return [result for run in candidate.raw_runs if run.role in ("run", "confirm") for result in run.results]
-
-
-def _cells(candidate: SessionArtifact) -> dict[str, list[PhaseResult]]:
-    cells: dict[str, list[PhaseResult]] = {}
-    for result in _results(candidate):
-        cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
-    return cells
-
-
 def _hard(result: PhaseResult) -> str:
     for reason in result.fail_reasons:
         if any(word in reason.lower() for word in HARD_REASONS):
@@ -125,7 +115,7 @@ def _crashes_in_pairs(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
-    for cell, results in _cells(candidate).items():
+    for cell, results in cells_of(candidate).items():
         hard = [reason for result in results if (reason := _hard(result))]
         broken = [result for result in results if not result.passed]
         runs = f"{len(results)} run{'s' if len(results) > 1 else ''}"
@@ -151,16 +141,7 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
-    for cell, results in _cells(candidate).items():
-        paced = sum(bound(result.report) for result in results)
-        if paced:
-            yield Finding(
-                severity="warn",
-                kind="generator-bound",
-                where=cell,
-                message=f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} "
-                "runs; they are not compared.",
-            )
+    for cell, results in cells_of(candidate).items():
         cut = [result.report.cut_short for result in results if result.report.cut_short]
         if cut:
             yield Finding(
@@ -214,7 +195,7 @@ def _telemetry(candidate: SessionArtifact, key: str) -> tuple[dict[str, list[tup
     """Per cell the points (thousands of requests so far, bytes), and the thousands of requests in all."""
     points: dict[str, list[tuple[float, float]]] = {}
     asked = 0
-    for result in _results(candidate):
+    for result in results_of(candidate):
         asked += result.report.requests_total
         if (value := number_at(result.report.mem_after, key)) is not None:
             points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
@@ -271,7 +252,7 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
 
 def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
     """A loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
-    results = _results(candidate)
+    results = results_of(candidate)
     for key in LEAK_MIN_LOSS:
         budget = candidate.thresholds.get(f"max_{key}_drop")
         first = next((v for r in results if (v := number_at(r.report.mem_before, key)) is not None), None)
@@ -291,7 +272,7 @@ def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
 
 def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
     ratios = []
-    for result in _results(candidate):
+    for result in results_of(candidate):
         free = number_at(result.report.mem_after, "internal_free")
         largest = number_at(result.report.mem_after, "internal_largest")
         if free and largest is not None:

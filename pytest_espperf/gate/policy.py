@@ -18,8 +18,10 @@ from pytest_espperf import registry
 from pytest_espperf.artifact import CellAggregate, Verdict
 
 ALPHA = 0.009
-"""Chance of any false alarm per session that the composite gates share (weighted Bonferroni)."""
+"""Chance of any false alarm per run that the composite gates share (weighted Bonferroni).
 
+All boards of a run share it: the run fails with any of them, and what a firmware lost shows on more than one.
+"""
 LEAST_SHARE = 0.25
 """Of an equal part of its profile's alpha, what every gate has."""
 
@@ -95,7 +97,7 @@ DRIFT_CLIP = 3.0
 """CUSUM: one session counts at most this many standard errors."""
 
 DRIFT_ALARM = 6.0
-"""CUSUM: alarm level, in standard errors."""
+"""CUSUM: alarm level, in standard errors, where a run has one board; see :func:`drift_alarm`."""
 
 DRIFT_REFERENCE = 20
 """Sessions at the start of an epoch that the drift guard measures against."""
@@ -126,6 +128,15 @@ METRICS: tuple[str, ...] = tuple(name for name in CellAggregate.__struct_fields_
 def worse_by(metric: str, before: float, after: float) -> float:
     """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
     return before - after if registry.METRICS[metric].better == "higher" else after - before
+
+
+def drift_alarm(boards: int) -> float:
+    """The alarm level of each board's CUSUM at which a run of so many has no more alarms than one board.
+
+    The time between two false alarms grows as ``exp(2 k h)`` with the level h, for the allowance k
+    (Siegmund 1985, equation 2.56).
+    """
+    return DRIFT_ALARM + math.log(boards) / (2 * DRIFT_ALLOWANCE)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,19 @@ def rounds_of(session: SessionArtifact, profile: str, roles: Iterable[RunRole] =
     return dict(sorted(found.items()))
 
 
+def results_of(session: SessionArtifact) -> list[PhaseResult]:
+    """The phases of a session's own rounds. In A/B pairs the board was flashed: its heap began anew."""
+    return [result for run in session.raw_runs if run.role in ("run", "confirm") for result in run.results]
+
+
+def cells_of(session: SessionArtifact) -> dict[str, list[PhaseResult]]:
+    """The same by cell, ``profile:phase``."""
+    cells: dict[str, list[PhaseResult]] = {}
+    for result in results_of(session):
+        cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
+    return cells
+
+
 def log_value(report: PhaseReport, metric: str) -> float | None:
     """The metric as a logarithm with slower larger; None where the phase has no such figure."""
     value: float | None = getattr(report, metric)

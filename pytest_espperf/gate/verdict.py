@@ -104,8 +104,9 @@ def _composite_rows(
     tail = series_of(TAIL)
     findings += _environment(candidate, main)
     factor = common_factor([series_noise(one) for one in main])
-    noise = noises(main, alpha=p.ALPHA)
-    tail_noise = noises(tail, alpha=p.ALPHA_TAIL, factor=factor)
+    boards = max(1, candidate.boards)
+    noise = noises(main, alpha=p.ALPHA / boards)
+    tail_noise = noises(tail, alpha=p.ALPHA_TAIL / boards, factor=factor)
     rows = [gate_row(one, noise[one.name], policy) for one in main]
     rows = _shifted(rows, main, noise)
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
@@ -113,7 +114,7 @@ def _composite_rows(
     if policy.baseline != "fixed":
         # A reference board may age, too: a slow slide is looked for in what was measured.
         measured = [one.as_measured() for one in main]
-        drifted = drifts(measured)
+        drifted = drifts(measured, boards)
         rows += [
             row
             for one in measured
@@ -185,7 +186,7 @@ def _drift_row(series: Series, noise: Noise, drift: Drift | None) -> GateRow | N
         sessions=drift.watched,
         suspect=True,
         detail=f"slid over {drift.watched} sessions, against {drift.reference} at the start of the epoch "
-        f"(score {drift.score:.1f}, alarm at {p.DRIFT_ALARM:g})",
+        f"(score {drift.score:.1f}, alarm at {drift.limit:.1f})",
     )
     if len(series.pairs) < p.MIN_PAIRS:
         return row

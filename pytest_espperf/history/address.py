@@ -23,18 +23,52 @@ class Scheme(NamedTuple):
         moves: whether a file there grows while it is written, and becomes whole by being renamed. A service
             for objects shows one when all of it is there.
         example: what such an address looks like.
+        credentials: where its package takes them from; "" where there are none.
+        endpoints: variables of the environment that can name another service than the usual one: the same
+            address there is another history.
     """
 
     name: str
     packages: tuple[str, ...]
     moves: bool
     example: str
+    credentials: str = ""
+    endpoints: tuple[str, ...] = ()
 
 
-_S3 = Scheme("s3", ("fsspec", "s3fs"), moves=False, example="s3://BUCKET/PREFIX")
-_GS = Scheme("gs", ("fsspec", "gcsfs"), moves=False, example="gs://BUCKET/PREFIX")
-_AZ = Scheme("az", ("fsspec", "adlfs"), moves=False, example="az://CONTAINER/PREFIX")
-_SFTP = Scheme("sftp", ("fsspec", "sshfs"), moves=True, example="sftp://USER@HOST/FOLDER")
+_S3 = Scheme(
+    "s3",
+    ("fsspec", "s3fs"),
+    moves=False,
+    example="s3://BUCKET/PREFIX",
+    credentials="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws (AWS_PROFILE)",
+    endpoints=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"),
+)
+_GS = Scheme(
+    "gs",
+    ("fsspec", "gcsfs"),
+    moves=False,
+    example="gs://BUCKET/PREFIX",
+    credentials="the key file that GOOGLE_APPLICATION_CREDENTIALS names, or from "
+    "'gcloud auth application-default login'",
+    endpoints=("FSSPEC_GS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"),
+)
+_AZ = Scheme(
+    "az",
+    ("fsspec", "adlfs"),
+    moves=False,
+    example="az://CONTAINER/PREFIX",
+    credentials="AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME with "
+    "AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or 'az login'",
+    endpoints=("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME"),
+)
+_SFTP = Scheme(
+    "sftp",
+    ("fsspec", "sshfs"),
+    moves=True,
+    example="sftp://USER@HOST/FOLDER",
+    credentials="~/.ssh and its agent; the server's key must be in ~/.ssh/known_hosts",
+)
 _FILE = Scheme("file", (), moves=True, example="file:///FOLDER")
 _MEMORY = Scheme("memory", ("fsspec",), moves=False, example="memory://NAME")
 
@@ -58,6 +92,9 @@ _ONE_SLASH = re.compile(rf"\s*({'|'.join(SCHEMES)}):(?!//)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[^:@\s]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::[0-9]{1,5})?")
 _NAME = re.compile(r"[\w.-]+")
 _ACCOUNT = re.compile(r"[\w.-]+(@[\w.-]+)?")
+_NO_SECRET = re.compile(r"(AccountKey|SharedAccessSignature)=[^;]*;?", re.IGNORECASE)
+"""What of the text that names a service may change while it is the same one."""
+
 _MEANT_OTHERWISE = re.compile(r"[?*#\[\]\x00-\x1f\x7f]|::")
 
 
@@ -92,10 +129,8 @@ class HistoryUrl:
             environment: where another service than the usual one can be named: the same bucket there is
                 another history.
         """
-        service = ""
-        if self.scheme is _S3:
-            names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL")
-            service = next((environment[name] for name in names if environment.get(name)), "")
+        named = (environment[name] for name in self.scheme.endpoints if environment.get(name))
+        service = _NO_SECRET.sub("", next(named, ""))
         digest = hashlib.sha256(f"{self.text}\n{service}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self.scheme.name}-{digest[:16]}"
 

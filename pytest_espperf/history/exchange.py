@@ -10,7 +10,8 @@ from pytest_espperf.history.address import HistoryUrl
 from pytest_espperf.history.cache import Cache, State
 from pytest_espperf.history.decisions import Decisions
 from pytest_espperf.history.objects import SESSIONS
-from pytest_espperf.history.remote import Listed, Remote
+from pytest_espperf.history.place import Listed
+from pytest_espperf.history.remote import Remote
 from pytest_espperf.history.store import HistoryStore
 
 BATCH, BATCH_BYTES = 200, 32 * 1024 * 1024

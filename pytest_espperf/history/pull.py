@@ -14,7 +14,8 @@ from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.exchange import Exchange, Listing, batches, count, summary_name
 from pytest_espperf.history.load import MAX_BYTES, load_session, read_bounded
 from pytest_espperf.history.objects import MARKS, SESSIONS
-from pytest_espperf.history.remote import Contents, words_of
+from pytest_espperf.history.place import Contents
+from pytest_espperf.history.refusals import words_of
 from pytest_espperf.history.rows import Query
 from pytest_espperf.history.side_by_side import side_by_side
 

@@ -14,6 +14,20 @@ from pytest_espperf.history.load import MAX_BYTES, encode_session, read_bounded,
 from pytest_espperf.history.objects import MARKS, SESSIONS
 
 
+class Pushed(NamedTuple):
+    """What a push sent.
+
+    Attributes:
+        sessions: how many of them.
+        decisions: how many of them.
+        there: how many sessions are there now.
+    """
+
+    sessions: int
+    decisions: int
+    there: int
+
+
 class _Own(NamedTuple):
     """Something that is here.
 
@@ -57,8 +71,8 @@ def is_unsent(exchange: Exchange, listed: Listing, listed_marks: Listing) -> boo
     )
 
 
-def push(exchange: Exchange, listed: Listing, listed_marks: Listing) -> int:
-    """Send it; how many sessions and decisions that were.
+def push(exchange: Exchange, listed: Listing, listed_marks: Listing) -> Pushed:
+    """Send it.
 
     Raises:
         RemoteError: the shared history does not answer (any more).
@@ -70,7 +84,7 @@ def push(exchange: Exchange, listed: Listing, listed_marks: Listing) -> int:
     exchange.state.sessions = count({*listed, *lacking})
     decided = _lacking(exchange, MARKS, events, listed_marks, objects.decode_event)
     _send(exchange, MARKS, events, decided)
-    return len(lacking) + len(decided)
+    return Pushed(len(lacking), len(decided), exchange.state.sessions)
 
 
 def _sessions(exchange: Exchange) -> dict[str, _Own]:

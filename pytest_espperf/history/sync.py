@@ -7,7 +7,8 @@ says, is named and left out, and written again by whoever has the real one.
 Checkpoints stay where they are. Sessions that were interrupted are shared as they are saved: they are never
 a baseline, and of one on a machine that is thrown away after its job nothing else would be left.
 
-Rooms within: ``address`` (URLs), ``remote`` (the place, over fsspec), ``objects`` (what lies there),
+Rooms within: ``address`` (URLs), ``place`` (a mounted folder), ``service`` (all others, over fsspec),
+``refusals`` (what they say, in words), ``remote`` (any of them, in time), ``objects`` (what lies there),
 ``cache`` (this machine's copy), ``decisions`` (marks and events), ``exchange``, ``pull`` and ``push``.
 """
 
@@ -26,6 +27,7 @@ from pytest_espperf.history.cache import Cache
 from pytest_espperf.history.exchange import Exchange
 from pytest_espperf.history.objects import MARKS
 from pytest_espperf.history.pull import Pulled
+from pytest_espperf.history.push import Pushed
 from pytest_espperf.history.remote import Remote
 
 BOUND_S = 30.0
@@ -69,8 +71,8 @@ class Sync:
             done.unsent = push.is_unsent(exchange, listed, listed_marks)
             return done
 
-    def push(self) -> int:
-        """Send what is not there yet; how many sessions and decisions that were.
+    def push(self) -> Pushed:
+        """Send what is not there yet.
 
         Raises:
             RemoteError: the shared history cannot be reached; what is not there goes out with the next push.

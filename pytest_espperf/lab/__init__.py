@@ -1,7 +1,7 @@
 """The boards of a labgrid environment file: one for each of its targets.
 
-``places`` is what a session uses; ``__main__`` is the one module that imports labgrid, run as a process of
-its own for each question.
+``places`` is what a session uses; ``asking`` starts labgrid's processes; ``__main__`` is such a one, and the
+one module that imports labgrid.
 """
 
 from __future__ import annotations

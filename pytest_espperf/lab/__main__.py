@@ -1,29 +1,41 @@
-"""``python -m pytest_espperf.lab``: one question to labgrid, and its answer in JSON.
+"""``python -m pytest_espperf.lab``: what labgrid knows, in JSON.
 
 ::
 
     read ENV                      the targets of an environment file; nothing is contacted
     locate ENV TARGET             where a target's NetworkService is
-    held COORDINATOR PLACE...     whether these places are acquired by this user
+    watch COORDINATOR PLACE...    whether these places are acquired by this user, as long as they are
 
 Each line of standard output is one object: ``waiting_for`` before what may take long, then ``answer``, or
-``problem`` with ``lost`` (see ``Problem``). Nothing else is: what labgrid and the user's own modules print
-goes to standard error.
+``problem`` with ``lost`` (see ``Problem``). ``watch`` says ``held`` or ``silent`` with ``at`` (monotonic
+seconds of the machine) before, whenever that changes. Nothing else is there: what labgrid and the user's own
+modules print goes to standard error.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
 Say = Callable[..., None]
 
 SSH = 22
 """The port of a NetworkService that was given none."""
+
+RETRY_S = 2.0
+"""Between two attempts to reach a coordinator that is away."""
+
+PRIORITY = 10
+"""By how much a process that watches is nicer than the load generator."""
 
 
 class Problem(Exception):  # noqa: N818 - half a sentence for whoever asked, no error of this program
@@ -164,8 +176,9 @@ def _check_port(service: Any, where: str) -> None:
         )
 
 
-def held(say: Say, address: str, *patterns: str) -> dict[str, Any]:
-    """The names of the places that these patterns mean, all of which are acquired by this user."""
+@contextmanager
+def _session(say: Say, address: str) -> Iterator[Any]:
+    """A session with a coordinator, which has told its places and resources."""
     from labgrid.remote import client  # noqa: PLC0415 - what fails in it is told as an answer
 
     say(waiting_for=f"the coordinator at {address}")
@@ -177,14 +190,76 @@ def held(say: Say, address: str, *patterns: str) -> dict[str, Any]:
             "or name another by LG_COORDINATOR or options.coordinator_address"
         ) from None
     try:
-        return {"places": [_acquired(session, pattern) for pattern in patterns]}
+        yield session
     finally:
         session.loop.run_until_complete(session.stop())
         session.loop.run_until_complete(session.close())
 
 
-def _acquired(session: Any, pattern: str) -> str:
-    """The name of the place that a pattern means."""
+def watch(say: Say, address: str, *places: str) -> dict[str, Any]:
+    """Say when these places are held and when their coordinator is silent; a problem once one is lost.
+
+    Sleeps in between, and ends with its standard input.
+    """
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    os.nice(PRIORITY)
+    silent = False
+    while True:
+        try:
+            with _session(say, address) as session:
+                silent = False
+                session.loop.run_until_complete(_follow(say, session, places))
+            why = f"the coordinator at {address} has closed the connection"
+        except Problem as problem:
+            if problem.lost:
+                raise
+            why = str(problem)
+        if not silent:
+            say(silent=why, at=time.monotonic())
+        silent = True
+        time.sleep(RETRY_S)
+
+
+async def _follow(say: Say, session: Any, places: Sequence[str]) -> None:
+    """Look at the places each time that the coordinator tells of one, until it tells no more."""
+    lost: asyncio.Future[None] = session.loop.create_future()
+
+    def look() -> None:
+        try:
+            for place in places:
+                _acquired(session, place)
+        except Problem as problem:
+            if not lost.done():
+                lost.set_exception(problem)
+
+    def followed(heed: Callable[..., Any]) -> Callable[..., Any]:
+        async def heed_and_look(*told: Any) -> None:
+            await heed(*told)
+            look()
+
+        return heed_and_look
+
+    # A place that is released and acquired again at once is seen as well: each change comes by itself.
+    session.on_place_changed = followed(session.on_place_changed)
+    session.on_place_deleted = followed(session.on_place_deleted)
+    look()
+    if not lost.done():
+        say(held=True, at=time.monotonic())
+    ended = asyncio.ensure_future(session.stopping.wait())
+    await asyncio.wait({lost, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if lost.done():
+        lost.result()
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+def _acquired(session: Any, pattern: str) -> Any:
+    """The place that a pattern means, which is acquired by this user."""
     from labgrid.remote import client  # noqa: PLC0415 - what fails in it is told as an answer
 
     gone = f"place {pattern} is no longer there"
@@ -203,7 +278,7 @@ def _acquired(session: Any, pattern: str) -> str:
         session.get_acquired_place(place.name)
     except client.UserError:
         raise _not_ours(session, place) from None
-    return str(place.name)
+    return place
 
 
 def _not_ours(session: Any, place: Any) -> Problem:
@@ -221,7 +296,7 @@ def _not_ours(session: Any, place: Any) -> Problem:
 
 
 def locate(say: Say, path: str, name: str) -> dict[str, Any]:
-    """Address and port of a target's NetworkService, and its places."""
+    """Address and port of a target's NetworkService, its places, and what else an artifact says of them."""
     from labgrid import Environment  # noqa: PLC0415 - what fails in it is told as an answer
     from labgrid.exceptions import InvalidConfigError, NoResourceFoundError  # noqa: PLC0415 - as above
     from labgrid.remote import client  # noqa: PLC0415 - as above
@@ -230,7 +305,7 @@ def locate(say: Say, path: str, name: str) -> dict[str, Any]:
     environment = Environment(path)
     patterns = _patterns(name, environment.config.get_targets().get(name))
     # Asked first, since labgrid's own way to the resource tells these cases apart by text alone.
-    places = held(say, _coordinator(environment.config), *patterns)["places"] if patterns else []
+    places, resources = _places(say, _coordinator(environment.config), patterns) if patterns else ([], [])
     say(waiting_for=f"the NetworkService of target {name}")
     try:
         service = environment.get_target(name).get_resource("NetworkService")
@@ -254,7 +329,22 @@ def locate(say: Say, path: str, name: str) -> dict[str, Any]:
             "its exporter offers the board through an ssh forward alone (--isolated, or '%' in the address), "
             "which would be measured, too: export an address that this machine reaches"
         )
-    return {"address": service.address, "port": service.port, "places": places}
+    return {
+        "address": service.address,
+        "port": service.port,
+        "places": places,
+        "resources": resources,
+        "exporter_host": getattr(service, "extra", {}).get("proxy", ""),
+        "labgrid": metadata.version("labgrid"),
+    }
+
+
+def _places(say: Say, address: str, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The places that patterns mean, and their NetworkServices as EXPORTER/GROUP/CLASS/NAME."""
+    with _session(say, address) as session:
+        places = [_acquired(session, pattern) for pattern in patterns]
+    paths = [path for place in places for path in place.acquired_resources if "NetworkService" in path]
+    return [place.name for place in places], ["/".join(path) for path in paths]
 
 
 def _no_service(error: Any, places: Sequence[str]) -> Problem:
@@ -282,7 +372,7 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {"read": read, "locate": locate, "held": held}
+QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {"read": read, "locate": locate, "watch": watch}
 
 
 if __name__ == "__main__":

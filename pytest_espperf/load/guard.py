@@ -14,6 +14,7 @@ from time import perf_counter_ns
 
 import httptools
 
+from pytest_espperf.load.waiting import cpu_turns, lost_share
 from pytest_espperf.samples import GeneratorHealth
 
 ENGINE_VERSION = 2
@@ -98,6 +99,7 @@ class SelfWatch:
         self._lags_ms = array("f")
         self._turns = self._turning_ns = 0
         self._cpu_s = time.process_time()
+        self._cpu_turns = cpu_turns()
         self._wall_ns = perf_counter_ns()
 
     def late(self, lag_ns: int) -> None:
@@ -113,6 +115,7 @@ class SelfWatch:
         """The verdict on the generator from :meth:`begin` until now."""
         wall_s = (perf_counter_ns() - self._wall_ns) * 1e-9
         cpu_share = (time.process_time() - self._cpu_s) / wall_s if wall_s > 0 else 0.0
+        waited, lost = self._without_processor(wall_s)
         lags = sorted(self._lags_ms)
         lag_p99 = lags[int(0.99 * (len(lags) - 1))] if lags else None
         turning_s = self._turning_ns * 1e-9
@@ -126,4 +129,18 @@ class SelfWatch:
             turnaround_ms=turning_s * 1e3 / self._turns if self._turns else None,
             bound=bound,
             engine=engine,
+            waited_share=waited,
+            lost_share=lost,
         )
+
+    def _without_processor(self, wall_s: float) -> tuple[float | None, float | None]:
+        """What was waited and what was lost by that, see :class:`~pytest_espperf.samples.GeneratorHealth`."""
+        now, before = cpu_turns(), self._cpu_turns
+        if now is None or before is None or wall_s <= 0:
+            return None, None
+        taken = now.since(before)
+        waited = min(1.0, taken.waited_s / wall_s)
+        if self._open_loop or not self._turns:
+            return waited, None
+        turning = self._turning_ns * 1e-9 / (wall_s * self._clients)
+        return waited, lost_share(waited, turning, self._turns / taken.turns / self._clients)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.artifact import GateRow, Place, SessionArtifact
+from pytest_espperf.artifact import Finding, GateRow, Place, SessionArtifact
 from pytest_espperf.report.view import (
     MOODS,
     CellRow,
@@ -70,11 +70,7 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
     """
     view = make_view(session)
     lines = [Line(f"{view.verdict.upper()}: {view.meaning}", view.mood, bold=True)]
-    lines += [
-        Line(text, _SEVERITY_MOODS[finding.severity])
-        for finding in view.findings
-        for text in _wrapped(f"  {finding.severity}: {finding_text(finding)}", indent=8)
-    ]
+    lines += finding_lines(view.findings)
     if verbosity < 0:
         return lines
     if view.gates:
@@ -87,6 +83,15 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         lines.append(Line(""))
         lines += [Line(text) for step in view.next_steps for text in _wrapped(f"next: {step}", indent=6)]
     return lines
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[Line]:
+    """Findings in the order given, below what they are about."""
+    return [
+        Line(text, _SEVERITY_MOODS[finding.severity])
+        for finding in findings
+        for text in _wrapped(f"  {finding.severity}: {finding_text(finding)}", indent=8)
+    ]
 
 
 def _gates(view: View, verbosity: int) -> list[Line]:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import lxml.html
 import pytest
 from plugin_project import Project, Web
+
+from pytest_espperf.boards import short_name
 
 
 def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
     project: Project, reference: Web
 ) -> None:
-    boards = f"--device-ip={project.web.address},{reference.address}"
+    # What is slow on purpose is so by more than this; chance, in so short phases, is not.
+    words = (
+        f"--device-ip={project.web.address},{reference.address}",
+        "--perf-min-effect=p95_ms:30,rps_ok:150",
+    )
     names = [address.replace(":", "-") for address in (project.web.address, reference.address)]
-    first = project.run(boards, "--perf-export=csv=out.csv")
+    first = project.run(*words, "--perf-export=csv=out.csv", device=False)
     assert first.ret == 0
     first.stdout.fnmatch_lines([f"{names[0]}  no-baseline", f"{names[1]}  no-baseline", "*8 passed*"])
     assert {path.name for path in project.pytester.path.glob("out*.csv")} == {
         f"out-{name}.csv" for name in names
     }
     reference.delay_s = 0.06
-    second = project.run(boards)
+    second = project.run(*words, "--perf-report=report.html", device=False)
     assert second.ret == 1
     second.stdout.fnmatch_lines(
         [f"{names[0]}  unchanged", f"{names[1]}  regressed", f"FAILED espperf::{names[1]}::one:*"]
@@ -26,11 +36,28 @@ def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
     second.stdout.no_fnmatch_line(f"FAILED espperf::{names[0]}*")
     verdicts = {one["target"]: one["gate"]["verdict"] for one in project.sessions()[-2:]}
     assert verdicts == {project.web.address: "unchanged", reference.address: "regressed"}
-    assert "differs in board" not in second.stdout.str()
+    # The first board's session is there already when the second board's is judged.
+    first.stdout.fnmatch_lines([f"*info: no earlier session of this board, {reference.address}."])
+    # One page is over both; who is to be measured again is chosen as it says.
+    page = project.pytester.path / "report.html"
+    second.stdout.fnmatch_lines([f"exported report of all boards: {page}"])
+    shown: Any = lxml.html.fromstring(page.read_text(encoding="utf-8"))
+    rows = [row.text_content().split()[:2] for row in shown.iterfind(".//tbody/tr")]
+    assert rows == [[names[1], "regressed"], [names[0], "unchanged"]]
+    links = [link.get("href") for link in shown.iterfind(".//tbody//a")]
+    assert len(links) == 4
+    assert all((page.parent / link).is_file() for link in links)
+    (choice,) = re.findall(r"-k (\S+)", shown.text_content())
+    chosen = project.refuse(*words, "--collect-only", "-q", "-k", choice, device=False)
+    assert sum(names[1] in line for line in chosen.outlines) == 4
+    assert not any(names[0] in line for line in chosen.outlines)
+    assert "differs in" not in first.stdout.str()
+    assert "of this board" not in second.stdout.str()
 
 
 def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Project, reference: Web) -> None:
     reference.hang_after = 0
+    (project.pytester.path / "blocked").touch()
     result = project.run(
         "--device-ip",
         project.web.address,
@@ -38,9 +65,16 @@ def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Proje
         reference.address,
         "--perf-probe-retries=1",
         "--perf-request-timeout=0.5",
+        "--perf-report=blocked/report.html",
         device=False,
     )
     assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "NOT EXPORTED: report of all boards: *report.html cannot be written: *",
+            "FAILED espperf::export report of all boards - *",
+        ]
+    )
     verdicts = {one["target"]: one["gate"]["verdict"] for one in project.sessions()}
     assert verdicts == {project.web.address: "no-baseline", reference.address: "failed"}
 
@@ -51,7 +85,7 @@ def test_a_board_that_another_session_has_fails_its_own_session_only(
     with project.running("--perf-long-duration=20", "--perf-history=elsewhere") as process:
         while project.web.served < 20:
             assert process.poll() is None
-        result = project.run(f"--device-ip={project.web.address},{reference.address}")
+        result = project.run(f"--device-ip={project.web.address},{reference.address}", device=False)
         process.kill()
     assert result.ret == 1
     found = {one["target"]: one for one in project.sessions()}
@@ -75,7 +109,11 @@ def test_a_test_of_a_board_runs_on_each(project: Project, reference: Web) -> Non
         """
     )
     result = project.run(
-        f"--device-ip={project.web.address},{reference.address}", "-v", "test_own.py", suite=False
+        f"--device-ip={project.web.address},{reference.address}",
+        "-v",
+        "test_own.py",
+        device=False,
+        suite=False,
     )
     assert result.ret == 0
     lines = [line for line in result.outlines if "PASSED" in line]
@@ -101,6 +139,42 @@ def test_what_means_one_board_is_refused_for_several(
     assert said in result.stderr.str()
 
 
-def test_two_names_of_one_board_are_refused(project: Project) -> None:
-    result = project.refuse("--device-ip=a:1,a/1", device=False)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device-ip=sim,sim",), "--device-ip names sim twice, and each is measured once: leave one out"),
+        (("--device-ip=a:1", "--device-ip=b,a:1"), "--device-ip names a:1 twice"),
+        (
+            ("--device-ip=a,A:8080",),
+            "--device-ip: a and A:8080 are one board, or would both be called A-8080",
+        ),
+        (("--device-ip=a:1,a-1",), "--device-ip: a:1 and a-1 are one board, or would both be called a-1"),
+    ],
+)
+def test_one_board_given_twice_is_refused(project: Project, words: tuple[str, ...], said: str) -> None:
+    result = project.refuse(*words, device=False)
     assert result.ret == 4
+    assert said in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("esp-1", "esp-1"),
+        ("Rack_2.left", "Rack_2.left"),
+        ("192.168.0.135:8080", "192.168.0.135-8080"),
+        ("rack:esp-1", "rack-esp-1"),
+        ("[::1]:8080", "1--8080-[0-9a-f]{6}"),
+        ("rack/esp 1", "rack-esp-1-[0-9a-f]{6}"),
+        ("плата", "board-[0-9a-f]{6}"),
+        ("..", "board-[0-9a-f]{6}"),
+        ("x" * 99, "x{60}-[0-9a-f]{6}"),
+    ],
+)
+def test_a_name_is_fit_for_a_test_id_and_a_file(text: str, name: str) -> None:
+    assert re.fullmatch(name, short_name(text))
+
+
+def test_names_that_look_alike_once_cleaned_stay_apart() -> None:
+    alike = ["rack/1", "rack 1", "rack-1", "-rack-1", "rack-1.", "x" * 61, "x" * 60]
+    assert len({short_name(text) for text in alike}) == len(alike)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
-from plugin_project import FAST, Project, Web
+from board_server import Boards
+from plugin_project import FAST, Project, Span, Web
 
 pytest.importorskip("xdist")
 
-SUITE = ("--pyargs", "pytest_espperf.suite", "-m", "perf")
+from distributed_bench import SUITE, driven_by_two, driven_together
+
+from pytest_espperf.distributed import BoardScheduling, Names
+
 CLIENTS = 2
 """Of the burst phase, the most that one worker sends at a time."""
 
@@ -37,8 +45,8 @@ def test_boards_are_driven_at_the_same_time_and_each_by_one_worker(
     assert verdicts(project) == {web.address: "no-baseline" for web in boards}
     for web in boards:
         assert 0 < web.most_at_once <= CLIENTS, "no second worker beside the first"
-    begins = [min(began for began, _ in web.spans) for web in boards]
-    ends = [max(ended for _, ended in web.spans) for web in boards]
+    begins = [min(span.began for span in web.spans) for web in boards]
+    ends = [max(span.ended for span in web.spans) for web in boards]
     assert max(begins) < min(ends), "the one had not ended when the other began"
     result.stdout.fnmatch_lines([f"{name(boards[0])}  no-baseline", f"{name(boards[1])}  no-baseline"])
 
@@ -47,7 +55,9 @@ def test_what_would_fail_is_measured_again_by_the_controller(project: Project, r
     boards = (project.web, reference)
     assert run(project, "-n2", boards=boards).ret == 0
     reference.delay_s = 0.06
-    result = run(project, "-n2", "--perf-export=csv=out.csv", "--junitxml=out.xml", boards=boards)
+    # However much else this machine does: a rule knows no noise.
+    words = ("--perf-fail-on=rps_ok:70%", "--perf-export=csv=out.csv", "--junitxml=out.xml")
+    result = run(project, "-n2", *words, boards=boards)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"{name(boards[0])}  unchanged", f"{name(boards[1])}  regressed"])
     found = {one["target"]: one for one in project.sessions()[-2:]}
@@ -64,24 +74,32 @@ def test_what_would_fail_is_measured_again_by_the_controller(project: Project, r
 def test_a_phase_whose_worker_died_is_void_and_said(project: Project, reference: Web) -> None:
     project.pytester.makepyfile(
         test_own=f"""
-        import os, pathlib
+        import os
 
         def test_phase(perf_phase, request):
-            once = pathlib.Path("died")
-            if "{name(reference)}-run1-one-long" in request.node.name and not once.exists():
-                once.touch()
+            if "{name(reference)}-run1-one-long" in request.node.name:
+                with open("deaths", "a") as deaths:
+                    deaths.write("x")
                 os._exit(9)
         """
     )
     boards = (project.web, reference)
     result = run(project, "-n2", "-m", "perf", "test_own.py", boards=boards, suite=False)
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"*a worker died in {name(reference)}-run1-one-long: this phase is void*"])
+    said = [line for line in result.outlines if "this phase is void" in line]
+    assert said == [
+        f"[espperf] WARNING: a worker died in {name(reference)}-run1-one-long: this phase is void"
+    ]
+    deaths = (project.pytester.path / "deaths").read_text(encoding="utf-8")
+    assert deaths == "x", "what killed one worker is not tried on the next"
     assert verdicts(project) == {project.web.address: "no-baseline", reference.address: "incomplete"}
     hurt = next(one for one in project.sessions() if one["target"] == reference.address)
+    assert any(
+        "a worker died in one:long of run 1" in finding["message"] for finding in hurt["gate"]["findings"]
+    )
     measured = [(run["run_index"], one["phase"]) for run in hurt["raw_runs"] for one in run["results"]]
     assert (1, "long") not in measured
-    assert (1, "burst") in measured
+    assert sorted(measured) == [(1, "burst"), (2, "burst"), (2, "long")]
 
 
 def test_a_board_that_another_session_has_fails_its_own_session_only(
@@ -119,3 +137,119 @@ def test_among_other_tests_the_perf_tests_are_not_quietly_left_out(project: Proj
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*under pytest-xdist, perf tests are run by themselves: add -m perf*"])
     assert project.web.served == 0
+
+
+def test_groups_of_the_users_own_change_nothing(project: Project, reference: Web) -> None:
+    project.pytester.makepyfile(
+        test_own="""
+        import pytest
+
+        @pytest.mark.xdist_group("all")
+        def test_phase(perf_phase): pass
+        """
+    )
+    boards = (project.web, reference)
+    words = ("-n2", "--dist=loadgroup", "-m", "perf", "test_own.py")
+    result = run(project, *words, boards=boards, suite=False)
+    assert result.ret == 0
+    assert verdicts(project) == {web.address: "no-baseline" for web in boards}
+    assert all(0 < web.most_at_once <= CLIENTS for web in boards)
+
+
+def test_workers_that_are_not_to_be_used_are_not(project: Project) -> None:
+    result = run(project, "--tx=2*popen", "--dist=no")
+    assert result.ret == 0
+    assert verdicts(project) == {project.web.address: "no-baseline"}
+
+
+def test_of_many_boards_the_fine_ones_are_lines_of_a_table_alone(project: Project) -> None:
+    with Boards.running(5, 0.005) as boards:
+        named = ",".join([*boards.addresses, project.web.address])
+        project.web.status = 500
+        words = (*SUITE, *FAST, f"--device-ip={named}", "-n2", "--perf-runs=1", "--perf-probe-retries=1")
+        result = project.pytester.runpytest_subprocess(*words, timeout=100)
+    assert result.ret == 1
+    lines = result.outlines
+    table = lines.index(next(line for line in lines if "espperf: boards" in line))
+    assert [line.split() for line in lines[table + 1 : table + 6]] == [
+        [address.replace(":", "-"), "no-baseline"] for address in boards.addresses
+    ]
+    assert lines[table + 6].split() == [name(project.web), "failed"]
+    assert [line for line in lines if "= espperf: 127" in line] == [
+        f" espperf: {name(project.web)} ".center(80, "=")
+    ]
+    result.stdout.fnmatch_lines(["5 of 6 boards are shown in this table alone (-v shows them in full); *"])
+    assert len(project.sessions()) == 6
+
+
+class Node:
+    gateway = SimpleNamespace(id="gw")
+    shutting_down = False
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        assert indices, "a worker that is sent nothing waits for ever"
+        self.sent += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_what_a_dead_worker_left_undone_is_taken_up_but_for_the_test_it_died_in() -> None:
+    tests = [f"t[{board}-{number}]" for board in "abc" for number in range(3)]
+    option = SimpleNamespace(loadscopereorder=False)
+    config = SimpleNamespace(getvalue=lambda _: ["2*popen"], option=option)
+    scheduling = BoardScheduling(config, MagicMock(), lambda nodeid: nodeid[2])  # type: ignore[arg-type]
+    dying, other = Node(), Node()
+    for node in (dying, other):
+        scheduling.add_node(node)
+        scheduling.add_node_collection(node, tests)
+    scheduling.schedule()
+    assert (dying.sent, other.sent) == ([0, 1, 2], [3, 4, 5])
+    for index in (0, 1, 2, 6):  # its first board, and one test of the next
+        scheduling.mark_test_complete(dying, index)
+    assert dying.sent == [0, 1, 2, 6, 7, 8]
+    assert scheduling.remove_node(dying) == "t[c-1]"
+    for index in (3, 4):
+        scheduling.mark_test_complete(other, index)
+    assert other.sent == [3, 4, 5, 8]
+    for index in (5, 8):
+        scheduling.mark_test_complete(other, index)
+    assert not scheduling.has_pending
+    assert other.shutting_down
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "found"),
+    [
+        ("t.py::test[left-run1-one-long]", "left-run1-one-long"),
+        ("t.py::test[left-2-run1-one-long]", "left-2-run1-one-long"),
+        ("t.py::test[x-left-run1-one-long-y]", "left-run1-one-long"),
+        ("t.py::test[left-run1-one-long]@group", "left-run1-one-long"),
+        ("d[1]/t.py::test[left-run1-one-long]", "left-run1-one-long"),
+        ("t.py::test[a::b-left-run1-one-long]", "left-run1-one-long"),
+        ("t.py::test[left]", "left"),
+        ("t.py::test[left-long]", "left"),
+        ("t.py::test[left-2]", "left-2"),
+        ("t.py::test[lefty]", None),
+        ("left/t.py::test", None),
+        ("t.py::test[]", None),
+    ],
+)
+def test_a_tests_id_tells_the_name_that_comes_first_and_is_longest(nodeid: str, found: str | None) -> None:
+    known = ("", "2", "left", "left-2", "long", "left-run1-one-long", "left-2-run1-one-long")
+    names = Names({one: one for one in known})
+    assert names.of(nodeid) == found
+    assert names.of(nodeid) == found, "nor is it another one the next time"
+
+
+def test_what_boards_saw_tells_two_workers_and_two_boards_at_once() -> None:
+    one = [Span(0, 2, "a"), Span(2, 4, "a")]
+    later = [Span(4.5, 5, "b")]
+    assert driven_by_two([*one, *later]) == 0
+    assert driven_by_two([*one, Span(1, 3, "b")]) == 2
+    assert driven_together([one, later]) == 0
+    assert driven_together([one, [Span(4, 5, "b")]]) == 0, "the one had ended"
+    assert driven_together([one, [Span(1, 2.5, "b"), Span(3, 6, "b")]]) == 3

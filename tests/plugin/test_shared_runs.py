@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from plugin_project import Project
 
+from pytest_espperf.cli import main
+
 
 class Machines:
     """Where each machine's user has caches, and what lies there."""
@@ -21,10 +23,18 @@ class Machines:
         self.share.mkdir()
 
     def run(self, name: str, *words: str) -> pytest.RunResult:
+        self._go_to(name)
+        return self._project.run(f"--perf-history={self.share.as_uri()}", *words)
+
+    def run_here(self, name: str, *words: str) -> pytest.RunResult:
+        """In this process: quicker."""
+        self._go_to(name)
+        return self._project.refuse(f"--perf-history={self.share.as_uri()}", *words)
+
+    def _go_to(self, name: str) -> None:
         home = self._folder / name
         self._patch.setenv("HOME", str(home))
         self._patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        return self._project.run(f"--perf-history={self.share.as_uri()}", *words)
 
     def saved(self, name: str) -> list[dict[str, Any]]:
         """The sessions of a machine's copy, oldest first."""
@@ -37,19 +47,41 @@ def machines(project: Project, monkeypatch: pytest.MonkeyPatch) -> Machines:
     return Machines(project, monkeypatch)
 
 
-def test_a_session_is_judged_against_those_of_other_machines_and_goes_to_them(
+def test_a_session_without_the_share_says_so_and_goes_to_the_other_machines_later(
     machines: Machines, project: Project
 ) -> None:
-    first = machines.run("a", "-W", "error")
+    gone = machines.share.rename(machines.share.with_name("gone"))
+    first = machines.run("a", "-W", "error", "-q")
     assert first.ret == 0
-    first.stdout.fnmatch_lines(["*shared history file://*/share: no session yet, 0 new on this machine"])
-    assert not project.history.exists()
-    second = machines.run("b", "-W", "error")
-    second.stdout.fnmatch_lines(["*shared history file://*/share: 1 session, 1 new on this machine"])
-    second.stdout.no_fnmatch_line("*NOT SHARED*")
-    theirs, own = machines.saved("b")
-    assert theirs == machines.saved("a")[0]
+    first.stdout.fnmatch_lines(
+        [
+            "*WARNING: the shared history file://*/share cannot be used now: there is no folder*",
+            "  warn: the shared history*",
+            "saved_md=*",
+            "NOT SHARED: file://*/share still cannot be used, see above; it is kept on this machine*",
+        ]
+    )
+    (theirs,) = machines.saved("a")
+    assert theirs["overall_pass"]
     assert theirs["gate"]["verdict"] == "no-baseline"
+    (finding,) = (one for one in theirs["gate"]["findings"] if one["kind"] == "shared-history")
+    assert finding["severity"] == "warn"
+    assert "it was never copied here: there is no baseline" in finding["message"]
+    assert not machines.share.exists()
+    gone.rename(machines.share)
+    assert main(["list", f"--perf-history={machines.share.as_uri()}"]) == 0  # what gets through, at last
+
+    second = machines.run_here("b", "-W", "error")
+    second.stdout.fnmatch_lines(
+        [
+            "*shared history file://*/share: 1 session, 1 new on this machine",
+            "saved_md=*",
+            "shared: 1 session to file://*/share (2 sessions there; this machine's copy is of *)",
+        ]
+    )
+    assert not project.history.exists()
+    assert theirs == machines.saved("b")[0]
+    own = machines.saved("b")[1]
     assert own["gate"]["verdict"] != "no-baseline"
     assert own["gate"]["baseline"]["sessions"] == [theirs["session_id"]]
     assert own["settings"]["perf_history"] == machines.share.as_uri()
@@ -58,23 +90,11 @@ def test_a_session_is_judged_against_those_of_other_machines_and_goes_to_them(
     )
 
 
-def test_a_share_that_is_gone_stops_no_session_and_is_said_in_its_verdict(machines: Machines) -> None:
-    gone = machines.share.rename(machines.share.with_name("gone"))
-    result = machines.run("a")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
-        [
-            "*WARNING: the shared history file://*/share cannot be used now: there is no folder*",
-            "*NOT SHARED: file://*/share: there is no folder*",
-        ]
-    )
-    (own,) = machines.saved("a")
-    assert own["overall_pass"]
-    (finding,) = (one for one in own["gate"]["findings"] if one["kind"] == "shared-history")
-    assert finding["severity"] == "warn"
-    assert "it was never copied here: there is no baseline" in finding["message"]
-    assert not machines.share.exists()
-    gone.rename(machines.share)
+def test_a_quiet_session_says_nothing_of_sharing_that_went_well(machines: Machines) -> None:
+    result = machines.run_here("a", "--perf-runs=1", "-k", "burst", "-q")
+    result.stdout.fnmatch_lines(["saved_md=*"])
+    assert "shared" not in result.stdout.str()
+    assert len(list(machines.share.rglob("sessions/*.json"))) == 1
 
 
 def test_a_password_in_the_url_is_refused_and_written_nowhere(project: Project) -> None:

@@ -7,6 +7,7 @@ time: a Pushgateway and node_exporter's text files refuse it. The session's time
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.registry import METRICS, Metric
@@ -14,32 +15,66 @@ from pytest_espperf.report.exports.figures import began, board_of, figures
 from pytest_espperf.report.terminal import printable
 
 
-def render_openmetrics(session: SessionArtifact) -> str:
-    """The session as OpenMetrics text, with its ``# EOF``."""
-    common = {"board": board_of(session), "tag": session.tag}
+@dataclass(frozen=True)
+class Family:
+    """Gauges of one name.
+
+    Attributes:
+        name: with its unit at the end.
+        unit: ``seconds``, ``ratio`` or "".
+        help: one line.
+        samples: labels and value; the labels' values are escaped as both text formats want them.
+    """
+
+    name: str
+    unit: str
+    help: str
+    samples: list[tuple[Mapping[str, str], float]]
+
+
+def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
+    """The session as gauges: whether it passed, when it began, medians; those of paths where asked for."""
+    common = _escaped({"board": board_of(session), "tag": session.tag})
     verdict = session.gate.kind if session.gate is not None else ""
-    facts = {**common, "session": session.session_id, "verdict": verdict}
-    lines = _head("espperf_pass", "", "Whether the session passed: 1 or 0.")
-    lines.append(_sample("espperf_pass", facts, float(session.overall_pass)))
+    facts = {**common, **_escaped({"session": session.session_id, "verdict": verdict})}
+    found = [
+        Family(
+            "espperf_pass",
+            "",
+            "Whether the session passed: 1 or 0.",
+            [(facts, float(session.overall_pass))],
+        )
+    ]
     if (moment := began(session)) is not None:
-        name = "espperf_session_start_seconds"
-        lines += _head(name, "seconds", "When the session began, since the epoch.")
-        lines.append(_sample(name, common, moment.timestamp()))
-    found = list(figures(session, paths=True))
+        found.append(
+            Family(
+                "espperf_session_start_seconds",
+                "seconds",
+                "When the session began, since the epoch.",
+                [(common, moment.timestamp())],
+            )
+        )
+    all_figures = list(figures(session, paths=paths))
     for metric in METRICS.values():
         name, unit, parts = _family(metric)
-        samples = [
-            _sample(
-                name,
-                {"profile": figure.profile, "phase": figure.phase, "path": figure.path, **common},
-                figure.median / parts,
-            )
-            for figure in found
-            if figure.metric is metric
-        ]
+        samples: list[tuple[Mapping[str, str], float]] = []
+        for figure in all_figures:
+            if figure.metric is metric:
+                where = {"profile": figure.profile, "phase": figure.phase}
+                where |= {"path": figure.path} if paths else {}
+                samples.append(({**_escaped(where), **common}, figure.median / parts))
         if samples:
-            lines += _head(name, unit, f"Median over a phase's runs: {metric.label}. path: empty for all.")
-            lines += samples
+            told = f"Median over a phase's runs: {metric.label}. path: empty for all."
+            found.append(Family(name, unit, told, samples))
+    return found
+
+
+def render_openmetrics(session: SessionArtifact) -> str:
+    """The session as OpenMetrics text, with its ``# EOF``."""
+    lines: list[str] = []
+    for family in families(session, paths=True):
+        lines += _head(family)
+        lines += [_sample(family.name, labels, value) for labels, value in family.samples]
     return "\n".join([*lines, "# EOF", ""])
 
 
@@ -52,16 +87,20 @@ def _family(metric: Metric) -> tuple[str, str, float]:
     return f"espperf_{metric.name.removesuffix('_total')}", "", 1.0  # _total is for counters
 
 
-def _head(name: str, unit: str, text: str) -> list[str]:
-    lines = [f"# TYPE {name} gauge"]
-    if unit:
-        lines.append(f"# UNIT {name} {unit}")
-    return [*lines, f"# HELP {name} {text}"]
+def _head(family: Family) -> list[str]:
+    lines = [f"# TYPE {family.name} gauge"]
+    if family.unit:
+        lines.append(f"# UNIT {family.name} {family.unit}")
+    return [*lines, f"# HELP {family.name} {family.help}"]
 
 
 def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    told = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
+    told = ",".join(f'{label}="{text}"' for label, text in labels.items())
     return f"{name}{{{told}}} {value!r}"
+
+
+def _escaped(labels: Mapping[str, str]) -> dict[str, str]:
+    return {label: _escape(text) for label, text in labels.items()}
 
 
 def _escape(text: str) -> str:

@@ -1,4 +1,5 @@
-"""The HTML report: one file that needs nothing else.
+"""The HTML reports: files that need nothing else.
 
-``data`` is what it is drawn from; ``page`` draws it, and needs plotly and jinja2 (extra ``[report]``).
+``data`` is what a session's is drawn from; ``page`` draws it, and needs plotly (extra ``[report]``).
+``overview`` draws the page over the boards of a run, which links to theirs.
 """

@@ -1,4 +1,4 @@
-"""The page around the charts: jinja2 escapes whatever a board, a user or a file sent."""
+"""The page around the charts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
@@ -14,6 +13,7 @@ from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.registry import METRICS
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Distribution, ReportData, Trend
+from pytest_espperf.report.html.template import bound, number, render
 from pytest_espperf.report.terminal import printable
 from pytest_espperf.report.view import View, finding_text, format_metric, legend, make_view, signed_pct
 
@@ -35,16 +35,9 @@ class Chart:
 
 def render_html(data: ReportData) -> str:
     """The report as one HTML document: no other file, no request to anywhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pytest_espperf.report.html", "assets"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(pct=signed_pct, number=_number, printable=printable)
     view = make_view(data.session)
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         view=view,
         session=data.session,
         findings=[(finding.severity, finding_text(finding)) for finding in view.findings],
@@ -112,8 +105,8 @@ def _course_rows(runs: Any) -> Iterator[tuple[str, ...]]:
         yield (
             label,
             printable(
-                f"{_number(report.rps_ok, 1)} req/s, p95 {_number(report.p95_ms)} ms, max "
-                f"{_number(report.max_ms)} ms, {report.err} errors{stalled}{'; ' if events else ''}{events}"
+                f"{number(report.rps_ok, 1)} req/s, p95 {number(report.p95_ms)} ms, max "
+                f"{number(report.max_ms)} ms, {report.err} errors{stalled}{'; ' if events else ''}{events}"
             ),
         )
 
@@ -127,8 +120,8 @@ def _gates(view: View) -> list[dict[str, str]]:
             "now": format_metric(row.metric, row.now),
             "unit": METRICS[row.metric].unit if row.metric in METRICS else "",
             "slower": signed_pct(row.d_pct),
-            "fails": "-" if row.threshold_pct is None else f"{row.threshold_pct:.1f} %",
-            "sees": "-" if row.smallest_detectable_pct is None else f"{row.smallest_detectable_pct:.1f} %",
+            "fails": bound(row.threshold_pct),
+            "sees": bound(row.smallest_detectable_pct),
             "sessions": str(row.sessions),
             "detail": row.detail,
         }
@@ -159,7 +152,3 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value))
     return printable(f"{value}")
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,124 @@
+"""What a session tells of the computer that drove it: where that, and not the board, set the pace.
+
+Two things are told. A phase that was *bound* is not compared at all, see :mod:`pytest_espperf.gate.series`.
+Where the generator only had to wait for a processor, its figures are compared all the same: what they lost by
+that is known, and a slowdown beyond it must not pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
+from pytest_espperf.gate.policy import MIN_CHANGE
+from pytest_espperf.gate.series import bound, cells_of
+
+KIND = "generator-bound"
+"""``kind`` of all findings that are made here."""
+
+LOST = -math.expm1(-MIN_CHANGE)
+"""Share of its throughput, median of its runs, from which on what a cell lost is told: less is no change that
+the gate could call."""
+
+
+SHORT = "was short of processors"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one cell lost because the generator waited for a processor.
+
+    Attributes:
+        cell: ``profile:phase``.
+        share: of its throughput, 0..1.
+        boards: how many boards were driven at the same time, at most.
+    """
+
+    cell: str
+    share: float
+    boards: int
+
+
+def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
+    """Those of one session: of each cell that was bound, and one for all that lost something."""
+    cells = cells_of(session)
+    for cell, results in cells.items():
+        if paced := sum(bound(result.report) for result in results):
+            yield _finding(
+                f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} runs; "
+                "they are not compared.",
+                cell,
+            )
+    if found := losses(cells):
+        worst = max(found, key=lambda loss: loss.share)
+        others = f", and {len(found) - 1} more less" if len(found) > 1 else ""
+        yield _finding(f"this computer {SHORT}: {_cost(worst, worst.cell)}{others}. {_advice(worst.boards)}")
+
+
+def host_finding(sessions: Mapping[str, SessionArtifact]) -> Finding | None:
+    """What the sessions of several boards tell of the computer that drove them all; None where nothing.
+
+    Args:
+        sessions: by the name of their board.
+    """
+    paced: dict[str, int] = {}
+    worst: dict[str, Loss] = {}
+    for board, session in sessions.items():
+        cells = cells_of(session)
+        if count := sum(any(bound(result.report) for result in results) for results in cells.values()):
+            paced[board] = count
+        if found := losses(cells):
+            worst[board] = max(found, key=lambda loss: loss.share)
+    told = []
+    if paced:
+        most = max(paced, key=lambda board: paced[board])
+        cells_there = "1 cell" if paced[most] == 1 else f"{paced[most]} cells"
+        told.append(
+            f"this computer, not the board, set the pace on {len(paced)} of {len(sessions)} boards "
+            f"({cells_there} of {most}), in runs that are not compared"
+        )
+    if worst:
+        board, loss = max(worst.items(), key=lambda item: item[1].share)
+        cost = _cost(loss, f"{loss.cell} of {board}")
+        told.append(
+            f"{'it' if told else 'this computer'} {SHORT} on {len(worst)} of {len(sessions)} boards: {cost}"
+        )
+    boards = max((_boards(session) for session in sessions.values()), default=1)
+    return _finding(f"{'; '.join(told)}. {_advice(boards)}") if told else None
+
+
+def losses(cells: Mapping[str, Sequence[PhaseResult]]) -> list[Loss]:
+    """The cells that lost enough to be told; by ``profile:phase``."""
+    found = []
+    for cell, results in cells.items():
+        told = [result.report.generator for result in results if result.report.generator is not None]
+        shares = [one.lost_share for one in told if one.lost_share is not None]
+        if shares and (share := median(shares)) > LOST:
+            found.append(Loss(cell, share, max(one.boards for one in told)))
+    return found
+
+
+def _boards(session: SessionArtifact) -> int:
+    generators = [result.report.generator for results in cells_of(session).values() for result in results]
+    return max((one.boards for one in generators if one is not None), default=1)
+
+
+def _cost(loss: Loss, whose: str) -> str:
+    lost = f"{100 * loss.share:.0f} %"
+    return f"waiting for one cost {whose} {lost} of its throughput, which is compared all the same"
+
+
+def _advice(boards: int) -> str:
+    if boards > 1:
+        return (
+            f"It drove up to {boards} boards at once: use fewer workers (-n {boards // 2}), a faster "
+            "computer, or end other work on it."
+        )
+    return "Use a faster one, or end other work on it."
+
+
+def _finding(message: str, where: str = "") -> Finding:
+    return Finding(severity="warn", kind=KIND, where=where, message=message)
