@@ -39,6 +39,11 @@ class Bench:
         artifact = session(session_id, timestamp, **changes)
         return self.store.save(artifact, f"# {session_id}\n", latest=True).json_path
 
+    def push(self) -> int:
+        """Share what is not shared yet; how many objects that were."""
+        done = self.sync.push()
+        return done.sessions + done.decisions
+
     def ids(self) -> list[str]:
         """Of all sessions, as often as they are here."""
         return sorted(artifact.session_id for artifact in self.store.sessions())

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 from load_servers import LOOPS, LoopFactory
 
 from pytest_espperf.load import connection
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The processes that tests start share what they compile, where none of it may lie beside the sources."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent  # of the whole run
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            patch.setenv("PYTHONDONTWRITEBYTECODE", "")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(folder / "pycache"))
+        yield
 
 
 @pytest.fixture(params=[*LOOPS, "unstamped"])

@@ -23,6 +23,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pytest_alone import ENVIRONMENT as ALONE
+from pytest_alone import INSIDE
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -42,8 +45,8 @@ ENVIRONMENT = {
     "ESPPERF_PERF_SETTLE_MS": "0",
     "ESPPERF_PERF_BETWEEN_RUNS_MS": "0",
     "ESPPERF_PERF_METRICS_RETRIES": "0",
-    # Plugins that a firmware project has no need of: half of the time that pytest takes to start.
-    "PYTEST_ADDOPTS": "-p no:anyio -p no:benchmark -p no:hypothesispytest -p no:locust -p no:xdist",
+    **ALONE,
+    "PYTEST_ADDOPTS": " ".join((ALONE["PYTEST_ADDOPTS"], *INSIDE)),
     # What is slow on purpose is so by more than this; chance, in so short phases, is not.
     "ESPPERF_PERF_MIN_EFFECT": "p95_ms:40,rps_ok:350",
 }
@@ -98,10 +101,7 @@ class Bench:
             "HOME": str(folder),
             "XDG_STATE_HOME": str(folder / "state"),  # the user's own locks stay out of it
             "DOCS_BOARD": board,
-            # Many short processes: what the first compiles serves the others.
-            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPYCACHEPREFIX": str(folder.parent / "pycache"),
         }
         return cls(project, (*stand_ins, *STAND_INS), environment)
 
@@ -314,10 +314,12 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
         replace: ``setattr``, or one that is undone.
     """
     from pytest_espperf import device, firmware
+    from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
+    replace(generator, "LOST", float("inf"))
     replace(device, "read_link", partial(device.read_link, connects=1))
     replace(firmware, "PAIRS", 3)
 

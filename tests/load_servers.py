@@ -242,6 +242,7 @@ def drive(
     loop_factory: LoopFactory | None = None,
     spec: PhaseSpec | None = None,
     requests: tuple[RequestSpec, ...] = HELLO,
+    timeout_s: float = TIMEOUT_S,
 ) -> PhaseSamples:
     with serving(handler) as server:
         begun = time.monotonic()
@@ -249,7 +250,7 @@ def drive(
             server.target,
             requests,
             spec or phase(),
-            request_timeout_s=TIMEOUT_S,
+            request_timeout_s=timeout_s,
             deadline_s=20,
             loop_factory=loop_factory,
         )

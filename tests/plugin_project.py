@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from pytest_alone import INSIDE
 
 PROFILES = """
 [profiles.one]
@@ -35,6 +36,26 @@ FAST = (
 )
 
 
+class Span(NamedTuple):
+    """One answer: when it began and ended, in monotonic seconds of the machine, and who asked, if known."""
+
+    began: float
+    ended: float
+    worker: str = ""
+
+
+USUAL_S = 0.02
+SLOW_S = 0.2
+"""Answers whose times are told apart however busy the machine is that both the server and the load run on."""
+
+UNWATCHED = """
+from pytest_espperf.load import guard
+
+guard.BOUND_CPU_SHARE = guard.BOUND_TURNAROUND_SHARE = guard.BOUND_LAG_MS = float("inf")
+"""
+"""A plugin of pytest's: the load that a session makes does not watch itself."""
+
+
 @dataclass
 class Web:
     """A server whose pace and health the test sets while it runs.
@@ -43,7 +64,7 @@ class Web:
         delay_s: time each answer takes.
         status: of each answer.
         hang_after: answers after which nothing is answered any more.
-        spans: when each answer began and ended, monotonic seconds of the machine.
+        spans: each answer.
         most_at_once: answers under way at the same time, at most.
     """
 
@@ -53,7 +74,7 @@ class Web:
     served: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
-    spans: list[tuple[float, float]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
     released: threading.Event = field(default_factory=threading.Event)
@@ -78,9 +99,14 @@ class Project:
     def run(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         return self.pytester.runpytest_subprocess(*self._words(arguments, device, suite), timeout=60)
 
+    def run_unwatched(self, *arguments: str) -> pytest.RunResult:
+        """Like run; what it measures is compared even where this machine, busy with else, set the pace."""
+        (self.pytester.path / "unwatched.py").write_text(UNWATCHED, encoding="utf-8")
+        return self.run("-p", "unwatched", *arguments)
+
     def refuse(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         """Like run, in this process: quicker, for what ends before anything is measured."""
-        return self.pytester.runpytest_inprocess(*self._words(arguments, device, suite))
+        return self.pytester.runpytest_inprocess(*INSIDE, *self._words(arguments, device, suite))
 
     def run_on_terminal(self, *arguments: str) -> str:
         """All that a session writes to a terminal of 100 columns; POSIX only."""

@@ -2,9 +2,9 @@
 
 For the convention see docs_pages.py, for what is run in place of hardware docs_bench.py.
 
-docs/pytest-embedded.md was tried by hand with the real one (2.9.3, and pytest-embedded-serial, in an
-environment of its own), on a console over a socket. It is left out of the dev extra, since every test here
-would load it: a ``dut`` that has heard the line which the page waits for stands in for it below.
+docs/pytest-embedded.md is run against the real one by test_embedded.py, in an environment of its own. It is
+left out of the dev extra, since every test here would load it: a ``dut`` that has heard the line which the
+page waits for stands in for it below.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ NOT_RUN: Mapping[str, str] = {}
 
 FOREIGN_OPTIONS = {
     "--adapter": "bencher",
+    "--app-path": "pytest-embedded",
     "--file": "bencher",
     "--baud": "pytest-embedded",
     "--bind": "python -m http.server",
@@ -88,6 +89,7 @@ VERDICTS = {part for word in get_args(VerdictWord) for part in (*word.split("-")
 """Which of them a session of parts of a second has may be chance."""
 
 EMBEDDED = """
+import pathlib
 import re
 import pytest
 
@@ -103,11 +105,17 @@ class Dut:
 def dut():
     return Dut()
 
-@pytest.fixture
-def log_metric(request):
+@pytest.fixture(scope="session")
+def metric_path(request):
+    return request.config.getoption("--metric-path")
+
+@pytest.fixture(scope="session")
+def log_metric(metric_path):
+    pathlib.Path(metric_path).unlink(missing_ok=True)
     def log(key, value, **labels):
-        with open(request.config.getoption("--metric-path"), "a") as file:
-            file.write(f"{key}{labels} {value}\\n")
+        told = ",".join(f'{label}="{text}"' for label, text in labels.items())
+        with open(metric_path, "a") as file:
+            file.write(f"{key}{{{told}}} {value}\\n")
     return log
 """
 
@@ -220,12 +228,14 @@ def test_each_command_ends_as_its_page_says(
 def test_the_address_comes_from_what_a_dut_has_heard(
     bench: Bench, boards: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.write("embedded_stand_in.py", EMBEDDED)
+    bench.write("pytest_embedded.py", EMBEDDED)
     monkeypatch.syspath_prepend(bench.folder)
-    monkeypatch.setenv("PYTEST_ADDOPTS", f"{os.environ['PYTEST_ADDOPTS']} -p embedded_stand_in")
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{os.environ['PYTEST_ADDOPTS']} -p pytest_embedded")
     monkeypatch.setenv("ESPPERF_DEVICE_PORT", boards["plain"].rpartition(":")[2])
     run_page(DOCS / "pytest-embedded.md", bench)
-    assert "p95_ms" in (bench.folder / "perf.prom").read_text(encoding="utf-8")
+    logged = (bench.folder / "perf.prom").read_text(encoding="utf-8")
+    assert 'p95_ms{profile="python_heavy"' in logged
+    assert 'espperf_p95_seconds{profile="python_heavy"' in logged
 
 
 def make_repository(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from nginx_server import needs_nginx, nginx
+from pytest_alone import ENVIRONMENT
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
@@ -23,11 +24,13 @@ from pytest_espperf.sim.process import SimProcess
 ROOT = Path(__file__).parent.parent
 SUITE = ("--pyargs", "pytest_espperf.suite", "-m", "perf", "-p", "no:xdist", "-p", "no:cacheprovider")
 SHORT = (
-    "--perf-runs=3",
-    "--perf-burst-duration=0.3",
-    "--perf-long-duration=0.3",
+    "--perf-runs=2",
+    "--perf-burst-duration=0.15",
+    "--perf-burst-clients=6",
+    "--perf-long-duration=0.15",
+    "--perf-long-clients=3",
     "--perf-confirm=1",
-    "--perf-settle-ms=50",
+    "--perf-settle-ms=10",
     "--perf-between-runs-ms=0",
 )
 
@@ -35,6 +38,8 @@ SHORT = (
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project; locks and options of the user's own stay out."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     return tmp_path
@@ -59,11 +64,11 @@ def latest(place: Path) -> dict[str, Any]:
 
 def test_a_slowdown_of_one_profile_is_named_twice(place: Path) -> None:
     words = (
-        *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
+        *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.5"),
         "--perf-profiles=python_light,python_heavy",
     )
     verdicts = []
-    for extra in ((), (), ("--sim-slowdown=python_heavy=1.8",), ("--sim-slowdown=python_heavy=1.8",)):
+    for extra in ((), (), ("--sim-slowdown=python_heavy=2.5",), ("--sim-slowdown=python_heavy=2.5",)):
         done = run(place, *words, *extra)
         verdicts.append((done.returncode, latest(place)["gate"]["verdict"]))
         if extra:
@@ -78,13 +83,16 @@ def original_command_line(address: str, *profiles: str, tag: str) -> list[str]:
     """The seed document's recommended command, with shorter phases."""
     return [
         str(ROOT / "tools" / "perf_regression.py"),
-        *(address, "--profiles", ",".join(profiles), "--runs", "2", "--burst-duration", "0.5"),
-        *("--long-duration", "0.5", "--heartbeat-ms", "200", "--hard-timeout-s", "1800", "--tag", tag),
+        *(address, "--profiles", ",".join(profiles), "--runs", "2", "--burst-duration", "0.3"),
+        *("--long-duration", "0.3", "--heartbeat-ms", "100", "--hard-timeout-s", "1800", "--tag", tag),
     ]
 
 
-def test_the_originals_command_line_against_the_reference_device(place: Path) -> None:
-    device = SimProcess.start(SimConfig(time_scale=0.2))
+def test_the_originals_command_line_against_the_reference_device(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESPPERF_PERF_SETTLE_MS", "10")
+    device = SimProcess.start(SimConfig(time_scale=0.4))
     try:
         done = run(
             place,
@@ -158,8 +166,9 @@ def test_every_flag_of_the_original(place: Path) -> None:
 
 
 @needs_nginx
-def test_the_originals_command_line_against_nginx(place: Path) -> None:
-    with nginx(place) as port:
+def test_the_originals_command_line_against_nginx(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESPPERF_PERF_SETTLE_MS", "10")
+    with nginx(place, server="keepalive_requests 5;") as port:
         done = run(
             place, *original_command_line("127.0.0.1", "c_static_only", tag="nginx"), "--port", str(port)
         )
@@ -168,7 +177,7 @@ def test_the_originals_command_line_against_nginx(place: Path) -> None:
     assert artifact["gate"]["verdict"] == "no-baseline"
     report = artifact["raw_runs"][0]["results"][0]["report"]
     assert report["ok"] == report["requests_total"] > 0
-    assert report["connects"] > report["clients"]  # nginx closed after 50 answers, and that is no error
+    assert report["connects"] > report["clients"]  # nginx closed after 5 answers, and that is no error
     assert report["stats_after"] == {}
     assert any("server-stats" in note for note in artifact["device"]["telemetry_notes"])
 
@@ -178,10 +187,11 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
     seed = 20261123
     print(f"seed {seed}")  # shown with a failure
     rng = random.Random(seed)
-    device = SimProcess.start(SimConfig(time_scale=0.1))
+    device = SimProcess.start(SimConfig(time_scale=0.5))
     words = (
         *("-m", "pytest", *SUITE, f"--device-ip={device.host}:{device.port}", "--perf-profiles=python_light"),
-        *("--perf-runs=2", "--perf-burst-duration=0.3", "--perf-long-duration=0.3", "--perf-settle-ms=0"),
+        *("--perf-runs=2", "--perf-burst-duration=0.15", "--perf-long-duration=0.15", "--perf-settle-ms=0"),
+        *("--perf-burst-clients=4", "--perf-long-clients=2", "--perf-between-runs-ms=100"),
     )
     history = place / "tools" / "perf_history"
     partial = history / "latest.partial.json"
@@ -202,7 +212,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
                 if partial.exists() and partial.stat().st_mtime_ns != before:
                     break
                 time.sleep(0.01)
-            time.sleep(rng.uniform(0, 1.2))
+            time.sleep(rng.uniform(0, 0.9))
             process.send_signal(signal.SIGKILL)
             process.wait()
             store = HistoryStore(history)
@@ -257,7 +267,8 @@ def test_a_reboot_in_mid_session_fails(place: Path) -> None:
     done = run(
         place,
         *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
-        *("--perf-profiles=python_light", "--sim-fault=reboot@10", "--perf-request-timeout=2"),
+        *("--perf-profiles=python_light", "--perf-runs=4"),
+        *("--sim-fault=reboot@8", "--perf-request-timeout=2"),
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "signs of a reboot" in done.stdout

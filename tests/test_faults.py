@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_alone import ENVIRONMENT
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
@@ -30,7 +31,7 @@ WORDS = (
     *("-m", "pytest", "--pyargs", "pytest_espperf.suite", "-m", "perf", "-v", "-s"),
     *("-p", "no:xdist", "-p", "no:cacheprovider", "--color=no"),
     *("--perf-profiles=python_light", "--perf-runs=2", "--perf-burst-clients=4", "--perf-long-clients=2"),
-    *("--perf-burst-duration=0.3", "--perf-long-duration=0.3", "--perf-request-timeout=0.6"),
+    *("--perf-burst-duration=0.3", "--perf-long-duration=0.2", "--perf-request-timeout=0.6"),
     *("--perf-probe-retries=3", "--perf-heartbeat-ms=100", "--perf-settle-ms=20", "--perf-confirm=0"),
     *("--perf-between-runs-ms=150", "--perf-metrics-retries=1"),
 )
@@ -90,9 +91,13 @@ class Run:
         return json.dumps([gate["findings"], self.artifact["raw_runs"], self.artifact["hard_stop_reason"]])
 
 
+CONFIG = SimConfig(time_scale=0.2, noise="none", slowdown={"all": 4.0})
+"""Of a device whose faults pass in a fifth of their time, and whose load is none to speak of here."""
+
+
 @pytest.fixture
 def device() -> Iterator[SimProcess]:
-    with SimProcess.start(SimConfig(time_scale=0.2, noise="none"), console="socket") as process:
+    with SimProcess.start(CONFIG, console="socket") as process:
         yield process
 
 
@@ -100,7 +105,8 @@ def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]
     return subprocess.Popen(
         [
             *(*AS, sys.executable, *WORDS, f"--device-ip={device.host}:{device.port}"),
-            *(f"--device-serial={device.console_url}", f"--perf-history={place / 'history'}", *words),
+            *([f"--device-serial={device.console_url}"] if device.console_url else []),
+            *(f"--perf-history={place / 'history'}", *words),
         ],
         cwd=place,
         stdin=subprocess.DEVNULL,
@@ -110,6 +116,7 @@ def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]
         encoding="utf-8",
         env={
             **os.environ,
+            **ENVIRONMENT,
             "PYTHONIOENCODING": "utf-8",
             "PYTHONPATH": str(place),
             "XDG_STATE_HOME": str(place / "state"),
@@ -179,7 +186,7 @@ FAULTS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
     ("slow drip", {"fault": "slowloris@0"}, ("during",), "error rate"),
     ("garbage length", {"fault": "garbage-length@0"}, ("during",), "error rate"),
     ("huge body", {"fault": "huge-body@0"}, ("during",), ""),
-    ("errors", {"error_rate": {"python_light": 0.05}}, ("before",), "error rate"),
+    ("errors", {"error_rate": {"python_light": 0.05}, "slowdown": {}}, ("before",), "error rate"),
     ("slow leak", {"leak_bytes": 40}, ("before",), "internal_"),
     ("fast leak", {"leak_bytes": 400}, ("before",), "did not come back"),
     (
@@ -190,23 +197,33 @@ FAULTS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
     ),
     ("accept limit", {"max_connections": 2}, ("before",), "connections rejected"),
 ]
+ONE_PROBE = ("--perf-probe-retries=1",)
+WORDS_OF = {
+    # Each try takes two seconds of such a board.
+    "hang": ONE_PROBE,
+    "slow drip": ONE_PROBE,
+    # A slow trend needs rounds to be told from an accident.
+    "slow leak": ("--perf-runs=5",),
+    "fast leak": ("--perf-runs=3",),
+    # In the first half of them the board may have tokens for each request.
+    "rate limiter": ("--perf-runs=4", "--perf-burst-clients=12", "--perf-long-clients=8"),
+}
 
 
 @pytest.mark.parametrize(
-    ("changes", "moment", "says"),
+    ("row", "moment"),
     [
-        pytest.param(changes, moment, says, id=f"{name.replace(' ', '-')}-{moment}")
+        pytest.param((changes, says, WORDS_OF.get(name, ())), moment, id=f"{name.replace(' ', '-')}-{moment}")
         for name, changes, moments, says in FAULTS
         for moment in moments
     ],
 )
 def test_a_faulty_board_is_never_green(
-    changes: dict[str, Any], moment: str, says: str, device: SimProcess, tmp_path: Path
+    row: tuple[dict[str, Any], str, tuple[str, ...]], moment: str, device: SimProcess, tmp_path: Path
 ) -> None:
+    changes, says, words = row
     if moment == "before":
         device.configure(**changes)
-    # A slow trend needs rounds to be told from an accident.
-    words = ("--perf-runs=6",) if "leak_bytes" in changes else ()
     run = drive(tmp_path, device, moment, fault(device, **changes), *words)
     check(run)
     assert run.code == 1, run.output
@@ -216,8 +233,8 @@ def test_a_faulty_board_is_never_green(
 
 
 def test_a_board_that_boots_before_the_session_is_waited_for(device: SimProcess, tmp_path: Path) -> None:
-    device.configure(fault="reboot@0:5")
-    run = drive(tmp_path, device, "before", fault(device))
+    device.configure(fault="reboot@0:12")
+    run = drive(tmp_path, device, "before", fault(device), "--perf-probe-retries=12")
     check(run)
     assert (run.code, run.verdict) == (0, "no-baseline"), run.output
 
@@ -247,8 +264,8 @@ def test_a_stop_of_seconds_in_one_run_is_said(device: SimProcess, tmp_path: Path
         tmp_path,
         device,
         "during",
-        fault(device, fault="hang@0:20"),
-        *("--perf-request-timeout=8", "--perf-max-error-rate=50", "--perf-burst-duration=5", "--perf-runs=2"),
+        fault(device, fault="hang@0:8"),
+        *("--perf-request-timeout=8", "--perf-max-error-rate=50", "--perf-burst-duration=2.5"),
     )
     check(run)
     findings = {finding["kind"]: finding for finding in run.artifact["gate"]["findings"]}

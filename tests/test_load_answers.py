@@ -132,7 +132,8 @@ def test_bodies_are_checked() -> None:
 
 
 def test_an_endless_body_where_a_size_was_wanted_is_a_body_error() -> None:
-    samples = drive(endless_body, requests=(RequestSpec("/big", size_bytes=5),), spec=phase(0.05, 1))
+    wanted = (RequestSpec("/big", size_bytes=5),)
+    samples = drive(endless_body, requests=wanted, spec=phase(0.05, 1), timeout_s=10)
     assert samples.outcomes == [Outcome(None, "body_size")]
 
 

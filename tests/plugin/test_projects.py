@@ -137,8 +137,7 @@ def test_a_plain_run_loads_nothing_heavy(project: Project) -> None:
         timeout=60,
         check=True,
         cwd=project.pytester.path,
-        env=dict(os.environ)
-        | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_espperf.plugin"},
+        env=dict(os.environ) | {"PYTEST_ADDOPTS": "-p espperf"},
     )
     assert "LOADED [] 0" in done.stdout, done.stdout + done.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -118,6 +119,13 @@ def test_a_history_folder_that_moves_the_root_is_refused(project: Project) -> No
     message = usage_error(project, "--perf-history", str(outside))
     assert f"write --perf-history={outside}" in message
     assert project.run(f"--perf-history={outside}").ret == 1  # the ini file's budget holds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="serial ports are no files there")
+def test_a_serial_port_that_moves_the_root_is_refused(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nperf_max_p95_ms = 0.001\n")
+    message = usage_error(project, "-p", "no:cacheprovider", "--device-serial", os.devnull)
+    assert f"moved its root directory to /dev; write --device-serial={os.devnull}" in message
 
 
 def test_a_second_device_is_refused_by_the_originals_command(project: Project) -> None:
