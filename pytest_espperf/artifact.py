@@ -250,11 +250,20 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
 OWN_TEST = "own-test"
 """``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
 
+NOT_MEASURED = "not-measured"
+"""``kind`` of the finding that too little was measured, of a profile or, without ``where``, at all."""
+
+WORKER = "worker"
+"""``kind`` of the finding that a worker died over a session, or that none was left for it."""
+
 LAB = "lab"
 """``kind`` of the finding that says for how long it was not known whether the board was still ours."""
 
 GATE_OFF = "gate-off"
 """``kind`` of the finding that says that the comparison was switched off."""
+
+NAMED_BASELINE = "named-baseline"
+"""``kind`` of the finding that the baseline which was named is none of this session."""
 
 DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""

@@ -14,6 +14,7 @@ import msgspec
 from pytest_espperf import device
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import SIM, Settings
+from pytest_espperf.parsers import split_host
 from pytest_espperf.workload import Target
 
 SAID = 3
@@ -31,6 +32,29 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     name: str
     description: dict[str, Any] = {}
+
+
+def asked_for(settings: Settings) -> tuple[str, int] | None:
+    """Host and port of the board that the options name, ``sim`` and 0 for the reference device; or None."""
+    if settings.device in {"", SIM}:
+        return (SIM, 0) if settings.device else None
+    host, port = split_host(settings.device)
+    return host, port or settings.device_port
+
+
+def facts_unreached(settings: Settings) -> BoardFacts:
+    """What is known of the board before it is reached; "" where the options do not name it."""
+    asked = asked_for(settings)
+    name = _name_of(*asked, settings) if asked is not None else settings.device_id
+    identity = settings.device_id or name
+    return BoardFacts(identity=identity, name=name, description={"id": identity} if identity else {})
+
+
+def _name_of(host: str, port: int, settings: Settings) -> str:
+    if host != SIM:
+        return f"{host}:{port}"
+    # Its port is another one each time; its pace is what makes it the same board.
+    return SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
 
 
 @dataclass
@@ -135,6 +159,7 @@ def connect(
     telemetry: device.TelemetrySpec,
     source: str = "",
     reference: bool = False,
+    session: str = "",
 ) -> Board:
     """Find and lock the board; start the reference device where ``host`` is ``sim``.
 
@@ -147,6 +172,7 @@ def connect(
         source: where the host came from, "" for the option.
         reference: it is the second board, whose firmware stays what it is; it has no console, its identity
             is its own, and a reference device that stands in for it has neither slowdowns nor faults.
+        session: id of the session that it is for.
 
     Raises:
         UsageError: the name does not resolve, or a bad ``--sim-`` value.
@@ -156,7 +182,7 @@ def connect(
     sim = None
     ca_file = ""
     asked = (host, port)
-    name = f"{host}:{port}"
+    name = _name_of(host, port, settings)
     if host == SIM:
         from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
 
@@ -171,8 +197,6 @@ def connect(
         )
         closing.callback(sim.stop)
         host, port = sim.host, sim.port
-        # Its port is another one each time; its pace is what makes it the same board.
-        name = SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
     target = device.resolve_target(
         host,
         port,
@@ -183,8 +207,8 @@ def connect(
         source=source or settings.where("device_ip"),
     )
     device.make_verify(target)  # a bad CA file is told before the first test
-    own_file = settings.perf_lock_file and not reference
-    lock = device.BoardLock(target, extra=Path(settings.perf_lock_file).expanduser() if own_file else None)
+    own_file = Path(settings.perf_lock_file).expanduser() if settings.perf_lock_file else None
+    lock = device.BoardLock(target, extra=own_file if not reference else None, session=session)
     lock.acquire()
     closing.callback(lock.release)
     return Board(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_espperf.errors import UsageError
-from pytest_espperf.options import Settings
+from pytest_espperf import device
+from pytest_espperf.board import asked_for, facts_unreached
+from pytest_espperf.errors import BoardBusyError, EspperfError, UsageError
+from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.report.terminal import printable
 
@@ -112,6 +114,45 @@ def _short_names(source: str, boards: Sequence[tuple[str, str]]) -> list[str]:
             seen[key] = given
         names.append(name)
     return names
+
+
+def refuse_one_twice(boards: Iterable[Settings]) -> None:
+    """Refuse two names of one address, before anything is measured.
+
+    A name that does not resolve is passed over: it fails the session of its own board.
+
+    Args:
+        boards: of each board of a run the options in force for it.
+
+    Raises:
+        UsageError: two boards are one.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for settings in boards:
+        asked = asked_for(settings)
+        if asked is None or asked[0] == SIM:
+            continue
+        try:
+            address = device.resolve_target(*asked).address
+        except UsageError:
+            continue
+        name = facts_unreached(settings).identity
+        first = seen.setdefault((address, asked[1]), name)
+        if first != name:
+            raise UsageError(f"{settings.where('device_ip')}: {one_board(first, name)}")
+
+
+def one_board(first: str, second: str) -> str:
+    """That two names of a run mean one board."""
+    return printable(f"{first} and {second} are one board, and each is measured once: leave one of them out")
+
+
+def why_unreached(error: EspperfError, settings: Settings, others: Mapping[str, Settings]) -> str:
+    """Why a board was not reached; ``others`` are those of the same run, by the id of their session."""
+    busy = error.session if isinstance(error, BoardBusyError) else ""
+    if busy not in others or others[busy] is settings:
+        return str(error)
+    return one_board(facts_unreached(others[busy]).identity, facts_unreached(settings).identity)
 
 
 def short_name(text: str) -> str:

@@ -7,7 +7,7 @@ phase whose worker died is void: what another worker measures of it later is not
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -94,6 +94,8 @@ class Controller:
         self.config = config
         self.state = state_of(config)
         self.void: set[str] = set()
+        self._ahead: dict[str, set[str]] = {}
+        self._died = False
 
     @cached_property
     def _phases(self) -> Names[PlannedPhase]:
@@ -114,6 +116,8 @@ class Controller:
         """Open the sessions, but no board: before the workers are started."""
         if self.config.getoption("collectonly"):
             return
+        from pytest_espperf.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
+
         state = self.state
         try:
             for dest in ONE_PROCESS:
@@ -121,9 +125,10 @@ class Controller:
                     raise UsageError(f"{state.settings.where(dest)} works in one process only: add -n0")
             sessions = state.make_sessions()
             outputs.plan(self.config, state.settings, list(sessions))
+            refuse_one_twice(perf.settings for perf in sessions.values())
             quiet = self.config.get_verbosity() < 0
             for perf in sessions.values():
-                perf.open(reach=False, quiet=quiet)
+                perf.open(alone=len(sessions) == 1, reach=False, quiet=quiet)
         except EspperfError as error:
             state.close()
             raise pytest.UsageError(str(error)) from None
@@ -142,11 +147,14 @@ class Controller:
         return BoardScheduling(config, log, self.board_of)
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Remember the boards of which phases are to be measured."""
+        """Remember the phases that are to be measured; each worker has the same, and so has a new one."""
+        if self._ahead:
+            return
         for nodeid in ids:
             planned = self._phases.of(nodeid)
             if planned is not None:
-                self.state.awaited.add(planned.board)
+                self._ahead.setdefault(planned.board, set()).add(planned.id)
+        self.state.awaited |= self._ahead.keys()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -160,6 +168,33 @@ class Controller:
             self.state.opened()[planned.board].take(planned, str(handed[0]))
         elif report.when in {"call", "teardown"} and report.failed:
             self.state.failed.setdefault(planned.board, []).append(report.nodeid)
+        if report.when == "teardown":
+            self._ended(planned)
+
+    def _ended(self, planned: PlannedPhase) -> None:
+        """Say of a board, of several, that no phase of it is ahead any more."""
+        ahead = self._ahead[planned.board]
+        if planned.id not in ahead:
+            return
+        ahead.remove(planned.id)
+        if not ahead and len(self._ahead) > 1 and self.config.get_verbosity() >= 0:
+            became = "stopped" if self.state.opened()[planned.board].hard_stop_reason else "measured"
+            ended = sum(not left for left in self._ahead.values())
+            self.state.say(f"{planned.board}: {became}, {ended} of {len(self._ahead)} boards")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, error: object) -> None:
+        """A worker has ended: with an error where it died."""
+        self._died = self._died or error is not None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        """Before the boards are judged: whether any was left without a worker."""
+        if self._died and any(self._ahead.values()):
+            from pytest_espperf.session import NO_WORKER  # noqa: PLC0415 - heavy: httpx, asyncio
+
+            self.state.ended_by = self.state.ended_by or NO_WORKER
+        return (yield)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
@@ -169,6 +204,7 @@ class Controller:
             self.void.add(planned.id)
             self.state.opened()[planned.board].void(planned)
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
+            self._ended(planned)
 
 
 def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[PlannedPhase]) -> None:
@@ -177,7 +213,7 @@ def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[Planne
         failure = ""
         try:
             if perf.board is None:
-                perf.reach().find_named()
+                perf.take_over()
             result = perf.run_phase(phase, perf.budget(phase))
             failure = "; ".join(result.fail_reasons) if result is not None else ""
         except DeviceError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ class Driver(ABC):
     Args:
         settings: the options in force.
         root: the project's root directory.
+        boards: how many boards the run has.
         board: its name where a run has several.
         place: where a lab has it.
         say: takes one line for the user.
@@ -54,6 +55,7 @@ class Driver(ABC):
         settings: Settings,
         root: Path,
         *,
+        boards: int = 1,
         board: str = "",
         place: LabBoard | None = None,
         say: Say = print,
@@ -68,6 +70,7 @@ class Driver(ABC):
         self.is_open = False
         self.ended_early = False
         self.said_between: list[str] = []
+        self._boards = boards
         self._root = root
         self._place = place
         self._telemetry = load_telemetry(root)
@@ -78,7 +81,8 @@ class Driver(ABC):
         self._pace = Pace(self.plan, clock)
         self._clock = clock
         self._sleep = sleep
-        self._began = clock()
+        self._spent_s = 0.0
+        self._since_s = clock() if boards == 1 else None
         self._last_phase = ""
         self._last_round: tuple[RunRole, int] | None = None
         self._closing = ExitStack()
@@ -122,6 +126,7 @@ class Driver(ABC):
                 self._clock,
                 self._sleep,
                 self._place,
+                self.session_id,
             )
         return self._reach
 
@@ -174,6 +179,26 @@ class Driver(ABC):
         """End the session's measuring for good: no later phase is driven."""
         self.hard_stop_reason = self.hard_stop_reason or reason
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds that count against ``--perf-hard-timeout-s``.
+
+        Of one board all since the session was made; of several those in the board's own phases, since it
+        has to wait while others are measured.
+        """
+        return self._spent_s + (self._clock() - self._since_s if self._since_s is not None else 0.0)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._since_s is not None:
+            yield
+            return
+        self._since_s = self._clock()
+        try:
+            yield
+        finally:
+            self._spent_s, self._since_s = self.spent_s, None
+
     def run_phase(
         self, planned: PlannedPhase, budget: PhaseBudget, transport: load.TransportFactory | None = None
     ) -> PhaseResult | None:
@@ -190,6 +215,12 @@ class Driver(ABC):
         Raises:
             DeviceError: the board could not be measured; the session's verdict will be ``failed``.
         """
+        with self._counted():
+            return self._run_phase(planned, budget, transport)
+
+    def _run_phase(
+        self, planned: PlannedPhase, budget: PhaseBudget, transport: load.TransportFactory | None
+    ) -> PhaseResult | None:
         reach = self.reach()
         began = self._clock()
         if self.may_end_early(planned):
@@ -282,15 +313,16 @@ class Driver(ABC):
 
     def _hard_timeout_left(self) -> float:
         limit = self.settings.perf_hard_timeout_s
-        return max(0.0, limit - (self._clock() - self._began)) if limit else float("inf")
+        return max(0.0, limit - self.spent_s) if limit else float("inf")
 
     def _check_hard_timeout(self, planned: PlannedPhase) -> None:
         if self._hard_timeout_left() == 0.0:
             # It comes before what ended the phase: a probe, say, that had no time left.
+            whose = " in this board's own phases" if self._boards > 1 else ""
             self.hard_stop_reason = (
-                f"hard timeout: {self._clock() - self._began:.1f} s of "
+                f"hard timeout: {self.spent_s:.1f} s of "
                 f"{self.settings.perf_hard_timeout_s:g} s ({self.settings.where('perf_hard_timeout_s')}) "
-                f"had passed at {planned.label(self.plan.runs)}"
+                f"had passed{whose} at {planned.label(self.plan.runs)}"
             )
             raise DeviceError(self.hard_stop_reason)
 

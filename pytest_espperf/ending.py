@@ -18,13 +18,29 @@ from pytest_espperf.items import is_phase, phase_of
 from pytest_espperf.state import HANDED, PerfState, state_of
 
 if TYPE_CHECKING:
+    from pytest_espperf.artifact import Finding
     from pytest_espperf.report import Line
     from pytest_espperf.session import Outcome, PerfSession
+    from pytest_espperf.sharing import Sent
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
+INTERRUPTED = "the run was interrupted"
+
 MOST_IN_FULL = 4
 """Boards of a run that are all shown in full; of more, those about which there is something to be done."""
+
+
+class Interruption:
+    """Remembers a Ctrl-C: a second one, while pytest deals with the first, leaves another exit status."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Before any other hook, in which the second one may come."""
+        state_of(self.config).ended_by = INTERRUPTED
 
 
 def begin(session: pytest.Session) -> None:
@@ -44,11 +60,14 @@ def begin(session: pytest.Session) -> None:
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
     try:
+        from pytest_espperf.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
+
         quiet = config.get_verbosity() < 0
         sessions = state.make_sessions()
         outputs.plan(config, state.settings, list(sessions))
+        refuse_one_twice(perf.settings for perf in sessions.values())
         for perf in sessions.values():
-            perf.open(alone=len(sessions) == 1, quiet=quiet)
+            perf.open(alone=len(sessions) == 1, quiet=quiet, others=state.at_hand())
     except EspperfError as error:
         state.close()
         raise pytest.UsageError(str(error)) from None
@@ -85,9 +104,22 @@ def finish(session: pytest.Session, exitstatus: int) -> None:
             _finish_board(session, exitstatus, board, perf)
         except Exception as error:  # noqa: BLE001 - raised below: first the other boards get what is theirs
             broken.append(error)
+    try:
+        _share(session)
+    except Exception as error:  # noqa: BLE001 - likewise: what is about all boards is still to be written
+        broken.append(error)
     _finish_run(session)
     if broken:
         raise broken[0]
+
+
+def _share(session: pytest.Session) -> None:
+    """Send to a shared history what is on the disk of all boards: whatever is pressed, that stays."""
+    try:
+        with deferred_signals(at_once_from=3):
+            state_of(session.config).share()
+    except KeyboardInterrupt:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def _finish_run(session: pytest.Session) -> None:
@@ -131,8 +163,10 @@ def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: Pe
 
 def _interruption(session: pytest.Session, exitstatus: int) -> str:
     """Why pytest stopped early, "" where it did not."""
+    if ended_by := state_of(session.config).ended_by:
+        return ended_by
     if exitstatus == pytest.ExitCode.INTERRUPTED:
-        return "the run was interrupted"
+        return INTERRUPTED
     if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
         return "pytest met an internal error"
     stopped = session.shouldfail or session.shouldstop
@@ -184,9 +218,10 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
     """What became of several boards, and what is the same for all; returns those to be shown in full."""
     from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
     from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
+    from pytest_espperf.report.terminal import finding_lines  # noqa: PLC0415 - likewise
 
     config, verbosity = state.config, state.config.get_verbosity()
-    outcomes = dict(state.outcomes)
+    outcomes, told, sent = _apart_from_sharing(state)
     host = host_finding({board: outcome.artifact for board, outcome in outcomes.items()})
     if host is not None and verbosity <= 0:
         for board, outcome in outcomes.items():
@@ -198,7 +233,8 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
     if verbosity >= 0:
         reporter.section("espperf: boards")
     sessions = {board: outcome.artifact for board, outcome in outcomes.items()}
-    _write(reporter, render_boards(sessions, brief, host))
+    _write(reporter, [*render_boards(sessions, brief, host), *finding_lines(told)])
+    outputs.annotate_run(reporter, told)
     for board, outcome in brief.items():
         outputs.annotate(reporter, config, board, outcome)
     folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
@@ -207,17 +243,30 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
             f"{len(brief)} of {len(outcomes)} boards are shown in this table alone (-v shows them in full); "
             f"their artifacts are in {', '.join(sorted(folders))}"
         )
+    _show_sent(reporter, config, sent)
     outputs.show_overview(reporter, config)
     return {board: outcome for board, outcome in outcomes.items() if board not in brief}
+
+
+def _apart_from_sharing(
+    state: PerfState,
+) -> tuple[dict[str, Outcome], Sequence[Finding], Sent | None]:
+    """The outcomes without what all have from the history that they share; that; and what was sent."""
+    assert state.sharing is not None
+    outcomes, sent = {}, None
+    for board, outcome in state.outcomes.items():
+        sent = outcome.sent or sent
+        shown = state.sharing.without_findings(outcome.artifact)
+        outcomes[board] = replace(outcome, artifact=shown, sent=None)
+    return outcomes, state.sharing.findings, sent
 
 
 def _is_fine(config: pytest.Config, board: str, outcome: Outcome) -> bool:
     """Whether there is nothing to be done about a board."""
     from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
 
-    arrived = outcome.sent is None or outcome.sent.arrived
     good = MOODS[outcome.verdict.kind] == "good" and not outcome.fails
-    return good and arrived and not outputs.unsaved(config, board, outcome)
+    return good and not outputs.unsaved(config, board, outcome)
 
 
 def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
@@ -232,7 +281,10 @@ def _show_board(
 ) -> None:
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
 
-    _write(reporter, render_terminal(outcome.artifact, verbosity=config.get_verbosity()))
+    lines = render_terminal(outcome.artifact, verbosity=config.get_verbosity())
+    if board and config.get_verbosity() < 0:  # no heading names it
+        lines[0] = replace(lines[0], text=f"{board}: {lines[0].text}")
+    _write(reporter, lines)
     if outcome.save_error:
         reporter.write_line(f"NOT SAVED: {outcome.save_error}", red=True)
     elif outcome.saved is not None:
@@ -241,6 +293,10 @@ def _show_board(
             ("saved_md", outcome.saved.markdown_path),
         ):
             reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them
-    if (sent := outcome.sent) is not None and not (sent.arrived and config.get_verbosity() < 0):
-        reporter.write_line(outputs.inert(sent.text), red=not sent.arrived)
+    _show_sent(reporter, config, outcome.sent)
     outputs.show(reporter, config, board, outcome)
+
+
+def _show_sent(reporter: pytest.TerminalReporter, config: pytest.Config, sent: Sent | None) -> None:
+    if sent is not None and not (sent.arrived and config.get_verbosity() < 0):
+        reporter.write_line(outputs.inert(sent.text), red=not sent.arrived)

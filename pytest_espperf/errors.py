@@ -67,7 +67,15 @@ class DeviceError(EspperfError):
 
 
 class BoardBusyError(DeviceError):
-    """Another session holds the lock of this board."""
+    """Another session holds the lock of this board.
+
+    Attributes:
+        session: its id, "" where that is not known.
+    """
+
+    def __init__(self, message: str, *, session: str = "") -> None:
+        super().__init__(message)
+        self.session = session
 
 
 class ProbeError(DeviceError):

@@ -35,8 +35,11 @@ def _session(request: pytest.FixtureRequest) -> Driver:
         try:
             driver.reach().find_named()
         except EspperfError as error:
-            driver.stop(str(error))
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            from pytest_espperf.boards import why_unreached  # noqa: PLC0415 - heavy: httpx, asyncio
+
+            why = why_unreached(error, driver.settings, state_of(request.config).at_hand())
+            driver.stop(why)
+            raise pytest.fail.Exception(why, pytrace=False) from None
     if driver.hard_stop_reason:
         pytest.skip(f"not measured: {driver.hard_stop_reason}")
     return driver

@@ -32,6 +32,8 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
         facts: of the board; None where it was never reached.
         hard_stop_reason: why no later phase is driven, "" where they are.
         said_between: what the console said between phases.
+        told: lines for the user.
+        spent_s: seconds that count against ``--perf-hard-timeout-s``.
     """
 
     phase: str
@@ -39,10 +41,12 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     facts: BoardFacts | None = None
     hard_stop_reason: str = ""
     said_between: list[str] = []
+    told: list[str] = []
+    spent_s: float = 0.0
 
 
 class WorkerDriver(Driver):
-    """Drives the phases of one board in a worker, and hands them over.
+    """Drives the phases of one board in a worker, and hands them over; how a phase stands it tells nobody.
 
     Args:
         settings: the options in force.
@@ -56,11 +60,13 @@ class WorkerDriver(Driver):
     def __init__(
         self, settings: Settings, root: Path, *, folder: str, session_id: str, at_once: int, **how: Any
     ) -> None:
-        super().__init__(settings, root, **how)
+        self._told: list[str] = []
+        super().__init__(settings, root, say=self._told.append, watch=lambda _: None, **how)
         self._folder = Path(folder)
         self._session_id = session_id
         self._at_once = at_once
         self._kept: list[Kept] = []
+        self._handed_s = 0.0
         self.is_open = True
 
     @property
@@ -92,12 +98,17 @@ class WorkerDriver(Driver):
         """What has been kept since the last time, for the controller."""
         kept, self._kept = self._kept, []
         said, self.said_between = self.said_between, []
+        told = list(self._told)
+        self._told.clear()
+        already_s, self._handed_s = self._handed_s, self.spent_s
         handover = Handover(
             phase=planned.id,
             kept=kept,
             facts=self.reach().facts(),
             hard_stop_reason=self.hard_stop_reason,
             said_between=said,
+            told=told,
+            spent_s=self._handed_s - already_s,
         )
         return msgspec.json.encode(handover).decode()
 

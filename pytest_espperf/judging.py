@@ -9,12 +9,22 @@ from pathlib import Path
 from msgspec import structs
 
 from pytest_espperf import gate
-from pytest_espperf.artifact import DETECTABLE, OWN_TEST, Finding, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.artifact import (
+    DETECTABLE,
+    NAMED_BASELINE,
+    OWN_TEST,
+    Finding,
+    PhaseReport,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.figures import number_at
+from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
-from pytest_espperf.options import Settings
+from pytest_espperf.options import SIM, Settings
+from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import LIMITS
 from pytest_espperf.registry import METRICS
 from pytest_espperf.sharing import sharing_of
@@ -91,11 +101,19 @@ def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
 
 @dataclass
 class Judge:
-    """Judges a session against the history, as the options say."""
+    """Judges a session against the history, as the options say.
+
+    Attributes:
+        settings: the options in force.
+        policy: what they say of judging.
+        fixed: the session that ``--perf-baseline`` names, once it is known which: a tag, and ``latest``, mean
+            another one for each board.
+    """
 
     settings: Settings
     policy: gate.GatePolicy
     fixed: SessionArtifact | None = None
+    _missing: str = ""
     _bars: dict[str, list[SessionArtifact]] = field(default_factory=dict)
 
     @classmethod
@@ -128,20 +146,44 @@ class Judge:
             ),
         )
 
-    def find_baseline(self, store: HistoryStore, root: Path) -> None:
-        """Load the session that ``--perf-baseline`` names, before anything is measured.
+    def find_baseline(self, store: HistoryStore, root: Path, *, board: str = "", alone: bool = False) -> None:
+        """Load the session that ``--perf-baseline`` names, before anything is measured, where it is known.
+
+        Args:
+            store: the history.
+            root: what the path of a file is relative to.
+            board: whose session will be judged; "" for the one that the options name, where they do.
+            alone: what this board lacks may stop the run. Else it is told in the verdict, which it fails.
 
         Raises:
-            UsageError: there is no such file or tag, or it cannot be read.
+            UsageError: there is no such file or tag, or it cannot be read; where ``alone``, it can be no
+                baseline of this board.
         """
         if self.policy.baseline != "fixed":
             return
         name = self.settings.perf_baseline
         path = root / Path(name).expanduser()
+        board = board or _named_board(self.settings)
         try:
-            self.fixed = load_session(path) if is_file(path) else store.find(name).artifact
+            if is_file(path):
+                self.fixed = load_session(path)
+            elif alone and board:
+                self.fixed = store.find(name, board=board).artifact
+            else:
+                store.find(name)
+                if board:
+                    self._find_of(board, store)
+            if alone and self.fixed is not None:
+                _check_fixed(self.fixed, board)
         except (ArtifactError, HistoryError) as error:
             raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
+
+    def _find_of(self, board: str, store: HistoryStore) -> None:
+        """What the name of the baseline means for a board; of one that has no identity ("") for any."""
+        try:
+            self.fixed = store.find(self.settings.perf_baseline, board=board).artifact
+        except (ArtifactError, HistoryError) as error:
+            self._missing = f"{self.settings.where('perf_baseline')}: {error}"
 
     def to_confirm(self, verdict: Verdict) -> list[str]:
         """The profiles that would fail, and have to be measured again before they do."""
@@ -163,7 +205,10 @@ class Judge:
         comparison = gate.compare_to_previous(candidate, previous) if previous is not None else {}
         candidate = structs.replace(candidate, comparison_to_previous=comparison)
         verdict = gate.judge(candidate, history, self.policy)
-        first = [] if history else self._first_of_board(candidate, store)
+        if self._missing and self.policy.enabled and not candidate.partial:
+            finding = Finding(severity="fail", kind=NAMED_BASELINE, message=self._missing)
+            verdict = failed_by(verdict, finding)
+        first = [] if history or self._missing else self._first_of_board(candidate, store)
         unreadable = [
             Finding(
                 severity="warn",
@@ -203,8 +248,10 @@ class Judge:
 
     def _bar(self, candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
         """What a session is judged against: the same at each of its judgements, whatever others save."""
-        if self.fixed is not None:
-            return [self.fixed]
+        if self.policy.baseline == "fixed":
+            if self.fixed is None and not self._missing:
+                self._find_of(identity_of(candidate), store)
+            return [self.fixed] if self.fixed is not None else []
         key = candidate.comparability.key if candidate.comparability is not None else ""
         if key not in self._bars:
             self._bars = {key: _history(candidate, store)}
@@ -213,6 +260,36 @@ class Judge:
     def fails(self, verdict: Verdict) -> bool:
         """Whether the verdict means exit code 1."""
         return gate.fails(verdict, self.policy)
+
+
+def identity_of(session: SessionArtifact) -> str:
+    """The identity of the board that a session measured; "" where it reached none."""
+    fields = session.comparability.fields if session.comparability is not None else {}
+    return str(fields.get("board") or "")
+
+
+def _named_board(settings: Settings) -> str:
+    """The identity of the board that the options name, as far as they tell it; else ""."""
+    if settings.device_id or settings.device in {"", SIM}:
+        return settings.device_id
+    host, port = split_host(settings.device)
+    return f"{host}:{port or settings.device_port}"
+
+
+def _check_fixed(fixed: SessionArtifact, board: str) -> None:
+    """Refuse a baseline that nothing can be compared with.
+
+    Raises:
+        HistoryError: it was not completed, failed, or is of another board.
+    """
+    name = fixed.session_id or fixed.timestamp_utc
+    if not is_bar(fixed, named=True):
+        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
+    if fixed.comparability is None:
+        raise HistoryError(f"{name} has no record of what was measured: it can be no baseline")
+    theirs = identity_of(fixed)
+    if board and theirs != board:
+        raise HistoryError(f"{name} is a session of board {theirs!r}, not of {board!r}")
 
 
 def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:

@@ -167,7 +167,7 @@ class Settings(SimOptions):
     )
     perf_hard_timeout_s: float = option(
         0.0,
-        "seconds the whole session may take, 0 for no limit",
+        "seconds the whole session may take, of several boards each its own phases; 0 for no limit",
         parse=number(least=0),
         metavar="S",
         original="--hard-timeout-s",

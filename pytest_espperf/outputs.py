@@ -16,7 +16,7 @@ from pytest_espperf.options import Settings
 
 if TYPE_CHECKING:
     # Only where a board is measured.
-    from pytest_espperf.artifact import SessionArtifact
+    from pytest_espperf.artifact import Finding, SessionArtifact
     from pytest_espperf.exporting import Exported, ExportTarget
     from pytest_espperf.history import HistoryStore
     from pytest_espperf.report.boards import Ended
@@ -180,6 +180,17 @@ def annotate(reporter: pytest.TerminalReporter, config: pytest.Config, board: st
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
         for line in annotation_lines(outcome.artifact, unsaved(config, board, outcome), board):
+            reporter.write_line(line)
+
+
+def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding]) -> None:
+    """On GitHub, the annotations of what several boards have in common."""
+    if findings and _on_github():
+        from pytest_espperf.artifact import SessionArtifact, Verdict  # noqa: PLC0415 - see above
+        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
+
+        common = Verdict(kind="unchanged", findings=list(findings))
+        for line in annotation_lines(SessionArtifact(gate=common)):
             reporter.write_line(line)
 
 

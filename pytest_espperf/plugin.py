@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "perf(profiles=None): a performance test of the board at --device-ip; "
         "profiles: the profiles that perf_phase takes for this test, all by default",
     )
+    config.pluginmanager.register(ending.Interruption(config), "espperf-interruption")
     try:
         items.refuse_stray_path(config)
         items.refuse_missing_lab(config)

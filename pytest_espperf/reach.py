@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_espperf.board import Board, BoardFacts, connect
+from pytest_espperf.board import Board, BoardFacts, asked_for, connect
 from pytest_espperf.device import TelemetrySpec
 from pytest_espperf.errors import UsageError
 from pytest_espperf.measuring import Meter
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import Plan
 from pytest_espperf.reference import Reference
 
@@ -35,6 +34,7 @@ class Reach:
         clock: monotonic seconds.
         sleep: seconds -> None.
         place: where a lab has the board.
+        session: id of the session that they are measured for.
         board: the locked board; None until it is found.
         reference: the second one, where one was named.
     """
@@ -47,6 +47,7 @@ class Reach:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     place: LabBoard | None = None
+    session: str = ""
     board: Board | None = field(default=None, init=False)
     reference: Reference | None = field(default=None, init=False)
     _meter: Meter | None = field(default=None, init=False)
@@ -70,20 +71,17 @@ class Reach:
             self.closing.callback(self.place.close)
             self.find(*self.place.locate(), source=self.settings.where("device_lab"))
             return
-        named = self.settings.device
-        if not named:
+        asked = asked_for(self.settings)
+        if asked is None:
             return
-        if named == SIM:
-            self.find(SIM, 0)
-            return
-        host, port = split_host(named)
+        host, port = asked
         explicit = "device_port" in self.settings.sources
-        if port is not None and explicit and port != self.settings.device_port:
+        if host != SIM and explicit and port != self.settings.device_port:
             raise UsageError(
                 f"{self.settings.where('device_ip')} says port {port} and "
                 f"{self.settings.where('device_port')} says {self.settings.device_port}: give one of them"
             )
-        self.find(host, port or self.settings.device_port)
+        self.find(host, port)
 
     def find(self, host: str, port: int, *, source: str = "") -> Board:
         """The locked board at an address; the first call takes the lock, the same address gives it again.
@@ -99,7 +97,13 @@ class Reach:
                 )
             return self.board
         self.board = connect(
-            self.settings, host, port, closing=self.closing, telemetry=self.telemetry, source=source
+            self.settings,
+            host,
+            port,
+            closing=self.closing,
+            telemetry=self.telemetry,
+            source=source,
+            session=self.session,
         )
         self._meter = Meter(self.board, self.plan, self.clock, self.sleep)
         self.board.listen(self.log)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_espperf import metrics
 from pytest_espperf.artifact import PhaseResult, RawRun, RunRole, SessionArtifact
-from pytest_espperf.board import BoardFacts
+from pytest_espperf.board import BoardFacts, facts_unreached
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
 from pytest_espperf.options import REDACTED, Settings
@@ -73,6 +73,7 @@ class SessionRecord:
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
             for (role, profile, run), results in self._runs.items()
         ]
+        facts = board or facts_unreached(self._settings)
         comparability = None
         if board is not None:
             comparability = make_comparability(
@@ -86,7 +87,7 @@ class SessionRecord:
             session_id=self.session_id,
             timestamp_utc=self.timestamp_utc,
             tag=self._settings.perf_tag,
-            target=board.name if board is not None else self._plan.board,
+            target=facts.name,
             profiles=[profile.name for profile in self._plan.profiles],
             runs_per_profile=self._plan.runs,
             hard_stop_reason=hard_stop_reason,
@@ -96,7 +97,7 @@ class SessionRecord:
             settings=self._describe_settings(),
             comparability=comparability,
             environment=self._environment,
-            device=board.description if board is not None else {},
+            device=facts.description,
             boards=self._of_run,
             partial=True,
         )

@@ -61,7 +61,7 @@ class Reference:
         source = settings.where("device_reference")
         host, port = (SIM, 0) if settings.device_reference == SIM else split_host(settings.device_reference)
         port = settings.device_port if port is None else port
-        if host != SIM and first.is_at(host, port):
+        if host != SIM and first.is_at(device.resolve_target(host, port, source=source).address, port):
             raise UsageError(f"{source}: that is the board that is measured; name another one")
         board = connect(
             settings,

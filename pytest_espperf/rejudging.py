@@ -10,7 +10,7 @@ from msgspec import structs
 from pytest_espperf.artifact import LAB, OWN_TEST, Finding, RawRun, SessionArtifact, Verdict
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore, names
-from pytest_espperf.judging import Judge, failed_by
+from pytest_espperf.judging import Judge, failed_by, identity_of
 from pytest_espperf.options import Settings
 
 KEPT = frozenset({LAB, OWN_TEST, "console", "incomplete", "recovered"})
@@ -36,12 +36,12 @@ def judge_again(session: SessionArtifact, store: HistoryStore, settings: Setting
         root: what the path of a baseline is relative to.
 
     Raises:
-        UsageError: a bad rule, or a baseline that is not there before the session.
+        UsageError: a bad rule, or a baseline that is not there before the session, or not of its board.
         HistoryError: the history cannot be read.
     """
     judge = Judge.from_settings(settings)
     before = store.before(_place(session, store))
-    judge.find_baseline(before, root)
+    judge.find_baseline(before, root, board=identity_of(session), alone=True)
     if judge.fixed is not None and judge.fixed.session_id == session.session_id:
         raise UsageError(f"{settings.where('perf_baseline')}: that is the very session that is judged")
     if "perf_confirm" in settings.sources:

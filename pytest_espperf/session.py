@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from pytest_espperf.artifact import LAB, Finding, PhaseResult, SessionArtifact, Verdict
+from pytest_espperf.artifact import LAB, WORKER, Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.board import BoardFacts
+from pytest_espperf.boards import why_unreached
 from pytest_espperf.driving import Driver
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
 from pytest_espperf.handover import decode
-from pytest_espperf.history import SavedSession
+from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase
 from pytest_espperf.record import SessionRecord
 from pytest_espperf.report import render_markdown
-from pytest_espperf.sharing import Sent, sharing_of
+from pytest_espperf.sharing import Sent, Sharing, sharing_of
 
 if TYPE_CHECKING:
     from pytest_espperf.history.checkpoint import Checkpoint
 
 
+NO_WORKER = "no worker was left"
+"""Why a session ended early whose board no worker of pytest-xdist came to, or came back to."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a session."""
+    """What became of a session.
+
+    ``sent`` is filled in once those of all boards were saved, see :meth:`Sharing.send_saved`.
+    """
 
     artifact: SessionArtifact
     verdict: Verdict
@@ -43,12 +52,12 @@ class Outcome:
 class PerfSession(Driver):
     """One invocation: drives phases one by one, keeps them on disk, judges them at the end."""
 
-    def __init__(self, settings: Settings, root: Path, *, boards: int = 1, **how: Any) -> None:
+    def __init__(self, settings: Settings, root: Path, *, sharing: Sharing | None = None, **how: Any) -> None:
         super().__init__(settings, root, **how)
-        self._boards = boards
         self._judge = Judge.from_settings(settings)
-        self._sharing = sharing_of(settings, root)
-        self.store = self._sharing.store
+        self._sharing = sharing or sharing_of(settings, root)
+        # Not the one that all boards share: each session names what it could not read.
+        self.store = HistoryStore(self._sharing.folder)
         self._record: SessionRecord | None = None
         self._checkpoint: Checkpoint | None = None
         self._facts: BoardFacts | None = None
@@ -56,12 +65,24 @@ class PerfSession(Driver):
 
     # --- opening -----------------------------------------------------------------------------
 
-    def open(self, *, alone: bool = True, reach: bool = True, quiet: bool = False) -> None:
+    def open(
+        self,
+        *,
+        alone: bool = True,
+        reach: bool = True,
+        quiet: bool = False,
+        others: Mapping[str, Settings] | None = None,
+    ) -> None:
         """Prepare the history folder and, where the device is named in the options, reach for it.
 
-        Where it is not alone, a board that cannot be reached fails its own session, and no other's. Where
-        other processes drive it, it is not reached for. ``quiet``: of a shared history only what is wrong
-        is said.
+        Where it is not alone, a board that cannot be reached fails its own session, and no other's.
+
+        Args:
+            alone: it is the only board of the run.
+            reach: False where other processes drive it: reached for and given back at once where it is alone,
+                so that what prevents it is known before they start.
+            quiet: of a shared history only what is wrong is said.
+            others: of the run's other boards, by the id of their session.
 
         Raises:
             UsageError: the name does not resolve, or a package for a shared history is missing.
@@ -70,16 +91,19 @@ class PerfSession(Driver):
             SimError: the reference device does not start.
         """
         self.store.prepare()
-        self._sharing.pull(self._say, quiet=quiet)
-        self._judge.find_baseline(self.store, self._root)
+        self._sharing.pull_once(self._say, quiet=quiet)
+        self._judge.find_baseline(self.store, self._root, alone=alone)
         self._record = SessionRecord(self.settings, self.plan, self._root, self._boards)
         try:
             if reach:
                 self.reach().find_named()
+            elif alone:
+                with ExitStack() as closing:
+                    dataclasses.replace(self.reach(), closing=closing).find_named()
         except EspperfError as error:
             if alone:
                 raise
-            self.stop(str(error))
+            self.stop(why_unreached(error, self.settings, others or {}))
         self._checkpoint = self.store.open_checkpoint(self.session_id)
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
@@ -128,9 +152,24 @@ class PerfSession(Driver):
             self.keep(dataclasses.replace(planned, role=kept.role), kept.result, board=kept.board)
         self._facts = handover.facts or self._facts
         self.said_between += handover.said_between
+        if self._boards > 1:  # of one, the time that it takes a worker passes here as well
+            self._spent_s += handover.spent_s
+        for line in handover.told:
+            self._say(f"{self.plan.board}: {line}" if self.plan.board else line)
         if handover.hard_stop_reason:
             self.stop(handover.hard_stop_reason)
         self.phase_ended()
+
+    def take_over(self) -> None:
+        """Reach for the board that workers have given back; a reference that they lost stays lost.
+
+        Raises:
+            EspperfError: see :meth:`pytest_espperf.reach.Reach.find_named`.
+        """
+        self.reach().find_named()
+        reference = self.reach().reference
+        if reference is not None and self._facts is not None:
+            reference.lost = self._facts.description.get("reference", {}).get("lost", "")
 
     def _write_checkpoint(self) -> None:
         assert self._checkpoint is not None
@@ -186,13 +225,9 @@ class PerfSession(Driver):
         assert self._checkpoint is not None
         artifact = self._artifact()
         missing = self._wanted() - self.record.measured
-        if not self.hard_stop_reason and missing and (interrupted or self.record.measured):
-            why = interrupted or (
-                f"{missing} of {len(self.plan.phases())} phases were not measured: {self._why_missing()}"
-            )
-            verdict = Verdict(
-                kind="incomplete", findings=[Finding(severity="info", kind="incomplete", message=why)]
-            )
+        begun = interrupted or self._void or self.record.measured
+        if not self.hard_stop_reason and missing and begun:
+            verdict = Verdict(kind="incomplete", findings=[self._why_missing(missing, interrupted)])
         else:
             artifact, verdict = self._judge_all()
             verdict = with_failed_tests(verdict, failed_tests)
@@ -205,20 +240,25 @@ class PerfSession(Driver):
         incomplete = verdict.kind == "incomplete"
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)
         try:
-            saved = self.store.save(artifact, render_markdown(artifact), latest=not incomplete)
+            latest = not incomplete and artifact.comparability is not None
+            saved = self.store.save(artifact, render_markdown(artifact), latest=latest)
             if incomplete:
                 self._checkpoint.write(artifact)
             else:
                 self._checkpoint.discard()
         except (HistoryError, ArtifactError) as error:
             return Outcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
-        sent = self._sharing.after_saving(saved, self._say)
-        return Outcome(artifact, verdict, saved=saved, fails=fails, sent=sent)
+        self._sharing.after_saving(saved, self._say)
+        return Outcome(artifact, verdict, saved=saved, fails=fails)
 
-    def _why_missing(self) -> str:
-        return (
-            f"a worker died in {', '.join(self._void)}" if self._void else "deselected, skipped or in error"
-        )
+    def _why_missing(self, missing: int, interrupted: str) -> Finding:
+        died = f"a worker died in {', '.join(self._void)}" if self._void else ""
+        causes = [cause for cause in (died, interrupted) if cause] or ["deselected, skipped or in error"]
+        why = f"{missing} of {len(self.plan.phases())} phases were not measured: {'; '.join(causes)}"
+        message = interrupted if causes == [interrupted] else why
+        if died or interrupted == NO_WORKER:
+            return Finding(severity="warn", kind=WORKER, message=message)
+        return Finding(severity="info", kind="incomplete", message=message)
 
     def _of_lab(self, artifact: SessionArtifact) -> list[Finding]:
         """What is not known of the board's place, here and in the process that measured it."""

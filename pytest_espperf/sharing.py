@@ -13,7 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_espperf.artifact import Finding
+from msgspec import structs
+
+from pytest_espperf.artifact import Finding, SessionArtifact
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.address import is_url, parse_url
@@ -52,18 +54,25 @@ class Sent(NamedTuple):
 class Sharing:
     """A history folder, and the shared history that it is a copy of.
 
+    The sessions of one run have one: :meth:`pull_once` before each, :meth:`after_saving` after each, and
+    :meth:`send_saved` after the last.
+
     Attributes:
         store: of the folder.
         sync: with the shared history; None where nothing is shared.
         source: who named it, for messages.
         findings: what a session's verdict must tell: that the history may be old, what in it is unusable.
+        saved: how many sessions of this run are on this machine's disk.
     """
 
     store: HistoryStore
     sync: Sync | None = None
     source: str = ""
     findings: list[Finding] = field(default_factory=list)
+    saved: int = 0
     _said: str = ""
+    _pulled: bool = False
+    _behind: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> Path:
@@ -109,6 +118,12 @@ class Sharing:
             self.push(say, quiet=quiet)
         return True
 
+    def pull_once(self, say: Say, *, quiet: bool = False) -> None:
+        """Before each session of a run: the first one pulls for all. See :meth:`pull`."""
+        if not self._pulled:
+            self.pull(say, quiet=quiet)
+            self._pulled = True
+
     def push(self, say: Say, *, quiet: bool = True) -> None:
         """Send what is not there yet; where that fails it is said, and made up for with the next sync.
 
@@ -120,14 +135,35 @@ class Sharing:
         if sent is not None and not (sent.arrived and quiet):
             say(sent.text)
 
-    def after_saving(self, saved: SavedSession, say: Say) -> Sent | None:
-        """What follows once a session is on this machine's disk; None where nothing is shared."""
-        if saved.clock_behind is not None:
+    def after_saving(self, saved: SavedSession, say: Say) -> None:
+        """What follows once a session is on this machine's disk."""
+        self.saved += 1
+        if saved.clock_behind is not None and saved.clock_behind not in self._behind:
+            self._behind.add(saved.clock_behind)
             why = "the clock was set back"
             if self.sync is not None:
                 why = "this machine's clock, or that of the bench that saved the other one, is wrong"
             say(f"WARNING: {why}: {saved.clock_behind} is later than this session, which is listed before it")
-        return self._send()
+
+    def send_saved(self, note: Callable[[Sent], None]) -> None:
+        """Send all sessions of a run at once; nothing where none was saved, or nothing is shared.
+
+        Args:
+            note: takes what becomes of it, at first what is true should the user not wait for it.
+        """
+        if self.sync is None or not self.saved:
+            return
+        note(self._unsent("was not waited for"))
+        sent = self._send()
+        if sent is not None:
+            note(sent)
+
+    def without_findings(self, session: SessionArtifact) -> SessionArtifact:
+        """The session without what is the same for all sessions of a run: that is said elsewhere."""
+        if session.gate is None or not self.findings:
+            return session
+        kept = [finding for finding in session.gate.findings if finding not in self.findings]
+        return structs.replace(session, gate=structs.replace(session.gate, findings=kept))
 
     def _send(self) -> Sent | None:
         if self.sync is None:
@@ -141,15 +177,22 @@ class Sharing:
                 if str(error) == self._said
                 else f"cannot be used now: {error}"
             )
-            return Sent(
-                arrived=False,
-                text=f"NOT SHARED: {url} {reason}; it is kept on this machine, and goes out with the next "
-                f"session or command that gets through ({self._copied()})",
-            )
+            return self._unsent(reason)
         sent = [_counted(done.sessions, "session"), _counted(done.decisions, "decision")]
         what = " and ".join(words for words in sent if not words.startswith("0 ")) or "nothing new"
         there = f"{_sessions(done.there)} there; {self._copied()}"
         return Sent(arrived=True, text=f"shared: {what} to {url} ({there})")
+
+    def _unsent(self, reason: str) -> Sent:
+        assert self.sync is not None
+        kept = "it is kept on this machine, and goes out"
+        if self.saved > 1:
+            kept = f"{_sessions(self.saved)} of this run are kept on this machine, and go out"
+        return Sent(
+            arrived=False,
+            text=f"NOT SHARED: {self.sync.url} {reason}; {kept} with the next session or command that gets "
+            f"through ({self._copied()})",
+        )
 
     def _copied(self) -> str:
         """When this machine's copy was whole."""

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_espperf.handover import WorkerDriver
     from pytest_espperf.profiles import PlannedPhase
     from pytest_espperf.session import Outcome, PerfSession
+    from pytest_espperf.sharing import Sent, Sharing
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
@@ -44,9 +45,11 @@ class PerfState:
         failed: of each board, node ids of selected items that failed.
         device_needed: whether any selected item needs a board.
         sessions: one for each board, by its name ("" where there is one only); empty until they are made.
+        sharing: the history that all of them work on; None until they are made.
         drivers: in their place in a worker of pytest-xdist.
         awaited: names of the boards of which phases are to be measured.
         outcomes: what became of them.
+        ended_by: why pytest stopped early, where its exit status may not tell.
     """
 
     config: pytest.Config
@@ -55,9 +58,11 @@ class PerfState:
     failed: dict[str, list[str]] = field(default_factory=dict)
     device_needed: bool = False
     sessions: dict[str, PerfSession] = field(default_factory=dict)
+    sharing: Sharing | None = None
     drivers: dict[str, WorkerDriver] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    ended_by: str = ""
     _settings: Settings | None = None
     _live: str = ""
 
@@ -117,13 +122,16 @@ class PerfState:
         if not self.sessions:
             from pytest_espperf.boards import named_boards  # noqa: PLC0415 - heavy: httpx, asyncio
             from pytest_espperf.session import PerfSession  # noqa: PLC0415 - likewise
+            from pytest_espperf.sharing import sharing_of  # noqa: PLC0415 - likewise
 
             live = self._is_live()
             boards = named_boards(self.settings, self.config.rootpath)
+            self.sharing = sharing_of(self.settings, self.config.rootpath)
             self.sessions = {
                 board.name: PerfSession(
                     board.settings,
                     self.config.rootpath,
+                    sharing=self.sharing,
                     boards=len(boards),
                     board=board.name,
                     place=board.place,
@@ -141,16 +149,17 @@ class PerfState:
         from pytest_espperf.handover import WorkerDriver  # noqa: PLC0415 - see above
 
         if not self.drivers:
+            boards = named_boards(self.settings, self.config.rootpath)
             self.drivers = {
                 board.name: WorkerDriver(
                     board.settings,
                     self.config.rootpath,
+                    boards=len(boards),
                     board=board.name,
                     place=board.place,
-                    say=self.say,
                     **told[board.name],
                 )
-                for board in named_boards(self.settings, self.config.rootpath)
+                for board in boards
                 if board.name in told
             }
         return self.drivers
@@ -159,9 +168,23 @@ class PerfState:
         """What drives the boards in this process."""
         return self.drivers or self.opened()
 
+    def at_hand(self) -> dict[str, Settings]:
+        """The options of the boards that are driven in this run, by the id of their session."""
+        return {driver.session_id: driver.settings for driver in self.driving().values()}
+
     def opened(self) -> dict[str, PerfSession]:
         """Those of the sessions that are open."""
         return {name: session for name, session in self.sessions.items() if session.is_open}
+
+    def share(self) -> None:
+        """Send what was saved of all boards, at once."""
+        if self.sharing is not None:
+            self.sharing.send_saved(self._note_sent)
+
+    def _note_sent(self, sent: Sent) -> None:
+        for board, outcome in self.outcomes.items():
+            if outcome.saved is not None:
+                self.outcomes[board] = replace(outcome, sent=sent)
 
     def close(self) -> None:
         """Give back the boards and end the reference devices; idempotent."""
@@ -170,10 +193,12 @@ class PerfState:
 
     def say(self, text: str) -> None:
         """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        from pytest_espperf.report.terminal import printable  # noqa: PLC0415 - only where there is a session
+
         with self._terminal() as reporter:
             if reporter is not None:
                 self._begin_line(reporter)
-                reporter.write_line(f"[espperf] {text}")
+                reporter.write_line(f"[espperf] {printable(text)}")
                 reporter.flush()
 
     def rewrite(self, text: str) -> None:

@@ -47,6 +47,8 @@ class Span(NamedTuple):
 USUAL_S = 0.02
 SLOW_S = 0.2
 """Answers whose times are told apart however busy the machine is that both the server and the load run on."""
+TEN_TIMES = "--perf-fail-on=rps_ok:70%"
+"""A rule that the one breaks after the other, however noisy the machine makes both."""
 
 UNWATCHED = """
 from pytest_espperf.load import guard

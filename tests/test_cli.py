@@ -97,10 +97,10 @@ def test_a_decision_can_be_taken_back(
     assert main([command, "t11", "--undo", "--reason", "so"]) == 4
     capsys.readouterr()
     assert main([command, "t11", "--undo"]) == 0
-    assert capsys.readouterr().out == f"perf_20261123T110000Z_t11.json: no longer {word}\n"
+    assert capsys.readouterr().out == f"perf_20261123T110000Z_t11.json of bøard:8080: no longer {word}\n"
     assert sorted(path.name for path in history.glob("*.json")) == before
     assert main([command, "t11", "--undo"]) == 0
-    assert capsys.readouterr().out == f"perf_20261123T110000Z_t11.json: was not {word}\n"
+    assert capsys.readouterr().out == f"perf_20261123T110000Z_t11.json of bøard:8080: was not {word}\n"
 
 
 def test_a_decision_that_cannot_be_read_can_be_taken_back(

@@ -363,13 +363,14 @@ def test_a_lock_left_by_kill_is_free(tmp_path: Path) -> None:
 
 
 def test_boards_do_not_share_a_lock_but_one_address_does(tmp_path: Path) -> None:
-    first = BoardLock(HERE, folder=tmp_path)
+    first = BoardLock(HERE, folder=tmp_path, session="5e5510")
     first.acquire()
     other = BoardLock(at(2), folder=tmp_path)
     other.acquire()
     other.release()
-    with pytest.raises(BoardBusyError, match=f"pid {os.getpid()} "):
+    with pytest.raises(BoardBusyError, match=f"pid {os.getpid()} ") as busy:
         BoardLock(HERE, folder=tmp_path).acquire()
+    assert busy.value.session == "5e5510"
     first.release()
 
 

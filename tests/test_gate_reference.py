@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.noise import history_noise, series_noise
+from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
 from pytest_espperf.gate.series import build_series
 
@@ -69,6 +70,23 @@ def test_what_moves_on_both_boards_is_taken_out(rng: random.Random) -> None:
     assert changes(alone, bar)["rps_ok"] > 5
     assert abs(changes(bad, bar)["rps_ok"]) < 2
     assert judge(bad, bar).kind == "unchanged"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_lost_reference_is_a_warning_however_much_of_it_was_measured(
+    rng: random.Random, measured: bool, enabled: bool
+) -> None:
+    policy = GatePolicy(enabled=enabled)
+    now = day(rng, 1.0) if measured else session(rng, profiles=[PROFILE])
+    described = {"reference": {"name": "b2", "lost": "the reference board b2 was lost at x:burst: silence"}}
+    lost = msgspec.structs.replace(now, device=described)
+    (told,) = [one for one in judge(lost, [], policy).findings if one.severity == "warn"]
+    assert told.kind == "reference"
+    assert "the reference board b2 was lost at x:burst: silence. It was not measured" in told.message
+    for device in ({}, {"reference": {"name": "b2", "lost": ""}}, {"reference": None}):
+        there = msgspec.structs.replace(now, device=device)
+        assert not [one for one in judge(there, [], policy).findings if one.severity == "warn"]
 
 
 def test_a_slower_firmware_is_seen_through_the_weather(rng: random.Random) -> None:

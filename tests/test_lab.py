@@ -106,6 +106,15 @@ def test_two_targets_of_one_board_are_seen(left: LabBoard, right: LabBoard) -> N
     assert module._same([left, made("d"), made("e", "+U")]) is None
 
 
+def test_two_targets_at_one_address_of_the_file_are_one_board() -> None:
+    boards = [made("a"), made("b"), made("c"), made("d", "10.0.0.9:81")]
+    for board, address in zip(boards, [("Esp", 80), ("esp", 81), ("esp", 80)], strict=False):
+        board.address = address
+    assert module._same(boards) == (boards[0], boards[2])
+    assert module._shared(boards[0], boards[2]) == "esp:80"
+    assert module._same(boards[:2]) is None
+
+
 class Told:
     """In place of the process that watches: says what the test says."""
 
@@ -207,6 +216,7 @@ def test_each_target_is_a_board_in_the_files_order(
         ("fixed", "fixed"),
     ]
     assert {board.coordinator for board in lab.boards} == {"127.0.0.1:9"}
+    assert [board.address for board in lab.boards] == [None, None, None, ("127.0.0.1", 8080)]
 
 
 @needs_labgrid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,13 +17,14 @@ from benches import Bench, quick_disk  # noqa: F401 - for every test
 from history_samples import session
 
 from pytest_espperf import sharing
+from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.cli import main
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore, cache, names, objects, remote
 from pytest_espperf.history.names import parse_stamp
 from pytest_espperf.judging import history_folder
 from pytest_espperf.lookup import resolve
-from pytest_espperf.sharing import Sharing, sharing_at, sharing_of
+from pytest_espperf.sharing import Sent, Sharing, sharing_at, sharing_of
 
 Machine = Callable[[str], None]
 
@@ -79,9 +81,9 @@ def test_each_command_that_reads_sees_what_others_have_saved(
     assert "session-4"[:8] in capsys.readouterr().out
 
 
-def test_two_sessions_of_one_command_need_one_pull(
-    on: Machine, others: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[remote.Remote]:
+    """Each connection to a shared history."""
     entered: list[remote.Remote] = []
     enter = remote.Remote.__enter__
 
@@ -90,6 +92,13 @@ def test_two_sessions_of_one_command_need_one_pull(
         return enter(self)
 
     monkeypatch.setattr(remote.Remote, "__enter__", counted)
+    return entered
+
+
+def test_two_sessions_of_one_command_need_one_pull(
+    on: Machine, others: Bench, entered: list[remote.Remote]
+) -> None:
+    entered.clear()
     assert main(["compare", "session-1", "session-2"]) == 0
     assert len(entered) == 1
 
@@ -331,17 +340,102 @@ def test_a_clock_that_differs_from_another_benchs_is_said(share: Path, others: B
     own.pull(lambda _: None)
     saved = own.store.save(session("session-now", "20260201T000000Z"), latest=True)
     said: list[str] = []
-    sent = own.after_saving(saved, said.append)
-    assert sent is not None
-    assert sent.arrived
+    for _ in range(2):  # another board of the same run says it no second time
+        own.after_saving(saved, said.append)
     assert len(said) == 1
     assert "perf_20990101T000000Z.json is later than this session" in said[0]
     assert "this machine's clock, or that of the bench" in said[0]
-    others.sync.pull()
-    assert "session-now" in others.ids()
     alone = Sharing(HistoryStore(bench.folder))
-    assert alone.after_saving(saved, said.append) is None
+    alone.after_saving(saved, said.append)
     assert "WARNING: the clock was set back: " in said[-1]
+    alone.send_saved(lambda _: pytest.fail("nothing is shared"))
+
+
+class Run:
+    """A run over three boards, from its first pull to what became of its push."""
+
+    def __init__(self, sharing: Sharing) -> None:
+        self.sharing = sharing
+        self.said: list[str] = []
+        self.sent: list[Sent] = []
+
+    def pull(self) -> None:
+        for _ in range(3):
+            self.sharing.pull_once(self.said.append)
+
+    def save(self) -> None:
+        for board in ("x", "y", "z"):
+            artifact = session(f"session-{board}", "20260201T000000Z", tag=board)
+            self.sharing.after_saving(self.sharing.store.save(artifact, latest=True), self.said.append)
+
+    def send(self) -> None:
+        self.sharing.send_saved(self.sent.append)
+
+
+@pytest.fixture
+def run(share: Path, tmp_path: Path) -> Run:
+    bench = Bench(share.as_uri(), tmp_path / "mine")
+    return Run(Sharing(bench.store, bench.sync))
+
+
+def test_the_sessions_of_all_boards_come_and_go_over_one_connection_each(
+    run: Run, share: Path, others: Bench, entered: list[remote.Remote]
+) -> None:
+    entered.clear()
+    run.pull()
+    assert run.said == [f"shared history {share.as_uri()}: 3 sessions, 3 new on this machine"]
+    assert len(entered) == 1
+    run.send()
+    assert run.sent == [], "nothing was saved"
+    run.save()
+    assert len(others.there(objects.SESSIONS)) == 6, "what is saved first of all stays here"
+    entered.clear()
+    run.send()
+    assert len(entered) == 1
+    assert run.sent[-1].arrived
+    assert run.sent[-1].text.startswith(f"shared: 3 sessions to {share.as_uri()} (6 sessions there; ")
+    others.sync.pull()
+    assert {"session-x", "session-y", "session-z"} < set(others.ids())
+
+
+def test_what_does_not_arrive_of_several_boards_is_said_once_and_made_up_for(
+    run: Run, share: Path, others: Bench, entered: list[remote.Remote]
+) -> None:
+    gone = share.rename(share.with_name("gone"))
+    entered.clear()
+    run.pull()
+    run.save()
+    run.send()
+    assert len(entered) == 2
+    assert [line.split(":")[0] for line in run.said] == ["WARNING"]
+    assert len(run.sharing.findings) == 1
+    sent = run.sent[-1]
+    assert not sent.arrived
+    assert sent.text.startswith(
+        f"NOT SHARED: {share.as_uri()} still cannot be used, see above; 3 sessions of"
+    )
+    verdict = Verdict(kind="failed", findings=[Finding(severity="fail"), *run.sharing.findings])
+    shown = run.sharing.without_findings(SessionArtifact(gate=verdict))
+    assert shown.gate == Verdict(kind="failed", findings=[Finding(severity="fail")])
+    gone.rename(share)
+    assert run.sharing.pull(run.said.append)
+    assert f"shared: 3 sessions to {share.as_uri()} (6 sessions there; " in run.said[-1]
+
+
+def test_a_push_that_is_not_waited_for_is_said_and_made_up_for(
+    run: Run, share: Path, others: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.pull()
+    run.save()
+    with monkeypatch.context() as pressed:
+        pressed.setattr(remote.Remote, "write", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run.send()
+    (sent,) = run.sent
+    assert not sent.arrived
+    assert f"{share.as_uri()} was not waited for; 3 sessions of this run are kept on this mac" in sent.text
+    assert run.sharing.pull(run.said.append)
+    assert run.said[-1].startswith("shared: 3 sessions to ")
 
 
 def test_a_command_is_a_process_that_ends(share: Path, others: Bench, tmp_path: Path) -> None:

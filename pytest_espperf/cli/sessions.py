@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history, share
@@ -11,7 +13,7 @@ from pytest_espperf.errors import UsageError
 
 if TYPE_CHECKING:
     # `espperf run` leaves that to pytest's process.
-    from pytest_espperf.history import HistoryStore
+    from pytest_espperf.history import HistoryStore, SavedSession
 
 
 def add_commands(commands: Any) -> None:
@@ -29,15 +31,26 @@ def add_commands(commands: Any) -> None:
         "accept a session's figures as intended: later ones are judged from it on",
         history=True,
     )
-    accept.add_argument("session", metavar="SESSION", help=SESSION_HELP)
+    _add_session(accept)
     accept.add_argument("--reason", default="", help="why, for those who come later; needed, except to undo")
     accept.add_argument("--undo", action="store_true", help="take the acceptance back")
     pin = add_command(
         commands, "pin", _pin, "hold a session as a fixed anchor of the drift guard", history=True
     )
-    pin.add_argument("session", metavar="SESSION", help=SESSION_HELP)
+    _add_session(pin)
     pin.add_argument("--reason", default="", help="why, for those who come later")
     pin.add_argument("--undo", action="store_true", help="let the session go")
+
+
+def _add_session(command: argparse.ArgumentParser) -> None:
+    """The one session that is decided about."""
+    command.add_argument("session", metavar="SESSION", help=SESSION_HELP)
+    command.add_argument(
+        "--board",
+        default="",
+        metavar="BOARD",
+        help="that of this board: its identity, or its address; needed where several boards have the tag",
+    )
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -62,8 +75,8 @@ def _accept(arguments: argparse.Namespace) -> int:
         return _undo(arguments, store, "accept", "accepted")
     if not arguments.reason.strip():
         raise UsageError("--reason: it is missing; say why, for those who come later")
-    accepted = store.accept(arguments.session, arguments.reason, _user())
-    print(f"accepted {accepted.json_path.name}: {arguments.reason}")
+    accepted = store.accept(_meant(arguments, store), arguments.reason, _user())
+    print(f"accepted {_told(accepted)}: {arguments.reason}")
     share(arguments)
     return 0
 
@@ -72,8 +85,8 @@ def _pin(arguments: argparse.Namespace) -> int:
     store = open_history(arguments)
     if arguments.undo:
         return _undo(arguments, store, "pin", "pinned")
-    pinned = store.pin(arguments.session, arguments.reason, _user())
-    print(f"pinned {pinned.json_path.name}")
+    pinned = store.pin(_meant(arguments, store), arguments.reason, _user())
+    print(f"pinned {_told(pinned)}")
     share(arguments)
     return 0
 
@@ -84,12 +97,38 @@ def _undo(arguments: argparse.Namespace, store: HistoryStore, kind: str, word: s
 
     if arguments.reason:
         raise UsageError("--undo removes the decision, and keeps no --reason: leave it out")
-    entry = store.find(arguments.session)
+    entry = _meant(arguments, store)
     was = (store.folder / names.mark_name(kind, entry.json_path.stem)).exists()
     (store.unaccept if kind == "accept" else store.unpin)(entry)
-    print(f"{entry.json_path.name}: {'no longer' if was else 'was not'} {word}")
+    print(f"{_told(entry)}: {'no longer' if was else 'was not'} {word}")
     share(arguments)
     return 0
+
+
+def _meant(arguments: argparse.Namespace, store: HistoryStore) -> SavedSession:
+    """The session that is decided about; where the run of ``latest`` had several boards, it is said which.
+
+    Raises:
+        HistoryError: none is meant, or more than one; a tag of several boards is more than one.
+    """
+    entry = store.find(arguments.session, board=arguments.board, one_board=True)
+    boards = entry.artifact.boards
+    if boards > 1 and not arguments.board and re.match("latest(~|$)", arguments.session):
+        said = f"{arguments.session} is one session of a run of {boards} boards"
+        print(f"{said}: that of {_board(entry)}; --board means another one", file=sys.stderr)
+    return entry
+
+
+def _told(entry: SavedSession) -> str:
+    """A session's file, and its board."""
+    return f"{entry.json_path.name} of {_board(entry)}"
+
+
+def _board(entry: SavedSession) -> str:
+    from pytest_espperf.report.exports.figures import board_of  # noqa: PLC0415 - run leaves it to pytest
+    from pytest_espperf.report.terminal import printable  # noqa: PLC0415 - likewise
+
+    return printable(board_of(entry.artifact)) or "a board without a name"
 
 
 def _user() -> str:

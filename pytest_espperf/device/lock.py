@@ -30,6 +30,7 @@ class Holder(msgspec.Struct, frozen=True):
     host: str
     started_utc: str
     command: str
+    session: str = ""
 
 
 def lock_folder() -> Path:
@@ -38,14 +39,24 @@ def lock_folder() -> Path:
 
 
 class BoardLock:
-    """The lock of one board, and of one more file where the user names one."""
+    """The lock of one board, and of one more file where the user names one.
 
-    def __init__(self, target: Target, *, extra: Path | None = None, folder: Path | None = None) -> None:
+    Args:
+        target: where the board is.
+        extra: the other file.
+        folder: where the locks lie.
+        session: id of the session that the board is measured for; told to whoever finds it locked.
+    """
+
+    def __init__(
+        self, target: Target, *, extra: Path | None = None, folder: Path | None = None, session: str = ""
+    ) -> None:
         self._board = f"{target.address}:{target.port}"
         name = re.sub(r"[^A-Za-z0-9.]+", "-", self._board)
         self._paths = [(folder or lock_folder()) / f"board-{name}.lock"]
         if extra is not None:
             self._paths.append(extra)
+        self._session = session
         self._held: ExitStack | None = None
 
     def acquire(self) -> None:
@@ -66,9 +77,12 @@ class BoardLock:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
+            holder = _read_holder(path)
+            told = _told(holder) if holder is not None else f"holder unknown, lock file {path}"
             raise BoardBusyError(
-                f"the board {self._board} is being measured by another session ({_read_holder(path)}); "
-                "wait for it to end, or stop it"
+                f"the board {self._board} is being measured by another session ({told}); "
+                "wait for it to end, or stop it",
+                session=holder.session if holder is not None else "",
             ) from None
         except OSError as error:
             raise UsageError(f"the lock file {path} cannot be made ({error.strerror or error})") from None
@@ -78,6 +92,7 @@ class BoardLock:
             host=socket.gethostname(),
             started_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             command=" ".join(_redacted(sys.argv)),
+            session=self._session,
         )
         # The holder's words are a courtesy: a full disk must not stop the session here.
         with suppress(OSError):
@@ -112,9 +127,12 @@ def _forget(path: Path) -> None:
         path.unlink()
 
 
-def _read_holder(lock: Path) -> str:
+def _read_holder(lock: Path) -> Holder | None:
     try:
-        holder = msgspec.json.decode(_holder_path(lock).read_bytes(), type=Holder)
+        return msgspec.json.decode(_holder_path(lock).read_bytes(), type=Holder)
     except (OSError, msgspec.DecodeError):
-        return f"holder unknown, lock file {lock}"
+        return None
+
+
+def _told(holder: Holder) -> str:
     return f"pid {holder.pid} on {holder.host}, started {holder.started_utc}, command: {holder.command[:300]}"

@@ -1,7 +1,10 @@
-"""Which sessions are the bar: comparable, accepted, complete, of the current epoch.
+"""Which sessions are the bar: comparable, accepted, complete, with figures, of the current epoch.
 
 An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
 the level has knowingly changed there, and what lies before says nothing about what comes after.
+
+A session whose pace a computer set, and not the board, has no figures to be compared with: it is no bar
+of that profile, so that the next one that has figures is the first.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any
 
 from pytest_espperf.artifact import ACCEPTED, Finding, Json, SessionArtifact
 from pytest_espperf.gate.policy import GatePolicy
+from pytest_espperf.gate.series import COMPOSITES, Rounds, bound, figures, gateable_phases, rounds_of
 
 PROFILES = "profiles"
 """Key of the comparability fields under which each profile has its own."""
@@ -22,8 +26,8 @@ class Choice:
     """The sessions that each profile is judged against.
 
     Attributes:
-        epochs: profile -> its comparable sessions of the current epoch, oldest first; empty or
-            missing means no baseline.
+        epochs: profile -> its comparable sessions of the current epoch that have the candidate's figures,
+            oldest first; empty or missing means no baseline.
         findings: what a reader must know about sessions that were left out.
     """
 
@@ -157,7 +161,47 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         )
     for profile in profiles_of(candidate):
         _choose_profile(choice, profile, mine, usable, policy)
+        _leave_out_bound(choice, profile, rounds_of(candidate, profile))
     return choice
+
+
+def has_figures(session: SessionArtifact, profile: str, phases: Sequence[str]) -> bool:
+    """Whether anything of a session's profile can be compared over those phases.
+
+    Not so where a computer, and not the board, set the pace of one of them in more than half of the rounds.
+    """
+    rounds = rounds_of(session, profile)
+    return any(figures(rounds, phases, metric) for metric in COMPOSITES)
+
+
+def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
+    """Take the sessions without figures out of a profile's epoch, which begins where it began.
+
+    Where the candidate itself has none, all of its phases are asked for: the rules that need no pace (errors)
+    still want a bar.
+    """
+    epoch = choice.epochs[profile]
+    phases = gateable_phases(planned) or tuple(
+        dict.fromkeys(name for one in planned.values() for name in one)
+    )
+    if not phases or not epoch:
+        return
+    kept = [session for session in epoch if has_figures(session, profile, phases)]
+    choice.epochs[profile] = kept
+    if not kept:
+        had = f"{len(epoch)} earlier sessions have" if len(epoch) > 1 else "an earlier session has"
+        paced = any(
+            bound(one.report) for phases in rounds_of(epoch[-1], profile).values() for one in phases.values()
+        )
+        why = " (a computer, not the board, set its pace)" if paced else ""
+        choice.findings.append(
+            Finding(
+                severity="warn",
+                kind="baseline",
+                where=profile,
+                message=f"{had} no figures to be compared with, as {name_of(epoch[-1])}{why}: not the bar.",
+            )
+        )
 
 
 def _choose_profile(

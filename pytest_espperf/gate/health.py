@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
-from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
+from pytest_espperf.artifact import NOT_MEASURED, Finding, PhaseResult, SessionArtifact
 from pytest_espperf.figures import COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.generator import generator_findings
@@ -67,7 +67,7 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
 
 def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
     def failed(where: str, message: str) -> Finding:
-        return Finding(severity="fail", kind="not-measured", where=where, message=message)
+        return Finding(severity="fail", kind=NOT_MEASURED, where=where, message=message)
 
     if candidate.hard_stop_reason:
         yield Finding(

@@ -94,6 +94,12 @@ def composites(rounds: Rounds, names: Sequence[str], metric: str) -> tuple[float
     return tuple(value for value in values if value is not None)
 
 
+def figures(rounds: Rounds, names: Sequence[str], metric: str) -> tuple[float, ...]:
+    """The composites of a session's rounds; none where fewer than half of the rounds have one."""
+    values = composites(rounds, names, metric)
+    return values if len(values) * 2 >= len(rounds) else ()
+
+
 def gateable_phases(rounds: Rounds) -> tuple[str, ...]:
     """Phases of which at least half of the rounds were paced by the board, not by the generator."""
     seen: dict[str, list[bool]] = {}
@@ -171,9 +177,8 @@ def build_series(
     references: list[float | None] = []
     board = _reference_board(candidate)
     for session in epoch:
-        rounds = rounds_of(session, profile)
-        values = composites(rounds, names, metric)
-        if values and len(values) * 2 >= len(rounds):
+        values = figures(rounds_of(session, profile), names, metric)
+        if values:
             if session.pinned:
                 pins.append(len(past))
             past.append(values)

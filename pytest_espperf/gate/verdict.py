@@ -9,6 +9,7 @@ import msgspec
 
 from pytest_espperf.artifact import (
     GATE_OFF,
+    NAMED_BASELINE,
     Finding,
     GateRow,
     Json,
@@ -29,7 +30,15 @@ from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
-from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, build_series, natural, rounds_of
+from pytest_espperf.gate.series import (
+    COMPOSITES,
+    TAIL,
+    Series,
+    build_series,
+    gateable_phases,
+    natural,
+    rounds_of,
+)
 from pytest_espperf.gate.stats import t_quantile
 from pytest_espperf.gate.words import MAIN_RULE
 
@@ -61,7 +70,7 @@ def judge(
     ``ab-candidate`` in the candidate decide what the planned rounds only suspected.
     """
     choice = choose(candidate, history, policy)
-    findings = [*health_findings(candidate, policy), *choice.findings]
+    findings = [*health_findings(candidate, policy), *choice.findings, *_lost_reference(candidate)]
     bars = {profile: _bar(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(bars.values(), key=len, default=[]))
     if not policy.enabled:
@@ -77,8 +86,12 @@ def judge(
         *(row for profile, bar in bars.items() for row in plain_rows(candidate, profile, bar[-1], policy)),
     ]
     _say_missing(candidate, bars, rows, findings)
+    if policy.baseline == "fixed" and history and not bars and candidate.raw_runs:
+        findings.append(_named_in_vain(history))
     words = [row.verdict for row in rows if row.verdict != "not-gateable"]
-    if bars and not any(row.rule == MAIN_RULE and row.metric in COMPOSITES for row in rows):
+    if (bars or _nothing_to_keep(candidate)) and not any(
+        row.rule == MAIN_RULE and row.metric in COMPOSITES for row in rows
+    ):
         words.append("inconclusive")
     baseline = _baseline(choice, policy)
     return _verdict(candidate, findings, words, baseline=baseline, rows=rows, where=places(candidate, bars))
@@ -139,6 +152,19 @@ def _environment(candidate: SessionArtifact, series: Sequence[Series]) -> Iterat
             f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
         )
     yield Finding(kind="reference", message=message)
+
+
+def _lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
+    """That the reference board was not measured to the end, however much of it was."""
+    described = candidate.device.get("reference")
+    lost = described.get("lost") if isinstance(described, dict) else None
+    if lost:
+        yield Finding(
+            severity="warn",
+            kind="reference",
+            message=f"{lost}. It was not measured from there on: what moves on both boards may count as this "
+            "one's.",
+        )
 
 
 def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise]) -> list[GateRow]:
@@ -226,6 +252,22 @@ def _say_changes(rows: Sequence[GateRow], findings: list[Finding]) -> None:
     )
 
 
+def _named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
+    """Who names a baseline is not told that all is well where nothing was compared with it."""
+    return Finding(
+        severity="fail",
+        kind=NAMED_BASELINE,
+        message=f"nothing of this session can be compared with {name_of(named[-1])}, which was named as its "
+        "baseline.",
+    )
+
+
+def _nothing_to_keep(candidate: SessionArtifact) -> bool:
+    """Whether a session was measured, and no later one could be compared with any of its profiles."""
+    measured = [rounds for profile in profiles_of(candidate) if (rounds := rounds_of(candidate, profile))]
+    return bool(measured) and not any(gateable_phases(rounds) for rounds in measured)
+
+
 def _say_missing(
     candidate: SessionArtifact,
     bars: dict[str, Sequence[SessionArtifact]],
@@ -234,7 +276,18 @@ def _say_missing(
 ) -> None:
     judged = {row.profile for row in rows if row.rule == MAIN_RULE and row.metric in COMPOSITES}
     for profile in profiles_of(candidate):
-        if profile not in bars:
+        rounds = rounds_of(candidate, profile)
+        if profile not in bars and rounds and not gateable_phases(rounds):
+            findings.append(
+                Finding(
+                    severity="warn",
+                    kind="not-judged",
+                    where=profile,
+                    message=f"{profile}: nothing comparable was measured before, and this session has no "
+                    "figures to compare later ones with; absolute budgets apply.",
+                )
+            )
+        elif profile not in bars:
             findings.append(
                 Finding(
                     kind="no-baseline",
@@ -242,7 +295,7 @@ def _say_missing(
                     message=f"{profile}: nothing comparable was measured before; absolute budgets apply.",
                 )
             )
-        elif profile not in judged and rounds_of(candidate, profile):
+        elif profile not in judged and rounds:
             findings.append(
                 Finding(
                     severity="warn",

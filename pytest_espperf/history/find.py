@@ -1,4 +1,4 @@
-"""What a reference to a session means.
+"""What a reference to a session means, among all sessions or those of one board.
 
 In this order: ``latest`` (and ``latest~2``: two completed sessions before it), a session's id, its file
 name with or without the suffix, a tag (its newest completed session), the beginning of an id (at least four
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_espperf.errors import HistoryError
@@ -27,15 +28,26 @@ _SHOWN = 5
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
-def find(store: HistoryStore, ref: str) -> SavedSession:
+def find(store: HistoryStore, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
     """The one session that ``ref`` means.
+
+    Args:
+        store: the history.
+        ref: the reference.
+        board: only sessions of this board are meant, by its identity, or where there is none by its address;
+            "" for any.
+        one_board: a tag that several boards have is more than one session.
 
     Raises:
         HistoryError: none is meant, or more than one; the message lists candidates.
         ArtifactError: the file that is meant cannot be read.
     """
-    rows = store.select(Query(newest_first=True))
-    name = _name_of(store, ref, rows)
+    every = store.select(Query(newest_first=True))
+    rows = _of_board(store, every, board) if board else every
+    known = [row.name for row in rows] if board else store.file_names()
+    name = _by_name(store, ref, rows, known) or _by_tag(ref, rows, one_board) or _by_beginning(ref, rows)
+    if not name:
+        raise HistoryError(_missing(store, ref, rows, board) + _elsewhere(ref, every if board else []))
     entry = store.entry(name)
     if entry is None:
         load_session(store.folder / name)  # says what is wrong with it
@@ -43,24 +55,52 @@ def find(store: HistoryStore, ref: str) -> SavedSession:
     return entry
 
 
-def _name_of(store: HistoryStore, ref: str, rows: list[SessionRow]) -> str:
+def _of_board(store: HistoryStore, rows: list[SessionRow], board: str) -> list[SessionRow]:
+    own = [row for row in rows if row.board == board] or [row for row in rows if row.target == board]
+    if not own:
+        boards = _boards(rows) or "none"
+        raise HistoryError(f"no session of board {board!r} in {store.folder}; boards there: {boards}")
+    return own
+
+
+def _by_name(store: HistoryStore, ref: str, rows: list[SessionRow], known: list[str]) -> str:
+    """The file of ``latest``, of an id or of a file's name; "" where it is none of them."""
     match = _LATEST.fullmatch(ref)
     if match:
         return _counted_back(store, rows, int(match[1] or 0))
     by_id = [row for row in rows if row.session_id == ref]
     if by_id:
         return _only(ref, by_id)
-    for name in (ref, f"{ref}.json"):
-        if name in store.file_names():
-            return name
+    return next((name for name in (ref, f"{ref}.json") if name in known), "")
+
+
+def _by_tag(ref: str, rows: list[SessionRow], one_board: bool) -> str:
+    tagged = _tagged(rows, ref)
+    if one_board:
+        _refuse_several_boards(ref, tagged)
+    return next((row.name for row in tagged if row.completed), tagged[0].name if tagged else "")
+
+
+def _tagged(rows: list[SessionRow], ref: str) -> list[SessionRow]:
     wanted = names.clean_tag(ref)
-    tagged = [row for row in rows if row.tag and (row.tag == ref or names.clean_tag(row.tag) == wanted != "")]
-    if tagged:
-        return next((row for row in tagged if row.completed), tagged[0]).name
+    return [row for row in rows if row.tag and (row.tag == ref or names.clean_tag(row.tag) == wanted != "")]
+
+
+def _refuse_several_boards(ref: str, tagged: list[SessionRow]) -> None:
+    newest: dict[str, SessionRow] = {}
+    for row in tagged:
+        newest.setdefault(row.board, row)
+    if len(newest) > 1:
+        listed = _some(f"{board!r} ({row.session_id})" for board, row in newest.items())
+        raise HistoryError(
+            f"{len(newest)} boards have sessions tagged {ref!r}: say which board is meant (--board), or name "
+            f"one session; the newest of each: {listed}"
+        )
+
+
+def _by_beginning(ref: str, rows: list[SessionRow]) -> str:
     beginning = [row for row in rows if len(ref) >= MIN_PREFIX and row.session_id.startswith(ref)]
-    if beginning:
-        return _only(ref, beginning)
-    raise HistoryError(_missing(store, ref, rows))
+    return _only(ref, beginning) if beginning else ""
 
 
 def _counted_back(store: HistoryStore, rows: list[SessionRow], count: int) -> str:
@@ -80,15 +120,30 @@ def _only(ref: str, rows: list[SessionRow]) -> str:
     return rows[0].name
 
 
-def _missing(store: HistoryStore, ref: str, rows: list[SessionRow]) -> str:
+def _missing(store: HistoryStore, ref: str, rows: list[SessionRow], board: str) -> str:
     if not rows:
         return f"no session {ref!r}: {store.folder} holds no session"
     known = {word: row for row in reversed(rows) for word in (row.tag, row.session_id, row.name) if word}
     near = difflib.get_close_matches(ref, known, n=_SHOWN, cutoff=0.6)
     some = list({known[word].name: known[word] for word in near}.values()) or rows[:_SHOWN]
-    return f"no session {ref!r} in {store.folder}; {'near' if near else 'newest'}: {_listed(some)}"
+    whose = f" of board {board!r}" if board else ""
+    return f"no session {ref!r}{whose} in {store.folder}; {'near' if near else 'newest'}: {_listed(some)}"
+
+
+def _elsewhere(ref: str, rows: list[SessionRow]) -> str:
+    """Which other boards have what one board has not."""
+    meant = _tagged(rows, ref) or [row for row in rows if ref in {row.session_id, row.name}]
+    return f". Other boards have it: {_boards(meant)}" if meant else ""
+
+
+def _boards(rows: list[SessionRow]) -> str:
+    return _some(repr(board) for board in dict.fromkeys(row.board for row in rows))
 
 
 def _listed(rows: list[SessionRow]) -> str:
-    shown = ", ".join(f"{row.name} ({row.session_id})" for row in rows[:_SHOWN])
-    return shown + (", ..." if len(rows) > _SHOWN else "")
+    return _some(f"{row.name} ({row.session_id})" for row in rows)
+
+
+def _some(words: Iterable[str]) -> str:
+    every = list(words)
+    return ", ".join(every[:_SHOWN]) + (", ..." if len(every) > _SHOWN else "")

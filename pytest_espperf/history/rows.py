@@ -36,7 +36,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         name: its file name in the folder.
         stamp, number: its place in the history (see :mod:`pytest_espperf.history.names`).
-        board: the board that comparability names; its target where it names none.
+        board: the board that comparability names, or the session where it never reached it; else its target.
         verdict: the gate's word, "" where there was no gate (files of the original tool).
         completed: False for sessions that were interrupted.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
@@ -149,7 +149,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
     """The row of ``artifact``, whose file has the place ``key``: with details, without later decisions."""
     keys = keys_of(artifact.comparability)
     facts = artifact.comparability.fields if artifact.comparability else {}
-    board = facts.get("board")
+    board = facts.get("board") or artifact.device.get("id")
     return SessionRow(
         name=key.name,
         stamp=key.stamp,

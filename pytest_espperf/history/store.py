@@ -172,8 +172,13 @@ class HistoryStore:
         found = (self.entry(row.name) for row in rows)
         return [entry.artifact for entry in found if entry is not None]
 
-    def find(self, ref: str) -> SavedSession:
+    def find(self, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
         """The one session that ``ref`` means; see :mod:`pytest_espperf.history.find`.
+
+        Args:
+            ref: the reference.
+            board: only sessions of this board are meant.
+            one_board: refuse a tag that several boards have.
 
         Raises:
             HistoryError: none is meant, or more than one; the message lists candidates.
@@ -181,7 +186,7 @@ class HistoryStore:
         """
         from pytest_espperf.history.find import find  # noqa: PLC0415 - the other way round at the top
 
-        return find(self, ref)
+        return find(self, ref, board=board, one_board=one_board)
 
     # -- writing -----------------------------------------------------------------------------------
 

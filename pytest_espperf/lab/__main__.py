@@ -77,7 +77,7 @@ def _speaker() -> Say:
 
 
 def read(say: Say, path: str) -> dict[str, Any]:
-    """The coordinator's address, and of each target its name and the patterns of its places."""
+    """The coordinator's address; of each target its name, the patterns of its places, and its own address."""
     say(waiting_for="labgrid to read the file")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -93,7 +93,7 @@ def read(say: Say, path: str) -> dict[str, Any]:
         raise Problem("options.coordinator_address must be HOST:PORT")
     return {
         "coordinator": coordinator,
-        "targets": [{"target": name, "places": _patterns(name, what)} for name, what in targets.items()],
+        "targets": [{"target": name, **_described(name, what)} for name, what in targets.items()],
     }
 
 
@@ -120,8 +120,8 @@ def _coordinator(config: Any) -> Any:
     return config.get_option("coordinator_address", os.environ.get("LG_COORDINATOR", "127.0.0.1:20408"))
 
 
-def _patterns(target: object, described: Any) -> list[str]:
-    """The names of a target's RemotePlaces, as the file has them."""
+def _described(target: object, described: Any) -> dict[str, Any]:
+    """What the file has of a target: the names of its RemotePlaces; HOST and PORT where it has none."""
     from labgrid import target_factory  # noqa: PLC0415 - what fails in it is told as an answer
     from labgrid.exceptions import InvalidConfigError  # noqa: PLC0415 - as above
 
@@ -148,9 +148,10 @@ def _patterns(target: object, described: Any) -> list[str]:
                 "labgrid-client reserve --wait --shell prints it"
             )
     made = [_service(str(target), name, arguments) for name, (arguments,) in services.items()]
-    if len(made) == 1 and not places:
+    alone = len(made) == 1 and not places
+    if alone:
         _check_port(made[0], f"target {target}")
-    return list(places)
+    return {"places": list(places), "address": [made[0].address, made[0].port] if alone else None}
 
 
 def _service(target: str, name: str | None, arguments: dict[str, Any]) -> Any:
@@ -303,7 +304,7 @@ def locate(say: Say, path: str, name: str) -> dict[str, Any]:
 
     say(waiting_for="labgrid to read the file")
     environment = Environment(path)
-    patterns = _patterns(name, environment.config.get_targets().get(name))
+    patterns = _described(name, environment.config.get_targets().get(name))["places"]
     # Asked first, since labgrid's own way to the resource tells these cases apart by text alone.
     places, resources = _places(say, _coordinator(environment.config), patterns) if patterns else ([], [])
     say(waiting_for=f"the NetworkService of target {name}")

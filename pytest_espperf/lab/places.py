@@ -40,6 +40,7 @@ class LabBoard:
         coordinator: HOST:PORT.
         patterns: its RemotePlaces as the file has them; none where its address stands in the file itself.
         clock: monotonic seconds of the machine.
+        address: host and port where they stand in the file itself.
         places: the places that it was last located in.
     """
 
@@ -49,6 +50,7 @@ class LabBoard:
     coordinator: str
     patterns: tuple[str, ...]
     clock: Callable[[], float] = time.monotonic
+    address: tuple[str, int] | None = None
     places: tuple[str, ...] = field(default=(), init=False)
     _facts: dict[str, Any] = field(default_factory=dict, init=False)
     _watch: Watch | None = field(default=None, init=False)
@@ -184,6 +186,7 @@ def load_lab(path: Path, source: str) -> Lab:
             path=path,
             coordinator=coordinator,
             patterns=tuple(entry["places"]),
+            address=tuple(entry["address"]) if entry["address"] is not None else None,
         )
         for entry in reply.answer["targets"]
     )
@@ -192,22 +195,34 @@ def load_lab(path: Path, source: str) -> Lab:
         raise UsageError(
             printable(
                 f"{source}: {path}: the targets {first.target} and {second.target} are one board, "
-                f"{second.name}: give each board one target"
+                f"{_shared(first, second)}: give each board one target"
             )
         )
     return Lab(path, boards)
 
 
 def _same(boards: Sequence[LabBoard]) -> tuple[LabBoard, LabBoard] | None:
-    """Two boards that are one: of one name, as any file system tells names apart, or of one reservation."""
+    """Two boards that are one: of one name, as any file system tells names apart, reservation, or address."""
     seen: dict[str, LabBoard] = {}
     for board in boards:
         reservations = {pattern for pattern in board.patterns if pattern.startswith("+")}
-        for key in {board.name.casefold(), *reservations}:
+        addresses = {_address(board)} if board.address is not None else set()
+        for key in {board.name.casefold(), *reservations, *addresses}:
             if key in seen:
                 return seen[key], board
             seen[key] = board
     return None
+
+
+def _address(board: LabBoard) -> str:
+    """As HOST:PORT, "" where it does not stand in the file."""
+    return "{}:{}".format(*board.address).casefold() if board.address is not None else ""
+
+
+def _shared(first: LabBoard, second: LabBoard) -> str:
+    """What two boards that are one have in common."""
+    address = _address(second)
+    return address if address and address == _address(first) else second.name
 
 
 def _identity(target: str, places: Sequence[str]) -> str:

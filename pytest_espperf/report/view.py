@@ -9,12 +9,16 @@ from typing import Literal
 from pytest_espperf.artifact import (
     DETECTABLE,
     GATE_OFF,
+    NAMED_BASELINE,
+    NOT_MEASURED,
+    WORKER,
     CellAggregate,
     Finding,
     GateRow,
     PathAggregate,
     Place,
     SessionArtifact,
+    Verdict,
 )
 from pytest_espperf.registry import METRICS
 
@@ -44,11 +48,26 @@ MEANINGS = {
     "incomplete": "not everything planned was measured: shown, never compared against",
 }
 
+NAMED_IN_VAIN = "nothing of it could be compared with the baseline that was named"
+"""What a failed session means that has no other fault."""
+
+SWITCHED_OFF = "the comparison was switched off"
+NOTHING_COMPARED = "nothing of it could be compared with earlier sessions"
+"""What an inconclusive session means that has no inconclusive gate."""
+
+NOTHING_MEASURED = "the board was not measured"
+"""What a failed session means in which no phase was measured."""
+
+LOST_WORKER = "a worker was lost, and with it a part of what was planned: shown, never compared against"
+
 NEXT_STEPS = {
     "regressed": ("run again to see it again: a failing session is never the bar",),
     "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
     "inconclusive": ("more runs (--perf-runs) or a quieter link make the answer sharper",),
+    SWITCHED_OFF: (),
+    NOTHING_COMPARED: ("put right what the warnings say, then run again: this session is not the bar",),
     "failed": ("put the finding right, then run again",),
+    LOST_WORKER: ("find out what ended the worker (the test, a signal, memory), then run again",),
     "incomplete": ("run without -k, --lf or an interruption to be judged",),
 }
 
@@ -103,7 +122,8 @@ def make_view(session: SessionArtifact) -> View:
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
     told = gate.findings if gate is not None else []
-    off = verdict == "inconclusive" and any(finding.kind == GATE_OFF for finding in told)
+    meaning = meaning_of(gate) if gate is not None else MEANINGS[verdict]
+    advice = NEXT_STEPS.get(meaning, NEXT_STEPS.get(verdict, ()))
     findings = sorted(
         (finding for finding in told if finding.kind != DETECTABLE),
         key=lambda finding: ("fail", "warn", "info").index(finding.severity),
@@ -111,15 +131,31 @@ def make_view(session: SessionArtifact) -> View:
     return View(
         verdict=verdict,
         mood=MOODS[verdict],
-        meaning="the comparison was switched off" if off else _culprits(gates) + MEANINGS[verdict],
+        meaning=_culprits(gates) + meaning,
         facts=_facts(session),
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=() if off else (*_where_to_look(session), *NEXT_STEPS.get(verdict, ()), *_accept(session)),
+        next_steps=(*_where_to_look(session), *advice, *_accept(session)),
     )
+
+
+def meaning_of(verdict: Verdict) -> str:
+    """A verdict in words."""
+    failing = {finding.kind for finding in verdict.findings if finding.severity == "fail"}
+    if verdict.kind == "failed" and failing == {NAMED_BASELINE}:
+        return NAMED_IN_VAIN
+    of_all = {finding.kind for finding in verdict.findings if not finding.where}
+    if verdict.kind == "failed" and NOT_MEASURED in of_all:
+        return NOTHING_MEASURED
+    if verdict.kind == "incomplete" and WORKER in of_all:
+        return LOST_WORKER
+    if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
+        return MEANINGS[verdict.kind]
+    off = any(finding.kind == GATE_OFF for finding in verdict.findings)
+    return SWITCHED_OFF if off else NOTHING_COMPARED
 
 
 def blamed(session: SessionArtifact) -> list[Place]:

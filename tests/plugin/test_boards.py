@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import lxml.html
 import pytest
 from plugin_project import Project, Web
 
-from pytest_espperf.boards import short_name
+from pytest_espperf.boards import short_name, why_unreached
+from pytest_espperf.errors import BoardBusyError
+from pytest_espperf.history.names import OrderKey
+from pytest_espperf.history.rows import Query, row_of
+from pytest_espperf.options import Settings
+from pytest_espperf.profiles import load_profiles, make_plan
+from pytest_espperf.record import SessionRecord
 
 
 def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
@@ -72,7 +79,7 @@ def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Proje
     result.stdout.fnmatch_lines(
         [
             "NOT EXPORTED: report of all boards: *report.html cannot be written: *",
-            "FAILED espperf::export report of all boards - *",
+            "FAILED espperf::export report of all boards*",
         ]
     )
     verdicts = {one["target"]: one["gate"]["verdict"] for one in project.sessions()}
@@ -85,13 +92,17 @@ def test_a_board_that_another_session_has_fails_its_own_session_only(
     with project.running("--perf-long-duration=20", "--perf-history=elsewhere") as process:
         while project.web.served < 20:
             assert process.poll() is None
-        result = project.run(f"--device-ip={project.web.address},{reference.address}", device=False)
+        result = project.run(f"--device-ip={reference.address},{project.web.address}", "-q", device=False)
         process.kill()
     assert result.ret == 1
     found = {one["target"]: one for one in project.sessions()}
     assert found[reference.address]["gate"]["verdict"] == "no-baseline"
-    name = project.web.address.replace(":", "-")
-    assert "another session" in found[name]["hard_stop_reason"]
+    assert "another session" in found[project.web.address]["hard_stop_reason"]
+    assert project.artifact()["target"] == reference.address, "what was never reached is not the latest"
+    names = [web.address.replace(":", "-") for web in (reference, project.web)]
+    result.stdout.fnmatch_lines(
+        [f"{names[0]}: NO-BASELINE: *", f"{names[1]}: FAILED: the board was not measured"]
+    )
 
 
 def test_a_test_of_a_board_runs_on_each(project: Project, reference: Web) -> None:
@@ -149,12 +160,59 @@ def test_what_means_one_board_is_refused_for_several(
             "--device-ip: a and A:8080 are one board, or would both be called A-8080",
         ),
         (("--device-ip=a:1,a-1",), "--device-ip: a:1 and a-1 are one board, or would both be called a-1"),
+        (
+            ("--device-ip=nohost.invalid,localhost:1,127.0.0.1:1",),
+            "--device-ip: localhost:1 and 127.0.0.1:1 are one board, and each is measured once",
+        ),
+        (
+            ("--device-ip=127.0.0.1:1", "--device-reference=localhost:1"),
+            "--device-reference: that is the board that is measured; name another one",
+        ),
     ],
 )
 def test_one_board_given_twice_is_refused(project: Project, words: tuple[str, ...], said: str) -> None:
     result = project.refuse(*words, device=False)
     assert result.ret == 4
     assert said in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("busy", "said"),
+    [
+        ("of the left", "s3/left and 10.0.0.2:80 are one board, and each is measured once"),
+        ("of the right", "it is busy"),
+        ("of a stranger", "it is busy"),
+        ("", "it is busy"),
+    ],
+)
+def test_a_board_that_this_very_run_has_under_another_name_is_told(busy: str, said: str) -> None:
+    left = Settings(device_id="s3/left")
+    right = Settings(device_ip=("10.0.0.2",), device_port=80)
+    error = BoardBusyError("it is busy", session=busy)
+    others = {"of the left": left, "of the right": right}
+    assert why_unreached(error, right, others).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "target", "board"),
+    [
+        (Settings(device_ip=("10.0.0.2",)), "10.0.0.2:8080", "10.0.0.2:8080"),
+        (Settings(device_ip=("[::1]:81",)), "::1:81", "::1:81"),
+        (Settings(device_ip=("10.0.0.2:81",), device_id="s3"), "10.0.0.2:81", "s3"),
+        (Settings(device_id="s3/left"), "s3/left", "s3/left"),
+        (Settings(device_ip=("sim",), sim_time_scale=2), "sim x2", "sim x2"),
+        (Settings(), "", ""),
+    ],
+)
+def test_a_board_that_was_never_reached_has_the_names_that_it_would_have_had(
+    settings: Settings, target: str, board: str, tmp_path: Path
+) -> None:
+    plan = make_plan(settings, load_profiles(tmp_path), "a-short-name")
+    artifact = SessionRecord(settings, plan, tmp_path).artifact(None, "")
+    assert artifact.target == target
+    row = row_of(artifact, OrderKey("20260101T000000Z", 1, "perf_20260101T000000Z.json"))
+    assert (row.target, row.board) == (target, board)
+    assert Query(board=board).matches(row, None)
 
 
 @pytest.mark.parametrize(

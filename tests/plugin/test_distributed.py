@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from board_server import Boards
-from plugin_project import FAST, Project, Span, Web
+from plugin_project import FAST, TEN_TIMES, Project, Span, Web
 
 pytest.importorskip("xdist")
 
@@ -49,6 +49,9 @@ def test_boards_are_driven_at_the_same_time_and_each_by_one_worker(
     ends = [max(span.ended for span in web.spans) for web in boards]
     assert max(begins) < min(ends), "the one had not ended when the other began"
     result.stdout.fnmatch_lines([f"{name(boards[0])}  no-baseline", f"{name(boards[1])}  no-baseline"])
+    ended = [line.split(": measured, ") for line in result.outlines if ": measured, " in line]
+    assert {board for board, _ in ended} == {f"[espperf] {name(web)}" for web in boards}
+    assert [count for _, count in ended] == ["1 of 2 boards", "2 of 2 boards"]
 
 
 def test_what_would_fail_is_measured_again_by_the_controller(project: Project, reference: Web) -> None:
@@ -56,7 +59,7 @@ def test_what_would_fail_is_measured_again_by_the_controller(project: Project, r
     assert run(project, "-n2", boards=boards).ret == 0
     reference.delay_s = 0.06
     # However much else this machine does: a rule knows no noise.
-    words = ("--perf-fail-on=rps_ok:70%", "--perf-export=csv=out.csv", "--junitxml=out.xml")
+    words = (TEN_TIMES, "--perf-export=csv=out.csv", "--junitxml=out.xml")
     result = run(project, "-n2", *words, boards=boards)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"{name(boards[0])}  unchanged", f"{name(boards[1])}  regressed"])
@@ -108,17 +111,74 @@ def test_a_board_that_another_session_has_fails_its_own_session_only(
     with project.running("--perf-long-duration=20", "--perf-history=elsewhere") as process:
         while project.web.served < 20:
             assert process.poll() is None
-        result = run(project, "-n2", boards=(project.web, reference))
+        alone = run(project, "-n2")
+        assert (alone.ret, project.sessions()) == (4, [])
+        assert "is being measured by another session" in alone.stderr.str()
+        result = run(project, "-n2", boards=(reference, project.web))
         process.kill()
     assert result.ret == 1
+    assert project.artifact()["target"] == reference.address, "what was never reached is not the latest"
+    result.stdout.fnmatch_lines(["FAILED: the board was not measured"])
     found = {one["target"]: one for one in project.sessions()}
     assert found[reference.address]["gate"]["verdict"] == "no-baseline"
-    assert "another session" in found[name(project.web)]["hard_stop_reason"]
+    assert "another session" in found[project.web.address]["hard_stop_reason"]
+    result.stdout.fnmatch_lines([f"*{name(project.web)}: stopped, * of 2 boards"])
+
+
+@pytest.mark.parametrize("processes", [("-n0",), ("-n2",)])
+def test_a_second_ctrl_c_leaves_each_board_interrupted(
+    project: Project, reference: Web, processes: tuple[str, ...]
+) -> None:
+    project.pytester.makeconftest(
+        """
+        import pytest
+
+        def pytest_configure(config):
+            if not hasattr(config, "workerinput"):
+                config.pluginmanager.register(Impatient())
+
+        class Impatient:
+            @pytest.hookimpl(trylast=True)
+            def pytest_runtest_logreport(self, report):
+                if report.when == "call":
+                    raise KeyboardInterrupt
+
+            def pytest_keyboard_interrupt(self):
+                raise KeyboardInterrupt
+        """
+    )
+    boards = (project.web, reference)
+    run(project, *processes, boards=boards)
+    assert verdicts(project) == {web.address: "incomplete" for web in boards}
+    said = {one["gate"]["findings"][0]["message"] for one in project.sessions()}
+    assert said == {"the run was interrupted"}
+
+
+def test_boards_that_no_worker_was_left_for_are_incomplete(project: Project, reference: Web) -> None:
+    project.pytester.makepyfile(test_own="import os\ndef test_phase(perf_phase): os._exit(9)\n")
+    with Boards.running(1, 0.005) as more:
+        named = f"--device-ip={project.web.address},{reference.address},{more.addresses[0]}"
+        words = ("-m", "perf", "test_own.py", "-n2", "--max-worker-restart=0", named)
+        result = project.pytester.runpytest_subprocess(*FAST, *words, timeout=60)
+    assert result.ret == 1
+    assert set(verdicts(project).values()) == {"incomplete"}
+    said = {one["target"]: one["gate"]["findings"][0]["message"] for one in project.sessions()}
+    assert said.pop(more.addresses[0]) == "no worker was left"
+    died = "4 of 4 phases were not measured: a worker died in one:burst of run 1; no worker was left"
+    assert said == {web.address: died for web in (project.web, reference)}
+    result.stdout.fnmatch_lines(["next: find out what ended the worker*"])
 
 
 def test_one_board_has_one_worker_and_the_name_that_it_has_alone(project: Project) -> None:
-    assert run(project, "-n2").ret == 0
+    lost = run(project, "-n2", "--device-reference=127.0.0.1:9", "--perf-probe-retries=1")
+    assert lost.ret == 0
     assert project.web.most_at_once <= CLIENTS
+    said = "WARNING: the reference board 127.0.0.1:9 was lost at one:burst: "
+    assert [line.count(f"[espperf] {said}") for line in lost.outlines if said in line] == [1]
+    assert not [line for line in lost.outlines if " of 1 boards" in line]
+    (told,) = (one for one in project.artifact()["gate"]["findings"] if one["kind"] == "reference")
+    assert told["severity"] == "warn"
+    assert "the reference board 127.0.0.1:9 was lost at one:burst: " in told["message"]
     result = project.run()
     assert result.ret == 0
     assert project.artifact()["gate"]["baseline"]["sessions"], "distributed or not, it is the same session"
@@ -149,9 +209,10 @@ def test_groups_of_the_users_own_change_nothing(project: Project, reference: Web
         """
     )
     boards = (project.web, reference)
-    words = ("-n2", "--dist=loadgroup", "-m", "perf", "test_own.py")
+    words = ("-n2", "--dist=loadgroup", "-m", "perf", "-q", "test_own.py")
     result = run(project, *words, boards=boards, suite=False)
     assert result.ret == 0
+    assert "[espperf]" not in result.stdout.str()
     assert verdicts(project) == {web.address: "no-baseline" for web in boards}
     assert all(0 < web.most_at_once <= CLIENTS for web in boards)
 

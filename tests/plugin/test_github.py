@@ -10,7 +10,7 @@ from export_sessions import session
 from hypothesis import example, given, seed
 from hypothesis import strategies as st
 from msgspec import structs
-from plugin_project import SLOW_S, USUAL_S, Project
+from plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
 
 from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.report import render_markdown
@@ -149,7 +149,7 @@ def test_a_job_has_the_report_and_an_error_for_each_failing_gate(
     assert first.ret == 0
     assert not [line for line in first.outlines if line.startswith("::error")]
     project.web.delay_s = SLOW_S
-    second = project.run_unwatched("--perf-confirm=0")
+    second = project.run_unwatched("--perf-confirm=0", TEN_TIMES)
     assert second.ret == 1
     errors = [parsed for line in second.outlines if (parsed := command(line)) and parsed[0] == "error"]
     gates = project.artifact()["gate"]["gates"]

@@ -8,7 +8,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from plugin_project import SLOW_S, USUAL_S, Project, Web
+from plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project, Web
 from pytest_alone import ENVIRONMENT
 
 
@@ -37,7 +37,7 @@ def test_a_regression_fails_and_is_never_the_bar(project: Project) -> None:
     assert project.run_unwatched().ret == 0
     project.web.delay_s = SLOW_S
     for _ in range(2):
-        result = project.run_unwatched()
+        result = project.run_unwatched(TEN_TIMES)
         assert result.ret == 1
         result.stdout.fnmatch_lines(["regressed: *", "FAILED espperf::one:*"])
         assert project.artifact()["gate"]["verdict"] == "regressed"
@@ -52,12 +52,12 @@ def test_failing_gates_stand_in_the_junit_file_by_name(project: Project) -> None
     project.web.delay_s = USUAL_S
     project.run_unwatched()
     project.web.delay_s = SLOW_S
-    project.run_unwatched("--junitxml=out.xml", "--perf-confirm=0")
+    project.run_unwatched("--junitxml=out.xml", "--perf-confirm=0", TEN_TIMES)
     cases = ET.parse(project.pytester.path / "out.xml").getroot().iter("testcase")
     failed = {case.get("name") for case in cases if case.find("failure") is not None}
     gates = project.artifact()["gate"]["gates"]
     assert failed == {gate["name"] for gate in gates if gate["verdict"] == "regressed"}
-    assert "one:rps_ok" in failed
+    assert {"one:burst:rps_ok", "one:long:rps_ok"} <= failed
 
 
 def test_test_ids_and_order(project: Project) -> None:
@@ -209,7 +209,7 @@ def test_what_would_fail_is_measured_again_as_items_of_its_own(project: Project)
     project.web.delay_s = USUAL_S
     assert project.run_unwatched().ret == 0
     project.web.delay_s = SLOW_S
-    result = project.run_unwatched("-v", "--perf-confirm=2", "--junitxml=out.xml")
+    result = project.run_unwatched("-v", "--perf-confirm=2", "--junitxml=out.xml", TEN_TIMES)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*espperf* one would fail: measuring again*", "*confirm1-one-burst*PASSED*"])
     artifact = project.artifact()
@@ -238,9 +238,13 @@ def test_a_stall_that_is_gone_when_measured_again_does_not_fail(project: Project
     project.web.delay_s = SLOW_S
     # The machine's own load may come and go: only what is nearer to the stall than to the usual counts.
     floor = "--perf-min-effect=p95_ms:90,rps_ok:35"
-    result = project.run_unwatched("--perf-confirm=3", floor, "--confcutdir=.", "-p", "conftest")
+    words = ("--perf-confirm=3", floor, TEN_TIMES, "--confcutdir=.", "-p", "conftest")
+    result = project.run_unwatched(*words)
     assert result.ret == 0
-    assert project.artifact()["gate"]["verdict"] == "inconclusive"
+    artifact = project.artifact()
+    assert "confirm" in {run["role"] for run in artifact["raw_runs"]}
+    # By the noise floor, too, it would have failed; on a machine too noisy for that there is only the rule.
+    assert artifact["gate"]["verdict"] in {"inconclusive", "unchanged"}
 
 
 def test_a_report_is_drawn_and_named(project: Project) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import Any
 
 import pytest
-from plugin_project import Project
+from distributed_bench import SUITE
+from plugin_project import FAST, Project, Web
 
+from pytest_espperf import ending
 from pytest_espperf.cli import main
+from pytest_espperf.history.pull import Pulled
+from pytest_espperf.history.push import Pushed
+from pytest_espperf.history.sync import Sync
 
 
 class Machines:
@@ -26,10 +32,15 @@ class Machines:
         self._go_to(name)
         return self._project.run(f"--perf-history={self.share.as_uri()}", *words)
 
-    def run_here(self, name: str, *words: str) -> pytest.RunResult:
+    def run_here(self, name: str, *words: str, device: bool = True) -> pytest.RunResult:
         """In this process: quicker."""
         self._go_to(name)
-        return self._project.refuse(f"--perf-history={self.share.as_uri()}", *words)
+        return self._project.refuse(f"--perf-history={self.share.as_uri()}", *words, device=device)
+
+    def run_distributed(self, name: str, *words: str) -> pytest.RunResult:
+        self._go_to(name)
+        shared = f"--perf-history={self.share.as_uri()}"
+        return self._project.pytester.runpytest_subprocess(*SUITE, *FAST, shared, *words, timeout=60)
 
     def _go_to(self, name: str) -> None:
         home = self._folder / name
@@ -95,6 +106,119 @@ def test_a_quiet_session_says_nothing_of_sharing_that_went_well(machines: Machin
     result.stdout.fnmatch_lines(["saved_md=*"])
     assert "shared" not in result.stdout.str()
     assert len(list(machines.share.rglob("sessions/*.json"))) == 1
+
+
+COUNTING = """
+import os
+from pathlib import Path
+
+from pytest_espperf.history.sync import Sync
+
+def counted(name, do):
+    def doing(sync):
+        with Path(os.environ["COUNTED"]).open("a", encoding="utf-8") as counted:
+            counted.write(name + "\\n")
+        return do(sync)
+
+    return doing
+
+Sync.pull = counted("pull", Sync.pull)
+Sync.push = counted("push", Sync.push)
+"""
+"""A plugin of pytest's: each process writes down when it pulls and pushes."""
+
+
+def both(*webs: Web) -> str:
+    return "--device-ip=" + ",".join(web.address for web in webs)
+
+
+def test_workers_leave_it_to_the_controller_to_pull_and_push_once_for_all_boards(
+    machines: Machines, project: Project, reference: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xdist")
+    counted = project.pytester.path / "counted.txt"
+    monkeypatch.setenv("COUNTED", str(counted))
+    (project.pytester.path / "counting.py").write_text(COUNTING, encoding="utf-8")
+    boards = both(project.web, reference)
+    result = machines.run_distributed("a", "-p", "counting", "-n2", "--perf-runs=1", boards)
+    assert result.ret == 0
+    assert counted.read_text(encoding="utf-8").split() == ["pull", "push"]
+    check_said_once(result, machines)
+
+
+def test_a_run_over_several_boards_pulls_and_pushes_once(
+    machines: Machines, project: Project, reference: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+    pull, push = Sync.pull, Sync.push
+
+    def counted_pull(sync: Sync) -> Pulled:
+        done.append(("pull", project.web.served + reference.served))
+        return pull(sync)
+
+    def counted_push(sync: Sync) -> Pushed:
+        done.append(("push", len(machines.saved("a"))))
+        return push(sync)
+
+    monkeypatch.setattr(Sync, "pull", counted_pull)
+    monkeypatch.setattr(Sync, "push", counted_push)
+    boards = both(project.web, reference)
+    result = machines.run_here("a", "--perf-runs=1", boards, device=False)
+    assert result.ret == 0
+    assert done == [("pull", 0), ("push", 2)], "before anything was measured, after all was saved"
+    check_said_once(result, machines)
+
+
+def check_said_once(result: pytest.RunResult, machines: Machines) -> None:
+    said = [line for line in result.outlines if "shared" in line]
+    assert len(said) == 2
+    url = machines.share.as_uri()
+    assert said[0].endswith(f"shared history {url}: no session yet, 0 new on this machine")
+    assert said[1].startswith(f"shared: 2 sessions to {url} (2 sessions there; ")
+    assert len(list(machines.share.rglob("sessions/*.json"))) == 2
+
+
+@pytest.mark.parametrize("in_full", [2, 1])
+def test_what_several_boards_could_not_share_is_said_once_and_stands_in_each_verdict(
+    machines: Machines, project: Project, reference: Web, monkeypatch: pytest.MonkeyPatch, in_full: int
+) -> None:
+    monkeypatch.setattr(ending, "MOST_IN_FULL", in_full)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    machines.share.rename(machines.share.with_name("gone"))
+    boards = both(project.web, reference)
+    result = machines.run_here("a", "-q", "--perf-runs=1", boards, device=False)
+    assert result.ret == 0
+    output = result.stdout.str()
+    assert output.count("WARNING: the shared history") == 1
+    assert output.count("  warn: the shared history") == 1
+    assert output.count("::warning title=espperf shared-history::") == 1
+    assert output.count("NOT SHARED") == 1
+    assert "still cannot be used, see above; 2 sessions of this run are kept on this machine" in output
+    assert ("saved_md=" in output) == (in_full == 2), "there is nothing to be done about a board"
+    kinds = [[one["kind"] for one in saved["gate"]["findings"]] for saved in machines.saved("a")]
+    assert [found.count("shared-history") for found in kinds] == [1, 1]
+
+
+def test_ctrl_c_while_sessions_are_sent_leaves_all_that_was_to_be_written(
+    machines: Machines, project: Project, reference: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(_: Sync) -> Pushed:
+        for _press in range(3):  # the third is obeyed at once
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError
+
+    monkeypatch.setattr(Sync, "push", pressed)
+    boards = both(project.web, reference)
+    result = machines.run_here(
+        "a", "--perf-runs=1", "--perf-report=report.html", "--perf-export=csv=out.csv", boards, device=False
+    )
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["NOT SHARED: * was not waited for; 2 sessions of this run are kept on *"])
+    assert [saved["gate"]["verdict"] for saved in machines.saved("a")] == ["no-baseline"] * 2
+    here = project.pytester.path
+    assert len(list(here.glob("out-*.csv"))) == len(list(here.glob("report-*.html"))) == 2
+    assert (here / "report.html").exists()
+    assert not list(here.rglob("*.partial.json"))
 
 
 def test_a_password_in_the_url_is_refused_and_written_nowhere(project: Project) -> None:

@@ -14,7 +14,7 @@ from pytest_espperf.artifact import FAILING, GateRow, SessionArtifact, Verdict
 from pytest_espperf.report.exports.figures import began, properties, usable
 from pytest_espperf.report.failing import failing_findings, finding_name, gate_message
 from pytest_espperf.report.terminal import printable
-from pytest_espperf.report.view import MEANINGS
+from pytest_espperf.report.view import meaning_of
 
 FIGURES = ("baseline", "now", "d_pct", "threshold_pct", "smallest_detectable_pct", "reliable_pct", "sessions")
 """Of a gate; ``baseline`` and ``now`` in the metric's unit."""
@@ -53,7 +53,7 @@ def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
 
 
 def _said(verdict: Verdict) -> str:
-    return f"{verdict.kind}: {MEANINGS[verdict.kind]}"
+    return f"{verdict.kind}: {meaning_of(verdict)}"
 
 
 def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gates: list[GateRow]) -> None:

@@ -1,0 +1,197 @@
+"""How long a board may take, and what its worker says; on boards that take the time that a test says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from pytest_espperf.artifact import PhaseReport
+from pytest_espperf.board import BoardFacts
+from pytest_espperf.device import Probe
+from pytest_espperf.driving import Driver
+from pytest_espperf.errors import DeviceError
+from pytest_espperf.firmware import confirmation_rounds
+from pytest_espperf.handover import WorkerDriver, decode
+from pytest_espperf.lookup import resolve
+from pytest_espperf.measuring import Measured
+from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.session import PerfSession
+from pytest_espperf.state import PerfState
+
+WORDS = {
+    "perf_profiles": "python_light",
+    "perf_runs": "2",
+    "perf_between_runs_ms": "0",
+    "perf_hard_timeout_s": "8",
+}
+LOST = "the reference board b2 was lost at python_light:burst: no answer"
+
+
+class Bench:
+    """Time, and what boards take of it.
+
+    Attributes:
+        phase_s: seconds of each phase's load, where they are left.
+        left_s: of each phase, the seconds that were left for it.
+        said: lines for the user, of all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 100.0
+        self.phase_s = 1.5
+        self.left_s: list[float] = []
+        self.said: list[str] = []
+        self.folder = folder
+
+    def how(self, boards: int, board: str) -> dict[str, Any]:
+        return {"boards": boards, "board": board, "clock": lambda: self.now, "sleep": lambda _: None}
+
+    def worker(self, boards: int, board: str = "", **more: str) -> WorkerDriver:
+        told: dict[str, Any] = {"folder": str(self.folder), "session_id": "s1", "at_once": 2}
+        return WorkerDriver(
+            resolve({**WORDS, **more}, {}, {}), self.folder, **told, **self.how(boards, board)
+        )
+
+    def session(self, boards: int, board: str = "", **more: str) -> PerfSession:
+        settings = resolve({**WORDS, "perf_history": str(self.folder / "history"), **more}, {}, {})
+        session = PerfSession(settings, self.folder, say=self.said.append, **self.how(boards, board))
+        session.open(alone=False, reach=False)
+        return session
+
+    def measure(self, *_: object, left: Any, **__: object) -> Measured:
+        self.left_s.append(left())
+        self.now += min(self.phase_s, self.left_s[-1])
+        return Measured(PhaseReport(requests_total=9, ok=9), PhaseSamples(("/",), 1, 1.0), [])
+
+
+class StandingReach:
+    """A board that is there, and a reference beside it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.board = SimpleNamespace(
+            console=None, last_words=lambda: "", heard=list, probe=lambda _: Probe(1, 200, 0.01)
+        )
+        self.meter = bench
+        self.reference: Any = None
+
+    def find_named(self) -> None:
+        self.reference = SimpleNamespace(lost="")
+
+    def facts(self) -> BoardFacts | None:
+        if self.reference is None:
+            return None
+        return BoardFacts(identity="b", name="b", description={"reference": {"lost": self.reference.lost}})
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path)
+    monkeypatch.setattr("pytest_espperf.driving.Reach", lambda *_: StandingReach(made))
+    return made
+
+
+def drive(driver: Driver, index: int) -> None:
+    planned = driver.planned()[index]
+    driver.run_phase(planned, driver.budget(planned))
+
+
+def test_the_time_of_one_board_runs_from_the_sessions_begin(bench: Bench) -> None:
+    alone = bench.worker(1)
+    bench.now += 5
+    drive(alone, 0)
+    bench.now += 1
+    with pytest.raises(DeviceError) as stopped:
+        drive(alone, 1)
+    assert bench.left_s == pytest.approx([3, 0.5])
+    assert "hard timeout: 8.0 s of 8 s (--perf-hard-timeout-s) had passed at" in str(stopped.value)
+
+
+def test_the_time_of_several_boards_is_that_of_their_own_phases(bench: Bench) -> None:
+    boards = [bench.worker(3, name) for name in ("left", "middle", "right")]
+    bench.now += 1000  # in the queue
+    for index in range(4):
+        for board in boards:
+            drive(board, index)
+    assert [board.spent_s for board in boards] == pytest.approx([6, 6, 6])
+    assert [board.hard_stop_reason for board in boards] == ["", "", ""]
+
+
+def test_a_board_that_hangs_has_no_more_than_its_own_time(bench: Bench) -> None:
+    hung, fine = bench.worker(2, "left"), bench.worker(2, "right")
+    drive(hung, 0)
+    drive(fine, 0)
+    bench.phase_s = float("inf")
+    with pytest.raises(DeviceError):
+        drive(hung, 1)
+    assert bench.left_s[-1] == pytest.approx(6.5)
+    assert "8.0 s of 8 s" in hung.hard_stop_reason
+    assert "had passed in this board's own phases at" in hung.hard_stop_reason
+    bench.phase_s = 1.5
+    drive(fine, 1)
+    assert bench.left_s[-1] == pytest.approx(6.5)
+
+
+@pytest.mark.parametrize("boards", [1, 2])
+def test_confirmation_goes_on_with_the_time_that_workers_have_left(bench: Bench, boards: int) -> None:
+    name = "left" if boards > 1 else ""
+    session, worker = bench.session(boards, name), bench.worker(boards, name)
+    for index in range(4):
+        drive(worker, index)
+        planned = worker.planned()[index]
+        session.take(planned, worker.hand_over(planned))
+    assert session.spent_s == pytest.approx(6)
+    bench.now += 0.25  # while nothing is measured
+    (again, *_) = confirmation_rounds(session.plan, ["python_light"], 1)
+    session.run_phase(again, session.budget(again))
+    assert bench.left_s[-1] == pytest.approx(2 if boards > 1 else 1.75)
+    session.close()
+
+
+def test_what_a_worker_says_is_said_once_and_of_which_board(bench: Bench) -> None:
+    (bench.folder / "samples_s1").write_text("in the way", encoding="utf-8")
+    session = bench.session(2, "left")
+    worker = bench.worker(2, "left", perf_save_samples="true", perf_heartbeat_ms="100")
+    planned = worker.planned()[0]
+    drive(worker, 0)
+    handed = worker.hand_over(planned)
+    session.take(planned, handed)
+    (said,) = bench.said
+    assert said.startswith("left: WARNING: ")
+    assert "samples_s1" in said
+    assert decode(worker.hand_over(planned)).told == []
+    session.close()
+
+
+def test_a_worker_does_not_tell_how_a_phase_stands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*_: object, on_heartbeat: Any, left: Any, **__: object) -> Measured:
+        on_heartbeat(SimpleNamespace(p95_ms=1.0, elapsed_s=1.0, duration_s=2.0, errors=0, rps=9.0))
+        return Bench.measure(bench, left=left)
+
+    monkeypatch.setattr(bench, "measure", measure)
+    worker = bench.worker(2, "left")
+    drive(worker, 0)
+    assert decode(worker.hand_over(worker.planned()[0])).told == []
+
+
+def test_a_reference_that_a_worker_lost_stays_lost_where_the_board_is_measured_again(bench: Bench) -> None:
+    session, worker = bench.session(1), bench.worker(1)
+    planned = worker.planned()[0]
+    worker.reach().find_named()
+    reference = worker.reach().reference
+    assert reference is not None
+    reference.lost = LOST
+    session.take(planned, worker.hand_over(planned))
+    session.take_over()
+    assert session.reach().facts() == worker.reach().facts()
+    session.close()
+
+
+def test_what_is_said_is_one_line_whatever_a_board_has_put_into_it() -> None:
+    config = MagicMock()
+    PerfState(config).say("lost: \x1b[2J\n::error::no")
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    reporter.write_line.assert_called_once_with("[espperf] lost: ?[2J?::error::no")
