@@ -13,8 +13,8 @@ import msgspec
 
 from pytest_espperf import device
 from pytest_espperf.errors import UsageError
+from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import split_host
 from pytest_espperf.workload import Target
 
 SAID = 3
@@ -34,27 +34,12 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     description: dict[str, Any] = {}
 
 
-def asked_for(settings: Settings) -> tuple[str, int] | None:
-    """Host and port of the board that the options name, ``sim`` and 0 for the reference device; or None."""
-    if settings.device in {"", SIM}:
-        return (SIM, 0) if settings.device else None
-    host, port = split_host(settings.device)
-    return host, port or settings.device_port
-
-
 def facts_unreached(settings: Settings) -> BoardFacts:
     """What is known of the board before it is reached; "" where the options do not name it."""
     asked = asked_for(settings)
-    name = _name_of(*asked, settings) if asked is not None else settings.device_id
+    name = board_name(*asked, settings) if asked is not None else settings.device_id
     identity = settings.device_id or name
     return BoardFacts(identity=identity, name=name, description={"id": identity} if identity else {})
-
-
-def _name_of(host: str, port: int, settings: Settings) -> str:
-    if host != SIM:
-        return f"{host}:{port}"
-    # Its port is another one each time; its pace is what makes it the same board.
-    return SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
 
 
 @dataclass
@@ -182,7 +167,7 @@ def connect(
     sim = None
     ca_file = ""
     asked = (host, port)
-    name = _name_of(host, port, settings)
+    name = board_name(host, port, settings)
     if host == SIM:
         from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
 

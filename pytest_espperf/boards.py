@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_espperf import device
-from pytest_espperf.board import asked_for, facts_unreached
+from pytest_espperf.board import facts_unreached
 from pytest_espperf.errors import BoardBusyError, EspperfError, UsageError
+from pytest_espperf.identity import asked_for
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.report.terminal import printable

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pytest_espperf import outputs
-from pytest_espperf.ending import own_report
-from pytest_espperf.errors import DeviceError, EspperfError, UsageError
+from pytest_espperf.ending import open_sessions, own_report
+from pytest_espperf.errors import DeviceError, EspperfError
 from pytest_espperf.state import HANDED, state_of
 
 if TYPE_CHECKING:
@@ -116,22 +115,14 @@ class Controller:
         """Open the sessions, but no board: before the workers are started."""
         if self.config.getoption("collectonly"):
             return
-        from pytest_espperf.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
-
-        state = self.state
         try:
-            for dest in ONE_PROCESS:
-                if getattr(state.settings, dest):
-                    raise UsageError(f"{state.settings.where(dest)} works in one process only: add -n0")
-            sessions = state.make_sessions()
-            outputs.plan(self.config, state.settings, list(sessions))
-            refuse_one_twice(perf.settings for perf in sessions.values())
-            quiet = self.config.get_verbosity() < 0
-            for perf in sessions.values():
-                perf.open(alone=len(sessions) == 1, reach=False, quiet=quiet)
+            settings = self.state.settings
         except EspperfError as error:
-            state.close()
             raise pytest.UsageError(str(error)) from None
+        for dest in ONE_PROCESS:
+            if getattr(settings, dest):
+                raise pytest.UsageError(f"{settings.where(dest)} works in one process only: add -n0")
+        open_sessions(self.config, reach=False)
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave logs, for which sessions, and how many boards are driven at once."""

@@ -59,15 +59,25 @@ def begin(session: pytest.Session) -> None:
         return
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
-    try:
-        from pytest_espperf.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
+    open_sessions(config)
 
-        quiet = config.get_verbosity() < 0
+
+def open_sessions(config: pytest.Config, *, reach: bool = True) -> None:
+    """Open the session of each board; ``reach`` as of :meth:`pytest_espperf.session.PerfSession.open`.
+
+    Raises:
+        pytest.UsageError: one cannot be opened, in one sentence.
+    """
+    from pytest_espperf.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
+
+    state = state_of(config)
+    quiet = config.get_verbosity() < 0
+    try:
         sessions = state.make_sessions()
         outputs.plan(config, state.settings, list(sessions))
         refuse_one_twice(perf.settings for perf in sessions.values())
         for perf in sessions.values():
-            perf.open(alone=len(sessions) == 1, quiet=quiet, others=state.at_hand())
+            perf.open(alone=len(sessions) == 1, reach=reach, quiet=quiet, others=state.at_hand())
     except EspperfError as error:
         state.close()
         raise pytest.UsageError(str(error)) from None

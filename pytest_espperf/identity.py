@@ -16,11 +16,29 @@ import msgspec
 
 from pytest_espperf import __version__
 from pytest_espperf.artifact import Comparability
+from pytest_espperf.options import SIM, Settings
+from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import SCHEDULE_VERSION, Plan
 from pytest_espperf.workload import Profile
 
 _CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNORECASE)
 _GIT_TIMEOUT_S = 5.0
+
+
+def asked_for(settings: Settings) -> tuple[str, int] | None:
+    """Host and port of the board that the options name, ``sim`` and 0 for the reference device; or None."""
+    if settings.device in {"", SIM}:
+        return (SIM, 0) if settings.device else None
+    host, port = split_host(settings.device)
+    return host, port or settings.device_port
+
+
+def board_name(host: str, port: int, settings: Settings) -> str:
+    """What people call a board: host:port as given."""
+    if host != SIM:
+        return f"{host}:{port}"
+    # Its port is another one each time; its pace is what makes it the same board.
+    return SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
 
 
 def make_comparability(

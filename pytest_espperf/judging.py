@@ -23,8 +23,8 @@ from pytest_espperf.figures import number_at
 from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
+from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import LIMITS
 from pytest_espperf.registry import METRICS
 from pytest_espperf.sharing import sharing_of
@@ -226,7 +226,7 @@ class Judge:
         """That a history has sessions of other boards only, and which of them may be the same hardware."""
         if candidate.comparability is None:
             return []
-        board = candidate.comparability.fields["board"]
+        board = identity_of(candidate)
         others = [row for row in store.select(Query(completed_only=True)) if row.comparability_key]
         if not others:
             return []
@@ -270,10 +270,10 @@ def identity_of(session: SessionArtifact) -> str:
 
 def _named_board(settings: Settings) -> str:
     """The identity of the board that the options name, as far as they tell it; else ""."""
-    if settings.device_id or settings.device in {"", SIM}:
+    asked = asked_for(settings)
+    if settings.device_id or asked is None or asked[0] == SIM:
         return settings.device_id
-    host, port = split_host(settings.device)
-    return f"{host}:{port or settings.device_port}"
+    return board_name(*asked, settings)
 
 
 def _check_fixed(fixed: SessionArtifact, board: str) -> None:
@@ -299,7 +299,7 @@ def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArt
     bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
     if bar:
         return bar
-    board = candidate.comparability.fields["board"]
+    board = identity_of(candidate)
     rows = store.select(Query(board=board, completed_only=True))
     # The original tool's files know no board but its address; a later one without a key reached none.
     own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]

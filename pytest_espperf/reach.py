@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_espperf.board import Board, BoardFacts, asked_for, connect
+from pytest_espperf.board import Board, BoardFacts, connect
 from pytest_espperf.device import TelemetrySpec
 from pytest_espperf.errors import UsageError
+from pytest_espperf.identity import asked_for
 from pytest_espperf.measuring import Meter
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.profiles import Plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from load_servers import LOOPS, LoopFactory
@@ -31,3 +32,11 @@ def loop_factory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         return LOOPS[str(request.param)]
     monkeypatch.setattr(connection, "kernel_stamps", lambda: False)
     return LOOPS["asyncio"]
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """A folder that benches share."""
+    folder = tmp_path / "share"
+    folder.mkdir()
+    return folder

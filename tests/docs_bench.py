@@ -25,6 +25,7 @@ from typing import Any
 
 from pytest_alone import ENVIRONMENT as ALONE
 from pytest_alone import INSIDE
+from short_sessions import SHORT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,14 +38,7 @@ ENVIRONMENT = {
     "COLUMNS": "80",
     "ESPPERF_SIM_TIME_SCALE": "0.1",
     "ESPPERF_SIM_NOISE": "none",
-    "ESPPERF_PERF_PROFILES": "python_heavy",
-    "ESPPERF_PERF_RUNS": "1",
-    "ESPPERF_PERF_BURST_DURATION": "0.1",
-    "ESPPERF_PERF_LONG_DURATION": "0.1",
-    "ESPPERF_PERF_CONFIRM": "0",
-    "ESPPERF_PERF_SETTLE_MS": "0",
-    "ESPPERF_PERF_BETWEEN_RUNS_MS": "0",
-    "ESPPERF_PERF_METRICS_RETRIES": "0",
+    **SHORT,
     **ALONE,
     "PYTEST_ADDOPTS": " ".join((ALONE["PYTEST_ADDOPTS"], *INSIDE)),
     # What is slow on purpose is so by more than this; chance, in so short phases, is not. The rule calls it

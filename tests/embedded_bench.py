@@ -15,19 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from short_sessions import SHORT
+
 from pytest_espperf.sim import SimConfig, SimProcess
 
 ORDERS = (("pytest_embedded", "espperf"), ("espperf", "pytest_embedded"))
 
 ENVIRONMENT = {
-    "ESPPERF_PERF_PROFILES": "python_heavy",
-    "ESPPERF_PERF_RUNS": "1",
-    "ESPPERF_PERF_BURST_DURATION": "0.1",
-    "ESPPERF_PERF_LONG_DURATION": "0.1",
-    "ESPPERF_PERF_CONFIRM": "0",
-    "ESPPERF_PERF_SETTLE_MS": "0",
-    "ESPPERF_PERF_BETWEEN_RUNS_MS": "0",
-    "ESPPERF_PERF_METRICS_RETRIES": "0",
+    **SHORT,
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
 """Of each session; plugins are named by ``-p``, so that it is known in which order."""

@@ -19,13 +19,6 @@ LOST = "0123456789abcdef"
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def benches(share: Path, tmp_path: Path) -> tuple[Bench, Bench]:
     return Bench(share.as_uri(), tmp_path / "a"), Bench(share.as_uri(), tmp_path / "b")
 

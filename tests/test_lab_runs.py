@@ -278,17 +278,22 @@ def test_a_coordinator_that_restarts_loses_the_boards_and_one_that_is_away_for_a
         assert set(re.findall(unknown, " ".join(said.split()))) == {"left", "right"}
 
 
-def test_a_host_beside_a_lab_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "lab.yaml").write_text("targets: {}", encoding="utf-8")
-    words = ("-m", "pytest_espperf.cli", "run", "--perf-runs=1", "sim", "--device-lab=lab.yaml")
-    done = subprocess.run(
+def without_a_lab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What comes of a command that is to end before any coordinator is asked."""
+    return subprocess.run(
         [sys.executable, *words],
-        cwd=tmp_path,
+        cwd=folder,
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_host_beside_a_lab_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("targets: {}", encoding="utf-8")
+    words = ("-m", "pytest_espperf.cli", "run", "--perf-runs=1", "sim", "--device-lab=lab.yaml")
+    done = without_a_lab(tmp_path, *words)
     assert done.returncode == 4
     assert "ERROR: --device-lab and --device-ip both name boards: give one of them" in done.stderr
 
@@ -304,14 +309,7 @@ def test_a_host_beside_a_lab_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "test_own.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=tmp_path,
-        env=os.environ | ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = without_a_lab(tmp_path, *words)
     assert done.returncode == 4
     said = [line for line in done.stderr.splitlines() if line]
     path = tmp_path / "lab.yml"

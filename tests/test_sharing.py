@@ -30,13 +30,6 @@ Machine = Callable[[str], None]
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def on(share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Go to another machine, whose user has the shared history in the environment."""
 

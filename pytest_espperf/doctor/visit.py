@@ -20,9 +20,10 @@ from pytest_espperf.doctor.machine import examine_machine
 from pytest_espperf.doctor.talk import Answer, Caller
 from pytest_espperf.errors import BoardBusyError, ProbeError, SimError, UsageError
 from pytest_espperf.figures import moved_counters, number_at
+from pytest_espperf.identity import asked_for
 from pytest_espperf.judging import history_folder
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import is_address, split_host
+from pytest_espperf.parsers import is_address
 from pytest_espperf.telemetry_table import load_telemetry
 
 
@@ -312,15 +313,13 @@ def _asked(settings: Settings) -> tuple[str, int]:
     Raises:
         UsageError: two ports were given.
     """
-    if settings.device == SIM:
-        return SIM, 0
-    host, port = split_host(settings.device)
-    if port not in {None, settings.device_port} and "device_port" in settings.sources:
+    host, port = asked_for(settings) or ("", settings.device_port)
+    if host != SIM and port != settings.device_port and "device_port" in settings.sources:
         raise UsageError(
             f"HOST says port {port} and {settings.where('device_port')} says {settings.device_port}: "
             "give one of them"
         )
-    return host, port or settings.device_port
+    return host, port
 
 
 def _source(host: str, port: int) -> str:
