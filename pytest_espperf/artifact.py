@@ -34,8 +34,8 @@ VerdictWord = Literal[
 RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate", "reference"]
 
 ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline", "environment-shift"})
-"""Verdicts whose session joins the history that later sessions are judged against; the last one begins an
-epoch of it."""
+"""Verdicts whose session joins the baseline unless it is held back, see :attr:`Verdict.joins_baseline`; the
+last one begins an epoch."""
 
 FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
 """Verdicts that fail the session (exit code 1)."""
@@ -220,20 +220,27 @@ class Comparability(msgspec.Struct, frozen=True, kw_only=True):
     fields: Json = {}
 
 
+MAIN_RULE = "noise-floor"
+"""``rule`` of a gate that is judged by the noise of its baseline."""
+
+
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     """One gate's answer.
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
     direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
     ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
-    one that would have been called nine times in ten. ``suspect`` marks a gate that is worth measuring
-    again; ``confirmation`` says how it was: "" not at all, ``rounds`` or ``pairs``.
+    one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
+    excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
+    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` says
+    how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
+    of the noise without proof: its session is held back from the baseline.
     """
 
     name: str
     profile: str = ""
     metric: str = ""
-    rule: str = "noise-floor"
+    rule: str = MAIN_RULE
     verdict: str = "unchanged"
     d_pct: float | None = None
     threshold_pct: float | None = None
@@ -243,8 +250,11 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 0
     detail: str = ""
     reliable_pct: float | None = None
+    at_most_pct: float | None = None
+    rounds: int = 0
     suspect: bool = False
     confirmation: str = ""
+    looks_slower: bool = False
 
 
 OWN_TEST = "own-test"
@@ -264,6 +274,18 @@ GATE_OFF = "gate-off"
 
 NAMED_BASELINE = "named-baseline"
 """``kind`` of the finding that the baseline which was named is none of this session."""
+
+HELD_BACK = "held-back"
+"""``kind`` of the finding that a session looks slower without proof, and so is no baseline."""
+
+PROVISIONAL = "provisional"
+"""``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""
+
+DISTURBED = "disturbed"
+"""``kind`` of the finding that rounds were disturbed, and what was done about them."""
+
+ENDED_EARLY = "ended-early"
+"""``kind`` of the finding that profiles ended before their planned rounds."""
 
 DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""
@@ -297,24 +319,55 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``."""
+    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
+
+    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them.
+    """
 
     kind: VerdictWord = msgspec.field(name="verdict")
     baseline: Json = {}
     gates: list[GateRow] = []
     findings: list[Finding] = []
     places: list[Place] = []
+    disturbed: dict[str, int] = {}
 
     @property
     def fails(self) -> bool:
         """Whether this verdict fails a session by itself (without ``--perf-strict``)."""
         return self.kind in FAILING
 
+    @property
+    def joins_baseline(self) -> bool:
+        """Whether later sessions may be compared with this one, unless a decision says otherwise.
+
+        An inconclusive session joins where it is provisional; one that looks slower without proof never.
+        """
+        kinds = {finding.kind for finding in self.findings}
+        if HELD_BACK in kinds:
+            return False
+        return self.kind in ACCEPTED or (self.kind == "inconclusive" and PROVISIONAL in kinds)
+
+
+class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a profile was not measured in all of its planned rounds.
+
+    Attributes:
+        after: rounds that were measured.
+        planned: rounds that were planned.
+        why: ``calm``: a slowdown beyond the tolerance is excluded, and the planned rounds could not have
+            called one; ``slower``: each of the rounds is slower than the threshold.
+    """
+
+    after: int
+    planned: int
+    why: Literal["calm", "slower"]
+
 
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """One session: everything that is kept of it.
 
-    ``boards`` is how many boards the run had, each with a session of its own. ``accepted`` (reason, when,
+    ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
+    for each profile that was measured in fewer rounds than planned, by decision. ``accepted`` (reason, when,
     by whom) and ``pinned`` are decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
     """
@@ -338,6 +391,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     environment: Json = {}
     device: Json = {}
     boards: int = 1
+    ended_early: dict[str, EndedEarly] = {}
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

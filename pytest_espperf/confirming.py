@@ -29,7 +29,14 @@ def run(session: pytest.Session) -> None:
         if planned:
             names = ", ".join(dict.fromkeys(phase.profile.name for phase in planned))
             where = f"{board}: " if board else ""
-            state.say(f"{where}{names} would fail: measuring again to be sure ({len(planned)} phases)")
+            pause_s = 0.0 if planned[0].role != "confirm" else perf.settings.perf_confirm_pause_s
+            soon = f" in {pause_s:g} s" if pause_s else ""
+            state.say(
+                f"{where}{names}: slower, not clear enough, or disturbed: measuring again{soon} "
+                f"({len(planned)} phases)"
+            )
+            if pause_s:
+                perf.pause()
             if state.selected:
                 _run(session, planned)
             else:

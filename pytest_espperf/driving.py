@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from pytest_espperf import load
-from pytest_espperf.artifact import PhaseResult, RunRole
+from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole
 from pytest_espperf.board import Board
 from pytest_espperf.budget import PhaseBudget, phase_budget
 from pytest_espperf.device import Probe
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from pytest_espperf.lab import LabBoard
 
 Say = Callable[[str], None]
+
+
+def ended_sentence(profile: str, early: EndedEarly) -> str:
+    """Say why a profile is not measured any more: ``python_light: unchanged after 2 of 6 runs``."""
+    if early.why == "slower":
+        return f"{profile}: slower in each of {early.after} runs ({early.planned} planned)"
+    return f"{profile}: unchanged after {early.after} of {early.planned} runs"
 
 
 class Driver(ABC):
@@ -68,7 +75,7 @@ class Driver(ABC):
         self.plan = make_plan(settings, load_profiles(root), board)
         self.hard_stop_reason = ""
         self.is_open = False
-        self.ended_early = False
+        self.ended: dict[str, EndedEarly] = {}
         self.said_between: list[str] = []
         self._boards = boards
         self._root = root
@@ -109,8 +116,8 @@ class Driver(ABC):
         """A phase and what stood beside it were kept."""
 
     @abstractmethod
-    def may_end_early(self, planned: PlannedPhase) -> bool:
-        """Whether no later planned round is needed."""
+    def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
+        """The profiles that need no further planned round, before this one of one of them begins."""
 
     # --- the board ------------------------------------------------------------------------------
 
@@ -223,10 +230,7 @@ class Driver(ABC):
     ) -> PhaseResult | None:
         reach = self.reach()
         began = self._clock()
-        if self.may_end_early(planned):
-            self.ended_early = True
-            self._say(f"nothing is suspect after {planned.run - 1} rounds: the session ends early")
-        if self.ended_early and planned.role == "run":
+        if self._ended_before(planned):
             return None
         if self._last_round not in {None, (planned.role, planned.run)}:
             self._sleep(self.settings.perf_between_runs_ms / 1e3)
@@ -272,6 +276,19 @@ class Driver(ABC):
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
+
+    def _ended_before(self, planned: PlannedPhase) -> bool:
+        """Whether a planned phase is not needed any more; decided before each round of its profile."""
+        name = planned.profile.name
+        if planned.role != "run":
+            return False
+        if name not in self.ended and planned.phase == planned.profile.phases[0]:
+            found = self.decide_early(planned)
+            self.ended |= found
+            for profile, early in found.items():
+                self._pace.drop(profile)
+                self._say(ended_sentence(profile, early))
+        return name in self.ended
 
     def _measure_reference(
         self, planned: PlannedPhase, budget: PhaseBudget, reference: Reference | None

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from pytest_espperf.artifact import RunRole
@@ -117,12 +117,13 @@ def _end_tree(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def confirmation_rounds(plan: Plan, profiles: list[str], rounds: int) -> list[PlannedPhase]:
-    """Further rounds of some profiles, run-major."""
+def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
+    """Further rounds of some profiles, run-major; ``rounds`` says how many of each."""
     return [
         PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
-        for index in range(1, rounds + 1)
-        for name in profiles
+        for index in range(1, max(rounds.values(), default=0) + 1)
+        for name, count in rounds.items()
+        if index <= count
         for phase in plan.profile(name).phases
     ]
 

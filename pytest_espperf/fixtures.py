@@ -147,5 +147,8 @@ def perf_phase(
         session.stop(f"the watchdog ended {request.param.label(session.plan.runs)}")
         raise
     if result is None:
-        pytest.skip("nothing was suspect after the rounds before: the session ended early")
+        from pytest_espperf.driving import ended_sentence  # noqa: PLC0415 - heavy: httpx, asyncio
+
+        name = request.param.profile.name
+        pytest.skip(ended_sentence(name, session.ended[name]))
     return result

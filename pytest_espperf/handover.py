@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
-from pytest_espperf.artifact import PhaseResult, RunRole
+from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.driving import Driver
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.judging import Judge, early_end
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase
+from pytest_espperf.record import SessionRecord
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
         said_between: what the console said between phases.
         told: lines for the user.
         spent_s: seconds that count against ``--perf-hard-timeout-s``.
+        ended: the profiles that ended before their planned rounds.
     """
 
     phase: str
@@ -43,6 +48,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     said_between: list[str] = []
     told: list[str] = []
     spent_s: float = 0.0
+    ended: dict[str, EndedEarly] = {}
 
 
 class WorkerDriver(Driver):
@@ -67,6 +73,10 @@ class WorkerDriver(Driver):
         self._at_once = at_once
         self._kept: list[Kept] = []
         self._handed_s = 0.0
+        self._judge = Judge.from_settings(settings)
+        self._store = HistoryStore(self._folder)
+        # What this worker has measured: after the death of another, too little to decide anything.
+        self._record = SessionRecord(settings, self.plan, root, self._boards)
         self.is_open = True
 
     @property
@@ -86,13 +96,17 @@ class WorkerDriver(Driver):
             generator = structs.replace(generator, boards=self._at_once)
             result = structs.replace(result, report=structs.replace(result.report, generator=generator))
         self._kept.append(Kept(role=planned.role, board=board, result=result))
+        self._record.add(planned, result, board=board)
 
     def phase_ended(self) -> None:
         """The report of the test item takes it along."""
 
-    def may_end_early(self, planned: PlannedPhase) -> bool:  # noqa: ARG002 - a worker cannot judge
-        """No: only the controller knows the history."""
-        return False
+    def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
+        """The profiles that need no further round; the controller's history is read, never written."""
+        return early_end(self.settings, planned, self._so_far, self._judge, self._store)
+
+    def _so_far(self) -> SessionArtifact:
+        return self._record.artifact(self.reach().facts(), ended=self.ended)
 
     def hand_over(self, planned: PlannedPhase) -> str:
         """What has been kept since the last time, for the controller."""
@@ -109,6 +123,7 @@ class WorkerDriver(Driver):
             said_between=said,
             told=told,
             spent_s=self._handed_s - already_s,
+            ended=self.ended,
         )
         return msgspec.json.encode(handover).decode()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pytest_espperf.artifact import (
     DETECTABLE,
     NAMED_BASELINE,
     OWN_TEST,
+    EndedEarly,
     Finding,
     PhaseReport,
     SessionArtifact,
@@ -25,15 +26,43 @@ from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
 from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.profiles import LIMITS
+from pytest_espperf.profiles import LIMITS, PlannedPhase
 from pytest_espperf.registry import METRICS
 from pytest_espperf.sharing import sharing_of
 from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
 
+FIRST_LOOK = 2
+"""Rounds of a profile that are measured in any case."""
+
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
+
+
+def early_end(
+    settings: Settings,
+    planned: PlannedPhase,
+    so_far: Callable[[], SessionArtifact],
+    judge: Judge,
+    store: HistoryStore,
+) -> dict[str, EndedEarly]:
+    """Whether the profile of a planned phase needs this round, with those before it all measured.
+
+    Args:
+        settings: the options in force.
+        planned: the first phase of the round.
+        so_far: makes the artifact of what was measured.
+        judge: as the session will be judged.
+        store: the history.
+    """
+    # The point of a soak is its duration; a reference board's rounds stand beside those of the board.
+    whole = settings.perf_all_rounds or settings.perf_preset == "soak" or settings.device_reference
+    if whole or planned.run <= FIRST_LOOK:
+        return {}
+    name = planned.profile.name
+    decided = judge.decide_early(so_far(), store)
+    return {name: decided[name]} if name in decided and decided[name].after == planned.run - 1 else {}
 
 
 def history_folder(settings: Settings, root: Path) -> Path:
@@ -141,6 +170,7 @@ class Judge:
                 fail_on=tuple(fail_on),
                 min_effect=min_effect,
                 strict=settings.perf_strict,
+                tolerance=settings.perf_tolerance / 100,
                 confirm_rounds=settings.perf_confirm,
                 enabled=not settings.perf_no_gate,
             ),
@@ -185,9 +215,9 @@ class Judge:
         except (ArtifactError, HistoryError) as error:
             self._missing = f"{self.settings.where('perf_baseline')}: {error}"
 
-    def to_confirm(self, verdict: Verdict) -> list[str]:
-        """The profiles that would fail, and have to be measured again before they do."""
-        return gate.needs_confirmation(verdict) if self.policy.confirm_rounds else []
+    def to_measure_again(self, verdict: Verdict) -> dict[str, int]:
+        """The profiles without a clear answer yet, and how many rounds each is to be measured again."""
+        return gate.measure_again(verdict, self.policy)
 
     def suspects(self, verdict: Verdict) -> list[str]:
         """The profiles that pairs of both firmwares have to decide."""
@@ -197,6 +227,10 @@ class Judge:
         """Whether nothing is suspect so far."""
         history = self._bar(candidate, store)
         return self.policy.enabled and gate.may_stop_early(candidate, history, self.policy)
+
+    def decide_early(self, candidate: SessionArtifact, store: HistoryStore) -> dict[str, EndedEarly]:
+        """The profiles of an unfinished session that need no further round."""
+        return gate.decide_early(candidate, self._bar(candidate, store), self.policy)
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
         """The candidate with its comparison to the previous session, and the verdict."""

@@ -14,7 +14,18 @@ from typing import Any
 
 from pytest_espperf.option import Option, option
 from pytest_espperf.options_sim import SimOptions
-from pytest_espperf.parsers import bool_word, header, host, number, one_of, serial_url, url_path, whole, word
+from pytest_espperf.parsers import (
+    bool_word,
+    header,
+    host,
+    number,
+    one_of,
+    percent,
+    serial_url,
+    url_path,
+    whole,
+    word,
+)
 
 EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
 PRESETS = ("quick", "balanced", "classic", "soak")
@@ -271,11 +282,27 @@ class Settings(SimOptions):
         metavar="METRIC:ABS",
         separator=",",
     )
+    perf_tolerance: float = option(
+        25.0,
+        "slowdown in percent that 'unchanged' excludes (twice as much for the p95 of a closed loop); where "
+        "it can be neither shown nor excluded, the verdict is 'inconclusive'",
+        parse=percent(above=0, most=1000),
+        metavar="PCT",
+    )
     perf_confirm: int = option(
         3,
-        "rounds that a profile which would fail is measured again before it does, 0 for none",
+        "runs that a profile without a clear answer is measured again, 0 for none",
         parse=whole(least=0, most=100),
         metavar="N",
+    )
+    perf_confirm_pause_s: float = option(
+        20.0,
+        "seconds before a profile is measured again, so that a short disturbance is over",
+        parse=number(least=0, most=3600),
+        metavar="S",
+    )
+    perf_all_rounds: bool = option(
+        False, "measure every planned run, even where the verdict is certain before", parse=bool_word
     )
     perf_ab_baseline_cmd: str = option(
         "",

@@ -43,6 +43,18 @@ def number(
     return parse
 
 
+def percent(
+    *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+) -> Callable[[str], float]:
+    """A finite number of percent within bounds; ``25%`` and ``25`` are the same."""
+    parse_number = number(least=least, most=most, above=above)
+
+    def parse(text: str) -> float:
+        return parse_number(text.strip().removesuffix("%").strip())
+
+    return parse
+
+
 def whole(*, least: int, most: int = 2**62) -> Callable[[str], int]:
     """A whole number within bounds."""
 

@@ -33,6 +33,14 @@ class Pace:
             self._began_s = self._clock()
         self._ahead.pop(planned.id, None)
 
+    def drop(self, profile: str) -> None:
+        """No planned phase of a profile will be measured any more."""
+        self._ahead = {
+            phase.id: _load_s(self._plan, phase)
+            for phase in self._plan.phases()
+            if phase.id in self._ahead and phase.profile.name != profile
+        }
+
     def end(self, planned: PlannedPhase) -> None:
         """It was."""
         self._done_s += _load_s(self._plan, planned)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pytest_espperf import metrics
-from pytest_espperf.artifact import PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.artifact import EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts, facts_unreached
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
@@ -67,8 +68,19 @@ class SessionRecord:
         """How many of the planned phases were measured."""
         return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
-    def artifact(self, board: BoardFacts | None, hard_stop_reason: str) -> SessionArtifact:
-        """The artifact so far, without a verdict; ``board`` is None where it was never reached."""
+    def artifact(
+        self,
+        board: BoardFacts | None,
+        hard_stop_reason: str = "",
+        ended: Mapping[str, EndedEarly] | None = None,
+    ) -> SessionArtifact:
+        """The artifact so far, without a verdict.
+
+        Args:
+            board: None where it was never reached.
+            hard_stop_reason: why no later phase is driven, "" where they are.
+            ended: the profiles that ended before their planned rounds.
+        """
         raw_runs = [
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
             for (role, profile, run), results in self._runs.items()
@@ -99,6 +111,7 @@ class SessionRecord:
             environment=self._environment,
             device=facts.description,
             boards=self._of_run,
+            ended_early=dict(ended or {}),
             partial=True,
         )
 

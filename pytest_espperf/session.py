@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
-from pytest_espperf.artifact import LAB, WORKER, Finding, PhaseResult, SessionArtifact, Verdict
+from pytest_espperf.artifact import (
+    LAB,
+    WORKER,
+    EndedEarly,
+    Finding,
+    PhaseResult,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.boards import why_unreached
 from pytest_espperf.driving import Driver
@@ -19,7 +27,7 @@ from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
 from pytest_espperf.handover import decode
 from pytest_espperf.history import HistoryStore, SavedSession
-from pytest_espperf.judging import Judge, failed_by, with_failed_tests
+from pytest_espperf.judging import Judge, early_end, failed_by, with_failed_tests
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase
 from pytest_espperf.record import SessionRecord
@@ -132,11 +140,11 @@ class PerfSession(Driver):
     # --- keeping ---------------------------------------------------------------------------------
 
     def keep(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
-        """Into the record."""
+        """Add the phase to the record."""
         self.record.add(planned, result, board=board)
 
     def phase_ended(self) -> None:
-        """Onto the disk."""
+        """Write a checkpoint."""
         self._write_checkpoint()
 
     def void(self, planned: PlannedPhase) -> None:
@@ -156,6 +164,7 @@ class PerfSession(Driver):
             self._spent_s += handover.spent_s
         for line in handover.told:
             self._say(f"{self.plan.board}: {line}" if self.plan.board else line)
+        self.ended |= handover.ended
         if handover.hard_stop_reason:
             self.stop(handover.hard_stop_reason)
         self.phase_ended()
@@ -182,28 +191,38 @@ class PerfSession(Driver):
     def confirmations(self) -> list[PlannedPhase]:
         """The phases to measure again before the verdict.
 
-        Where firmware can be switched, interleaved pairs of each suspect profile; else ``--perf-confirm``
-        rounds of each profile that would fail. [] where there is none, or the session is not complete.
+        Where firmware can be switched, interleaved pairs of each profile that is suspect or unclear; else
+        ``--perf-confirm`` rounds of each profile without a clear answer, and as many as were disturbed.
+        [] where there is none, or the session is not complete.
         """
         if self.hard_stop_reason or self.record.measured < self._wanted():
             return []
         _, verdict = self._judge_all()
         if self._firmware.available:
             return pairs(self.plan, self._judge.suspects(verdict))
-        rounds = self.settings.perf_confirm
-        return confirmation_rounds(self.plan, self._judge.to_confirm(verdict), rounds)
+        return confirmation_rounds(self.plan, self._judge.to_measure_again(verdict))
+
+    def pause(self) -> None:
+        """Wait before profiles are measured again, so that what disturbed them for a while is over."""
+        self._sleep(min(self.settings.perf_confirm_pause_s, self._hard_timeout_left()))
 
     def _wanted(self) -> int:
         """How many planned phases make this session complete."""
-        return self.record.measured if self.ended_early else len(self.plan.phases())
+        return sum(
+            phase.profile.name not in self.ended or phase.run <= self.ended[phase.profile.name].after
+            for phase in self.plan.phases()
+        )
 
-    def may_end_early(self, planned: PlannedPhase) -> bool:
-        """Where pairs can be run, a session without a suspect may end after three rounds."""
-        if not self._firmware.available or planned.role != "run" or self._last_round is None:
-            return False
-        if self._last_round[1] == planned.run:
-            return False
-        return self._judge.may_stop_early(self._artifact(), self.store)
+    def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
+        """The profiles that need no further round; where pairs can be run, all of them or none."""
+        if not self._firmware.available:
+            return early_end(self.settings, planned, self._artifact, self._judge, self.store)
+        if planned.profile != self.plan.profiles[0] or not self._judge.may_stop_early(
+            self._artifact(), self.store
+        ):
+            return {}
+        ended = EndedEarly(after=planned.run - 1, planned=self.plan.runs, why="calm")
+        return dict.fromkeys((profile.name for profile in self.plan.profiles), ended)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -271,4 +290,4 @@ class PerfSession(Driver):
         return self._judge.judge(structs.replace(self._artifact(), partial=False), self.store)
 
     def _artifact(self) -> SessionArtifact:
-        return self.record.artifact(self.reach().facts() or self._facts, self.hard_stop_reason)
+        return self.record.artifact(self.reach().facts() or self._facts, self.hard_stop_reason, self.ended)

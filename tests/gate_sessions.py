@@ -21,6 +21,7 @@ from pytest_espperf.artifact import (
     Verdict,
     VerdictWord,
 )
+from pytest_espperf.gate.series import Series, build_series, undisturbed_rounds
 
 PROFILES = ("c_static_only", "python_light", "python_heavy")
 PHASES = ("burst", "long")
@@ -171,6 +172,13 @@ def with_link(artifact: SessionArtifact, link: LinkReport) -> SessionArtifact:
     one, *rest = first.results
     told = msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, link=link))
     return with_runs(artifact, [msgspec.structs.replace(first, results=[told, *rest]), *others])
+
+
+def series_of(
+    candidate: SessionArtifact, profile: str, metric: str, past: Sequence[SessionArtifact], depth: int = 20
+) -> Series | None:
+    """What one gate sees of a candidate and its earlier sessions."""
+    return build_series(candidate, undisturbed_rounds(candidate, {profile: past}, depth)[0], metric, depth)
 
 
 def kinds(verdict: Verdict) -> set[str]:

@@ -145,7 +145,7 @@ def test_confirmation_goes_on_with_the_time_that_workers_have_left(bench: Bench,
         session.take(planned, worker.hand_over(planned))
     assert session.spent_s == pytest.approx(6)
     bench.now += 0.25  # while nothing is measured
-    (again, *_) = confirmation_rounds(session.plan, ["python_light"], 1)
+    (again, *_) = confirmation_rounds(session.plan, {"python_light": 1})
     session.run_phase(again, session.budget(again))
     assert bench.left_s[-1] == pytest.approx(2 if boards > 1 else 1.75)
     session.close()

@@ -78,7 +78,7 @@ def test_pairs_are_interleaved() -> None:
 
 
 def test_confirmation_rounds_are_run_major() -> None:
-    planned = confirmation_rounds(PLAN, ["python_light", "python_heavy"], 2)
+    planned = confirmation_rounds(PLAN, {"python_light": 2, "python_heavy": 2})
     assert [(phase.run, phase.profile.name, phase.phase.name) for phase in planned[:4]] == [
         (1, "python_light", "burst"),
         (1, "python_light", "long"),

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.noise import Noise, alpha_shares, gate_noises, gate_sigma, history_noise
+from pytest_espperf.gate.noise import Noise, alpha_shares, gate_error, gate_noises, history_noise
 from pytest_espperf.gate.pairs import compare_pairs
 from pytest_espperf.gate.series import Series
 
@@ -22,8 +22,8 @@ def sessions(count: int, *, rounds: int = 6, sigma: float = 0.02, seed: int = 20
 
 def noise(past: list[list[float]], within_now: float | None) -> Noise:
     history = history_noise(past)
-    sigma = gate_sigma(history, factor=1.0, rounds=6, within_now=within_now)
-    return gate_noises([gate("a", "rps_ok")], [history], [sigma], p.ALPHA / 6)[0]
+    error = gate_error(history, factor=1.0, rounds=6, within_now=within_now)
+    return gate_noises([gate("a", "rps_ok")], [history], [error], p.ALPHA / 6)[0]
 
 
 def gate(profile: str, metric: str, *, paced: bool = False) -> Series:
@@ -50,7 +50,7 @@ def test_a_young_history_learns_from_the_rounds_of_the_session_itself(count: int
     """One calm session says little: where this one is restless, so may be the days between them."""
     past = sessions(count, sigma=0.01)
     calm, restless = noise(past, 0.01**2), noise(past, 0.06**2)
-    assert restless.threshold > 1.5 * calm.threshold
+    assert restless.threshold > 1.3 * calm.threshold
     grown = (
         noise(sessions(20, sigma=0.01), 0.06**2).threshold
         / noise(sessions(20, sigma=0.01), 0.01**2).threshold
@@ -58,8 +58,8 @@ def test_a_young_history_learns_from_the_rounds_of_the_session_itself(count: int
     assert grown < restless.threshold / calm.threshold
 
 
-def test_a_calm_session_does_not_lower_the_threshold() -> None:
-    for count in (1, 5, 20):
+def test_a_calm_session_does_not_lower_the_threshold_of_an_old_baseline() -> None:
+    for count in (10, 20):
         past = sessions(count)
         within = history_noise(past).within
         assert noise(past, 0.0).threshold == pytest.approx(noise(past, within).threshold)
@@ -84,8 +84,8 @@ class TestShares:
         """Together the gates raise no more false alarms than alpha: on normal noise that is known."""
         rng = random.Random(20261125)
         histories = [history_noise(sessions(400, sigma=s, seed=int(1e4 * s))) for s in (0.02, 0.1)]
-        sigmas = [gate_sigma(one, factor=1.0, rounds=6, within_now=None) for one in histories]
-        found = gate_noises([gate("a", "rps_ok"), gate("a", "p95_ms")], histories, sigmas, 0.05)
+        errors = [gate_error(one, factor=1.0, rounds=6, within_now=None) for one in histories]
+        found = gate_noises([gate("a", "rps_ok"), gate("a", "p95_ms")], histories, errors, 0.05)
         calm = [s**2 * 0.21473 + p.SESSION_SIGMA_FLOOR**2 for s in (0.02, 0.1)]
         alarms = sum(
             any(rng.gauss(0, math.sqrt(v)) > one.threshold for v, one in zip(calm, found, strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import pytest
-from gate_sessions import PHASES, run, session
+from gate_sessions import PHASES, run, series_of, session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +17,6 @@ from pytest_espperf.gate import judge
 from pytest_espperf.gate.noise import history_noise, series_noise
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
-from pytest_espperf.gate.series import build_series
 
 SEED = 20261125
 PROFILE = "python_light"
@@ -180,7 +179,7 @@ def test_what_the_slope_took_from_the_spread_is_given_back(sessions: int, weathe
 
 
 def test_a_reference_widens_the_spread_and_takes_degrees_of_freedom(rng: random.Random) -> None:
-    built = build_series(day(rng, 1.0), PROFILE, "rps_ok", history(rng, WEATHERS), 20)
+    built = series_of(day(rng, 1.0), PROFILE, "rps_ok", history(rng, WEATHERS))
     assert built is not None
     assert built.environment is not None
     plain, aware = history_noise(built.past), series_noise(built)
@@ -200,14 +199,14 @@ def test_a_slide_is_looked_for_in_what_was_measured(rng: random.Random) -> None:
             break
         bar.append(msgspec.structs.replace(slow, session_id=f"d{step}", gate=Verdict(kind="unchanged")))
     assert verdict.kind == "drift"
-    built = build_series(slow, PROFILE, "rps_ok", bar, 20)
+    built = series_of(slow, PROFILE, "rps_ok", bar)
     assert built is not None
     assert built.environment is not None
     plain = [[one for one in kept.raw_runs if one.role == "run"] for kept in (*bar, slow)]
     bare = [
         msgspec.structs.replace(kept, raw_runs=runs) for kept, runs in zip((*bar, slow), plain, strict=True)
     ]
-    expected = build_series(bare[-1], PROFILE, "rps_ok", bare[:-1], 20)
+    expected = series_of(bare[-1], PROFILE, "rps_ok", bare[:-1])
     assert expected is not None
     back = built.as_measured()
     assert np.allclose(np.concatenate(back.past), np.concatenate(expected.past))

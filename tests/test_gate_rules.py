@@ -11,7 +11,7 @@ import pytest
 from gate_sessions import PROFILES, change, history, more_rounds, report, run, session, with_runs
 
 from pytest_espperf.artifact import GeneratorReport, PhaseReport, RunRole, SessionArtifact, Verdict
-from pytest_espperf.gate import GatePolicy, judge, needs_confirmation, suspects
+from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
 
 PAIR: tuple[RunRole, RunRole] = ("ab-baseline", "ab-candidate")
 
@@ -39,7 +39,7 @@ class TestErrors:
         verdict = judge(change(session(rng), "python_light", errors(0.02)), history(rng, 8))
         assert verdict.kind == "regressed"
         assert row(verdict, "python_light:error_rate") == "regressed"
-        assert needs_confirmation(verdict) == suspects(verdict) == ["python_light"]
+        assert list(measure_again(verdict)) == suspects(verdict) == ["python_light"]
 
     def test_the_same_errors_as_always_are_none(self, rng: random.Random) -> None:
         past = [change(s, "python_light", errors(0.02)) for s in history(rng, 8)]
@@ -98,7 +98,7 @@ class TestTail:
         verdict = judge(self.with_p99(session(rng), 1.4, requests=200), past)
         (found,) = [r for r in verdict.gates if r.name == "python_light:p99_ms"]
         assert found.verdict == "not-gateable"
-        assert "1200 requests in all rounds, 1400 are needed" in found.detail
+        assert "1200 requests in all runs, 1400 are needed" in found.detail
         assert verdict.kind == "unchanged"
 
     def test_too_much_noise_is_said(self, rng: random.Random) -> None:
@@ -158,7 +158,7 @@ class TestPlainRules:
         past = history(rng, 8, noise=0.001)
         rule = GatePolicy(fail_on=(("p50_ms", 3.0),))
         now = session(rng, slower={"python_heavy": 1.035}, noise=0.001, shift=0.0, rounds=2)
-        assert needs_confirmation(judge(now, past, rule)) == ["python_heavy"]
+        assert list(measure_again(judge(now, past, rule))) == ["python_heavy"]
         assert judge(more_rounds(now, "python_heavy", [1.0] * 3), past, rule).kind == "unchanged"
 
     def test_pairs_clear_it(self, rng: random.Random) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from pytest_espperf.artifact import ACCEPTED, Finding, Json, RawRun, SessionArtifact, Verdict, VerdictWord
-from pytest_espperf.gate import GatePolicy, bench_noise, judge, needs_confirmation, rounds_needed
+from pytest_espperf.gate import GatePolicy, bench_noise, judge, measure_again, rounds_needed
 from pytest_espperf.gate.drift import drifts
 from pytest_espperf.gate.series import Series
 from pytest_espperf.gate.verdict import WORST_FIRST
@@ -58,7 +58,7 @@ def test_a_rolling_bar_is_blind_to_what_the_guard_sees(rng: random.Random) -> No
     verdict = judge(now, past)
     assert {r.verdict for r in verdict.gates if r.metric in {"rps_ok", "p95_ms"}} == {"unchanged", "drift"}
     assert verdict.kind == "drift"
-    assert needs_confirmation(verdict) == []
+    assert measure_again(verdict) == {}
     (found, *_) = [r for r in verdict.gates if r.rule == "drift"]
     assert found.profile == "python_heavy"
     assert found.suspect
@@ -90,7 +90,7 @@ def test_an_old_slide_is_called_drift_not_regressed(rng: random.Random) -> None:
     ]
     verdict = judge(session(rng, slower={"python_heavy": 1.09}, noise=0.002, shift=0.0), past)
     assert verdict.kind == "drift"
-    assert needs_confirmation(verdict) == ["python_heavy"]
+    assert list(measure_again(verdict)) == ["python_heavy"]
 
 
 @pytest.mark.parametrize("number", range(10))

@@ -16,7 +16,7 @@ from pytest_espperf.gate import (
     fails,
     judge,
     may_stop_early,
-    needs_confirmation,
+    measure_again,
     suspects,
 )
 
@@ -49,7 +49,7 @@ def test_one_slower_profile_is_regressed_and_named(rng: random.Random) -> None:
     assert slow.d_pct == pytest.approx(12, abs=2)
     assert slow.baseline == pytest.approx(20, rel=0.02)
     assert slow.now == pytest.approx(20 / 1.12, rel=0.02)
-    assert needs_confirmation(verdict) == ["python_heavy"]
+    assert list(measure_again(verdict)) == ["python_heavy"]
 
 
 def test_one_faster_profile_is_improved(rng: random.Random) -> None:
@@ -154,10 +154,10 @@ def test_noise_makes_a_change_inconclusive_and_strict_fails_it(rng: random.Rando
         factor: judge(session(rng, slower={"python_heavy": factor}, noise=0.12, shift=0.0), past)
         for factor in (1.0, 1.9, 6.0)
     }
-    assert found[1.0].kind == "unchanged"
+    assert found[1.0].kind == "inconclusive", "a slowdown of 25 % could not have been seen"
     assert found[1.9].kind == "inconclusive"
     assert found[6.0].kind == "regressed"
-    assert "noisy" in kinds(found[1.9])
+    assert "not-excluded" in kinds(found[1.9])
     assert not fails(found[1.9])
     assert fails(found[1.9], GatePolicy(strict=True))
 
@@ -209,7 +209,7 @@ def test_suspects_are_marked_and_named(rng: random.Random) -> None:
     verdict = judge(session(rng, slower={"python_light": 1.04}, noise=0.002, shift=0.0), history(rng, 20))
     assert verdict.kind == "unchanged"
     assert suspects(verdict) == ["python_light"]
-    assert needs_confirmation(verdict) == []
+    assert measure_again(verdict) == {}
 
 
 class TestRounds:
@@ -219,20 +219,20 @@ class TestRounds:
         past, now = history(rng, 20), session(rng, slower={"python_heavy": 1.12})
         verdict = judge(more_rounds(now, "python_heavy", [1.12, 1.11, 1.13]), past)
         assert verdict.kind == "regressed"
-        assert needs_confirmation(verdict) == []
+        assert measure_again(verdict) == {}
 
     def test_not_confirmed_is_inconclusive(self, rng: random.Random) -> None:
         past, now = history(rng, 20), session(rng, slower={"python_heavy": 1.12})
         verdict = judge(more_rounds(now, "python_heavy", [1.0, 1.0, 1.01]), past)
         assert verdict.kind == "inconclusive"
-        assert needs_confirmation(verdict) == []
+        assert measure_again(verdict) == {}
         assert any("not confirmed by 3 more rounds" in r.detail for r in verdict.gates)
 
     def test_rounds_of_one_profile_do_not_confirm_another(self, rng: random.Random) -> None:
         past = history(rng, 20)
         now = session(rng, slower={"python_heavy": 1.12, "python_light": 1.12})
         verdict = judge(more_rounds(now, "python_heavy", [1.12] * 3), past)
-        assert needs_confirmation(verdict) == ["python_light"]
+        assert list(measure_again(verdict)) == ["python_light"]
 
 
 class TestPairs:

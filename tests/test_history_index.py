@@ -89,6 +89,7 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
                 "d_pct": 1.23457,
                 "threshold_pct": 7.0,
                 "smallest_detectable_pct": None,
+                "at_most_pct": None,
             }
         },
     )

@@ -25,7 +25,7 @@ from bench_gate_model import LEVELS, PROFILES, SHAPES, Lab, Pool, make_pool
 from bench_gate_rivals import View, otava_calls, otava_function, rivals, view
 
 from pytest_espperf.artifact import ACCEPTED, SessionArtifact, Verdict
-from pytest_espperf.gate import GatePolicy, judge, may_stop_early, needs_confirmation, suspects
+from pytest_espperf.gate import GatePolicy, judge, may_stop_early, measure_again, suspects
 from pytest_espperf.gate.policy import EARLY_STOP_ROUNDS
 
 SLOWDOWNS = (1.05, 1.10, 1.20)
@@ -88,12 +88,12 @@ class Trial:
     boots: float = 0.0
 
     def confirmed(self, verdict: Verdict) -> SessionArtifact:
-        """Confirmation B: three more rounds of every profile that would fail."""
+        """Confirmation B: more rounds of every profile without a clear answer."""
         extra = [
             run
-            for profile in needs_confirmation(verdict)
+            for profile, count in measure_again(verdict).items()
             for run in self.lab.rounds(
-                profile, 3, self.effect[profile], self.slow.get(profile, 1.0), "confirm"
+                profile, count, self.effect[profile], self.slow.get(profile, 1.0), "confirm"
             )
         ]
         return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
@@ -136,7 +136,7 @@ def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> It
     yield "H=5", judge(trial.now, history[-5:]).kind
     yield "H=1", judge(trial.now, history, PREVIOUS).kind
     word = verdict.kind
-    if needs_confirmation(verdict):
+    if measure_again(verdict):
         word = judge(trial.confirmed(verdict), history).kind
     yield "H=20 + B", word
     word = verdict.kind

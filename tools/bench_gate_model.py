@@ -34,6 +34,7 @@ KEPT = 40
 """Latencies kept of each phase, evenly spaced in time, for rivals that test requests."""
 
 FIGURES = ("rps_ok", "p50_ms", "p95_ms", "p99_ms", "p95_tail_ms", "mean_ms", "ok")
+TAILS = frozenset({"p95_ms", "p99_ms", "p95_tail_ms"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Level:
         spikes: share of requests that meet a spike of 100-300 ms.
         disturbed: share of rounds that something else disturbed.
         errors: share of requests that fail.
+        bad_runs: share of rounds in which 1 to 60 % of the requests fail.
+        tail: scale of a heavy-tailed movement (Student's t, 3 degrees of freedom) of p95 and p99.
+        spells: chance that, from a round on, something else takes time for some rounds.
     """
 
     run: float
@@ -53,13 +57,22 @@ class Level:
     spikes: float
     disturbed: float
     errors: float
+    bad_runs: float = 0.0
+    tail: float = 0.0
+    spells: float = 0.0
 
 
 LEVELS = {
     "low": Level(0.01, 0.005, 0.005, 0.01, 0.0),
     "medium": Level(0.025, 0.02, 0.01, 0.02, 0.0005),
     "high": Level(0.05, 0.05, 0.02, 0.04, 0.002),
+    "wild": Level(0.08, 0.06, 0.03, 0.06, 0.01, bad_runs=0.15, tail=0.15, spells=0.08),
 }
+"""The last one after the original author's notes of his own bench: errors of 0.6 to 60 % between runs, a p95
+of seconds, load that changes for minutes."""
+
+SPELL_ROUNDS = (3, 12)
+SPELL_MOVES = (0.05, 0.6)
 
 SHAPES = ("normal", "heavy", "common", "own", "wander")
 """Shapes of the session effect: normal, half common to all profiles; Student's t with 3 degrees of
@@ -172,6 +185,7 @@ class Lab:
         self.shape = shape
         self.wander = np.zeros(1 + len(PROFILES))
         self.made = 0
+        self.spell = (0, 0.0)
         self.kept: dict[str, list[Floats]] = {}
 
     def effect(self) -> dict[str, float]:
@@ -218,7 +232,8 @@ class Lab:
         found = []
         for index in range(1, count + 1):
             disturbed = rng.random() < level.disturbed
-            move = effects[index - 1] + extra + disturbed * rng.uniform(0.05, 0.5)
+            move = effects[index - 1] + extra + disturbed * rng.uniform(0.05, 0.5) + self._spell()
+            tail = level.tail * abs(rng.standard_t(3)) if level.tail else 0.0
             run = np.sqrt(0.5) * level.run * (rng.standard_normal() + rng.standard_normal(len(PHASES)))
             moves = np.exp(move + run)
             drawn = int(rng.integers(self.pool.size))
@@ -226,18 +241,29 @@ class Lab:
                 kept = self.pool.latencies[profile, slower if held else 1.0][drawn] * moves[:, None]
                 self.kept.setdefault(profile, []).append(kept)
             errors = level.errors + disturbed * (rng.random() < 0.2) * 0.03
+            if level.bad_runs and rng.random() < level.bad_runs:
+                errors = float(np.exp(rng.uniform(np.log(0.01), np.log(0.6))))
             results = [
                 PhaseResult(
                     profile=profile,
                     phase=phase,
                     passed=True,
-                    report=_report(rng, table[drawn, i], float(moves[i]), errors),
+                    report=_report(rng, table[drawn, i], float(moves[i]), errors, float(np.exp(tail))),
                 )
                 for i, phase in enumerate(PHASES)
             ]
             board = "reference" if role == "reference" else ""
             found.append(RawRun(profile=profile, run_index=index, role=role, board=board, results=results))
         return found
+
+    def _spell(self) -> float:
+        """What something else takes now, a log ratio: it goes on for some rounds once it has begun."""
+        if not self.pool.level.spells:
+            return 0.0
+        if self.spell[0] <= 0 and self.rng.random() < self.pool.level.spells:
+            self.spell = (int(self.rng.integers(*SPELL_ROUNDS)), float(self.rng.uniform(*SPELL_MOVES)))
+        self.spell = (self.spell[0] - 1, self.spell[1])
+        return self.spell[1] if self.spell[0] >= 0 else 0.0
 
     def session(
         self, rounds: int = 6, slower: dict[str, float] | None = None, effect: dict[str, float] | None = None
@@ -271,12 +297,14 @@ class Lab:
 _KEY = Comparability(key="bench", fields={"runs": 6, "profiles": {name: {} for name in PROFILES}})
 
 
-def _report(rng: np.random.Generator, row: Floats, scale: float, errors: float) -> PhaseReport:
+def _report(
+    rng: np.random.Generator, row: Floats, scale: float, errors: float, tail: float = 1.0
+) -> PhaseReport:
     figures: dict[str, Any] = dict(zip(FIGURES, row.tolist(), strict=True))
     asked = max(1, round(figures.pop("ok") / scale))
     bad = int(rng.binomial(asked, errors)) if errors else 0
     rps = figures.pop("rps_ok") / scale * (asked - bad) / asked
-    times = {name: value * scale for name, value in figures.items()}
+    times = {name: value * scale * (tail if name in TAILS else 1.0) for name, value in figures.items()}
     return PhaseReport(
         requests_total=asked, ok=asked - bad, err=bad, error_rate=100 * bad / asked, rps_ok=rps, **times
     )

@@ -15,7 +15,14 @@ from pytest_espperf.options import BY_DEST
 
 POLICY = tuple(
     BY_DEST[name]
-    for name in ("perf_baseline", "perf_fail_on", "perf_min_effect", "perf_confirm", "perf_strict")
+    for name in (
+        "perf_baseline",
+        "perf_fail_on",
+        "perf_min_effect",
+        "perf_tolerance",
+        "perf_confirm",
+        "perf_strict",
+    )
 )
 """The options that say how to judge."""
 

@@ -110,6 +110,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     words = [
         *_pytest_words(arguments),
         f"--perf-history={sharing.folder if sharing.sync is None else sharing.sync.url}",
+        "--perf-all-rounds",
         *_own_words(arguments.rest),
     ]
     print("\n".join(["", *describe(run_sessions(words, sharing.folder, arguments.sessions))]))

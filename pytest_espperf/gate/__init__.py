@@ -13,10 +13,11 @@ rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks),
 
 from pytest_espperf.gate.baseline import choose
 from pytest_espperf.gate.compare import compare_to_previous
+from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
-from pytest_espperf.gate.verdict import judge, may_stop_early, needs_confirmation, suspects
+from pytest_espperf.gate.verdict import judge, may_stop_early, measure_again, suspects
 from pytest_espperf.gate.words import detectable, detectable_sentence
 
 __all__ = [
@@ -25,13 +26,14 @@ __all__ = [
     "bench_noise",
     "choose",
     "compare_to_previous",
+    "decide_early",
     "detectable",
     "detectable_sentence",
     "fails",
     "host_finding",
     "judge",
     "may_stop_early",
-    "needs_confirmation",
+    "measure_again",
     "parse_fail_on",
     "parse_min_effect",
     "rounds_needed",

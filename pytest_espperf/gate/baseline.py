@@ -13,9 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_espperf.artifact import ACCEPTED, Finding, Json, SessionArtifact
+from pytest_espperf.artifact import Finding, Json, SessionArtifact
 from pytest_espperf.gate.policy import GatePolicy
-from pytest_espperf.gate.series import COMPOSITES, Rounds, bound, figures, gateable_phases, rounds_of
+from pytest_espperf.gate.series import (
+    COMPOSITES,
+    ProfileRounds,
+    Rounds,
+    bound,
+    figures,
+    gateable_phases,
+    rounds_of,
+    undisturbed_rounds,
+)
 
 PROFILES = "profiles"
 """Key of the comparability fields under which each profile has its own."""
@@ -41,7 +50,7 @@ def name_of(session: SessionArtifact) -> str:
 
 
 def is_bar(session: SessionArtifact, *, named: bool = False) -> bool:
-    """Whether a session may be judged against: complete, and passed or accepted by hand.
+    """Whether a session may be a baseline: complete, and passed, provisional or accepted by hand.
 
     A session that the user named may also have been slow or inconclusive, but not have failed.
     """
@@ -51,14 +60,16 @@ def is_bar(session: SessionArtifact, *, named: bool = False) -> bool:
         return True
     if named:
         return session.gate.kind not in {"failed", "incomplete"}
-    return session.gate.kind in ACCEPTED
+    return session.gate.joins_baseline
 
 
 def opens_epoch(session: SessionArtifact) -> bool:
-    """Whether sessions before this one are no longer the bar."""
+    """Whether sessions before this one are no longer the baseline."""
     if session.accepted is not None:
         return True
-    return session.gate is not None and session.gate.kind == "environment-shift"
+    return (
+        session.gate is not None and session.gate.kind == "environment-shift" and session.gate.joins_baseline
+    )
 
 
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,6 +174,22 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         _choose_profile(choice, profile, mine, usable, policy)
         _leave_out_bound(choice, profile, rounds_of(candidate, profile))
     return choice
+
+
+def depth_of(policy: GatePolicy) -> int:
+    """How many of the newest sessions of an epoch are the baseline."""
+    return 1 if policy.baseline == "previous" else policy.max_history
+
+
+def baseline_of(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequence[SessionArtifact]:
+    """The sessions of an epoch that are the baseline, oldest first."""
+    return epoch[-depth_of(policy) :]
+
+
+def rounds_by_profile(candidate: SessionArtifact, choice: Choice, policy: GatePolicy) -> list[ProfileRounds]:
+    """The rounds of every profile of the candidate, with those of its epoch; disturbed ones left out."""
+    epochs = {profile: choice.epochs.get(profile, []) for profile in profiles_of(candidate)}
+    return undisturbed_rounds(candidate, epochs, depth_of(policy))
 
 
 def has_figures(session: SessionArtifact, profile: str, phases: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.noise import common_factor, gate_sigma, history_noise
+from pytest_espperf.gate.noise import common_factor, gate_error, history_noise
 from pytest_espperf.gate.series import Series, session_values
 from pytest_espperf.gate.stats import round_variance
 
@@ -71,8 +71,13 @@ def drifts(series: list[Series], boards: int = 1) -> dict[str, Drift]:
     chosen = {one.name: ref for one in series if (ref := _reference(one)) is not None}
     guarded = [one for one in series if one.name in chosen]
     noise = {
-        one.name: history_noise(one.epoch[: max(p.DRIFT_MIN_REFERENCE, chosen[one.name][1])])
+        one.name: history_noise(
+            one.epoch[:known],
+            planned=one.rounds_planned,
+            calm=one.calm[:known],
+        )
         for one in guarded
+        for known in [max(p.DRIFT_MIN_REFERENCE, chosen[one.name][1])]
     }
     factor = common_factor(list(noise.values()))
     found: dict[str, Drift] = {}
@@ -80,8 +85,10 @@ def drifts(series: list[Series], boards: int = 1) -> dict[str, Drift]:
         indices, start = chosen[one.name]
         values = session_values(one.epoch)
         centre = median(values[index] for index in indices)
-        history = replace(noise[one.name], centre=centre, sessions=len(indices))
-        sigma = gate_sigma(history, factor=factor, rounds=len(one.now), within_now=round_variance([one.now]))
+        history = replace(noise[one.name], centre=centre, anchors=len(indices))
+        sigma = gate_error(
+            history, factor=factor, rounds=len(one.now), within_now=round_variance([one.now])
+        ).sigma
         score, z = 0.0, 0.0
         watched = [*values[start:], median(one.now)]
         for value in watched:

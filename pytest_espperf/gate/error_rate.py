@@ -45,6 +45,13 @@ def too_many(rounds: Counted, baseline: float) -> bool:
     return rate(rounds) > limit and rate(rounds[:worst] + rounds[worst + 1 :]) > limit
 
 
+def error_change(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> float:
+    """How many percentage points the pooled error rate lies above the baseline; 0.0 without an error."""
+    now = count(candidate, profile)
+    rates = [rate(rounds) for session in past if (rounds := count(session, profile))]
+    return rate(now) - median(rates) if rates and any(errors for _, errors in now) else 0.0
+
+
 def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> GateRow | None:
     """The rule's row; None where there is nothing to compare.
 

@@ -40,6 +40,9 @@ LEAK_SCORE = 2.326
 LEAK_MIN_PHASES = 6
 """Phases with telemetry below which no trend is judged."""
 
+LEAK_CELLS = 5 / 6
+"""Share of the cells whose free heap falls from which on a session does not end early."""
+
 LEAK_GOING_ON = 0.25
 """Share of the loss that must fall after the middle of the session."""
 
@@ -78,7 +81,7 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
         return
     for profile in profiles_of(candidate):
         rounds = rounds_of(candidate, profile)
-        planned = candidate.runs_per_profile or len(rounds)
+        planned = asked_rounds(candidate, profile) or len(rounds)
         names = dict.fromkeys(name for phases in rounds.values() for name in phases)
         valid = sum(
             all(name in phases and not no_success(phases[name].report) for name in names)
@@ -88,6 +91,12 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
             yield failed(profile, f"{profile} was never measured.")
         elif valid * 2 < planned and not candidate.partial:
             yield failed(profile, f"{profile} has {valid} complete rounds of {planned}: too few to judge.")
+
+
+def asked_rounds(session: SessionArtifact, profile: str) -> int:
+    """How many planned rounds of a profile a session was to measure: fewer where it ended early."""
+    ended = session.ended_early.get(profile)
+    return ended.after if ended is not None else session.runs_per_profile
 
 
 def _hard(result: PhaseResult) -> str:
@@ -200,6 +209,21 @@ def _telemetry(candidate: SessionArtifact, key: str) -> tuple[dict[str, list[tup
         if (value := number_at(result.report.mem_after, key)) is not None:
             points.setdefault(f"{result.profile}:{result.phase}", []).append((asked / 1000, value))
     return points, asked / 1000
+
+
+def may_leak(candidate: SessionArtifact, policy: GatePolicy) -> bool:
+    """Whether free heap falls in nearly all cells, by more than half of the leak budget.
+
+    Too little for a verdict, and enough to go on measuring: a slow leak needs rounds to show.
+    """
+    for key, budget in policy.leak_bytes_per_1k.items():
+        cells = [points for points in _telemetry(candidate, key)[0].values() if len(points) > 1]
+        falling = sum(
+            points[0][1] - points[-1][1] > budget / 2 * (points[-1][0] - points[0][0]) for points in cells
+        )
+        if cells and falling >= LEAK_CELLS * len(cells):
+            return True
+    return False
 
 
 def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:

@@ -59,10 +59,12 @@ class PairsResult:
     Attributes:
         change: new firmware over old, log ratio, slower larger.
         threshold: log ratio above which it is called a regression.
+        at_most: a slowdown of more than this log ratio is excluded (one-sided, 95 %).
     """
 
     change: float
     threshold: float
+    at_most: float
 
     @property
     def slower(self) -> bool:
@@ -101,9 +103,11 @@ def compare_pairs(
         df, scale = count - 1, math.sqrt(own)
         pooled = own if freedom == 0 else rounds + SHARED_BOOTS * (own - rounds)
     error = math.sqrt(BIWEIGHT_VARIANCE * pooled / count)
+    change = biweight(differences, scale)
     return PairsResult(
-        change=biweight(differences, scale),
+        change=change,
         threshold=max(p.MIN_CHANGE_PAIRS, t_quantile(alpha, df) * error),
+        at_most=change + t_quantile(p.EXCLUDED_TAIL, df) * error,
     )
 
 

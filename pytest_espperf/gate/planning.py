@@ -18,12 +18,11 @@ from pytest_espperf.gate.noise import (
     History,
     Noise,
     common_factor,
+    gate_error,
     gate_noises,
-    gate_sigma,
     history_noise,
-    prior_weight,
 )
-from pytest_espperf.gate.series import COMPOSITES, Series, build_series
+from pytest_espperf.gate.series import COMPOSITES, Series, build_all, undisturbed_rounds
 from pytest_espperf.gate.stats import median_variance
 
 
@@ -49,24 +48,24 @@ def _planned(
 ) -> list[Noise]:
     """The noise of a future session of ``rounds`` rounds, judged against so many like it."""
     factor = common_factor(histories)
-    weight = prior_weight(sessions)
+    share = median_variance(rounds)
     planned = [
         replace(
             history,
-            spread=history.session_variance(factor) + median_variance(rounds) * history.measured_within,
-            excess=None,
+            within_df=sessions * (rounds - 1) if history.within_df else 0,
+            between=history.session_variance(factor) + share * history.measured_within,
+            between_df=sessions - 1,
+            median_share=share,
             sessions=sessions,
-            rounds=rounds,
-            df=weight + sessions - 1,
-            prior_share=weight / (weight + sessions - 1),
+            anchors=sessions,
         )
         for history in histories
     ]
-    sigmas = [
-        gate_sigma(history, factor=1.0, rounds=rounds, within_now=history.measured_within)
+    errors = [
+        gate_error(history, factor=1.0, rounds=rounds, within_now=history.measured_within)
         for history in planned
     ]
-    return gate_noises(series, planned, sigmas, p.ALPHA)
+    return gate_noises(series, planned, errors, p.ALPHA)
 
 
 def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
@@ -74,12 +73,8 @@ def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
     if not artifacts:
         return []
     last = artifacts[-1]
-    found = (
-        build_series(last, profile, metric, artifacts, len(artifacts))
-        for profile in profiles_of(last)
-        for metric in COMPOSITES
-    )
-    return [one for one in found if one is not None]
+    rounds = undisturbed_rounds(last, dict.fromkeys(profiles_of(last), artifacts), len(artifacts))
+    return build_all(last, rounds, COMPOSITES, len(artifacts))
 
 
 def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> list[Bench]:
@@ -88,9 +83,11 @@ def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> 
     ``sessions`` is the length of history that the smallest slowdown is given for.
     """
     series = _series(artifacts)
+    if not series:
+        return []
     histories = [history_noise(one.epoch) for one in series]
     factor = common_factor(histories)
-    rounds = round(median(history.rounds for history in histories)) if histories else 0
+    rounds = round(median(len(rounds) for one in series for rounds in one.epoch))
     planned = _planned(series, histories, rounds=rounds, sessions=sessions)
     return [
         Bench(

@@ -57,11 +57,17 @@ BLUNT_FULL = math.log(1.30)
 PRIOR_SESSION_SIGMA = 0.02
 """Prior for how much a board's figures move from session to session (log ratio, 2 %)."""
 
+PRIOR_SINGLE_SIGMA = 0.03
+"""The same where there is one earlier session only, which says nothing about it."""
+
 PRIOR_ROUND_SIGMA = 0.05
-"""Prior for how much they move from round to round; used only where sessions have a single round."""
+"""Prior for how much they move from round to round (log ratio, 5 %) ..."""
+
+PRIOR_ROUND_DF = 2
+"""... and how many degrees of freedom it is worth, while the history is shorter than :data:`YOUNG`."""
 
 PRIOR_WEIGHT = 4
-"""How many sessions the prior is worth ..."""
+"""How many sessions the prior of the session-to-session movement is worth ..."""
 
 PRIOR_WEIGHT_YOUNG = 6
 """... and how many while the history is shorter than :data:`YOUNG`."""
@@ -71,6 +77,48 @@ YOUNG = 10
 
 SESSION_SIGMA_FLOOR = 0.005
 """Session-to-session movement is never taken to be smaller than this (log ratio)."""
+
+TOLERANCE = 0.25
+"""Slowdown (a share, 25 %) that ``unchanged`` excludes ..."""
+
+TOLERANCE_TAIL_FACTOR = 2.0
+"""... and how many times as much of the p95 of a closed loop: what slows every request shows in the
+throughput, too, which is several times as steady."""
+
+EXCLUDED_TAIL = 0.05
+"""Chance that a slowdown of just the tolerance is excluded, of each gate. Every gate of a profile must
+exclude it by itself, so that their number needs no correction (intersection-union test: Berger 1982)."""
+
+LOOKS_SLOWER_SIGMAS = 2.33
+"""A change of this many standard errors looks slower: 99 % quantile of the normal distribution."""
+
+DISTURBED_SIGMAS = 4.0
+"""Standard deviations of undisturbed rounds above a session's others at which a round is disturbed ..."""
+
+DISTURBED_LEAST = math.log(1.25)
+"""... and the least log ratio for it: a smaller one cannot spoil a session's median."""
+
+DISTURBED_MOST = 2
+"""Rounds of a profile that are left out at most, always fewer than half."""
+
+PRINTED_MOST_PCT = 300.0
+"""Thresholds and bounds above this (in percent) say nothing about a board: they are not given."""
+
+CALM_SIGMAS = 1.28
+"""Early end: standard deviations (90 % quantile) by which the rounds still to come are allowed to move ..."""
+
+CALM_ROUNDS = 2
+"""... rounds from which on a profile may end as calm ..."""
+
+SLOWER_ROUNDS = 3
+"""... or as slower, where each of them is ..."""
+
+EARLY_SESSIONS = 5
+"""... and sessions of the baseline below which every planned round is measured."""
+
+STOP_SHARE = 0.03
+"""Early end: how far good news alone ends a session, as a share of the variance between rounds, and of their
+standard deviation. From simulation (two generators): without it the baseline lies low by this much."""
 
 ERROR_POINTS = 0.5
 """Percentage points by which the pooled error rate may rise."""
@@ -150,7 +198,8 @@ class GatePolicy:
         fail_on: plain rules ``(metric, percent)`` on cell medians against the bar's last session.
         min_effect: metric -> absolute change in its unit that must be exceeded to be called.
         strict: ``inconclusive`` fails the session, see :func:`fails`.
-        confirm_rounds: rounds that a failing profile is measured again; 0 means none.
+        tolerance: slowdown, as a share, that ``unchanged`` excludes; twice that for the p95 of a closed loop.
+        confirm_rounds: rounds that a profile without a clear answer is measured again; 0 means none.
         enabled: False: no comparison at all, absolute budgets only.
         leak_bytes_per_1k: heap key -> budget of the leak rule, bytes per 1,000 requests.
 
@@ -163,6 +212,7 @@ class GatePolicy:
     fail_on: tuple[tuple[str, float], ...] = ()
     min_effect: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     strict: bool = False
+    tolerance: float = TOLERANCE
     confirm_rounds: int = 3
     enabled: bool = True
     leak_bytes_per_1k: Mapping[str, float] = field(
@@ -175,6 +225,8 @@ class GatePolicy:
             raise ValueError(f"baseline mode {self.baseline!r} is none of: {words}")
         if self.max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {self.max_history}")
+        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"the tolerance must be above 0 %, not {100 * self.tolerance:g} %")
         if self.confirm_rounds < 0:
             raise ValueError(f"confirm_rounds must not be negative, not {self.confirm_rounds}")
         for metric in (*(name for name, _ in self.fail_on), *self.min_effect):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import msgspec
 
-from pytest_espperf.artifact import GateRow, RunRole, SessionArtifact
+from pytest_espperf.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
-from pytest_espperf.gate.series import TAIL, Series, natural, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, natural, rounds_of
 
 
 def pct(log_ratio: float) -> float:
@@ -20,7 +21,12 @@ def pct(log_ratio: float) -> float:
     return 100.0 * math.expm1(log_ratio)
 
 
-def _above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) -> bool:
+def is_composite(row: GateRow) -> bool:
+    """Whether a row is one of the gates that every profile has, judged by its noise."""
+    return row.rule == MAIN_RULE and row.metric in COMPOSITES
+
+
+def above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) -> bool:
     """Whether a change is larger than the user's absolute floor for the metric, either way."""
     floor = policy.min_effect.get(series.metric)
     if floor is None:
@@ -29,84 +35,179 @@ def _above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) 
     return abs(moved) > floor
 
 
-def _single_shot(d: float, noise: Noise, *, above_floor: bool) -> tuple[str, str]:
-    """The word of the single-shot rule and what to say about it."""
-    size = abs(d)
-    slow = d > 0
-    if size <= noise.threshold or not above_floor:
-        if size > noise.threshold:
-            return "unchanged", "beyond the noise, but below the absolute floor that was asked for"
-        if d > noise.suspect:
-            return "unchanged", "suspect: slower than usual, within the noise of this bench"
-        return "unchanged", ""
-    if size <= noise.bar:
-        return (
-            ("inconclusive", "slower, but this bench is too noisy to call it") if slow else ("unchanged", "")
-        )
-    return ("regressed", "") if slow else ("improved", "")
+def tolerance_of(series: Series, policy: p.GatePolicy) -> float:
+    """The log ratio of the slowdown that ``unchanged`` excludes at a gate; infinite where another gate does.
+
+    A schedule sets the throughput of an open loop, and p99 hangs on too few requests.
+    """
+    if series.metric == TAIL or (series.paced and series.metric == "rps_ok"):
+        return math.inf
+    tail = series.metric != "rps_ok" and not series.paced
+    return math.log1p(policy.tolerance * (p.TOLERANCE_TAIL_FACTOR if tail else 1.0))
 
 
-def _confirm_rounds(series: Series, noise: Noise, policy: p.GatePolicy) -> tuple[str, str]:
-    """Confirmation B: the median of all rounds, and the new ones by themselves."""
+@dataclass(frozen=True)
+class _Answer:
+    """What a gate says: word, reason, how it was confirmed, whether it looks slower without proof."""
+
+    word: str
+    detail: str = ""
+    confirmation: str = ""
+    looks_slower: bool = False
+
+
+def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _Answer:
+    """The answer of the session's own rounds against the baseline: slower, excluded, or neither."""
     centre = noise.history.centre
-    every = median((*series.now, *series.again)) - centre
-    new = median(series.again) - centre
-    rounds = "1 more round" if len(series.again) == 1 else f"{len(series.again)} more rounds"
-    said = f"{rounds}: {pct(new):+.1f} %, all together {pct(every):+.1f} %"
-    if every > noise.bar and new > noise.bar / 2 and _above_floor(series, every, centre, policy):
-        return "regressed", f"confirmed by {said}"
-    return "inconclusive", f"not confirmed by {said}"
+    d = median(series.every) - centre
+    confirmation = "rounds" if series.again else ""
+    if not above_floor(series, d, centre, policy):
+        beyond = abs(d) > noise.threshold
+        detail = "beyond the noise, but below the absolute floor that was asked for" if beyond else ""
+        return _Answer("unchanged", detail, confirmation)
+    if d < -noise.bar:
+        return _Answer("improved", "", confirmation)
+    tolerance = tolerance_of(series, policy)
+    if d > noise.threshold:
+        return _slower(series, noise, d)
+    at_most = noise.at_most(d)
+    # Planned rounds that looked slower, and not so when measured again, spoil a baseline as well.
+    slowest = max(d, median(series.now) - centre)
+    looks_slower = series.metric != TAIL and slowest > noise.looks_slower(tolerance)
+    if at_most > tolerance:
+        detail = _why_not_excluded(series, noise, d, at_most)
+        return _Answer("inconclusive", detail, confirmation, looks_slower)
+    suspect = d > noise.suspect
+    detail = "suspect: slower than usual, within the noise of this bench" if suspect else ""
+    return _Answer("unchanged", detail, confirmation, looks_slower)
 
 
-def _by_pairs(series: Series, noise: Noise, word: str, policy: p.GatePolicy) -> tuple[str, str]:
-    """Confirmation C for a suspect gate: word and detail."""
+def _slower(series: Series, noise: Noise, d: float) -> _Answer:
+    """The answer where the change is beyond the threshold: proven, to be measured again, or not confirmed."""
+    centre = noise.history.centre
+    if series.ended == "slower" and series.metric == "rps_ok" and min(series.now) - centre > noise.bar:
+        return _Answer(
+            "regressed",
+            f"each of its {len(series.now)} rounds is beyond the threshold",
+            confirmation="rounds",
+        )
+    if series.again:
+        planned, new = median(series.now) - centre, median(series.again) - centre
+        # A young baseline's threshold rests on all rounds: neither half of them has to pass it by itself.
+        least = noise.bar / 2 if noise.history.young else noise.bar
+        said = _said_again(series, noise, d)
+        if d > noise.bar and planned > least and new > noise.bar / 2:
+            return _Answer("regressed", f"confirmed by {said}", "rounds")
+        return _Answer("inconclusive", f"not confirmed by {said}", "rounds", looks_slower=True)
+    if d > noise.bar:
+        return _Answer("regressed")
+    return _Answer("inconclusive", "slower, but this bench is too noisy to call it", looks_slower=True)
+
+
+def _said_again(series: Series, noise: Noise, d: float) -> str:
+    count = len(series.again)
+    new = median(series.again) - noise.history.centre
+    rounds = "1 more round" if count == 1 else f"{count} more rounds"
+    return f"{rounds}: {pct(new):+.1f} %, all together {pct(d):+.1f} %"
+
+
+def _why_not_excluded(series: Series, noise: Noise, d: float, at_most: float) -> str:
+    again = f"{_said_again(series, noise, d)}; " if series.again else ""
+    bound = printed(pct(at_most))
+    upto = (
+        "how much slower it may be cannot be told"
+        if bound is None
+        else f"a slowdown of up to {bound:.0f} % is not excluded"
+    )
+    return f"{again}{upto}: {_advice(noise)}"
+
+
+def _advice(noise: Noise) -> str:
+    """What limits a gate most, and what helps."""
+    sessions = noise.history.sessions
+    if noise.error.limit == "rounds":
+        return (
+            f"its runs differ by {pct(noise.error.rounds):.0f} %: make them longer or more "
+            "(--perf-long-duration, --perf-runs), or reduce other load on this computer"
+        )
+    if noise.error.limit == "few sessions":
+        return (
+            f"{sessions} earlier session{'s say' if sessions > 1 else ' says'} little about this bench: "
+            "the answer sharpens with each further session"
+        )
+    return (
+        "this bench moves too much from session to session: compare with the old firmware directly "
+        "(--perf-ab-baseline-cmd, --perf-ab-candidate-cmd)"
+    )
+
+
+def _by_pairs(series: Series, noise: Noise, before: _Answer, policy: p.GatePolicy) -> _Answer:
+    """Confirmation C: what pairs of both firmwares say of a gate that the baseline leaves open."""
     count = len(series.pairs)
+    asked = before.word in ("regressed", "inconclusive")
     if count < p.MIN_PAIRS:
-        unsure = "inconclusive" if word in ("regressed", "inconclusive") else word
-        return unsure, f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed"
+        detail = f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed"
+        return _Answer(
+            "inconclusive" if asked else before.word, detail, "pairs", before.looks_slower or asked
+        )
     result = pairs_result(series, noise)
     said = (
         f"{count} A/B pairs: {pct(result.change):+.1f} % against a threshold of {pct(result.threshold):.1f} %"
     )
-    old = median(before for before, _ in series.pairs)
-    if result.slower and _above_floor(series, result.change, old, policy):
-        return "regressed", f"confirmed by {said}"
-    if word in ("regressed", "inconclusive"):
-        if result.change > (median(series.now) - noise.history.centre) / 2:
-            return "inconclusive", f"neither confirmed nor excluded by {said}"
-        return "environment-shift", f"not the firmware: {said}"
-    return word, f"suspect, cleared by {said}"
+    old = median(earlier for earlier, _ in series.pairs)
+    if result.slower and above_floor(series, result.change, old, policy):
+        return _Answer("regressed", f"confirmed by {said}", "pairs")
+    d = median(series.every) - noise.history.centre
+    slower = d > noise.threshold
+    if not asked:
+        return _Answer(before.word, f"suspect, cleared by {said}", "pairs")
+    # What the pairs excluded must be less than the tolerance, and of a loss that was seen less than half.
+    if result.at_most > tolerance_of(series, policy) or (slower and result.change > d / 2):
+        bound = printed(pct(result.at_most))
+        upto = "" if bound is None else f", at most {bound:.0f} %"
+        return _Answer(
+            "inconclusive", f"neither confirmed nor excluded by {said}{upto}", "pairs", looks_slower=True
+        )
+    if slower:
+        return _Answer("environment-shift", f"not the firmware: {said}", "pairs")
+    return _Answer(
+        "unchanged", f"a slowdown of more than {pct(result.at_most):.0f} % is excluded by {said}", "pairs"
+    )
+
+
+def printed(percent: float) -> float | None:
+    """A threshold or bound as it is given: None where it is so large that it says nothing about a board."""
+    return percent if percent <= p.PRINTED_MOST_PCT else None
 
 
 def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
-    """One gate's row: the single-shot rule, then what confirmation says about it."""
-    now = median(series.now)
+    """One gate's row: the answer from the baseline, then what A/B pairs say about it."""
     centre = noise.history.centre
+    now = median(series.every)
     d = now - centre
-    word, detail = _single_shot(d, noise, above_floor=_above_floor(series, d, centre, policy))
-    suspect = d > noise.suspect if series.metric != TAIL else word in ("regressed", "inconclusive")
-    confirmation = ""
+    answer = _from_history(series, noise, policy)
+    tail = series.metric == TAIL
+    suspect = answer.word in ("regressed", "inconclusive") or (d > noise.suspect and not tail)
     if series.pairs and suspect:
-        confirmation = "pairs"
-        word, detail = _by_pairs(series, noise, word, policy)
-    elif series.again and word == "regressed":
-        confirmation = "rounds"
-        word, detail = _confirm_rounds(series, noise, policy)
+        answer = _by_pairs(series, noise, answer, policy)
     return GateRow(
         name=series.name,
         profile=series.profile,
         metric=series.metric,
-        verdict=word,
+        verdict=answer.word,
         d_pct=pct(d),
-        threshold_pct=pct(noise.threshold),
-        smallest_detectable_pct=pct(noise.bar),
-        reliable_pct=pct(noise.reliable),
+        threshold_pct=printed(pct(noise.threshold)),
+        smallest_detectable_pct=printed(pct(noise.bar)),
+        reliable_pct=printed(pct(noise.reliable)),
+        at_most_pct=None if math.isinf(tolerance_of(series, policy)) else printed(pct(noise.at_most(d))),
         baseline=natural(centre, series.metric),
         now=natural(now, series.metric),
         sessions=noise.history.sessions,
+        rounds=len(series.every),
         suspect=suspect,
-        confirmation=confirmation,
-        detail=detail,
+        confirmation=answer.confirmation,
+        looks_slower=answer.looks_slower,
+        detail=answer.detail,
     )
 
 
@@ -118,9 +219,12 @@ def tail_refusal(session: SessionArtifact, series: Series, noise: Noise) -> str:
             pooled[name] = pooled.get(name, 0) + result.report.ok
     least = min(pooled.values(), default=0)
     if least < p.TAIL_MIN_REQUESTS:
-        return f"{least} requests in all rounds, {p.TAIL_MIN_REQUESTS} are needed for p99"
+        early = f", it ended after {len(series.now)} of {series.planned} runs" if series.ended else ""
+        return f"{least} requests in all runs, {p.TAIL_MIN_REQUESTS} are needed for p99{early}"
     if noise.blunt:
-        return f"p99 moves too much here: only {pct(noise.threshold):.0f} % or more would stand out"
+        smallest = printed(pct(noise.threshold))
+        only = "" if smallest is None else f": only {smallest:.0f} % or more would stand out"
+        return f"p99 moves too much here{only}"
     return ""
 
 
@@ -135,9 +239,11 @@ def tail_row(session: SessionArtifact, series: Series, noise: Noise, policy: p.G
         row = gate_row(series, noise, policy)
         if row.verdict != "unchanged" and any(abs(shift) <= noise.bar / 2 for shift in series.by_phase):
             detail = "not in every phase alike: a few rare events decide it"
-            return msgspec.structs.replace(row, verdict="unchanged", suspect=False, detail=detail)
+            return msgspec.structs.replace(
+                row, verdict="unchanged", suspect=False, looks_slower=False, detail=detail
+            )
         return row
-    centre, now = noise.history.centre, median(series.now)
+    centre, now = noise.history.centre, median(series.every)
     return GateRow(
         name=series.name,
         profile=series.profile,

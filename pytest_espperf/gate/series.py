@@ -2,18 +2,27 @@
 
 The composite of a round is the mean over the session's phases of the logarithm of the metric,
 ``-ln(rps_ok)``, ``ln(p95_ms)`` or ``ln(p99_ms)``, so that larger always means slower and a difference
-is a log ratio. The unit of every test is a *round*: requests of one round are autocorrelated.
+is a log ratio. The unit of every test is a *round*: requests of one round are autocorrelated. Disturbed
+rounds are left out first, see :mod:`pytest_espperf.gate.rounds`. An earlier session counts with all of its
+rounds, the planned ones and those that were measured again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.gate.reference import Environment, environment
+from pytest_espperf.gate.rounds import (
+    Disturbed,
+    Readings,
+    RoundKey,
+    disturbance_limits,
+    find_disturbed,
+)
 from pytest_espperf.registry import METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
@@ -21,6 +30,9 @@ COMPOSITES = ("rps_ok", "p95_ms")
 
 TAIL = "p99_ms"
 """The metric that is gated where there are requests enough."""
+
+OWN_ROLES: tuple[RunRole, ...] = ("run", "confirm")
+"""The rounds of a session's own board and firmware."""
 
 Rounds = dict[int, dict[str, PhaseResult]]
 """run_index -> phase -> result, of one profile and role."""
@@ -110,18 +122,98 @@ def gateable_phases(rounds: Rounds) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Series:
-    """What one gate sees: log composites, slower larger.
+class ProfileRounds:
+    """One profile in the candidate and in every earlier session of its epoch.
 
     Attributes:
-        past: the rounds of each session of the bar, oldest first.
+        profile: its name.
+        phases: the phases that are compared.
+        now: the candidate's readings, all rounds.
+        epoch: the earlier sessions that have figures, oldest first.
+        past: the readings of each, without its disturbed rounds.
+        disturbed: the candidate's disturbed rounds.
+    """
+
+    profile: str
+    phases: tuple[str, ...]
+    now: Readings
+    epoch: tuple[SessionArtifact, ...]
+    past: tuple[Readings, ...]
+    disturbed: Disturbed
+
+
+def read_rounds(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
+    """A session's own rounds of a profile, planned and measured again: metric -> round -> composite."""
+    rounds = {
+        (role, index): results
+        for role in OWN_ROLES
+        for index, results in rounds_of(session, profile, (role,)).items()
+    }
+    return {
+        metric: {
+            key: value
+            for key, results in rounds.items()
+            if (value := composite(results, phases, metric)) is not None
+        }
+        for metric in (*COMPOSITES, TAIL)
+    }
+
+
+def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
+    """The same of an earlier session: without a metric that fewer than half of the planned rounds have."""
+    planned = len(rounds_of(session, profile))
+    return {
+        metric: values if 2 * len(_values(values, "run")) >= planned else {}
+        for metric, values in read_rounds(session, profile, phases).items()
+    }
+
+
+def undisturbed_rounds(
+    candidate: SessionArtifact, epochs: Mapping[str, Sequence[SessionArtifact]], depth: int
+) -> list[ProfileRounds]:
+    """The candidate's profiles with their earlier sessions, disturbed rounds found and left out.
+
+    Args:
+        candidate: the session that is judged.
+        epochs: profile -> comparable sessions of its epoch, oldest first; empty where there is none.
+        depth: how many of the newest of them tell the noise.
+    """
+    raw: list[tuple[str, tuple[str, ...], Readings, Sequence[SessionArtifact], list[Readings]]] = []
+    for profile, epoch in epochs.items():
+        phases = gateable_phases(rounds_of(candidate, profile))
+        past = [_read_past(session, profile, phases) for session in epoch]
+        raw.append((profile, phases, read_rounds(candidate, profile, phases), epoch, past))
+    known = (readings for _, _, now, _, past in raw for readings in (now, *past[-depth:]))
+    limits = disturbance_limits(known, COMPOSITES)
+    return [
+        ProfileRounds(
+            profile=profile,
+            phases=phases,
+            now=now,
+            epoch=tuple(epoch),
+            past=tuple(find_disturbed(readings, limits).left(readings) for readings in past),
+            disturbed=find_disturbed(now, limits),
+        )
+        for profile, phases, now, epoch, past in raw
+    ]
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one gate sees: log composites, slower larger, without disturbed rounds.
+
+    Attributes:
+        past: the rounds of each session of the baseline, oldest first.
         epoch: the same of every session of the epoch (``past`` is its tail).
         pins: indices into ``epoch`` of pinned sessions.
         now: the candidate's planned rounds.
         again: its confirmation rounds.
+        planned: how many rounds the candidate was planned to have; 0 for as many as ``now``.
+        calm: which sessions of the epoch ended early on good news; empty for none.
+        ended: why the candidate itself ended early, "" where it did not.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
         paced: an open loop: its throughput is the schedule's, not the board's.
-        by_phase: of the tail metric only: each phase's own change against the bar.
+        by_phase: of the tail metric only: each phase's own change against the baseline.
         environment: what a reference board says, which is subtracted from all rounds; None where nothing.
     """
 
@@ -132,6 +224,9 @@ class Series:
     pins: tuple[int, ...]
     now: tuple[float, ...]
     again: tuple[float, ...] = ()
+    planned: int = 0
+    calm: tuple[bool, ...] = ()
+    ended: str = ""
     pairs: tuple[tuple[float, float], ...] = ()
     paced: bool = False
     by_phase: tuple[float, ...] = ()
@@ -141,6 +236,21 @@ class Series:
     def name(self) -> str:
         """``profile:metric``."""
         return f"{self.profile}:{self.metric}"
+
+    @property
+    def every(self) -> tuple[float, ...]:
+        """The candidate's rounds, planned and measured again."""
+        return (*self.now, *self.again)
+
+    @property
+    def rounds_planned(self) -> int:
+        """How many rounds the candidate was planned to have."""
+        return max(self.planned, len(self.now))
+
+    @property
+    def calm_past(self) -> tuple[bool, ...]:
+        """Which sessions of the baseline ended early on good news."""
+        return self.calm[-len(self.past) :] if self.calm else (False,) * len(self.past)
 
     def as_measured(self) -> Series:
         """The same with what the reference board took out put back."""
@@ -162,26 +272,31 @@ class Series:
 
 
 def build_series(
-    candidate: SessionArtifact,
-    profile: str,
-    metric: str,
-    epoch: Sequence[SessionArtifact],
-    max_history: int,
+    candidate: SessionArtifact, rounds: ProfileRounds, metric: str, max_history: int
 ) -> Series | None:
-    """The series of one gate; None where the candidate or every session of the bar lacks a value."""
-    planned = rounds_of(candidate, profile)
-    names = gateable_phases(planned)
-    now = composites(planned, names, metric)
+    """The series of one gate; None where the candidate or every earlier session lacks a value.
+
+    Args:
+        candidate: the session that is judged.
+        rounds: of one profile, see :func:`undisturbed_rounds`.
+        metric: the gate's.
+        max_history: sessions of the baseline at most.
+    """
+    profile, names = rounds.profile, rounds.phases
+    left = rounds.disturbed.left(rounds.now)[metric]
+    now = _values(left, "run")
     past: list[tuple[float, ...]] = []
     pins: list[int] = []
+    calm: list[bool] = []
     references: list[float | None] = []
     board = _reference_board(candidate)
-    for session in epoch:
-        values = figures(rounds_of(session, profile), names, metric)
+    for session, readings in zip(rounds.epoch, rounds.past, strict=True):
+        values = tuple(readings[metric].values())
         if values:
             if session.pinned:
                 pins.append(len(past))
             past.append(values)
+            calm.append(profile in session.ended_early and session.ended_early[profile].why == "calm")
             references.append(_reference(session, profile, names, metric, board))
     if not now or not past:
         return None
@@ -193,7 +308,8 @@ def build_series(
             tuple(value - shift for value in values) for values, shift in zip(past, here.shifts, strict=True)
         ]
     shift = here.shift if here is not None else 0.0
-    again = composites(rounds_of(candidate, profile, ("confirm",)), names, metric)
+    ended = candidate.ended_early.get(profile)
+    planned = rounds_of(candidate, profile)
     return Series(
         profile=profile,
         metric=metric,
@@ -201,12 +317,27 @@ def build_series(
         epoch=tuple(past),
         pins=tuple(pins),
         now=tuple(value - shift for value in now),
-        again=tuple(value - shift for value in again),
+        again=tuple(value - shift for value in _values(left, "confirm")),
+        planned=candidate.runs_per_profile,
+        calm=tuple(calm),
+        ended=ended.why if ended is not None else "",
         pairs=_pairs(candidate, profile, names, metric),
         paced=_paced(planned),
-        by_phase=_by_phase(planned, profile, names, epoch[-max_history:]) if metric == TAIL else (),
+        by_phase=_by_phase(planned, profile, names, rounds.epoch[-max_history:]) if metric == TAIL else (),
         environment=here,
     )
+
+
+def build_all(
+    candidate: SessionArtifact, profiles: Sequence[ProfileRounds], metrics: Sequence[str], max_history: int
+) -> list[Series]:
+    """The series of every gate that can be compared, profile by profile; arguments as of one."""
+    built = (build_series(candidate, one, metric, max_history) for one in profiles for metric in metrics)
+    return [one for one in built if one is not None]
+
+
+def _values(readings: Mapping[RoundKey, float], role: RunRole) -> tuple[float, ...]:
+    return tuple(value for (of, _), value in readings.items() if of == role)
 
 
 def _reference_board(session: SessionArtifact) -> str:

@@ -180,13 +180,41 @@ def round_variance(sessions: Sequence[Sequence[float]]) -> float | None:
     if not several:
         return None
     off = [[value - median(one) for value in one] for one in several]
-    # The median round of an odd number is 0 from itself, and says nothing of how far others are.
-    told = [abs(v) for one in off for i, v in enumerate(one) if len(one) % 2 == 0 or i != len(one) // 2]
-    rounds = round(median(len(one) for one in several))
-    factor, kept = _POOLED.get(rounds, (1.56, 0.91))
-    reach = _POOLED_REACH * factor * median(told)
-    freedom = math.fsum(len(one) * (1 + median_variance(len(one))) - 2 for one in several)
-    return math.fsum(min(abs(value), reach) ** 2 for one in off for value in one) / (freedom * kept)
+    # The median round of an odd number is 0 from itself, and says nothing of how far others are. Sessions may
+    # have different numbers of rounds: each deviation is scaled by the factor of its own session's number.
+    pooled = [_POOLED.get(len(one), (1.56, 0.91)) for one in several]
+    scaled = [
+        abs(value) * factor
+        for one, (factor, _) in zip(off, pooled, strict=True)
+        for i, value in enumerate(one)
+        if len(one) % 2 == 0 or i != len(one) // 2
+    ]
+    reach = _POOLED_REACH * median(scaled)
+    freedom = math.fsum(
+        kept * (len(one) * (1 + median_variance(len(one))) - 2)
+        for one, (_, kept) in zip(several, pooled, strict=True)
+    )
+    return math.fsum(min(abs(value), reach) ** 2 for one in off for value in one) / freedom
+
+
+def quiet_variance(sessions: Iterable[Sequence[float]], prior: float, prior_df: float) -> float:
+    """Variance between rounds from the rounds *below* their session's median alone, pooled with a prior.
+
+    What disturbs a round makes it slower, so that the lower half does not see it. Half of the squares about
+    the median of n normal values add up to ``(n - 2 + n C_n) / 2`` variances.
+
+    Args:
+        sessions: the rounds' values (log, slower larger) of each session.
+        prior: a variance.
+        prior_df: how many degrees of freedom it is worth, above 0.
+    """
+    squares, freedom = prior_df * prior, prior_df
+    for rounds in sessions:
+        if len(rounds) > 1:
+            centre = median(rounds)
+            squares += math.fsum((centre - value) ** 2 for value in rounds if value < centre)
+            freedom += (len(rounds) * (1 + median_variance(len(rounds))) - 2) / 2
+    return squares / freedom
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:

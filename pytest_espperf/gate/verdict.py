@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 import msgspec
 
 from pytest_espperf.artifact import (
+    FAILING,
     GATE_OFF,
-    NAMED_BASELINE,
     Finding,
     GateRow,
     Json,
@@ -18,8 +18,18 @@ from pytest_espperf.artifact import (
     Verdict,
     VerdictWord,
 )
+from pytest_espperf.gate import findings as say
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.baseline import Choice, choose, name_of, opens_epoch, profiles_of
+from pytest_espperf.gate.baseline import (
+    Choice,
+    baseline_of,
+    choose,
+    depth_of,
+    name_of,
+    opens_epoch,
+    profiles_of,
+    rounds_by_profile,
+)
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
 from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
@@ -28,19 +38,17 @@ from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
-from pytest_espperf.gate.reference import LEAST_SESSIONS
-from pytest_espperf.gate.rows import gate_row, pct, plain_rows, tail_row
+from pytest_espperf.gate.rows import gate_row, is_composite, pct, plain_rows, printed, tail_row
 from pytest_espperf.gate.series import (
     COMPOSITES,
     TAIL,
+    ProfileRounds,
     Series,
-    build_series,
-    gateable_phases,
+    build_all,
     natural,
     rounds_of,
 )
 from pytest_espperf.gate.stats import t_quantile
-from pytest_espperf.gate.words import MAIN_RULE
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",
@@ -70,57 +78,69 @@ def judge(
     ``ab-candidate`` in the candidate decide what the planned rounds only suspected.
     """
     choice = choose(candidate, history, policy)
-    findings = [*health_findings(candidate, policy), *choice.findings, *_lost_reference(candidate)]
-    bars = {profile: _bar(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
-    findings += link_findings(candidate, max(bars.values(), key=len, default=[]))
+    findings = [*health_findings(candidate, policy), *choice.findings, *say.lost_reference(candidate)]
+    baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
+    findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
+    where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(
             Finding(kind=GATE_OFF, message="the comparison with earlier sessions was switched off.")
         )
-        words = ["inconclusive" if bars else "no-baseline"]
-        baseline = _baseline(choice, policy)
-        return _verdict(candidate, findings, words, baseline=baseline, rows=[], where=places(candidate, bars))
+        words = ["inconclusive" if baselines else "no-baseline"]
+        return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where)
+    profiles = rounds_by_profile(candidate, choice, policy)
+    composite_rows, environment = _composite_rows(candidate, profiles, policy)
     rows = [
-        *_composite_rows(candidate, choice, policy, findings),
-        *(row for profile, bar in bars.items() if (row := error_row(candidate, profile, bar)) is not None),
-        *(row for profile, bar in bars.items() for row in plain_rows(candidate, profile, bar[-1], policy)),
+        *composite_rows,
+        *(
+            row
+            for profile, baseline in baselines.items()
+            if (row := error_row(candidate, profile, baseline)) is not None
+        ),
+        *(
+            row
+            for profile, baseline in baselines.items()
+            for row in plain_rows(candidate, profile, baseline[-1], policy)
+        ),
     ]
-    _say_missing(candidate, bars, rows, findings)
-    if policy.baseline == "fixed" and history and not bars and candidate.raw_runs:
-        findings.append(_named_in_vain(history))
+    findings += [
+        *environment,
+        *say.changes(composite_rows),
+        *say.not_judged(candidate, baselines, rows),
+        *say.disturbed_rounds(candidate, profiles),
+        *say.ended_early(candidate),
+    ]
+    if policy.baseline == "fixed" and history and not baselines and candidate.raw_runs:
+        findings.append(say.named_in_vain(history))
     words = [row.verdict for row in rows if row.verdict != "not-gateable"]
-    if (bars or _nothing_to_keep(candidate)) and not any(
-        row.rule == MAIN_RULE and row.metric in COMPOSITES for row in rows
-    ):
+    if (baselines or say.nothing_to_keep(candidate)) and not any(is_composite(row) for row in rows):
         words.append("inconclusive")
-    baseline = _baseline(choice, policy)
-    return _verdict(candidate, findings, words, baseline=baseline, rows=rows, where=places(candidate, bars))
-
-
-def _bar(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequence[SessionArtifact]:
-    return epoch[-(1 if policy.baseline == "previous" else policy.max_history) :]
+    verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
+    return msgspec.structs.replace(
+        verdict,
+        findings=[*verdict.findings, *say.standing(verdict)],
+        disturbed={
+            one.profile: one.disturbed.count
+            for one in profiles
+            if one.disturbed.count and not rounds_of(candidate, one.profile, ("confirm",))
+        },
+    )
 
 
 def _composite_rows(
-    candidate: SessionArtifact, choice: Choice, policy: GatePolicy, findings: list[Finding]
-) -> list[GateRow]:
-    depth = 1 if policy.baseline == "previous" else policy.max_history
-
-    def series_of(metric: str) -> list[Series]:
-        built = (
-            build_series(candidate, profile, metric, epoch, depth) for profile, epoch in choice.epochs.items()
-        )
-        return [one for one in built if one is not None]
-
-    main = [one for metric in COMPOSITES for one in series_of(metric)]
-    main.sort(key=lambda one: list(choice.epochs).index(one.profile))
-    tail = series_of(TAIL)
-    findings += _environment(candidate, main)
+    candidate: SessionArtifact,
+    profiles: Sequence[ProfileRounds],
+    policy: GatePolicy,
+) -> tuple[list[GateRow], list[Finding]]:
+    """The rows of throughput, p95 and p99, and what a reference board said of their surroundings."""
+    main = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
+    tail = build_all(candidate, profiles, (TAIL,), depth_of(policy))
     factor = common_factor([series_noise(one) for one in main])
     boards = max(1, candidate.boards)
     noise = noises(main, alpha=p.ALPHA / boards)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL / boards, factor=factor)
     rows = [gate_row(one, noise[one.name], policy) for one in main]
+    rows = _of_procedure(rows, main, noises(main, alpha=p.ALPHA / boards, planned=True))
     rows = _shifted(rows, main, noise)
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
@@ -133,38 +153,22 @@ def _composite_rows(
             for one in measured
             if (row := _drift_row(one, noise[one.name], drifted.get(one.name))) is not None
         ]
-    _say_changes(rows, findings)
-    return rows
+    return rows, list(say.reference_board(candidate, main))
 
 
-def _environment(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
-    """What the reference board said, and what was made of it."""
-    if not any(run.role == "reference" for run in candidate.raw_runs):
-        return
-    told = [(one.name, one.environment) for one in series if one.environment is not None]
-    if told:
-        moved = ", ".join(
-            f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in told
-        )
-        message = f"the reference board was slower than usual by: {moved}."
-    else:
-        message = (
-            f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
-        )
-    yield Finding(kind="reference", message=message)
+def _of_procedure(
+    rows: Sequence[GateRow], series: Sequence[Series], planned: dict[str, Noise]
+) -> list[GateRow]:
+    """Give a gate that ended early the slowdown that the planned rounds would have noticed.
 
-
-def _lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
-    """That the reference board was not measured to the end, however much of it was."""
-    described = candidate.device.get("reference")
-    lost = described.get("lost") if isinstance(described, dict) else None
-    if lost:
-        yield Finding(
-            severity="warn",
-            kind="reference",
-            message=f"{lost}. It was not measured from there on: what moves on both boards may count as this "
-            "one's.",
-        )
+    A slowdown of that size would not have ended early: what the whole procedure notices is what counts.
+    """
+    return [
+        msgspec.structs.replace(row, reliable_pct=printed(pct(planned[one.name].reliable)))
+        if one.ended == "calm"
+        else row
+        for row, one in zip(rows, series, strict=True)
+    ]
 
 
 def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise]) -> list[GateRow]:
@@ -177,9 +181,9 @@ def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise])
     if not cleared or any(row.verdict not in ("unchanged", "environment-shift") for row in rows):
         return rows
     common = median(
-        (median(one.now) - noise[one.name].history.centre) / noise[one.name].sigma for one in series
+        (median(one.every) - noise[one.name].history.centre) / noise[one.name].sigma for one in series
     )
-    df = min(noise[one.name].history.df for one in series)
+    df = min(noise[one.name].error.df for one in series)
     moved = median(row.d_pct or 0.0 for row in rows)
     if common <= t_quantile(p.ALPHA, df) or moved < pct(p.MIN_CHANGE_SUSPECT):
         return rows
@@ -226,86 +230,6 @@ def _drift_row(series: Series, noise: Noise, drift: Drift | None) -> GateRow | N
     )
 
 
-def _say_changes(rows: Sequence[GateRow], findings: list[Finding]) -> None:
-    blunt = [row for row in rows if row.rule == MAIN_RULE and (row.threshold_pct or 0.0) > pct(p.BLUNT)]
-    if blunt:
-        worst = max(blunt, key=lambda row: row.threshold_pct or 0.0)
-        findings.append(
-            Finding(
-                severity="warn",
-                kind="noisy",
-                where=worst.profile,
-                message=f"{worst.name} moves so much by itself that only a change of "
-                f"{worst.smallest_detectable_pct or 0.0:.0f} % or more could be called.",
-            )
-        )
-    findings.extend(
-        Finding(
-            severity="warn",
-            kind="environment-shift",
-            where=row.profile,
-            message=f"{row.name} is {row.d_pct or 0.0:.1f} % slower than before, and so is the old firmware: "
-            "the surroundings changed. Earlier sessions are no longer the bar.",
-        )
-        for row in rows
-        if row.verdict == "environment-shift"
-    )
-
-
-def _named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
-    """Who names a baseline is not told that all is well where nothing was compared with it."""
-    return Finding(
-        severity="fail",
-        kind=NAMED_BASELINE,
-        message=f"nothing of this session can be compared with {name_of(named[-1])}, which was named as its "
-        "baseline.",
-    )
-
-
-def _nothing_to_keep(candidate: SessionArtifact) -> bool:
-    """Whether a session was measured, and no later one could be compared with any of its profiles."""
-    measured = [rounds for profile in profiles_of(candidate) if (rounds := rounds_of(candidate, profile))]
-    return bool(measured) and not any(gateable_phases(rounds) for rounds in measured)
-
-
-def _say_missing(
-    candidate: SessionArtifact,
-    bars: dict[str, Sequence[SessionArtifact]],
-    rows: Sequence[GateRow],
-    findings: list[Finding],
-) -> None:
-    judged = {row.profile for row in rows if row.rule == MAIN_RULE and row.metric in COMPOSITES}
-    for profile in profiles_of(candidate):
-        rounds = rounds_of(candidate, profile)
-        if profile not in bars and rounds and not gateable_phases(rounds):
-            findings.append(
-                Finding(
-                    severity="warn",
-                    kind="not-judged",
-                    where=profile,
-                    message=f"{profile}: nothing comparable was measured before, and this session has no "
-                    "figures to compare later ones with; absolute budgets apply.",
-                )
-            )
-        elif profile not in bars:
-            findings.append(
-                Finding(
-                    kind="no-baseline",
-                    where=profile,
-                    message=f"{profile}: nothing comparable was measured before; absolute budgets apply.",
-                )
-            )
-        elif profile not in judged and rounds:
-            findings.append(
-                Finding(
-                    severity="warn",
-                    kind="not-judged",
-                    where=profile,
-                    message=f"{profile} has a baseline, but no figures that can be compared with it.",
-                )
-            )
-
-
 def _verdict(
     candidate: SessionArtifact,
     findings: list[Finding],
@@ -324,10 +248,10 @@ def _verdict(
 
 
 def _baseline(choice: Choice, policy: GatePolicy) -> Json:
-    """Which sessions were the bar: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
+    """Which sessions were the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
     used: dict[int, SessionArtifact] = {}
     for epoch in choice.epochs.values():
-        used.update({id(session): session for session in _bar(epoch, policy)})
+        used.update({id(session): session for session in baseline_of(epoch, policy)})
     longest: list[SessionArtifact] = max(choice.epochs.values(), key=len, default=[])
     ordered = [session for session in longest if id(session) in used]
     ordered += [session for key, session in used.items() if all(key != id(one) for one in ordered)]
@@ -339,19 +263,24 @@ def _baseline(choice: Choice, policy: GatePolicy) -> Json:
     }
 
 
-def needs_confirmation(verdict: Verdict) -> list[str]:
-    """Profiles that would fail and have not been measured again yet: run confirmation rounds for them."""
-    return list(
-        dict.fromkeys(
-            row.profile
-            for row in verdict.gates
-            if row.rule != "drift" and row.verdict in ("regressed", "drift") and not row.confirmation
-        )
-    )
+def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict[str, int]:
+    """The profiles to measure again before the verdict stands, once, and in how many rounds.
+
+    A profile without a clear answer (slower, or not shown within the tolerance) gets the policy's
+    confirmation rounds; one that is clear, but in which rounds were disturbed, as many as were disturbed.
+    """
+    wanted = {profile: min(count, policy.confirm_rounds) for profile, count in verdict.disturbed.items()}
+    proven = {row.profile for row in verdict.gates if row.verdict in FAILING and row.confirmation}
+    for row in verdict.gates:
+        slower = row.verdict in FAILING and row.rule != "drift"
+        unclear = row.verdict == "inconclusive" and is_composite(row)
+        if (slower or unclear) and not row.confirmation:
+            wanted[row.profile] = policy.confirm_rounds
+    return {profile: count for profile, count in wanted.items() if count and profile not in proven}
 
 
 def suspects(verdict: Verdict) -> list[str]:
-    """Profiles with a suspect gate that A/B pairs have not decided yet: run pairs for them."""
+    """Profiles with a suspect or unclear gate that A/B pairs have not decided yet: run pairs for them."""
     return list(
         dict.fromkeys(row.profile for row in verdict.gates if row.suspect and row.confirmation != "pairs")
     )
@@ -372,7 +301,7 @@ def may_stop_early(
     if not rounds or min(rounds) < p.EARLY_STOP_ROUNDS:
         return False
     verdict = judge(candidate_so_far, history, policy)
-    rows = [row for row in verdict.gates if row.rule == MAIN_RULE and row.metric in COMPOSITES]
+    rows = [row for row in verdict.gates if is_composite(row)]
     compared = all(
         {row.metric for row in rows if row.profile == profile} == set(COMPOSITES) for profile in profiles
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_espperf.artifact import Verdict
-
-MAIN_RULE = "noise-floor"
+from pytest_espperf.artifact import MAIN_RULE, Verdict
 
 
 def _percent(value: float) -> str:

@@ -16,13 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_espperf.artifact import ACCEPTED
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.rows import SessionRow
 
 _ProfileKey = tuple[str, str]
-_MAY_BE_HISTORY = ACCEPTED | {""}
 
 
 @dataclass
@@ -98,7 +96,7 @@ def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
     needed = set()
     for row in newest_first:
         keys = set(row.profiles.items())
-        if row.accepted is None and row.verdict not in _MAY_BE_HISTORY:
+        if row.verdict and not row.in_history:
             continue
         in_reach = any(seen[key] < bar for key in keys)
         whole = all(counts[key] <= bar for key in keys)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.artifact import ACCEPTED, CellAggregate, Comparability, Json, SessionArtifact, Verdict
+from pytest_espperf.artifact import CellAggregate, Comparability, Json, SessionArtifact, Verdict
 from pytest_espperf.history.names import OrderKey
 
 _T = TypeVar("_T")
@@ -26,6 +26,7 @@ GATE_FACTS = (
     "d_pct",
     "threshold_pct",
     "smallest_detectable_pct",
+    "at_most_pct",
 )
 """What a row can carry of each gate."""
 
@@ -38,6 +39,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         stamp, number: its place in the history (see :mod:`pytest_espperf.history.names`).
         board: the board that comparability names, or the session where it never reached it; else its target.
         verdict: the gate's word, "" where there was no gate (files of the original tool).
+        joins: whether it joins the baseline by its verdict, see :attr:`Verdict.joins_baseline`.
         completed: False for sessions that were interrupted.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
@@ -57,6 +59,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target: str = ""
     board: str = ""
     verdict: str = ""
+    joins: bool = False
     overall_pass: bool = False
     completed: bool = True
     schema_version: int = 1
@@ -73,12 +76,12 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def in_history(self) -> bool:
         """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
-        return self.completed and (self.verdict in ACCEPTED or self.accepted is not None)
+        return self.completed and (self.joins or self.accepted is not None)
 
     @property
     def opens_epoch(self) -> bool:
-        """Whether sessions before this one are no longer the bar."""
-        return self.accepted is not None or self.verdict == "environment-shift"
+        """Whether sessions before this one are no longer the baseline."""
+        return self.accepted is not None or (self.joins and self.verdict == "environment-shift")
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +163,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
         target=artifact.target,
         board=board if isinstance(board, str) and board else artifact.target,
         verdict=artifact.gate.kind if artifact.gate else "",
+        joins=artifact.gate is not None and artifact.gate.joins_baseline,
         overall_pass=artifact.overall_pass,
         completed=not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete"),
         schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,

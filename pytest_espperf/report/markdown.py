@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.report.view import CellRow, blamed, finding_text, legend, make_view, signed_pct
+from pytest_espperf.report.view import (
+    CellRow,
+    blamed,
+    bound_text,
+    finding_text,
+    legend,
+    make_view,
+    signed_pct,
+)
 
 MOST_PLACES = 10
 
@@ -32,10 +40,6 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} %"
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
     marks = ["---" if index < numeric_from else "---:" for index in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
@@ -53,7 +57,7 @@ def render_markdown(session: SessionArtifact) -> str:
     if view.gates:
         lines += ["", "## Gates", ""]
         lines += _table(
-            ("gate", "verdict", "baseline", "now", "slower", "noise", "fails at", "sessions"),
+            ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs", "sessions"),
             [
                 (
                     code(row.name),
@@ -61,8 +65,9 @@ def render_markdown(session: SessionArtifact) -> str:
                     _number(row.baseline),
                     _number(row.now),
                     signed_pct(row.d_pct),
-                    _percent(row.threshold_pct),
-                    _percent(row.smallest_detectable_pct),
+                    bound_text(row, row.smallest_detectable_pct),
+                    bound_text(row, row.at_most_pct),
+                    str(row.rounds or "-"),
                     str(row.sessions),
                 )
                 for row in view.gates

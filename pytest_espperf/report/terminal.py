@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pytest_espperf.artifact import Finding, GateRow, Place, SessionArtifact
 from pytest_espperf.report.view import (
     MOODS,
+    UNKNOWN,
     CellRow,
     Mood,
     View,
     blamed,
+    bound_text,
     finding_text,
     format_metric,
     legend,
@@ -96,8 +98,10 @@ def finding_lines(findings: Iterable[Finding]) -> list[Line]:
 
 def _gates(view: View, verbosity: int) -> list[Line]:
     shown = [row for row in view.gates if verbosity > 0 or not _says_nothing(row)]
-    head = f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'noise':>9}{'fails at':>10}  verdict"
+    head = f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'fails at':>9}{'at most':>9}  verdict"
     lines = [Line(head, bold=True), *(_gate(row) for row in shown)]
+    if any(UNKNOWN in _bounds(row) for row in shown):
+        lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
     lines += [Line(text) for text in _wrapped(legend(shown))]
     if verbosity > 0:
         told = [row for row in shown if row.detail]
@@ -115,8 +119,9 @@ def _says_nothing(row: GateRow) -> bool:
 def _gate(row: GateRow) -> Line:
     text = (
         f"{_gate_name(row):<{_NAME}}{format_metric(row.metric, row.baseline):>10}"
-        f"{format_metric(row.metric, row.now):>10}{signed_pct(row.d_pct):>9}{_pct(row.threshold_pct):>9}"
-        f"{_pct(row.smallest_detectable_pct):>10}  {_SHORT.get(row.verdict, row.verdict)}"
+        f"{format_metric(row.metric, row.now):>10}{signed_pct(row.d_pct):>9}"
+        + "".join(f"{'?' if text == UNKNOWN else text:>9}" for text in _bounds(row))
+        + f"  {_SHORT.get(row.verdict, row.verdict)}"
     )
     return Line(text, MOODS.get(row.verdict, "plain"))
 
@@ -127,8 +132,9 @@ def _gate_name(row: GateRow) -> str:
     return _clip(_clip(head, max(4, _NAME - 1 - len(colon + tail))) + colon + printable(tail), _NAME - 1)
 
 
-def _pct(value: float | None) -> str:
-    return "-" if value is None else f"{value:.{1 if value < 1000 else 0}f} %"
+def _bounds(row: GateRow) -> tuple[str, str]:
+    """The smallest slowdown that fails, and the largest that is not excluded."""
+    return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 
 def _places(places: Sequence[Place]) -> list[Line]:

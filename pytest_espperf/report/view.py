@@ -9,6 +9,7 @@ from typing import Literal
 from pytest_espperf.artifact import (
     DETECTABLE,
     GATE_OFF,
+    MAIN_RULE,
     NAMED_BASELINE,
     NOT_MEASURED,
     WORKER,
@@ -37,10 +38,10 @@ MOODS: dict[str, Mood] = {
 }
 
 MEANINGS = {
-    "unchanged": "no slowdown that this session could have seen",
+    "unchanged": "a slowdown beyond the tolerance is excluded",
     "improved": "faster than the accepted sessions",
     "no-baseline": "nothing comparable was accepted before; this session is the first",
-    "inconclusive": "it looks slower, but the noise does not allow to say so",
+    "inconclusive": "slower or not, this session cannot tell",
     "environment-shift": "both firmwares are slower now: the bench changed, not the firmware",
     "regressed": "slower than the accepted sessions",
     "drift": "a slow slide since the beginning of this epoch",
@@ -60,13 +61,21 @@ NOTHING_MEASURED = "the board was not measured"
 
 LOST_WORKER = "a worker was lost, and with it a part of what was planned: shown, never compared against"
 
+UNKNOWN = "cannot be told"
+"""What stands in place of a threshold or bound above 300 %."""
+
 NEXT_STEPS = {
-    "regressed": ("run again to see it again: a failing session is never the bar",),
+    "regressed": ("run again to confirm; failing sessions never become the baseline",),
     "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
-    "inconclusive": ("more runs (--perf-runs) or a quieter link make the answer sharper",),
+    "inconclusive": (
+        (
+            "run again with more or longer runs (--perf-runs, --perf-long-duration), or with less load on "
+            "this computer; --perf-strict makes this verdict fail"
+        ),
+    ),
     SWITCHED_OFF: (),
-    NOTHING_COMPARED: ("put right what the warnings say, then run again: this session is not the bar",),
-    "failed": ("put the finding right, then run again",),
+    NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
+    "failed": ("fix the findings above and run again",),
     LOST_WORKER: ("find out what ended the worker (the test, a signal, memory), then run again",),
     "incomplete": ("run without -k, --lf or an interruption to be judged",),
 }
@@ -191,7 +200,12 @@ def legend(gates: Sequence[GateRow]) -> str:
         f"{name} in {METRICS[name].unit} ({'more' if METRICS[name].better == 'higher' else 'less'} is better)"
         for name in metrics
     ]
-    return f"{', '.join(told)}; slower is positive" if told else ""
+    if not told:
+        return ""
+    return (
+        f"{', '.join(told)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
+        "largest that is not excluded"
+    )
 
 
 def _culprits(gates: list[GateRow]) -> str:
@@ -263,6 +277,17 @@ def signed_pct(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{round(value, 1) + 0.0:+.1f} %" if abs(value) < 1000 else f"{value:+.0f} %"
+
+
+def bound_text(row: GateRow, value: float | None) -> str:
+    """A threshold or bound of a gate: ``7.4 %``; :data:`UNKNOWN` where it is too large to mean anything.
+
+    ``-`` where the gate was not judged that way.
+    """
+    if value is not None:
+        return f"{value:.1f} %"
+    judged = row.rule == MAIN_RULE and row.verdict != "not-gateable" and row.metric != "p99_ms"
+    return UNKNOWN if judged and row.baseline is not None else "-"
 
 
 def format_metric(metric: str, value: float | None) -> str:

@@ -13,9 +13,17 @@ from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.registry import METRICS
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Distribution, ReportData, Trend
-from pytest_espperf.report.html.template import bound, number, render
+from pytest_espperf.report.html.template import number, render
 from pytest_espperf.report.terminal import printable
-from pytest_espperf.report.view import View, finding_text, format_metric, legend, make_view, signed_pct
+from pytest_espperf.report.view import (
+    View,
+    bound_text,
+    finding_text,
+    format_metric,
+    legend,
+    make_view,
+    signed_pct,
+)
 
 TABLE_ROWS = 30
 """Sessions of a trend that stand in its table, too: the newest."""
@@ -120,8 +128,9 @@ def _gates(view: View) -> list[dict[str, str]]:
             "now": format_metric(row.metric, row.now),
             "unit": METRICS[row.metric].unit if row.metric in METRICS else "",
             "slower": signed_pct(row.d_pct),
-            "fails": bound(row.threshold_pct),
-            "sees": bound(row.smallest_detectable_pct),
+            "fails": bound_text(row, row.smallest_detectable_pct),
+            "at_most": bound_text(row, row.at_most_pct),
+            "runs": str(row.rounds or "-"),
             "sessions": str(row.sessions),
             "detail": row.detail,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from pytest_espperf.report.terminal import printable
-from pytest_espperf.report.view import signed_pct
+from pytest_espperf.report.view import bound_text, signed_pct
 
 
 def render(name: str, **given: Any) -> str:
@@ -19,15 +19,10 @@ def render(name: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(pct=signed_pct, number=number, bound=bound, printable=printable)
+    environment.filters.update(pct=signed_pct, number=number, bound=bound_text, printable=printable)
     return environment.get_template(name).render(**given)
 
 
 def number(value: float | None, digits: int = 2) -> str:
     """``1,234.50``; ``-`` where there is none."""
     return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def bound(value: float | None) -> str:
-    """A threshold in percent, which has no sign; ``-`` where there is none."""
-    return "-" if value is None else f"{value:.1f} %"

@@ -1,0 +1,168 @@
+"""The sentences of a verdict: its baseline, disturbed rounds, unclear profiles, its standing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from pytest_espperf.artifact import (
+    ACCEPTED,
+    DISTURBED,
+    ENDED_EARLY,
+    HELD_BACK,
+    NAMED_BASELINE,
+    PROVISIONAL,
+    Finding,
+    GateRow,
+    SessionArtifact,
+    Verdict,
+)
+from pytest_espperf.gate.baseline import name_of, profiles_of
+from pytest_espperf.gate.reference import LEAST_SESSIONS
+from pytest_espperf.gate.rows import is_composite, pct
+from pytest_espperf.gate.series import ProfileRounds, Series, gateable_phases, rounds_of
+
+
+def standing(verdict: Verdict) -> Iterator[Finding]:
+    """Whether a session that does not fail may be a baseline, where that does not go without saying."""
+    if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
+        return
+    if slower := [row for row in verdict.gates if row.looks_slower]:
+        worst = max(slower, key=lambda row: row.d_pct or 0.0)
+        yield Finding(
+            severity="warn",
+            kind=HELD_BACK,
+            where=worst.profile,
+            message=f"{worst.name} looks {worst.d_pct or 0.0:.0f} % slower, which is not proven: this "
+            "session is not used as a baseline. `espperf accept` makes it one.",
+        )
+    elif verdict.kind == "inconclusive":
+        unclear = [row for row in verdict.gates if row.verdict == "inconclusive"]
+        if unclear and all(is_composite(row) for row in unclear):
+            yield Finding(
+                kind=PROVISIONAL,
+                message="nothing looks slower: the session joins the baseline, which sharpens later answers.",
+            )
+
+
+def disturbed_rounds(candidate: SessionArtifact, profiles: Sequence[ProfileRounds]) -> Iterator[Finding]:
+    """What was found of disturbed rounds, and what was done about it."""
+    for one in profiles:
+        again = bool(rounds_of(candidate, one.profile, ("confirm",)))
+        if one.disturbed.unclear:
+            message = "two runs differ so much that one of them was disturbed, and it is not known which."
+        elif one.disturbed.rounds:
+            count = len(one.disturbed.rounds)
+            named = ", ".join(f"{role} {index}" for role, index in sorted(one.disturbed.rounds))
+            were = "1 run was" if count == 1 else f"{count} runs were"
+            message = f"{were} far slower than the others ({named}) and left out"
+            message += "; measured again." if again else "."
+        else:
+            continue
+        yield Finding(kind=DISTURBED, where=one.profile, message=f"{one.profile}: {message}")
+
+
+def ended_early(candidate: SessionArtifact) -> Iterator[Finding]:
+    """Which profiles ended before their planned rounds, and why."""
+    ended: dict[tuple[int, int, str], list[str]] = {}
+    for profile, early in candidate.ended_early.items():
+        ended.setdefault((early.after, early.planned, early.why), []).append(profile)
+    if ended:
+        why = {"calm": "nothing slower in sight", "slower": "each run slower than the threshold"}
+        parts = [
+            f"after {after} of {planned} runs: {', '.join(names)} ({why[reason]})"
+            for (after, planned, reason), names in ended.items()
+        ]
+        yield Finding(kind=ENDED_EARLY, message=f"ended {'; '.join(parts)}.")
+
+
+def reference_board(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
+    """What the reference board said, and what was made of it."""
+    if not any(run.role == "reference" for run in candidate.raw_runs):
+        return
+    told = [(one.name, one.environment) for one in series if one.environment is not None]
+    if told:
+        moved = ", ".join(
+            f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in told
+        )
+        message = f"the reference board was slower than usual by: {moved}."
+    else:
+        message = (
+            f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
+        )
+    yield Finding(kind="reference", message=message)
+
+
+def lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
+    """That the reference board was not measured to the end, however much of it was."""
+    described = candidate.device.get("reference")
+    lost = described.get("lost") if isinstance(described, dict) else None
+    if lost:
+        yield Finding(
+            severity="warn",
+            kind="reference",
+            message=f"{lost}. It was not measured from there on: what moves on both boards may count as this "
+            "one's.",
+        )
+
+
+def changes(rows: Sequence[GateRow]) -> Iterator[Finding]:
+    """What no reader of a table may miss: profiles without a clear answer, and a bench that changed."""
+    unclear = [row for row in rows if row.verdict == "inconclusive" and is_composite(row)]
+    for profile in dict.fromkeys(row.profile for row in unclear):
+        worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
+        yield Finding(
+            severity="warn",
+            kind="not-excluded",
+            where=profile,
+            message=f"{worst.name}: {worst.detail}.",
+        )
+    for row in rows:
+        if row.verdict == "environment-shift":
+            yield Finding(
+                severity="warn",
+                kind="environment-shift",
+                where=row.profile,
+                message=f"{row.name} is {row.d_pct or 0.0:.1f} % slower than before, and so is the old "
+                "firmware: the surroundings changed. Earlier sessions are no longer the baseline.",
+            )
+
+
+def named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
+    """Fail a session that could not be compared with the baseline that was named."""
+    return Finding(
+        severity="fail",
+        kind=NAMED_BASELINE,
+        message=f"nothing of this session can be compared with {name_of(named[-1])}, which was named as its "
+        "baseline.",
+    )
+
+
+def nothing_to_keep(candidate: SessionArtifact) -> bool:
+    """Whether a session was measured, and no later one could be compared with any of its profiles."""
+    measured = [rounds for profile in profiles_of(candidate) if (rounds := rounds_of(candidate, profile))]
+    return bool(measured) and not any(gateable_phases(rounds) for rounds in measured)
+
+
+def not_judged(
+    candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]], rows: Sequence[GateRow]
+) -> Iterator[Finding]:
+    """Which profiles were compared with nothing, and why."""
+    judged = {row.profile for row in rows if is_composite(row)}
+    for profile in profiles_of(candidate):
+        rounds = rounds_of(candidate, profile)
+        severity: Literal["warn", "info"] = "warn"
+        if profile not in baselines and rounds and not gateable_phases(rounds):
+            message = (
+                f"{profile}: nothing comparable was measured before, and this session has no figures to "
+                "compare later ones with; absolute budgets apply."
+            )
+        elif profile not in baselines:
+            severity = "info"
+            message = f"{profile}: nothing comparable was measured before; absolute budgets apply."
+        elif profile not in judged and rounds:
+            message = f"{profile} has a baseline, but no figures that can be compared with it."
+        else:
+            continue
+        kind = "not-judged" if severity == "warn" else "no-baseline"
+        yield Finding(severity=severity, kind=kind, where=profile, message=message)

@@ -1,0 +1,100 @@
+"""Which rounds of a profile were disturbed: stalled by something that other rounds did not meet.
+
+A hang of a few seconds in one round of three moves no median, but it widens every estimate of the noise, so
+that the session can see nothing. A round is *disturbed* where a gate of its profile lies more than
+``max(ln 1.25, 4 sigma)`` above the median of the session's other rounds. ``sigma`` is the standard deviation
+of undisturbed rounds, estimated from those below their session's median
+(:func:`~pytest_espperf.gate.stats.quiet_variance`).
+
+Both gates of the profile leave a disturbed round out, in earlier sessions too: at most two, and fewer than
+half. Where more stand out, none is left out: the board is restless, and the noise has to show it. Of two
+rounds that differ by more than the limit one was disturbed, and which one is known after measuring again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_espperf.artifact import RunRole
+from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.stats import quiet_variance
+
+RoundKey = tuple[RunRole, int]
+"""Role and run index of a round."""
+
+Readings = Mapping[str, Mapping[RoundKey, float]]
+"""Of one session's profile: metric -> round -> log composite, slower larger."""
+
+Limits = Mapping[str, float]
+"""Metric -> log ratio above a session's other rounds at which a round is disturbed."""
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """The disturbed rounds of one profile in one session.
+
+    Attributes:
+        rounds: those that are left out.
+        unclear: two rounds differ so much that one of them was disturbed, and it is not known which.
+    """
+
+    rounds: frozenset[RoundKey] = frozenset()
+    unclear: bool = False
+
+    @property
+    def count(self) -> int:
+        """Rounds that are worth measuring again."""
+        return len(self.rounds) or int(self.unclear)
+
+    def left(self, readings: Readings) -> Readings:
+        """The readings without the rounds that are left out."""
+        return {
+            metric: {key: value for key, value in values.items() if key not in self.rounds}
+            for metric, values in readings.items()
+        }
+
+
+UNDISTURBED = Disturbed()
+
+
+def disturbance_limits(sessions: Iterable[Readings], metrics: Sequence[str]) -> dict[str, float]:
+    """The limit of each metric.
+
+    Args:
+        sessions: the readings of every profile in every session: they share one estimate of the noise.
+        metrics: the gated ones.
+    """
+    known = list(sessions)
+    limits = {}
+    for metric in metrics:
+        rounds = [list(readings.get(metric, {}).values()) for readings in known]
+        variance = quiet_variance(rounds, p.PRIOR_ROUND_SIGMA**2, p.PRIOR_ROUND_DF)
+        limits[metric] = max(p.DISTURBED_LEAST, p.DISTURBED_SIGMAS * math.sqrt(variance))
+    return limits
+
+
+def find_disturbed(readings: Readings, limits: Limits) -> Disturbed:
+    """The disturbed rounds of one profile in one session."""
+    rounds = {key for metric in limits for key in readings.get(metric, {})}
+    if len(rounds) == 2:
+        return Disturbed(unclear=any(_differ(readings.get(m, {}), limit) for m, limit in limits.items()))
+    found = frozenset(
+        key for metric, limit in limits.items() for key in _stand_out(readings.get(metric, {}), limit)
+    )
+    allowed = min(p.DISTURBED_MOST, (len(rounds) - 1) // 2)
+    return Disturbed(found) if len(found) <= allowed else UNDISTURBED
+
+
+def _differ(values: Mapping[RoundKey, float], limit: float) -> bool:
+    return len(values) == 2 and max(values.values()) - min(values.values()) > limit
+
+
+def _stand_out(values: Mapping[RoundKey, float], limit: float) -> list[RoundKey]:
+    return [
+        key
+        for key, value in values.items()
+        if len(values) > 2 and value - median(other for name, other in values.items() if name != key) > limit
+    ]

@@ -1,0 +1,287 @@
+"""What the gate says after so many sessions of so many rounds: blindness, alarms, power, time, the baseline.
+
+    python tools/bench_gate_cells.py --sessions 300                    # simulated, all levels
+    python tools/bench_gate_cells.py --levels medium --real tools/data/*.json --histories 1,2
+
+For each level (or recording), rounds R and length of history H: false alarms per 1,000 sessions of the same
+firmware; of sessions in which one profile is 10, 30 and 50 % slower, how many fail (in percent); and how many
+that are 30 % slower are called ``unchanged``. Every session passes the whole flow: planned rounds, what is
+measured again, the verdict. Then what becomes of a baseline and of a hang, and what early ends cost and save.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from bench_gate_flow import (
+    Bench,
+    RecordedBench,
+    Recording,
+    SimulatedBench,
+    accepted,
+    hang,
+    measure,
+)
+from bench_gate_model import LEVELS, Pool, make_pool
+
+from pytest_espperf.artifact import FAILING, SessionArtifact
+
+FACTORS = (1.0, 1.1, 1.3, 1.5)
+SLOWDOWNS = (1.1, 1.2, 1.3, 1.5, 1.75)
+SESSIONS_A_LAB = 25
+CHAIN = 12
+"""Sessions of the same firmware from an empty history on."""
+
+LEVEL_SEED = 2026
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of the work: sessions of one cell, from one seed."""
+
+    source: str
+    seed: int
+    rounds: int
+    sessions: int
+    history: int = 0
+    early: bool = False
+    shape: str = "normal"
+    pause_s: float = 0.0
+    pool: int = 1000
+
+
+@cache
+def _pool(level: str, size: int) -> Pool:
+    return make_pool(LEVEL_SEED, LEVELS[level], (1.0, *SLOWDOWNS), size)
+
+
+@cache
+def _recording(path: str) -> Recording:
+    return Recording.load(Path(path))
+
+
+def bench_of(task: Task, seed: int) -> Bench:
+    """A bench of the task's level or recording."""
+    if task.source in LEVELS:
+        return SimulatedBench(_pool(task.source, task.pool), seed, task.shape)
+    return RecordedBench(_recording(task.source), seed, task.pause_s)
+
+
+def slow_profile(bench: Bench, place: int) -> str:
+    """The profile that is made slower: each in turn; of a recording the last, whose handlers are heavy."""
+    return (
+        bench.profiles[place % len(bench.profiles)]
+        if isinstance(bench, SimulatedBench)
+        else bench.profiles[-1]
+    )
+
+
+def cell(task: Task) -> Counter[tuple[str, str]]:
+    """Counts of (factor, word) of sessions judged after ``history`` others, each on a bench of its own."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for place in range(task.sessions):
+        bench = bench_of(task, task.seed + place)
+        history = [
+            accepted(measure(bench, [], rounds=task.rounds, name=f"h{i}").session)
+            for i in range(task.history)
+        ]
+        for factor in FACTORS:
+            slow = {} if factor == 1.0 else {slow_profile(bench, place): factor}
+            done = measure(bench, history, rounds=task.rounds, slow=slow, early=task.early)
+            counts[f"{factor:g}", done.verdict.kind] += 1
+    return counts
+
+
+def chain(task: Task) -> Counter[tuple[str, str]]:
+    """What a baseline becomes of sessions of the same firmware: how many join, the longest row kept out."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for place in range(task.sessions):
+        bench = bench_of(task, task.seed + place)
+        history: list[SessionArtifact] = []
+        kept_out = longest = joined = 0
+        for index in range(CHAIN):
+            done = measure(bench, history, rounds=task.rounds, early=task.early, name=f"s{index}")
+            kept_out = 0 if done.joins else kept_out + 1
+            longest = max(longest, kept_out)
+            joined += done.joins
+            if done.joins:
+                history.append(done.session)
+            counts["word", done.verdict.kind] += 1
+        counts["joined", str(joined)] += 1
+        counts["kept out", str(longest)] += 1
+    return counts
+
+
+def hung(task: Task) -> Counter[tuple[str, str]]:
+    """A hang of 3 s in one run of a session that is 75 % slower, and the sessions after it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for place in range(task.sessions):
+        bench = bench_of(task, task.seed + place)
+        history = [accepted(measure(bench, [], rounds=task.rounds, name=f"h{i}").session) for i in range(2)]
+        profile = slow_profile(bench, place)
+        spoil = hang(profile, 1 + place % task.rounds)
+        slow = {profile: 1.75}
+        for name, how in (
+            ("hang, +75 %", {"slow": slow, "spoil": spoil}),
+            ("hang, same", {"spoil": spoil}),
+        ):
+            done = measure(bench, history, rounds=task.rounds, name=name, **how)
+            counts[name, done.verdict.kind] += 1
+            after = [*history, done.session] if done.joins else history
+            counts[f"{name}; then same", measure(bench, after, rounds=task.rounds).verdict.kind] += 1
+            then = measure(bench, after, rounds=task.rounds, slow=slow)
+            counts[f"{name}; then +75 %", then.verdict.kind] += 1
+    return counts
+
+
+def times(task: Task) -> list[tuple[str, float, str]]:
+    """(factor, share of the full time, word) of sessions with early end, after others of their kind."""
+    found: list[tuple[str, float, str]] = []
+    bench = bench_of(task, task.seed)
+    history: list[SessionArtifact] = []
+    for index in range(25):
+        done = measure(bench, history, rounds=task.rounds, early=True, name=f"w{index}")
+        history += [done.session] if done.joins else []
+    for place in range(task.sessions):
+        for factor in (1.0, 1.1, 1.2):
+            slow = {} if factor == 1.0 else {slow_profile(bench, place): factor}
+            done = measure(bench, history, rounds=task.rounds, slow=slow, early=True, name=f"t{place}")
+            found.append((f"{factor:g}", done.share, done.verdict.kind))
+            if factor == 1.0 and done.joins:
+                history.append(done.session)
+        history = history[-60:]
+    return found
+
+
+def split(task: Task, parts: int) -> Iterator[Task]:
+    """The same in parts, each with seeds of its own."""
+    each = -(-task.sessions // parts)
+    for part in range(parts):
+        yield replace(task, sessions=each, seed=task.seed + 10_000 * part)
+
+
+def _share(counts: Counter[tuple[str, str]], factor: str, words: frozenset[str]) -> float:
+    mine = {word: n for (of, word), n in counts.items() if of == factor}
+    return sum(n for word, n in mine.items() if word in words) / max(1, sum(mine.values()))
+
+
+def show_cell(task: Task, counts: Counter[tuple[str, str]]) -> None:
+    """One line of the first table."""
+    power = "/".join(f"{100 * _share(counts, f'{factor:g}', FAILING):.0f}" for factor in FACTORS[1:])
+    alarms = 1000 * _share(counts, "1", FAILING)
+    blind = 100 * _share(counts, "1.3", frozenset({"unchanged"}))
+    unclear = 100 * _share(counts, "1", frozenset({"inconclusive"}))
+    name = Path(task.source).stem
+    print(
+        f"  {name:<26} R={task.rounds} H={task.history:<3} alarms {alarms:5.1f}  power 10/30/50 % {power:>11}"
+        f"  unchanged though 30 % slower {blind:4.1f} %  same, inconclusive {unclear:4.1f} %",
+        flush=True,
+    )
+
+
+def show_rest(title: str, task: Task, counts: Counter[tuple[str, str]]) -> None:
+    """Counts by their first word."""
+    print(f"  {Path(task.source).stem:<26} R={task.rounds} {title}")
+    for of in dict.fromkeys(of for of, _ in counts):
+        mine = {word: n for (other, word), n in counts.items() if other == of}
+        key = (lambda item: int(item[0])) if of in {"joined", "kept out"} else (lambda item: -item[1])
+        told = ", ".join(f"{word} {n}" for word, n in sorted(mine.items(), key=key))
+        print(f"      {of}: {told}", flush=True)
+
+
+def show_times(task: Task, found: Sequence[tuple[str, float, str]]) -> None:
+    """Median and mean share of the full time."""
+    for factor in ("1", "1.1", "1.2"):
+        shares = sorted(share for of, share, _ in found if of == factor)
+        failed = sum(word in FAILING for of, _, word in found if of == factor)
+        print(
+            f"  {Path(task.source).stem:<26} R={task.rounds} early end, x{factor}: time median "
+            f"{shares[len(shares) // 2]:.2f}, mean {sum(shares) / len(shares):.2f}; failed "
+            f"{1000 * failed / len(shares):.1f} per 1,000 ({len(shares)})",
+            flush=True,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sessions", type=int, default=200, help="of each cell")
+    parser.add_argument("--levels", default="low,medium,high,wild", help='"" for none')
+    parser.add_argument("--real", nargs="*", default=[], metavar="FILE", help="recordings")
+    parser.add_argument("--rounds", default="3,6")
+    parser.add_argument("--histories", default="1,2,5,20")
+    parser.add_argument("--parts", default="cells,chain,hang,times")
+    parser.add_argument("--early", action="store_true", help="sessions of the cells and chains may end early")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before rounds are measured again")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pool", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args(argv)
+    sources = [*filter(None, args.levels.split(",")), *args.real]
+    rounds = [int(n) for n in args.rounds.split(",")]
+    histories = [int(n) for n in args.histories.split(",")]
+    parts = set(args.parts.split(","))
+    print(f"seed {args.seed}, {args.sessions} sessions a cell, pause {args.pause:g} s")
+    for source in sources:
+        if source in LEVELS:
+            _pool(source, args.pool)
+        began = time.perf_counter()
+        task = Task(
+            source,
+            1_000_000 * args.seed,
+            0,
+            args.sessions,
+            early=args.early,
+            pause_s=args.pause,
+            pool=args.pool,
+        )
+        with ProcessPoolExecutor(args.workers) as executor:
+            for part in (part for part in PARTS if part in parts):
+                PARTS[part](executor, task, rounds, histories, args.workers)
+        print(f"  {time.perf_counter() - began:.0f} s")
+
+
+def _cells(
+    executor: Executor, task: Task, rounds: Sequence[int], histories: Sequence[int], workers: int
+) -> None:
+    for one in rounds:
+        for history in histories:
+            here = replace(task, rounds=one, history=history)
+            show_cell(here, sum(executor.map(cell, split(here, workers)), Counter()))
+
+
+def _chains(executor: Executor, task: Task, rounds: Sequence[int], _: Sequence[int], workers: int) -> None:
+    for one in rounds:
+        here = replace(task, rounds=one, sessions=max(20, task.sessions // 5))
+        show_rest(f"{CHAIN} equal sessions", here, sum(executor.map(chain, split(here, workers)), Counter()))
+
+
+def _hangs(executor: Executor, task: Task, _: Sequence[int], __: Sequence[int], workers: int) -> None:
+    for one in (2, 3, 6):
+        here = replace(task, rounds=one, sessions=max(20, task.sessions // 5))
+        show_rest("a hang of 3 s in one run", here, sum(executor.map(hung, split(here, workers)), Counter()))
+
+
+def _times(executor: Executor, task: Task, rounds: Sequence[int], _: Sequence[int], workers: int) -> None:
+    # Each part of the work is a lab of its own, whose sessions share what its baseline happens to be.
+    labs = max(workers, task.sessions // SESSIONS_A_LAB)
+    for one in rounds:
+        here = replace(task, rounds=one)
+        show_times(here, [found for part in executor.map(times, split(here, labs)) for found in part])
+
+
+PARTS = {"cells": _cells, "chain": _chains, "hang": _hangs, "times": _times}
+
+
+if __name__ == "__main__":
+    main()
