@@ -1,4 +1,4 @@
-"""Confirmation rounds as test items: before a profile fails, it is measured again.
+"""Confirmation rounds as test items: a profile without a clear answer is measured again.
 
 They are clones of the items that measured it, so that watchdog, probe, reports, ``-x`` and a project's own
 assertions apply to them as to any other. They run after pytest's own loop has ended, so fixtures of wider
@@ -8,6 +8,7 @@ scopes are set up once more for them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,18 +26,14 @@ def run(session: pytest.Session) -> None:
     if session.shouldstop or session.shouldfail:
         return
     for board, perf in state.opened().items():
-        planned = perf.confirmations()
+        again = perf.confirmations()
+        planned = again.phases
         if planned:
             names = ", ".join(dict.fromkeys(phase.profile.name for phase in planned))
             where = f"{board}: " if board else ""
-            pause_s = 0.0 if planned[0].role != "confirm" else perf.settings.perf_confirm_pause_s
-            soon = f" in {pause_s:g} s" if pause_s else ""
-            state.say(
-                f"{where}{names}: slower, not clear enough, or disturbed: measuring again{soon} "
-                f"({len(planned)} phases)"
-            )
-            if pause_s:
-                perf.pause()
+            soon = f" in {again.pause_s:g} s" if again.pause_s else ""
+            state.say(f"{where}{names}: {again.why}: measuring again{soon} ({len(planned)} phases)")
+            perf.pause(again.pause_s)
             if state.selected:
                 _run(session, planned)
             else:
@@ -45,7 +42,7 @@ def run(session: pytest.Session) -> None:
                 confirm(session, perf, planned)
 
 
-def _run(session: pytest.Session, planned: list[PlannedPhase]) -> None:
+def _run(session: pytest.Session, planned: Sequence[PlannedPhase]) -> None:
     state = state_of(session.config)
     items = [_clone(state.selected, phase) for phase in planned]
     session.items.extend(items)

@@ -57,6 +57,21 @@ class Outcome:
     sent: Sent | None = None
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """What is measured again before the verdict.
+
+    Attributes:
+        phases: in order; empty for nothing.
+        why: in words.
+        pause_s: seconds to wait before.
+    """
+
+    phases: Sequence[PlannedPhase] = ()
+    why: str = "slower, or not clear enough"
+    pause_s: float = 0.0
+
+
 class PerfSession(Driver):
     """One invocation: drives phases one by one, keeps them on disk, judges them at the end."""
 
@@ -188,23 +203,29 @@ class PerfSession(Driver):
             # The phases already measured are worth more than their copy on a disk that may recover.
             self._say(f"WARNING: {error}")
 
-    def confirmations(self) -> list[PlannedPhase]:
+    def confirmations(self) -> Confirmation:
         """The phases to measure again before the verdict.
 
         Where firmware can be switched, interleaved pairs of each profile that is suspect or unclear; else
         ``--perf-confirm`` rounds of each profile without a clear answer, and as many as were disturbed.
-        [] where there is none, or the session is not complete.
+        None where the session is not complete.
         """
         if self.hard_stop_reason or self.record.measured < self._wanted():
-            return []
+            return Confirmation()
         _, verdict = self._judge_all()
         if self._firmware.available:
-            return pairs(self.plan, self._judge.suspects(verdict))
-        return confirmation_rounds(self.plan, self._judge.to_measure_again(verdict))
+            return Confirmation(pairs(self.plan, self._judge.suspects(verdict)))
+        wanted = self._judge.to_measure_again(verdict)
+        phases = confirmation_rounds(self.plan, wanted)
+        if all(wanted[name] <= verdict.disturbed.get(name, 0) for name in wanted):
+            return Confirmation(phases, "one run was disturbed")
+        # What disturbs for a while is over then; a single stalled run was over in the next one.
+        return Confirmation(phases, pause_s=self.settings.perf_confirm_pause_s)
 
-    def pause(self) -> None:
-        """Wait before profiles are measured again, so that what disturbed them for a while is over."""
-        self._sleep(min(self.settings.perf_confirm_pause_s, self._hard_timeout_left()))
+    def pause(self, seconds: float) -> None:
+        """Wait before profiles are measured again, no longer than the session may take."""
+        if seconds:
+            self._sleep(min(seconds, self._hard_timeout_left()))
 
     def _wanted(self) -> int:
         """How many planned phases make this session complete."""

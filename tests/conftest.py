@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from pytest_espperf.load import connection
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The pause before a profile is measured again is there for real disturbances.
+os.environ.setdefault("ESPPERF_PERF_CONFIRM_PAUSE_S", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)

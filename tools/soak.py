@@ -31,7 +31,6 @@ from pathlib import Path
 import msgspec
 from bench_process import descriptors, resident_mb
 
-from pytest_espperf.artifact import ACCEPTED
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.judging import MAX_SESSIONS
@@ -185,7 +184,7 @@ class Soak:
     def fill(self) -> None:
         """Copy passing sessions, as if they had been measured before, until there is a whole bar of them."""
         store = HistoryStore(self.root / "history")
-        passed = [one for one in store.sessions() if one.gate is not None and one.gate.kind in ACCEPTED]
+        passed = [one for one in store.sessions() if one.gate is not None and one.gate.joins_baseline]
         oldest = datetime.now(timezone.utc) - timedelta(days=30)
         for number in range(len(passed), MAX_SESSIONS):
             copied = msgspec.structs.replace(

@@ -94,6 +94,7 @@ def _described(row: SessionRow) -> dict[str, Any]:
         "board": row.board,
         "verdict": row.verdict or UNJUDGED,
         "accepted": row.accepted is not None,
+        "joins_baseline": row.in_history,
         "pinned": row.pinned,
         "completed": row.completed,
         "tag": row.tag,
@@ -115,6 +116,7 @@ def _table(rows: list[SessionRow]) -> list[Line]:
             worst_pct=row.worst_pct,
             accepted=row.accepted is not None,
             pinned=row.pinned,
+            standing=row.standing,
         )
         for row in rows
     ]

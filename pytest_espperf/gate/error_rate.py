@@ -3,17 +3,20 @@
 Pooled over a profile's phases and rounds, a session regressed where its error rate lies more than half a
 percentage point above the median of the bar's sessions, with at least 5 errors in at least 2 rounds, and
 still does with its worst round left out: a stall confined to one run is not a regression, also not on
-a board that always has a few errors.
+a board that always has a few errors. Where the errors of the baseline vary from round to round,
+the rise must also exceed three standard errors of a session's rate.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
 from pytest_espperf.artifact import GateRow, RunRole, SessionArtifact
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.series import rounds_of
+from pytest_espperf.gate.stats import variance
 
 Counted = list[tuple[int, int]]
 """(requests, errors) of each round."""
@@ -35,9 +38,16 @@ def rate(rounds: Counted) -> float:
     return 100.0 * sum(errors for _, errors in rounds) / asked if asked else 0.0
 
 
-def too_many(rounds: Counted, baseline: float) -> bool:
-    """Whether the rule fails against a baseline rate in percent."""
-    limit = baseline + p.ERROR_POINTS
+def spread(sessions: Sequence[Counted]) -> float:
+    """Standard deviation of the rounds' error rates within their sessions, pooled, in percentage points."""
+    rates = [[100.0 * errors / requests for requests, errors in rounds] for rounds in sessions]
+    freedom = sum(len(one) - 1 for one in rates)
+    return math.sqrt(sum((len(one) - 1) * variance(one) for one in rates) / freedom) if freedom else 0.0
+
+
+def too_many(rounds: Counted, baseline: float, rise: float = p.ERROR_POINTS) -> bool:
+    """Whether the rule fails against a baseline rate in percent, by a rise in percentage points."""
+    limit = baseline + rise
     touched = [errors for _, errors in rounds if errors]
     if sum(touched) < p.ERROR_MIN_COUNT or len(touched) < p.ERROR_MIN_ROUNDS:
         return False
@@ -60,12 +70,13 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
     fail against the old.
     """
     now = count(candidate, profile)
-    rates = [rate(rounds) for session in past if (rounds := count(session, profile))]
-    if not now or not rates:
+    counted = [rounds for session in past if (rounds := count(session, profile))]
+    if not now or not counted:
         return None
-    baseline = median(rates)
+    baseline = median(rate(rounds) for rounds in counted)
+    rise = max(p.ERROR_POINTS, p.ERROR_SIGMAS * spread(counted) / math.sqrt(len(now)))
     word, detail, confirmation = "unchanged", "", ""
-    if too_many(now, baseline):
+    if too_many(now, baseline, rise):
         word = "regressed"
         errors = sum(errors for _, errors in now)
         detail = f"{errors} errors, {rate(now) - baseline:+.2f} percentage points"
@@ -77,7 +88,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
                 word, detail = "environment-shift", f"{detail}; the old firmware fares as badly now"
         elif again:
             confirmation = "rounds"
-            if not (too_many(now + again, baseline) and rate(again) > baseline + p.ERROR_POINTS / 2):
+            if not (too_many(now + again, baseline, rise) and rate(again) > baseline + rise / 2):
                 word, detail = "inconclusive", f"{detail}; not confirmed by {len(again)} more rounds"
     return GateRow(
         name=f"{profile}:error_rate",
@@ -87,7 +98,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
         verdict=word,
         baseline=baseline,
         now=rate(now),
-        sessions=len(rates),
+        sessions=len(counted),
         suspect=word != "unchanged",
         confirmation=confirmation,
         detail=detail,

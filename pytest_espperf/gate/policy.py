@@ -123,6 +123,9 @@ standard deviation. From simulation (two generators): without it the baseline li
 ERROR_POINTS = 0.5
 """Percentage points by which the pooled error rate may rise."""
 
+ERROR_SIGMAS = 3.0
+"""Standard errors of a session's error rate, as the baseline's rounds tell it, that the rise must exceed."""
+
 ERROR_MIN_COUNT = 5
 """Errors below which the error rule stays silent."""
 

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.artifact import CellAggregate, Comparability, Json, SessionArtifact, Verdict
+from pytest_espperf.artifact import (
+    ACCEPTED,
+    HELD_BACK,
+    PROVISIONAL,
+    CellAggregate,
+    Comparability,
+    Json,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.history.names import OrderKey
 
 _T = TypeVar("_T")
@@ -77,6 +86,13 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def in_history(self) -> bool:
         """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
         return self.completed and (self.joins or self.accepted is not None)
+
+    @property
+    def standing(self) -> str:
+        """``held-back`` or ``provisional`` where the verdict does not say whether it joins the baseline."""
+        if self.verdict in ACCEPTED and not self.joins:
+            return HELD_BACK
+        return PROVISIONAL if self.verdict == "inconclusive" and self.joins else ""
 
     @property
     def opens_epoch(self) -> bool:

@@ -22,6 +22,7 @@ class ListedSession:
     Attributes:
         time: its stamp, ``20260131T235959Z``.
         worst_pct: the worst change of its gates in percent, slower positive; None where it has none.
+        standing: ``held-back`` or ``provisional`` where its verdict does not say whether it is a baseline.
     """
 
     time: str
@@ -32,6 +33,7 @@ class ListedSession:
     worst_pct: float | None = None
     accepted: bool = False
     pinned: bool = False
+    standing: str = ""
 
 
 def clip(text: str, width: int) -> str:
@@ -55,7 +57,15 @@ def render_listing(sessions: Iterable[ListedSession], *, width: int | None = Non
 
 
 def _cells(session: ListedSession) -> tuple[str, ...]:
-    marks = ("+accepted" if session.accepted else "") + ("+pinned" if session.pinned else "")
+    marks = "".join(
+        f"+{mark}"
+        for mark, given in (
+            (session.standing, session.standing and not session.accepted),
+            ("accepted", session.accepted),
+            ("pinned", session.pinned),
+        )
+        if given
+    )
     cells = (
         session.time,
         session.session_id[:SHOWN_OF_AN_ID],

@@ -16,7 +16,16 @@ from pytest_espperf.report.failing import failing_findings, finding_name, gate_m
 from pytest_espperf.report.terminal import printable
 from pytest_espperf.report.view import meaning_of
 
-FIGURES = ("baseline", "now", "d_pct", "threshold_pct", "smallest_detectable_pct", "reliable_pct", "sessions")
+FIGURES = (
+    "baseline",
+    "now",
+    "d_pct",
+    "threshold_pct",
+    "smallest_detectable_pct",
+    "reliable_pct",
+    "at_most_pct",
+    "sessions",
+)
 """Of a gate; ``baseline`` and ``now`` in the metric's unit."""
 
 
