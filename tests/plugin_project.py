@@ -98,13 +98,16 @@ class Project:
     def history(self) -> Path:
         return self.pytester.path / "tools" / "perf_history"
 
-    def run(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
-        return self.pytester.runpytest_subprocess(*self._words(arguments, device, suite), timeout=60)
+    def run(
+        self, *arguments: str, device: bool = True, suite: bool = True, workers: int = 0
+    ) -> pytest.RunResult:
+        words = self._words(arguments, device, suite, workers)
+        return self.pytester.runpytest_subprocess(*words, timeout=60)
 
-    def run_unwatched(self, *arguments: str) -> pytest.RunResult:
+    def run_unwatched(self, *arguments: str, workers: int = 0) -> pytest.RunResult:
         """Like run; what it measures is compared even where this machine, busy with else, set the pace."""
         (self.pytester.path / "unwatched.py").write_text(UNWATCHED, encoding="utf-8")
-        return self.run("-p", "unwatched", *arguments)
+        return self.run("-p", "unwatched", *arguments, workers=workers)
 
     def refuse(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         """Like run, in this process: quicker, for what ends before anything is measured."""
@@ -159,8 +162,8 @@ class Project:
             process.kill()
             process.communicate()
 
-    def _words(self, arguments: Sequence[str], device: bool, suite: bool) -> list[str]:
-        words = ["-p", "no:xdist"]
+    def _words(self, arguments: Sequence[str], device: bool, suite: bool, workers: int = 0) -> list[str]:
+        words = ["-n", str(workers)] if workers else ["-p", "no:xdist"]
         if suite:
             words += ["--pyargs", "pytest_espperf.suite", "-m", "perf"]
         if device:
