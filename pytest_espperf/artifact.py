@@ -278,8 +278,14 @@ NAMED_BASELINE = "named-baseline"
 HELD_BACK = "held-back"
 """``kind`` of the finding that a session looks slower without proof, and so is no baseline."""
 
+HELD_BACK_MOST = 3
+"""Sessions in a row that are held back: the next one joins the baseline, which may be what is odd."""
+
 PROVISIONAL = "provisional"
 """``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""
+
+STANDING = frozenset({HELD_BACK, PROVISIONAL})
+"""Findings that say whether a session is a baseline, where its verdict does not."""
 
 DISTURBED = "disturbed"
 """``kind`` of the finding that rounds were disturbed, and what was done about them."""
@@ -342,10 +348,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
         An inconclusive session joins where it is provisional; one that looks slower without proof never.
         """
-        kinds = {finding.kind for finding in self.findings}
-        if HELD_BACK in kinds:
+        if self.held_back:
             return False
-        return self.kind in ACCEPTED or (self.kind == "inconclusive" and PROVISIONAL in kinds)
+        provisional = any(finding.kind == PROVISIONAL for finding in self.findings)
+        return self.kind in ACCEPTED or (self.kind == "inconclusive" and provisional)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the session looks slower without proof."""
+        return any(finding.kind == HELD_BACK for finding in self.findings)
 
 
 class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):

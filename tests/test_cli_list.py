@@ -104,6 +104,7 @@ def test_decisions_stand_beside_the_verdict(
         "board": "bench-1",
         "verdict": "regressed",
         "accepted": True,
+        "joins_baseline": True,
         "pinned": True,
         "completed": True,
         "tag": "slow",

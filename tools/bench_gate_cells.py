@@ -112,8 +112,7 @@ def chain(task: Task) -> Counter[tuple[str, str]]:
             kept_out = 0 if done.joins else kept_out + 1
             longest = max(longest, kept_out)
             joined += done.joins
-            if done.joins:
-                history.append(done.session)
+            history += done.kept
             counts["word", done.verdict.kind] += 1
         counts["joined", str(joined)] += 1
         counts["kept out", str(longest)] += 1
@@ -135,7 +134,7 @@ def hung(task: Task) -> Counter[tuple[str, str]]:
         ):
             done = measure(bench, history, rounds=task.rounds, name=name, **how)
             counts[name, done.verdict.kind] += 1
-            after = [*history, done.session] if done.joins else history
+            after = [*history, *done.kept]
             counts[f"{name}; then same", measure(bench, after, rounds=task.rounds).verdict.kind] += 1
             then = measure(bench, after, rounds=task.rounds, slow=slow)
             counts[f"{name}; then +75 %", then.verdict.kind] += 1
@@ -149,14 +148,14 @@ def times(task: Task) -> list[tuple[str, float, str]]:
     history: list[SessionArtifact] = []
     for index in range(25):
         done = measure(bench, history, rounds=task.rounds, early=True, name=f"w{index}")
-        history += [done.session] if done.joins else []
+        history += done.kept
     for place in range(task.sessions):
         for factor in (1.0, 1.1, 1.2):
             slow = {} if factor == 1.0 else {slow_profile(bench, place): factor}
             done = measure(bench, history, rounds=task.rounds, slow=slow, early=True, name=f"t{place}")
             found.append((f"{factor:g}", done.share, done.verdict.kind))
-            if factor == 1.0 and done.joins:
-                history.append(done.session)
+            if factor == 1.0:
+                history += done.kept
         history = history[-60:]
     return found
 

@@ -18,6 +18,7 @@ import numpy as np
 from bench_gate_model import DURATION, PROFILES, Lab, Pool
 
 from pytest_espperf.artifact import (
+    STANDING,
     Comparability,
     EndedEarly,
     Finding,
@@ -79,6 +80,11 @@ class Measured:
         """Whether later sessions are compared with it."""
         return self.verdict.joins_baseline
 
+    @property
+    def kept(self) -> list[SessionArtifact]:
+        """What the store hands out of it to later sessions: nothing of one that failed."""
+        return [self.session] if self.joins or self.verdict.held_back else []
+
 
 def measure(
     bench: Bench,
@@ -138,7 +144,7 @@ def measure(
 
 def stored(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
     """The session as the store would hand it out later, without what the gate never reads."""
-    findings = [finding for finding in verdict.findings if finding.kind in {"held-back", "provisional"}]
+    findings = [finding for finding in verdict.findings if finding.kind in STANDING]
     return msgspec.structs.replace(session, gate=Verdict(kind=verdict.kind, findings=findings))
 
 
@@ -222,7 +228,7 @@ class Recording:
         """Read a file of ``tools/record_rounds.py``."""
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         figures = next(iter(next(iter(read["profiles"].values())).values()))
-        return cls(path.stem, read["profiles"], len(figures["rps_ok"]), float(read["round_s"]))
+        return cls(path.stem, read["profiles"], len(figures["rps_ok"]), float(read.get("round_s", 7.2)))
 
 
 class RecordedBench:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from pytest_espperf.artifact import Finding, Json, SessionArtifact
@@ -38,9 +39,11 @@ class Choice:
         epochs: profile -> its comparable sessions of the current epoch that have the candidate's figures,
             oldest first; empty or missing means no baseline.
         findings: what a reader must know about sessions that were left out.
+        held_back: how many of the newest comparable sessions, in a row, were held back.
     """
 
     epochs: dict[str, list[SessionArtifact]] = field(default_factory=dict)
+    held_back: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -160,6 +163,10 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         else:
             alike.append(session)
     usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
+    newest_first = (session.gate for session in reversed(alike) if session.accepted is None)
+    choice.held_back = sum(
+        1 for _ in takewhile(lambda gate: gate is not None and gate.held_back, newest_first)
+    )
     choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(
@@ -167,7 +174,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
                 severity="warn",
                 kind="baseline",
                 message=f"none of the {len(alike)} comparable sessions passed or was accepted: "
-                "there is no bar to judge against.",
+                "there is no baseline to judge against.",
             )
         )
     for profile in profiles_of(candidate):

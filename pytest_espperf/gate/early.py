@@ -7,10 +7,10 @@ rounds so far, ``u`` their upper median, ``c`` the centre of the baseline, T and
 * **calm** where both gates are far from the threshold of K rounds (``T_K``, from the baseline's noise alone:
   one disturbed round of today must not raise it) and exclude the tolerance already::
 
-      u - c + 1.28 sqrt((C_r - C_K) Vw) < T_K   and   U_r <= tolerance
+      u - c + sqrt((C_r - C_K) Vw) < T_K   and   U_r <= tolerance
 
   a one-sided conditional power (Lan, Simon and Halperin 1982): the rounds still to come would have to be
-  slower than nine in ten are to reach the threshold. After two rounds ``u`` is the slower one, so that a
+  slower than five in six are to reach the threshold. After two rounds ``u`` is the slower one, so that a
   disturbed round ends nothing, it costs one more.
 * **slower** where, from the third round on, each round of the throughput is beyond the threshold by itself.
 * undecided: it goes on, and is judged and confirmed like a profile without an early end.
@@ -110,7 +110,7 @@ def decide_early(
 
 def _gates(candidate: SessionArtifact, profiles: Sequence[ProfileRounds], policy: GatePolicy) -> list[_Gate]:
     series = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
-    alpha = p.ALPHA / max(1, candidate.boards)
+    alpha = p.ALPHA_EARLY / max(1, candidate.boards)
     now, planned = noises(series, alpha=alpha), noises(series, alpha=alpha, planned=True)
     drifted = drifts([one.as_measured() for one in series])
     return [

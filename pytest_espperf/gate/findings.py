@@ -10,6 +10,7 @@ from pytest_espperf.artifact import (
     DISTURBED,
     ENDED_EARLY,
     HELD_BACK,
+    HELD_BACK_MOST,
     NAMED_BASELINE,
     PROVISIONAL,
     Finding,
@@ -23,11 +24,24 @@ from pytest_espperf.gate.rows import is_composite, pct
 from pytest_espperf.gate.series import ProfileRounds, Series, gateable_phases, rounds_of
 
 
-def standing(verdict: Verdict) -> Iterator[Finding]:
-    """Whether a session that does not fail may be a baseline, where that does not go without saying."""
+def standing(verdict: Verdict, held_back: int) -> Iterator[Finding]:
+    """Whether a session that does not fail may be a baseline, where its verdict does not say so.
+
+    Args:
+        verdict: of the session.
+        held_back: how many sessions before it, in a row, were held back.
+    """
     if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
         return
-    if slower := [row for row in verdict.gates if row.looks_slower]:
+    slower = [row for row in verdict.gates if row.looks_slower]
+    if slower and held_back >= HELD_BACK_MOST:
+        yield Finding(
+            severity="warn",
+            kind=PROVISIONAL,
+            message=f"this session looks slower, and so did the {held_back} before it, without proof: it "
+            "joins the baseline, which may be what is odd.",
+        )
+    elif slower:
         worst = max(slower, key=lambda row: row.d_pct or 0.0)
         yield Finding(
             severity="warn",

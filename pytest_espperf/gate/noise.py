@@ -340,6 +340,12 @@ def _young_error(history: History, *, known: float, rounds: int, within_now: flo
     )
 
 
+def alpha_of(series: Sequence[Series]) -> float:
+    """The chance of a false alarm that all gates share: smaller where sessions end early."""
+    early = any(one.ended or any(one.calm_past) for one in series)
+    return p.ALPHA_EARLY if early else p.ALPHA
+
+
 def alpha_shares(
     series: Sequence[Series], sigmas: Sequence[float], least_share: float = p.LEAST_SHARE
 ) -> list[float]:

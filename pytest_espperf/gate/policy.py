@@ -22,6 +22,10 @@ ALPHA = 0.009
 
 All boards of a run share it: the run fails with any of them, and what a firmware lost shows on more than one.
 """
+ALPHA_EARLY = 0.0075
+"""The same where sessions end early: a profile is looked at after each round, and good news ends it. From
+simulation (``tools/bench_gate_cells.py``): at high noise 10 false alarms per 1,000 sessions or fewer."""
+
 LEAST_SHARE = 0.25
 """Of an equal part of its profile's alpha, what every gate has."""
 
@@ -89,8 +93,9 @@ EXCLUDED_TAIL = 0.05
 """Chance that a slowdown of just the tolerance is excluded, of each gate. Every gate of a profile must
 exclude it by itself, so that their number needs no correction (intersection-union test: Berger 1982)."""
 
-LOOKS_SLOWER_SIGMAS = 2.33
-"""A change of this many standard errors looks slower: 99 % quantile of the normal distribution."""
+LOOKS_SLOWER_SIGMAS = 2.8
+"""A change of this many standard errors looks slower: 99.75 % quantile of the normal distribution. With six
+gates, 1.5 % of clean sessions are held back; more would trim the baseline, and its noise with it."""
 
 DISTURBED_SIGMAS = 4.0
 """Standard deviations of undisturbed rounds above a session's others at which a round is disturbed ..."""
@@ -104,8 +109,8 @@ DISTURBED_MOST = 2
 PRINTED_MOST_PCT = 300.0
 """Thresholds and bounds above this (in percent) say nothing about a board: they are not given."""
 
-CALM_SIGMAS = 1.28
-"""Early end: standard deviations (90 % quantile) by which the rounds still to come are allowed to move ..."""
+CALM_SIGMAS = 1.0
+"""Early end: standard deviations (84 % quantile) by which the rounds still to come are allowed to move ..."""
 
 CALM_ROUNDS = 2
 """... rounds from which on a profile may end as calm ..."""

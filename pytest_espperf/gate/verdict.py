@@ -34,7 +34,7 @@ from pytest_espperf.gate.drift import Drift, drifts, is_slide
 from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.link import link_findings
-from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
+from pytest_espperf.gate.noise import Noise, alpha_of, common_factor, noises, series_noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
@@ -118,7 +118,7 @@ def judge(
     verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
     return msgspec.structs.replace(
         verdict,
-        findings=[*verdict.findings, *say.standing(verdict)],
+        findings=[*verdict.findings, *say.standing(verdict, choice.held_back)],
         disturbed={
             one.profile: one.disturbed.count
             for one in profiles
@@ -137,10 +137,11 @@ def _composite_rows(
     tail = build_all(candidate, profiles, (TAIL,), depth_of(policy))
     factor = common_factor([series_noise(one) for one in main])
     boards = max(1, candidate.boards)
-    noise = noises(main, alpha=p.ALPHA / boards)
+    alpha = alpha_of(main) / boards
+    noise = noises(main, alpha=alpha)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL / boards, factor=factor)
     rows = [gate_row(one, noise[one.name], policy) for one in main]
-    rows = _of_procedure(rows, main, noises(main, alpha=p.ALPHA / boards, planned=True))
+    rows = _of_procedure(rows, main, noises(main, alpha=alpha, planned=True))
     rows = _shifted(rows, main, noise)
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.artifact import Comparability, SessionArtifact
+from pytest_espperf.artifact import HELD_BACK_MOST, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
 from pytest_espperf.history.load import for_judging, load_session
@@ -60,18 +60,17 @@ def select(store: HistoryStore, query: Query | None = None) -> list[SessionRow]:
     return _with_rows(store, asked, keys.base if keys else None, take)
 
 
-def baseline(
-    store: HistoryStore, comparability: Comparability, *, per_profile: int, accepted_only: bool
-) -> list[SessionArtifact]:
+def baseline(store: HistoryStore, comparability: Comparability, *, per_profile: int) -> list[SessionArtifact]:
     """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
-    They lack what judging does not need, see :func:`pytest_espperf.history.load.for_judging`.
+    Sessions that were held back after all of these come last. All lack what judging does not need, see
+    :func:`pytest_espperf.history.load.for_judging`.
 
     Raises:
         HistoryError: the folder cannot be read.
     """
     keys = keys_of(comparability)
-    query = Query(accepted_only=accepted_only, completed_only=True, comparable_with=comparability)
+    query = Query(completed_only=True, comparable_with=comparability)
 
     def take(rows: Iterator[SessionRow]) -> list[SessionArtifact]:
         counts: Counter[str] = Counter()
@@ -79,11 +78,14 @@ def baseline(
         for row in rows:
             if all(counts[name] >= per_profile for name in keys.profiles):
                 break
+            waits = row.held_back and not counts and len(chosen) < HELD_BACK_MOST
+            if not (row.in_history or waits):
+                continue
             common = keys.common(row) if query.matches(row, keys) else []
             if any(counts[name] < per_profile for name in common):
                 loaded = store.load_rows([row])
                 if loaded:
-                    counts.update(common)
+                    counts.update(common if row.in_history else ())
                     chosen += map(for_judging, loaded)
         return chosen[::-1]
 

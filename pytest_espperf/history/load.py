@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.artifact import SCHEMA_VERSION, PhaseReport, SessionArtifact
+from pytest_espperf.artifact import SCHEMA_VERSION, STANDING, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import migrate, names
 
@@ -94,8 +94,14 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
     return artifact
 
 
+def _standing(verdict: Verdict) -> Verdict:
+    """A verdict without all that does not say whether its session is a baseline."""
+    findings = [finding for finding in verdict.findings if finding.kind in STANDING]
+    return msgspec.structs.replace(verdict, places=[], findings=findings)
+
+
 def for_judging(artifact: SessionArtifact) -> SessionArtifact:
-    """The session without what no later one is compared with: a bar of 200 of them is held at once."""
+    """The session without what no later one is compared with: a baseline of 200 of them is held at once."""
 
     def lighter(report: PhaseReport) -> PhaseReport:
         return msgspec.structs.replace(
@@ -123,7 +129,7 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
     return msgspec.structs.replace(
         artifact,
         raw_runs=runs,
-        gate=msgspec.structs.replace(gate, places=[], findings=[]) if gate is not None else None,
+        gate=_standing(gate) if gate is not None else None,
         comparison_to_previous={},
         settings={},
         environment={},

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from pytest_espperf.artifact import (
-    ACCEPTED,
     HELD_BACK,
     PROVISIONAL,
     CellAggregate,
@@ -49,6 +48,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         board: the board that comparability names, or the session where it never reached it; else its target.
         verdict: the gate's word, "" where there was no gate (files of the original tool).
         joins: whether it joins the baseline by its verdict, see :attr:`Verdict.joins_baseline`.
+        held_back: it looks slower without proof.
         completed: False for sessions that were interrupted.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
@@ -69,6 +69,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     board: str = ""
     verdict: str = ""
     joins: bool = False
+    held_back: bool = False
     overall_pass: bool = False
     completed: bool = True
     schema_version: int = 1
@@ -90,7 +91,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def standing(self) -> str:
         """``held-back`` or ``provisional`` where the verdict does not say whether it joins the baseline."""
-        if self.verdict in ACCEPTED and not self.joins:
+        if self.held_back:
             return HELD_BACK
         return PROVISIONAL if self.verdict == "inconclusive" and self.joins else ""
 
@@ -180,6 +181,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
         board=board if isinstance(board, str) and board else artifact.target,
         verdict=artifact.gate.kind if artifact.gate else "",
         joins=artifact.gate is not None and artifact.gate.joins_baseline,
+        held_back=artifact.gate is not None and artifact.gate.held_back,
         overall_pass=artifact.overall_pass,
         completed=not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete"),
         schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,

@@ -153,11 +153,10 @@ class HistoryStore:
 
         return index.select(self, query)
 
-    def baseline(
-        self, comparability: Comparability, *, per_profile: int = 20, accepted_only: bool = True
-    ) -> list[SessionArtifact]:
+    def baseline(self, comparability: Comparability, *, per_profile: int = 20) -> list[SessionArtifact]:
         """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
+        Sessions after all of these that were held back come last: how many they are counts.
         They lack what judging does not need, see :func:`pytest_espperf.history.load.for_judging`.
 
         Raises:
@@ -165,7 +164,7 @@ class HistoryStore:
         """
         from pytest_espperf.history import index  # noqa: PLC0415 - sqlite3 is loaded by those who ask only
 
-        return index.baseline(self, comparability, per_profile=per_profile, accepted_only=accepted_only)
+        return index.baseline(self, comparability, per_profile=per_profile)
 
     def load_rows(self, rows: Sequence[SessionRow]) -> list[SessionArtifact]:
         """The whole sessions behind ``rows``, in their order; those gone or unreadable are left out."""

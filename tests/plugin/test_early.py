@@ -34,7 +34,7 @@ def _write(project: Project, session: dict[str, Any], number: int) -> None:
 
 
 def slower(session: dict[str, Any], factor: float) -> dict[str, Any]:
-    """The session on a board that is slower in everything, with runs as different as a busy machine makes them."""
+    """The session on a board that is slower in everything, and whose runs differ as on a busy machine."""
     made = copy.deepcopy(session)
     for run in made["raw_runs"]:
         here = factor * (1.4 if run["run_index"] % 2 else 0.7)
