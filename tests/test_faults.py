@@ -413,8 +413,13 @@ def test_a_read_only_history_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="POSIX limits")
-def test_a_file_size_limit_is_a_full_disk(device: SimProcess, tmp_path: Path) -> None:
+def test_a_file_size_limit_is_a_full_disk(
+    device: SimProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import resource
+
+    # A compiled module that the limit cuts short would be loaded by the processes of other tests.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
     if not hasattr(resource, "prlimit"):
         pytest.skip("no prlimit on this platform")

@@ -91,6 +91,7 @@ from pytest_espperf.history import HistoryStore
 store = HistoryStore(sys.argv[1])
 checkpoint = store.open_checkpoint("x")
 checkpoint.write(session("x"))
+sys.dont_write_bytecode = True  # cut short by the limit, it would be loaded by other tests' processes
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
 def save():
     store.save(session("new"), "text", latest=True)
