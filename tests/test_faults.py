@@ -155,9 +155,11 @@ def drive(
     output = "".join(lines)
     assert not waits, output
     folder = place / "history"
-    files = sorted(folder.glob("perf_*.json")) or sorted(folder.glob("latest.partial*.json"))
-    assert files, output
-    return Run(code, output, time.monotonic() - began, json.loads(files[-1].read_text()), folder)
+    partials = sorted(path.name for path in folder.glob("latest.partial*.json"))
+    names = HistoryStore(folder).file_names() or partials
+    assert names, output
+    artifact = json.loads((folder / names[-1]).read_text())
+    return Run(code, output, time.monotonic() - began, artifact, folder)
 
 
 def fault(device: SimProcess, **changes: Any) -> Callable[[object], None]:

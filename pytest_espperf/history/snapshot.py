@@ -20,7 +20,7 @@ from pathlib import Path
 from pytest_espperf.artifact import SCHEMA_VERSION
 from pytest_espperf.history import names
 
-FORMAT = f"2/{SCHEMA_VERSION}"
+FORMAT = f"3/{SCHEMA_VERSION}"
 """Layout of the index and the artifact schema it was read with; another one is rebuilt."""
 
 MAX_BYTES = 512 * 1024 * 1024
