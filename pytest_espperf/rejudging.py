@@ -58,8 +58,7 @@ def _place(session: SessionArtifact, store: HistoryStore) -> names.OrderKey:
     own = [row for row in store.select() if row.session_id == session.session_id]
     if own:
         return min(names.OrderKey(row.stamp, row.number, row.name) for row in own)
-    moment = names.parse_stamp(session.timestamp_utc)
-    return names.OrderKey(names.format_stamp(moment) if moment is not None else "", 0, "")
+    return names.OrderKey(names.stamp_at(session.timestamp_utc), 0, "")
 
 
 def _confirmed(runs: list[RawRun], rounds: int) -> list[RawRun]:

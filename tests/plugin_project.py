@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 from pytest_alone import INSIDE
 
+from pytest_espperf.history import HistoryStore
+
 PROFILES = """
 [profiles.one]
 paths = ["/a", "/b"]
@@ -175,4 +177,5 @@ class Project:
         return loaded
 
     def sessions(self) -> list[dict[str, Any]]:
-        return [self.artifact(path.name) for path in sorted(self.history.glob("perf_*.json"))]
+        """Oldest first."""
+        return [self.artifact(name) for name in HistoryStore(self.history).file_names()]

@@ -103,9 +103,9 @@ def test_sessions_of_one_second_get_a_number_and_nothing_is_overwritten(
     assert main(["import", str(there.folder)]) == 0
     assert {path: data for path, data in contents(here.folder).items() if path in before} == before
     assert mine.json_path.exists()
-    assert here.find("id-1").json_path.name == "perf_20260101T000000Z_night-2.json"
+    assert here.find("id-1").json_path.name == "perf_20260101T000000Zn002_night.json"
     assert here.find("id-1").artifact.accepted is not None
-    assert here.find("id-2").json_path.name == "perf_20260102T000000Z_night-2.json"
+    assert here.find("id-2").json_path.name == "perf_20260102T000000Zn002_night.json"
     assert here.find("id-2").artifact.pinned
 
 

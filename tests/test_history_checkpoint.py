@@ -110,6 +110,7 @@ def test_an_unreadable_orphan_is_kept_aside(store: HistoryStore) -> None:
         assert error.path is not None
         assert error.path.read_bytes() == b'{"schema_version": 1, "raw_'
         assert partials(store) == []
+        assert error.path == max(store.folder.glob("unreadable_partial_*.json"))
     assert len(list(store.folder.glob("unreadable_partial_*.json"))) == 2
 
 

@@ -47,8 +47,8 @@ def test_nothing_is_overwritten_and_ten_comes_after_two(store: HistoryStore) -> 
     saved = [store.save(session(f"session-{number}"), f"{number}", latest=True) for number in range(1, 13)]
     assert [one.json_path.name for one in saved][:3] == [
         "perf_20260101T000000Z.json",
-        "perf_20260101T000000Z-2.json",
-        "perf_20260101T000000Z-3.json",
+        "perf_20260101T000000Zn002.json",
+        "perf_20260101T000000Zn003.json",
     ]
     assert ids(store) == [f"session-{number}" for number in range(1, 13)]
     assert ids(store, newest_first=True) == [f"session-{number}" for number in range(12, 0, -1)]
@@ -59,7 +59,7 @@ def test_nothing_is_overwritten_and_ten_comes_after_two(store: HistoryStore) -> 
 def test_a_stray_summary_is_not_overwritten(store: HistoryStore) -> None:
     (store.folder / "perf_20260101T000000Z.md").write_text("mine")
     saved = store.save(session(), "new", latest=False)
-    assert saved.json_path.name == "perf_20260101T000000Z-2.json"
+    assert saved.json_path.name == "perf_20260101T000000Zn002.json"
     assert (store.folder / "perf_20260101T000000Z.md").read_text() == "mine"
 
 
@@ -67,11 +67,11 @@ def test_tags_that_look_like_numbers_do_not_collide(store: HistoryStore) -> None
     first = store.save(session("one", tag="v-2"), latest=False)
     second = store.save(session("two", tag="v"), latest=False)
     third = store.save(session("three", tag="v"), latest=False)
-    assert {first.json_path.name, second.json_path.name, third.json_path.name} == {
+    assert [first.json_path.name, second.json_path.name, third.json_path.name] == [
         "perf_20260101T000000Z_v-2.json",
-        "perf_20260101T000000Z_v.json",
-        "perf_20260101T000000Z_v-3.json",
-    }
+        "perf_20260101T000000Zn003_v.json",
+        "perf_20260101T000000Zn004_v.json",
+    ]
     assert store.find("v-2").artifact.session_id == "one"
 
 

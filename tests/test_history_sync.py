@@ -51,7 +51,10 @@ def test_two_benches_that_finish_in_the_same_second_with_the_same_tag_lose_nothi
         bench.sync.pull()
     for bench in benches:
         assert bench.ids() == ["bench-a", "bench-b"]
-        assert [path.stem[-8:] for path in sorted(bench.folder.glob("perf_*.md"))] == ["_night-2", "0Z_night"]
+        assert sorted(path.name for path in bench.folder.glob("perf_*.md")) == [
+            "perf_20260101T000000Z_night.md",
+            "perf_20260101T000000Zn002_night.md",
+        ]
 
 
 def test_what_came_from_others_can_be_the_newest_and_then_is_the_latest(benches: tuple[Bench, Bench]) -> None:

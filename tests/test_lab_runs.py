@@ -21,6 +21,7 @@ import pytest
 from lab_bench import HOST, USER, LabBench, service
 from pytest_alone import ENVIRONMENT
 
+from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim import SimConfig, SimProcess
 
 needs_labgrid = pytest.mark.skipif(
@@ -98,9 +99,9 @@ class Project:
     def sessions(self) -> dict[str, dict[str, Any]]:
         """The newest session of each place, whether its board was reached or not."""
         found = {}
-        paths = (self.folder / "tools" / "perf_history").glob("perf_*.json")
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
-            session = json.loads(path.read_text(encoding="utf-8"))
+        folder = self.folder / "tools" / "perf_history"
+        for name in HistoryStore(folder).file_names():
+            session = json.loads((folder / name).read_text(encoding="utf-8"))
             found[session["settings"]["device_id"]] = session
         return found
 

@@ -68,11 +68,15 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
-    """The files that are meant, of a folder or a shared history its sessions; and what is wrong with one."""
+    """The files that are meant, of a folder or a shared history its sessions; and what is wrong with one.
+
+    Single files come in the order of the history, as those of a folder do.
+    """
+    from pytest_espperf.history import names  # noqa: PLC0415 - see above
     from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
     from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - see above
 
-    for text in given:
+    for text in sorted(given, key=lambda text: names.sort_key(Path(text).name)):
         source = sharing_at(text, Path(), "FILE|DIR")
         path = source.folder
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,13 @@ class Adopted:
 
 
 def session_files(folder: Path) -> list[Path]:
-    """The session files of another history, readable or not.
+    """The session files of another history in its order, readable or not; those of unknown time first.
 
     Raises:
         HistoryError: the folder cannot be read.
     """
-    return sorted(folder / name for name in files.list_names(folder) if names.is_session_name(name))
+    found = (name for name in files.list_names(folder) if names.is_session_name(name))
+    return [folder / name for name in sorted(sorted(found), key=names.sort_key)]
 
 
 class Adoption:
@@ -56,6 +58,9 @@ class Adoption:
         self._store = store
         self._dry_run = dry_run
         self._here = {row.session_id: row.name for row in store.select()}
+        self._of_second: dict[str, list[str]] = defaultdict(list)
+        for name in store.file_names():
+            self._of_second[names.sort_key(name).stamp].append(name)
 
     def adopt(self, path: Path) -> Adopted:
         """Bring the session in the file ``path`` here, under its own time and tag; never as the latest one.
@@ -72,20 +77,29 @@ class Adoption:
         refused: list[ArtifactError] = []
         found = {kind: marks.beside(kind, artifact, path, refused) for kind in marks.KINDS}
         decisions = {kind: mark for kind, mark in found.items() if mark is not None}
-        moment = names.parse_stamp(artifact.timestamp_utc)
-        assert moment is not None, "checked on reading"
-        stamp = names.format_stamp(moment)
+        stamp = names.stamp_at(artifact.timestamp_utc)
+        assert stamp, "checked on reading"
+        number = names.next_number(self._of_second[stamp], stamp)
         if self._dry_run:
-            name = f"{names.session_stem(stamp, artifact.tag)}.json"
+            name = f"{names.session_stem(stamp, artifact.tag, number)}.json"
         else:
-            name = self._write(data, _summary_beside(path), stamp, artifact.tag, decisions)
+            summary = _summary_beside(path)
+            name = self._write(data, summary, decisions, stamp=stamp, tag=artifact.tag, number=number)
+        self._of_second[stamp].append(name)
         self._here[artifact.session_id] = name
         return Adopted(
             artifact.session_id, name, is_new=True, decisions=tuple(decisions), refused=tuple(refused)
         )
 
     def _write(
-        self, data: bytes, summary: bytes | None, stamp: str, tag: str, decisions: Mapping[str, marks.Mark]
+        self,
+        data: bytes,
+        summary: bytes | None,
+        decisions: Mapping[str, marks.Mark],
+        *,
+        stamp: str,
+        tag: str,
+        number: int,
     ) -> str:
         """Everything is on the disk before the first name appears. The name of the session's file."""
         folder = self._store.folder
@@ -96,7 +110,7 @@ class Adoption:
                 kind: stack.enter_context(files.Staged(folder, marks.encode_mark(mark)))
                 for kind, mark in decisions.items()
             }
-            path, _ = self._store.publish(own, text, stamp, tag)
+            path, _ = self._store.publish(own, text, stamp, tag, number)
             for kind, mark in staged.items():
                 mark.publish_as(names.mark_name(kind, path.stem))
         return path.name

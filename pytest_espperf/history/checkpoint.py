@@ -128,11 +128,9 @@ class Checkpoint:
 
     def _is_saved(self, artifact: SessionArtifact) -> bool:
         """Whether the orphan's session has a file of its own: it died after saving, before discarding."""
-        moment = names.parse_stamp(artifact.timestamp_utc)
-        stamp = names.format_stamp(moment) if moment else ""
+        stamp = names.stamp_at(artifact.timestamp_utc)
         for name in self._store.file_names():
-            key = names.order_key(name)
-            if artifact.session_id and key is not None and key.stamp == stamp:
+            if artifact.session_id and names.sort_key(name).stamp == stamp:
                 with contextlib.suppress(ArtifactError):
                     if load_session(self._folder / name).session_id == artifact.session_id:
                         return True
@@ -151,8 +149,7 @@ def _free_names(folder: Path) -> Iterator[Path]:
     stamp = names.format_stamp(datetime.now(timezone.utc))
     number = 1
     while True:
-        suffix = f"-{number}" if number > 1 else ""
-        yield folder / f"{names.UNREADABLE_PREFIX}{stamp}{suffix}.json"
+        yield folder / f"{names.UNREADABLE_PREFIX}{names.numbered(stamp, number)}.json"
         number += 1
 
 

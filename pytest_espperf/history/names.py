@@ -1,17 +1,24 @@
 """File names of the history folder: how they are made, read and ordered. Pure.
 
-``perf_<UTC %Y%m%dT%H%M%SZ>[_<tag>][-<n>].json``, where ``-2``, ``-3`` ... part sessions of one second.
+``perf_<UTC %Y%m%dT%H%M%SZ>[_<tag>].json`` is the first session of a second, whatever its tag;
+``perf_<UTC>n002[_<tag>].json``, ``n003`` ... are the next ones of that second, in the order of saving.
 
 **The file name is the order of the history**: first the second, then the number, then the name. Nothing has
 to be opened to sort ten thousand sessions, and a copied folder (whose modification times are new) keeps its
-order. The price: a session recorded while the wall clock is set back sorts among the sessions of that hour.
-It is neither lost nor renamed, the save says so (``SavedSession.clock_behind``), and time that goes on
-mends the order by itself.
+order. A plain sort of the names by their bytes gives the same order, because ``.``, ``_`` and ``n`` follow
+each other there. Sessions that several processes save at the same moment may get the same number; then the
+rest of the name decides. The price: a session recorded while the wall clock is set back sorts among the
+sessions of that hour. It is neither lost nor renamed, the save says so (``SavedSession.clock_behind``), and
+once the clock has passed that hour new sessions sort last again.
+
+Older files have their number at the end (``perf_<UTC>_<tag>-2.json``) and keep their names. Where the tag of
+a first session ends in such a number, the next one of that second gets a greater one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -28,7 +35,11 @@ MAX_TAG = 64
 NAMELESS = "does not say in its name when it was: perf_<UTC time>_<tag>.json is expected"
 """Why a session file with a foreign name is left out: its place in the history is unknown."""
 
-_SESSION = re.compile(r"perf_([0-9]{8}T[0-9]{6}Z)(?:_(.*?))??(?:-([0-9]{1,9}))?\.json", re.DOTALL)
+_SESSION = re.compile(
+    r"perf_(?P<stamp>[0-9]{8}T[0-9]{6}Z)(?:n+(?P<number>[0-9]{3,9}))?(?:_(?P<tag>.*?))??"
+    r"(?(number)|(?:-(?P<old_number>[2-9]|[1-9][0-9]{1,2}))?)\.json",
+    re.DOTALL,
+)
 _PARTIAL = re.compile(r"latest\.partial-(.+)\.json", re.DOTALL)
 _MARK = re.compile(r"(accept|pin)_(perf_.+)\.json", re.DOTALL)
 _STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
@@ -42,7 +53,7 @@ _UNWANTED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class OrderKey(NamedTuple):
-    """Sorts session files oldest first: ``-2`` before ``-10``."""
+    """Sorts session files oldest first; the number counts the sessions of one second from 1."""
 
     stamp: str
     number: int
@@ -73,6 +84,12 @@ def format_stamp(moment: datetime) -> str:
     return f"{at.year:04d}{at.month:02d}{at.day:02d}T{at.hour:02d}{at.minute:02d}{at.second:02d}Z"
 
 
+def stamp_at(text: str) -> str:
+    """The second of an artifact's ``timestamp_utc``, as file names have it; "" where that names none."""
+    moment = parse_stamp(text)
+    return format_stamp(moment) if moment is not None else ""
+
+
 def clean_tag(tag: str) -> str:
     """``tag`` as it may stand in a file name: ``[A-Za-z0-9._-]`` only, bounded, "" where nothing is left.
 
@@ -82,10 +99,21 @@ def clean_tag(tag: str) -> str:
 
 
 def session_stem(stamp: str, tag: str, number: int = 1) -> str:
-    """The file name without its suffix; ``number`` 2 and up part sessions of the same second."""
+    """The file name of a session without its suffix; ``number`` counts the sessions of its second from 1."""
     cleaned = clean_tag(tag)
-    middle = f"_{cleaned}" if cleaned else ""
-    return f"perf_{stamp}{middle}" + (f"-{number}" if number > 1 else "")
+    return f"perf_{numbered(stamp, number)}" + (f"_{cleaned}" if cleaned else "")
+
+
+def numbered(stamp: str, number: int) -> str:
+    """``stamp`` with the number behind it from 2 on, so that names sort by it: n002, ... n999, nn1000."""
+    digits = f"{number:03d}"
+    return stamp if number == 1 else f"{stamp}{'n' * (len(digits) - 2)}{digits}"
+
+
+def next_number(taken: Iterable[str], stamp: str) -> int:
+    """The number of the next session of a second, beside the file names that are ``taken``."""
+    keys = (order_key(name) for name in taken if name.startswith(f"perf_{stamp}"))
+    return max((key.number for key in keys if key is not None), default=0) + 1
 
 
 def is_session_name(name: str) -> bool:
@@ -96,13 +124,18 @@ def is_session_name(name: str) -> bool:
 def order_key(name: str) -> OrderKey | None:
     """Where the session file ``name`` stands in the history; None where its name does not say when it was."""
     match = _SESSION.fullmatch(name)
-    return OrderKey(match[1], int(match[3] or 1), name) if match else None
+    return OrderKey(match["stamp"], int(match["number"] or match["old_number"] or 1), name) if match else None
+
+
+def sort_key(name: str) -> OrderKey:
+    """:func:`order_key` for sorting any names: those that do not say when it was come first, all equal."""
+    return order_key(name) or OrderKey("", 0, "")
 
 
 def tag_of(name: str) -> str:
     """The (cleaned) tag in a session's file name; for old files that did not keep it inside."""
     match = _SESSION.fullmatch(name)
-    return (match[2] or "") if match else ""
+    return (match["tag"] or "") if match else ""
 
 
 def partial_name(session_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -104,25 +105,38 @@ class _Pull:
             self._bring(batch, listed, found, adoption)
 
     def _bring(self, batch: Sequence[str], listed: Listing, found: Contents, adoption: Adoption) -> None:
-        def adopt(name: str, data: bytes) -> None:
-            objects.check_session(name, data)
-            path = self._cache.incoming / name
-            summary = found.get(summary_name(name))
-            try:
-                path.write_bytes(data)
-                if isinstance(summary, bytes):
-                    path.with_suffix(".md").write_bytes(summary)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise HistoryError(f"the history folder {path.parent} cannot be written: {reason}") from error
-            adoption.adopt(path)
-
         # They come without their marks. Of one that was here before, nobody has taken its marks away.
         for name in batch:
             self._exchange.decisions.forget(objects.parse_session(name) or "")
         self._cache.save(self._exchange.state)
-        taken = side_by_side(lambda name: self._take(SESSIONS, name, listed, found, adopt), batch)
-        self.done.new += sum(taken)
+        of_second: dict[str, list[str]] = defaultdict(list)
+
+        def unpack(name: str, data: bytes) -> None:
+            of_second[self._unpack(name, data, found.get(summary_name(name)))].append(name)
+
+        def adopt(name: str, _: bytes) -> None:
+            adoption.adopt(self._cache.incoming / name)
+
+        def adopt_all(alike: Sequence[str]) -> int:
+            # Those of one second get their numbers in the order in which they were written there.
+            in_order = sorted(alike, key=lambda name: (listed[name].written, name))
+            return sum(self._take(SESSIONS, name, listed, found, adopt) for name in in_order)
+
+        side_by_side(lambda name: self._take(SESSIONS, name, listed, found, unpack), batch)
+        self.done.new += sum(side_by_side(adopt_all, list(of_second.values())))
+
+    def _unpack(self, name: str, data: bytes, summary: object) -> str:
+        """Write a session, and its summary, where they are brought in from; the second of the session."""
+        artifact = objects.check_session(name, data)
+        path = self._cache.incoming / name
+        try:
+            path.write_bytes(data)
+            if isinstance(summary, bytes):
+                path.with_suffix(".md").write_bytes(summary)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise HistoryError(f"the history folder {path.parent} cannot be written: {reason}") from error
+        return names.stamp_at(artifact.timestamp_utc)
 
     def _worth(self, folder: str, unknown: Sequence[str], listed: Listing, limit: int) -> list[str]:
         """Those that are not known to be bad, nor too large; newest first, should the time not suffice."""
@@ -167,11 +181,12 @@ class _Pull:
         """``latest.json`` becomes everybody's newest completed session, unless this machine's is newer."""
         folder = self._cache.folder
         newest = self._exchange.store.select(Query(completed_only=True, limit=1))
-        own = ""
+        own_id = own_stamp = ""
         with contextlib.suppress(ArtifactError):
-            moment = names.parse_stamp(load_session(folder / names.LATEST).timestamp_utc)
-            own = names.format_stamp(moment) if moment is not None else ""
-        if newest and newest[0].stamp > own:
+            own = load_session(folder / names.LATEST)
+            own_id, own_stamp = own.session_id, names.stamp_at(own.timestamp_utc)
+        # One of the same second that is the newest here came after this machine's.
+        if newest and newest[0].session_id != own_id and newest[0].stamp >= own_stamp:
             with contextlib.suppress(ArtifactError):
                 files.write_atomic(folder, names.LATEST, read_bounded(folder / newest[0].name))
 

@@ -208,10 +208,9 @@ class HistoryStore:
             HistoryError: the folder cannot be written.
             ArtifactError: the artifact could not be read again; the message names the field.
         """
-        moment = names.parse_stamp(artifact.timestamp_utc)
-        if moment is None:
+        stamp = names.stamp_at(artifact.timestamp_utc)
+        if not stamp:
             raise ArtifactError(f"has no UTC time ({artifact.timestamp_utc!r:.60})", field="$.timestamp_utc")
-        stamp = names.format_stamp(moment)
         artifact = msgspec.structs.replace(
             artifact,
             schema_version=SCHEMA_VERSION,
@@ -227,11 +226,12 @@ class HistoryStore:
                 text = stack.enter_context(files.Staged(self.folder, markdown.encode("utf-8", "replace")))
             if latest:
                 copy = stack.enter_context(files.Staged(self.folder, data))
-            path, summary = self.publish(own, text, stamp, artifact.tag)
+            earlier = self.file_names(newest_first=True)
+            number = names.next_number(earlier, stamp)
+            path, summary = self.publish(own, text, stamp, artifact.tag, number)
             if copy is not None:
                 copy.publish_as(names.LATEST)
-        newer = self.file_names(newest_first=True)
-        behind = newer[0] if newer and _stamp_of(newer[0]) > stamp else None
+        behind = earlier[0] if earlier and names.sort_key(earlier[0]).stamp > stamp else None
         return SavedSession(path, summary, artifact, behind)
 
     def open_checkpoint(self, session_id: str) -> Checkpoint:
@@ -314,27 +314,25 @@ class HistoryStore:
 
     def _with_marks(self, artifact: SessionArtifact) -> SessionArtifact:
         """``latest.json`` is a copy: its decisions lie beside the original, which has the same second."""
-        moment = names.parse_stamp(artifact.timestamp_utc)
-        stamp = names.format_stamp(moment) if moment else ""
+        stamp = names.stamp_at(artifact.timestamp_utc)
         for name in self.file_names(newest_first=True):
-            if _stamp_of(name) == stamp:
+            if names.sort_key(name).stamp == stamp:
                 entry = self._read(name, None)
                 if entry is not None and entry.artifact.session_id == artifact.session_id:
                     return entry.artifact
         return artifact
 
     def publish(
-        self, own: files.Staged, text: files.Staged | None, stamp: str, tag: str
+        self, own: files.Staged, text: files.Staged | None, stamp: str, tag: str, number: int
     ) -> tuple[Path, Path | None]:
-        """Give a staged session and its summary the first names that are free.
+        """Give a staged session and its summary the first names from ``number`` on that are free.
 
         Raises:
             HistoryError: the folder cannot be written.
         """
-        number = 0
         while True:
-            number += 1
             stem = names.session_stem(stamp, tag, number)
+            number += 1
             beside = (f"{stem}.md", *(names.mark_name(kind, stem) for kind in marks.KINDS))
             if any((self.folder / name).exists() for name in beside):
                 continue
@@ -363,8 +361,3 @@ class HistoryStore:
 def is_completed(artifact: SessionArtifact) -> bool:
     """Whether a session ran to its end; one that did not is never a baseline."""
     return not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete")
-
-
-def _stamp_of(name: str) -> str:
-    key = names.order_key(name)
-    return key.stamp if key else ""

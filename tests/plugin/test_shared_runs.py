@@ -13,6 +13,7 @@ from plugin_project import FAST, Project, Web
 
 from pytest_espperf import ending
 from pytest_espperf.cli import main
+from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.pull import Pulled
 from pytest_espperf.history.push import Pushed
 from pytest_espperf.history.sync import Sync
@@ -49,8 +50,9 @@ class Machines:
 
     def saved(self, name: str) -> list[dict[str, Any]]:
         """The sessions of a machine's copy, oldest first."""
-        found = sorted((self._folder / name).rglob("perf_*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+        copies = {path.parent for path in (self._folder / name).rglob("perf_*.json")}
+        paths = [copy / name for copy in copies for name in HistoryStore(copy).file_names()]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 @pytest.fixture
