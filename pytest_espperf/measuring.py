@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import structs
 
@@ -13,7 +14,7 @@ from pytest_espperf.artifact import LinkReport, PhaseEvent, PhaseReport
 from pytest_espperf.board import Board
 from pytest_espperf.budget import LINK_S, TELEMETRY_S, PhaseBudget
 from pytest_espperf.device import TelemetryReading
-from pytest_espperf.figures import moved_counters
+from pytest_espperf.figures import moved_counters, number_at
 from pytest_espperf.profiles import Plan, PlannedPhase
 from pytest_espperf.samples import PhaseSamples
 
@@ -22,6 +23,9 @@ MAX_EVENTS = 20
 
 LEAST_REST = 0.25
 """Share of a pause after a load that comes after its last answer, however late that was."""
+
+STEADY_BYTES = 1024
+"""Two readings of the free heap no further apart are of a heap that has settled."""
 
 FRESH_S = 1.0
 """Age up to which a reading of the link behind a phase stands before the next one as well."""
@@ -46,7 +50,11 @@ class LoadEnd:
         pause counts from there. The connections are closed after the last answer only, and a board needs
         some turns of its server's loop to free them: for those a share of the pause is kept.
         """
-        return max(self.planned_s + pause_s, self.last_s + LEAST_REST * pause_s)
+        return max(self.planned_s + pause_s, self.least_rested_s(pause_s))
+
+    def least_rested_s(self, pause_s: float) -> float:
+        """When the share of a pause that follows the last answer is over."""
+        return self.last_s + LEAST_REST * pause_s
 
 
 @dataclass(frozen=True)
@@ -161,18 +169,33 @@ class Meter:
     ) -> tuple[TelemetryReading, device.LinkReading | None]:
         """Read the board while it settles, its heap once it has.
 
-        The counters come first: they need no rest, and the link's own connects stay out of them.
+        The counters come first: they need no rest, and the link's own connects stay out of them. The heap has
+        settled where a reading made before the link's and one behind it agree: the requests for them reach
+        the board behind the ends of all connections, and its server has worked those off to answer them.
         """
         telemetry, settings = self.board.telemetry, self.board.settings
         budget_s = min(max(1.0, left()), 2 * settings.perf_request_timeout)
-        asked_s = self.clock()
-        stats = telemetry.read_stats(budget_s=budget_s)
-        budget_s -= self.clock() - asked_s
+
+        def ask(read: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+            nonlocal budget_s
+            asked_s = self.clock()
+            found = read(budget_s=budget_s)
+            budget_s -= self.clock() - asked_s
+            return found
+
+        settle_s = settings.perf_settle_ms / 1e3
+        soonest_s, settled_s = ended.least_rested_s(settle_s), ended.rested_s(settle_s)
+        stats = ask(telemetry.read_stats)
+        memory = ask(telemetry.read_memory) if soonest_s < settled_s else {}
         link = self._read_link(left)
         if link is not None:
             self._link_behind = link, self.clock()
-        self._sleep_until(ended.rested_s(settings.perf_settle_ms / 1e3))
-        return TelemetryReading(stats=stats, memory=telemetry.read_memory(budget_s=budget_s)), link
+        for then_s in sorted({max(self.clock(), then_s) for then_s in (soonest_s, settled_s)}):
+            self._sleep_until(then_s)
+            earlier, memory = memory, ask(telemetry.read_memory)
+            if _is_steady(earlier, memory):
+                break
+        return TelemetryReading(stats=stats, memory=memory), link
 
     def _read_link(self, left: Callable[[], float]) -> device.LinkReading | None:
         """Connects to the idle board; None where the options switch them off."""
@@ -198,6 +221,13 @@ class Meter:
             signs += device.reboot_signs(self._last_reading, before)
         self._last_reading = after
         return [f"the board shows signs of a reboot: {sign}" for sign in signs]
+
+
+def _is_steady(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
+    """Whether two readings show the same free heap; False where they show none."""
+    pairs = [(number_at(earlier, name), number_at(later, name)) for name in ("internal_free", "psram_free")]
+    moved = [abs(now - was) for was, now in pairs if was is not None and now is not None]
+    return bool(moved) and max(moved) <= STEADY_BYTES
 
 
 def _link_report(

@@ -188,7 +188,7 @@ class Settings(SimOptions):
     )
     perf_settle_ms: float = option(
         250.0,
-        "milliseconds between the planned end of a phase and its heap reading",
+        "milliseconds from a phase's planned end to its heap reading; less where the heap is steady before",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--post-phase-settle-ms",

@@ -13,7 +13,7 @@ from pytest_espperf.artifact import LinkReport
 from pytest_espperf.budget import LINK_S, TELEMETRY_S, phase_budget
 from pytest_espperf.device import LinkReading, TelemetryReading
 from pytest_espperf.lookup import resolve
-from pytest_espperf.measuring import FRESH_S, LoadEnd, Measured, Meter
+from pytest_espperf.measuring import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
 from pytest_espperf.profiles import load_profiles, make_plan
 from pytest_espperf.samples import PhaseSamples
 
@@ -31,6 +31,7 @@ class Bench:
         connects_s: seconds of a reading of the link.
         dies_s: when the board dies; it takes ``lost_s`` to find no counters.
         links: what each reading of the link gives; the last one for ever.
+        heap: free bytes of the heap when it is asked for; by default they have not settled yet.
     """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **words: str) -> None:
@@ -40,6 +41,7 @@ class Bench:
         self.connects_s = CONNECTS_S
         self.dies_s = float("inf")
         self.links = [LinkReading(connect_ms=(1.0, 2.0))]
+        self.heap: Callable[[float], dict[str, Any]] = lambda now: {"internal_free": round(1e5 * now)}
         self.slept: list[float] = []
         self.budgets_s: list[float] = []
         defaults = {"perf_profiles": "python_light", "perf_burst_duration": str(LOAD_S)}
@@ -87,7 +89,7 @@ class Bench:
 
     def read_memory(self, *, budget_s: float) -> dict[str, Any]:
         self.take("heap", GET_S)
-        return self.told(budget_s, {"internal_free": 80_000})
+        return self.told(budget_s, self.heap(self.now))
 
     def read_link(self, _: object, *, budget_s: float) -> LinkReading:
         self.take("link", min(self.connects_s, budget_s))
@@ -121,16 +123,52 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def test_the_links_connects_stay_out_of_the_counters(bench: Bench) -> None:
     measured = bench.measure()
-    assert bench.order == ["link", "zero", "load", "counters", "link", "heap"]
+    assert bench.order == ["link", "zero", "load", "counters", "heap", "link", "heap", "heap"]
     assert measured.report.stats_after == {"requests_started": 9}
-    assert measured.report.mem_after == {"internal_free": 80_000}
+    assert measured.report.mem_after == bench.heap(bench.now)
 
 
 def test_the_link_is_read_while_the_board_settles(bench: Bench) -> None:
     bench.measure()
-    assert bench.since_load("link") == pytest.approx(0.05 + GET_S)
+    assert bench.since_load("link") == pytest.approx(0.05 + 2 * GET_S)
     assert bench.since_load("heap") == pytest.approx(0.25)
-    assert bench.slept == pytest.approx([0.25 - 0.05 - GET_S - CONNECTS_S])
+    assert bench.slept == pytest.approx([0.25 - 0.05 - 3 * GET_S - CONNECTS_S])
+
+
+@pytest.mark.parametrize(
+    ("moves", "waits"), [(0, False), (STEADY_BYTES, False), (-STEADY_BYTES, False), (STEADY_BYTES + 1, True)]
+)
+def test_a_heap_that_two_readings_agree_on_has_settled(bench: Bench, moves: int, waits: bool) -> None:
+    readings = iter([{"heap": {"internal_free": 80_000 + moves * number}} for number in range(3)])
+    bench.heap = lambda _: next(readings)
+    measured = bench.measure()
+    steps = ["link", "zero", "load", "counters", "heap", "link", "heap"]
+    assert bench.order == steps + ["heap"] * waits
+    assert measured.report.mem_after == {"heap": {"internal_free": 80_000 + moves * (1 + waits)}}
+    early_s = 0.05 + 2 * GET_S + CONNECTS_S
+    assert bench.since_load("heap") == pytest.approx(0.25 if waits else early_s)
+
+
+def test_both_heaps_have_to_settle(bench: Bench) -> None:
+    bench.heap = lambda now: {"internal_free": 80_000, "psram_free": round(1e6 * now)}
+    bench.measure()
+    assert bench.since_load("heap") == pytest.approx(0.25)
+
+
+def test_a_quarter_of_the_settling_time_is_waited_for_whatever_the_heap_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, monkeypatch, perf_settle_ms="2000", perf_link_probes="off")
+    bench.heap = lambda _: {"internal_free": 80_000}
+    bench.measure()
+    assert bench.order == ["zero", "load", "counters", "heap", "heap"]
+    assert bench.since_load("heap") == pytest.approx(0.05 + 0.5)
+
+
+def test_a_board_that_does_not_tell_its_heap_has_the_whole_time(bench: Bench) -> None:
+    bench.heap = lambda _: {}
+    bench.measure()
+    assert bench.since_load("heap") == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("drain_s", [0.2, 0.5, 3.0])
@@ -159,11 +197,12 @@ def test_without_a_settling_time_nothing_waits(tmp_path: Path, monkeypatch: pyte
 def test_a_slow_link_is_read_to_its_end_and_no_longer_than_its_share(bench: Bench) -> None:
     bench.connects_s = 0.9
     bench.measure()
+    assert bench.order == ["link", "zero", "load", "counters", "heap", "link", "heap"]
     assert bench.slept == []
-    assert bench.since_load("heap") == pytest.approx(0.05 + GET_S + 0.9)
+    assert bench.since_load("heap") == pytest.approx(0.05 + 2 * GET_S + 0.9)
     bench.connects_s = 60.0
     bench.measure()
-    assert bench.since_load("heap") == pytest.approx(0.05 + GET_S + LINK_S)
+    assert bench.since_load("heap") == pytest.approx(0.05 + 2 * GET_S + LINK_S)
 
 
 def test_a_board_that_dies_while_it_settles_takes_no_more_time_than_one_reading_may(bench: Bench) -> None:
@@ -172,7 +211,7 @@ def test_a_board_that_dies_while_it_settles_takes_no_more_time_than_one_reading_
     measured = bench.measure()
     assert measured.report.stats_after == measured.report.mem_after == {}
     assert measured.report.link == LinkReport(connect_ms=[1.0], failed=4)
-    assert bench.budgets_s == pytest.approx([12.0, 0.0], abs=2 * GET_S)
+    assert sum(max(0.0, budget_s) for budget_s in bench.budgets_s) == pytest.approx(12.0)
 
 
 def test_a_board_that_dies_before_its_heap_is_read_has_told_its_counters(bench: Bench) -> None:
@@ -180,14 +219,14 @@ def test_a_board_that_dies_before_its_heap_is_read_has_told_its_counters(bench: 
     measured = bench.measure()
     assert measured.report.stats_after == {"requests_started": 9}
     assert measured.report.mem_after == {}
-    assert bench.budgets_s == pytest.approx([12.0, 12.0 - GET_S])
+    assert bench.budgets_s == pytest.approx([12.0 - asked * GET_S for asked in range(4)])
 
 
 def test_time_that_is_short_bounds_the_readings(bench: Bench) -> None:
     bench.connects_s = 60.0
     bench.measure(left=lambda: 0.5)
-    assert bench.budgets_s == pytest.approx([1.0, 1.0 - GET_S])
-    assert bench.since_load("heap") == pytest.approx(0.05 + GET_S + 0.5)
+    assert bench.budgets_s == pytest.approx([1.0, 1.0 - GET_S, 1.0 - 2 * GET_S])
+    assert bench.since_load("heap") == pytest.approx(0.05 + 2 * GET_S + 0.5)
 
 
 class TestSharedLink:
@@ -202,7 +241,7 @@ class TestSharedLink:
         first = bench.measure().report.link
         assert first == LinkReport(connect_ms=[1.0, 2.0, 3.0], retransmitted=2, failed=1)
         second = bench.measure().report.link
-        assert bench.order == ["zero", "load", "counters", "link", "heap"]
+        assert bench.order == ["zero", "load", "counters", "heap", "link", "heap", "heap"]
         assert second == LinkReport(
             connect_ms=[3.0, 4.0, 5.0],
             retransmitted=2,
@@ -248,7 +287,7 @@ class TestLinkProbesOff:
         bench = Bench(tmp_path, monkeypatch, perf_link_probes="off")
         for _ in range(2):
             measured = bench.measure()
-            assert bench.order == ["zero", "load", "counters", "heap"]
+            assert bench.order == ["zero", "load", "counters", "heap", "heap", "heap"]
             assert measured.report.link is None
             assert bench.since_load("heap") == pytest.approx(0.25)
 
