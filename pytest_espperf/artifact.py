@@ -80,11 +80,19 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`."""
+    """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`.
+
+    Between two phases that follow each other directly one reading is made, and stands behind the first and
+    before the second. The second says what it shares: of ``connect_ms`` the first ``shared_connects``, and
+    of the other two as many.
+    """
 
     connect_ms: list[float] = []
     retransmitted: int = 0
     failed: int = 0
+    shared_connects: int = 0
+    shared_retransmitted: int = 0
+    shared_failed: int = 0
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> Phase
     """
     phase = planned.phase
     timeout_s = settings.perf_request_timeout
+    link_s = LINK_S if settings.perf_link_probes == "on" else 0.0
+    # At most: both count from the load's planned end, and answers may still be awaited then.
     around_s = plan.warmup_s + settings.perf_settle_ms / 1e3 + settings.perf_between_runs_ms / 1e3
     if planned.role.startswith("ab-"):
         around_s += settings.perf_ab_timeout_s
@@ -58,7 +60,7 @@ def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> Phase
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
     inner_s = watchdog_s - MARGIN_S
-    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + LINK_S) - around_s)
+    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - around_s)
     reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0
     return PhaseBudget(
         watchdog_s=watchdog_s + reference_s,

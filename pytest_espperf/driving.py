@@ -20,6 +20,7 @@ from pytest_espperf.errors import DeviceError, HistoryError, ProbeError
 from pytest_espperf.firmware import FirmwareSwitch
 from pytest_espperf.history import save_samples
 from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.measuring import LoadEnd
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
 from pytest_espperf.progress import Pace
@@ -92,6 +93,7 @@ class Driver(ABC):
         self._since_s = clock() if boards == 1 else None
         self._last_phase = ""
         self._last_round: tuple[RunRole, int] | None = None
+        self._last_end: LoadEnd | None = None
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
 
@@ -233,7 +235,7 @@ class Driver(ABC):
         if self._ended_before(planned):
             return None
         if self._last_round not in {None, (planned.role, planned.run)}:
-            self._sleep(self.settings.perf_between_runs_ms / 1e3)
+            self._rest()
         self._last_round = (planned.role, planned.run)
         self._check_hard_timeout(planned)
         self.listen_between()
@@ -257,6 +259,7 @@ class Driver(ABC):
             transport=transport,
         )
         self._watch("")
+        self._last_end = measured.ended
         self._pace.end(planned)
         report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
         reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + measured.signs
@@ -289,6 +292,13 @@ class Driver(ABC):
                 self._pace.drop(profile)
                 self._say(ended_sentence(profile, early))
         return name in self.ended
+
+    def _rest(self) -> None:
+        """Let the board rest between two runs; what has passed since the last load ended counts."""
+        pause_s, now_s = self.settings.perf_between_runs_ms / 1e3, self._clock()
+        rested_s = now_s + pause_s if self._last_end is None else self._last_end.rested_s(pause_s)
+        if rested_s > now_s:
+            self._sleep(rested_s - now_s)
 
     def _measure_reference(
         self, planned: PlannedPhase, budget: PhaseBudget, reference: Reference | None

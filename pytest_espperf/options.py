@@ -199,17 +199,23 @@ class Settings(SimOptions):
     )
     perf_settle_ms: float = option(
         250.0,
-        "milliseconds between the end of a phase and its telemetry",
+        "milliseconds from a phase's planned end to its heap reading; less where the heap is steady before",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--post-phase-settle-ms",
     )
     perf_between_runs_ms: float = option(
         500.0,
-        "milliseconds between runs",
+        "milliseconds between the planned end of a run and the next one",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--between-runs-sleep-ms",
+    )
+    perf_link_probes: str = option(
+        "on",
+        "connects to the idle board around each phase, which tell how the link is: on or off",
+        parse=one_of("on", "off"),
+        metavar="on|off",
     )
     perf_metrics_retries: int = option(
         20,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pytest_espperf.load import Progress
 from pytest_espperf.profiles import Plan, PlannedPhase
 
-OVERHEAD = 1.3
-"""Seconds of a session per second of its load, until one phase has been timed."""
+OVERHEAD_S = 0.35
+"""Seconds from the end of a phase's load to the begin of the next one's, until one has been timed."""
 
 
 class Pace:
@@ -26,6 +26,7 @@ class Pace:
         self._ahead = {phase.id: _load_s(plan, phase) for phase in plan.phases()}
         self._began_s: float | None = None
         self._done_s = 0.0
+        self._done = 0
 
     def begin(self, planned: PlannedPhase) -> None:
         """A phase is about to be measured."""
@@ -44,15 +45,18 @@ class Pace:
     def end(self, planned: PlannedPhase) -> None:
         """It was."""
         self._done_s += _load_s(self._plan, planned)
+        self._done += 1
 
     def left_s(self, planned: PlannedPhase, elapsed_s: float) -> float:
         """Seconds until the planned rounds are measured, ``elapsed_s`` after the phase's load began."""
-        ratio = OVERHEAD
-        if self._began_s is not None and self._done_s > 0:
-            # The phase that runs has had its share of the overhead before its load began.
-            ratio = max(1.0, (self._clock() - self._began_s - elapsed_s) / self._done_s)
+        overhead_s = OVERHEAD_S
+        if self._began_s is not None and self._done:
+            # As many gaps as phases are over: the one that runs has had its own before its load began.
+            load_s = self._done_s + self._plan.warmup_s + elapsed_s
+            gaps_s = self._clock() - self._began_s - load_s
+            overhead_s = max(0.0, gaps_s / self._done)
         rest_s = max(0.0, planned.phase.duration_s - elapsed_s)
-        return rest_s + ratio * sum(self._ahead.values())
+        return rest_s + sum(self._ahead.values()) + overhead_s * len(self._ahead)
 
     def line(self, planned: PlannedPhase, progress: Progress) -> str:
         """``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 0 errors, 260 req/s, p95 44 ms``."""

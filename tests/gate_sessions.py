@@ -166,12 +166,15 @@ def cell(**medians: float | None) -> CellAggregate:
     return CellAggregate(profile="p", phase="burst", **summaries)
 
 
-def with_link(artifact: SessionArtifact, link: LinkReport) -> SessionArtifact:
-    """The session with one reading of the link, around its first phase."""
+def with_link(artifact: SessionArtifact, *links: LinkReport) -> SessionArtifact:
+    """The session with readings of the link, around the first phases of its first run."""
     first, *others = artifact.raw_runs
-    one, *rest = first.results
-    told = msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, link=link))
-    return with_runs(artifact, [msgspec.structs.replace(first, results=[told, *rest]), *others])
+    told = [
+        msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, link=link))
+        for one, link in zip(first.results, links, strict=False)
+    ]
+    rest = first.results[len(links) :]
+    return with_runs(artifact, [msgspec.structs.replace(first, results=[*told, *rest]), *others])
 
 
 def series_of(

@@ -17,7 +17,7 @@ from pytest_espperf.errors import DeviceError
 from pytest_espperf.firmware import confirmation_rounds
 from pytest_espperf.handover import WorkerDriver, decode
 from pytest_espperf.lookup import resolve
-from pytest_espperf.measuring import Measured
+from pytest_espperf.measuring import LoadEnd, Measured
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.session import PerfSession
 from pytest_espperf.state import PerfState
@@ -38,6 +38,8 @@ class Bench:
         phase_s: seconds of each phase's load, where they are left.
         left_s: of each phase, the seconds that were left for it.
         said: lines for the user, of all.
+        slept: seconds of each pause between runs; no time passes by them.
+        ended: whether it is known when a load ended: half a second before its phase.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,10 +47,12 @@ class Bench:
         self.phase_s = 1.5
         self.left_s: list[float] = []
         self.said: list[str] = []
+        self.slept: list[float] = []
+        self.ended = True
         self.folder = folder
 
     def how(self, boards: int, board: str) -> dict[str, Any]:
-        return {"boards": boards, "board": board, "clock": lambda: self.now, "sleep": lambda _: None}
+        return {"boards": boards, "board": board, "clock": lambda: self.now, "sleep": self.slept.append}
 
     def worker(self, boards: int, board: str = "", **more: str) -> WorkerDriver:
         told: dict[str, Any] = {"folder": str(self.folder), "session_id": "s1", "at_once": 2}
@@ -65,7 +69,8 @@ class Bench:
     def measure(self, *_: object, left: Any, **__: object) -> Measured:
         self.left_s.append(left())
         self.now += min(self.phase_s, self.left_s[-1])
-        return Measured(PhaseReport(requests_total=9, ok=9), PhaseSamples(("/",), 1, 1.0), [])
+        ended = LoadEnd(planned_s=self.now - 0.5, last_s=self.now - 0.4) if self.ended else None
+        return Measured(PhaseReport(requests_total=9, ok=9), PhaseSamples(("/",), 1, 1.0), [], ended)
 
 
 class StandingReach:
@@ -108,6 +113,28 @@ def test_the_time_of_one_board_runs_from_the_sessions_begin(bench: Bench) -> Non
         drive(alone, 1)
     assert bench.left_s == pytest.approx([3, 0.5])
     assert "hard timeout: 8.0 s of 8 s (--perf-hard-timeout-s) had passed at" in str(stopped.value)
+
+
+def test_the_pause_between_runs_counts_what_has_passed_since_the_last_load(bench: Bench) -> None:
+    worker = bench.worker(1, perf_between_runs_ms="800", perf_hard_timeout_s="0")
+    drive(worker, 0)
+    drive(worker, 1)
+    assert bench.slept == []  # within a run there is none
+    bench.now += 0.1
+    drive(worker, 2)
+    assert bench.slept == pytest.approx([0.2])
+    (again, *_) = confirmation_rounds(worker.plan, ["python_light"], 1)
+    bench.now += 10
+    worker.run_phase(again, worker.budget(again))
+    assert len(bench.slept) == 1
+
+
+def test_the_pause_is_whole_where_it_is_not_known_when_the_last_load_ended(bench: Bench) -> None:
+    bench.ended = False
+    worker = bench.worker(1, perf_between_runs_ms="800", perf_hard_timeout_s="0")
+    for index in range(3):
+        drive(worker, index)
+    assert bench.slept == pytest.approx([0.8])
 
 
 def test_the_time_of_several_boards_is_that_of_their_own_phases(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from gate_sessions import history, kinds, session, with_link
 from pytest_espperf.artifact import LinkReport
 from pytest_espperf.device import read_link
 from pytest_espperf.gate import judge
+from pytest_espperf.gate.link import idle_connect_ms
 from pytest_espperf.workload import Target
 
 
@@ -100,6 +101,28 @@ class TestVerdict:
         link = LinkReport(connect_ms=[5.0] * 10, failed=3)
         (said,) = [f.message for f in judge(with_link(session(rng), link), []).findings if f.kind == "link"]
         assert "refused 3 of 13" in said
+
+    def test_a_connect_that_two_phases_share_counts_once(self) -> None:
+        first = LinkReport(connect_ms=[9.0] * 2 + [5.0] * 8, retransmitted=1, failed=3)
+        second = LinkReport(
+            connect_ms=[5.0] * 8 + [9.0] * 7,
+            retransmitted=1,
+            failed=3,
+            shared_connects=8,
+            shared_retransmitted=1,
+            shared_failed=3,
+        )
+        one = with_link(session(random.Random(20261125)), first, second)
+        (said,) = [f.message for f in judge(one, []).findings if f.kind == "link"]
+        assert "refused 3 of 21" in said
+        assert idle_connect_ms(one) == 9.0
+
+    def test_without_probes_nothing_is_said(self) -> None:
+        rng = random.Random(20261125)
+        past = [with_link(one, self.link(rng, 6.0)) for one in history(rng, 8)]
+        assert "link" not in kinds(judge(session(rng), past))
+        blind = list(history(rng, 8))
+        assert "link" not in kinds(judge(with_link(session(rng), self.link(rng, 60.0)), blind))
 
     def test_one_short_history_says_nothing(self) -> None:
         rng = random.Random(20261125)

@@ -7,7 +7,7 @@ import pytest
 from pytest_espperf.load import Progress
 from pytest_espperf.lookup import resolve
 from pytest_espperf.profiles import load_profiles, make_plan
-from pytest_espperf.progress import OVERHEAD, Pace
+from pytest_espperf.progress import OVERHEAD_S, Pace
 
 
 class Clock:
@@ -30,14 +30,14 @@ def test_what_is_left_is_foreseen_by_what_the_phases_before_took(tmp_path: Path)
     pace = Pace(plan, clock)
     first, second, *_ = plan.phases()
     pace.begin(first)
-    assert pace.left_s(first, 4.0) == pytest.approx(6 + OVERHEAD * 50)
-    clock.now += 15  # half as long again as its load
+    assert pace.left_s(first, 4.0) == pytest.approx(6 + 50 + 3 * OVERHEAD_S)
+    clock.now += 12  # two more than its load
     pace.end(first)
     pace.begin(second)
     clock.now += 5
-    assert pace.left_s(second, 5.0) == pytest.approx(15 + 1.5 * 30)
+    assert pace.left_s(second, 5.0) == pytest.approx(15 + 30 + 2 * 2)
     clock.now += 5
     progress = Progress(
         elapsed_s=10.0, duration_s=20.0, completed=900, errors=3, rps=90.0, p95_ms=None, clients=8
     )
-    assert pace.line(second, progress) == "run 1/2 python_light:long 10.0/20 s, 0:55 left: 3 errors, 90 req/s"
+    assert pace.line(second, progress) == "run 1/2 python_light:long 10.0/20 s, 0:44 left: 3 errors, 90 req/s"

@@ -86,12 +86,21 @@ class Telemetry:
             budget_s: for both paths together.
         """
         ends = self.clock() + budget_s
-        spec = self.spec
-        stats = self._json(spec.stats, spec.reset if reset else "", ends)
-        memory = stats if spec.memory == spec.stats else self._json(spec.memory, "", ends)
-        return TelemetryReading(stats=spec.known(stats), memory=spec.known(memory))
+        stats = self.read_stats(reset=reset, budget_s=budget_s)
+        if self.spec.memory == self.spec.stats:
+            return TelemetryReading(stats=stats, memory=stats)
+        return TelemetryReading(stats=stats, memory=self.read_memory(budget_s=ends - self.clock()))
 
-    def _json(self, path: str, query: str, ends: float) -> dict[str, Any]:
+    def read_stats(self, *, reset: bool = False, budget_s: float = float("inf")) -> dict[str, Any]:
+        """The counters alone; {} where there are none. ``reset`` zeroes them first."""
+        return self._json(self.spec.stats, self.spec.reset if reset else "", budget_s)
+
+    def read_memory(self, *, budget_s: float = float("inf")) -> dict[str, Any]:
+        """The heap figures alone; {} where there are none."""
+        return self._json(self.spec.memory, "", budget_s)
+
+    def _json(self, path: str, query: str, budget_s: float) -> dict[str, Any]:
+        ends = self.clock() + budget_s
         if not path or path in self._absent:
             return {}
         joint = "&" if "?" in path else "?"
@@ -108,7 +117,7 @@ class Telemetry:
                 reason = str(error)
             else:
                 if answer.status == 200:
-                    return self._decode(path, answer.body)
+                    return self.spec.known(self._decode(path, answer.body))
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
                     if answer.status in GONE:

@@ -32,8 +32,18 @@ LOST_SHARE = 0.02
 
 
 def _links(session: SessionArtifact) -> list[LinkReport]:
+    """The readings of a session, each connect once."""
     results = (result for run in session.raw_runs for result in run.results)
-    return [result.report.link for result in results if result.report.link is not None]
+    return [_own(result.report.link) for result in results if result.report.link is not None]
+
+
+def _own(link: LinkReport) -> LinkReport:
+    """Without what the phase before has as well."""
+    return LinkReport(
+        connect_ms=link.connect_ms[link.shared_connects :],
+        retransmitted=max(0, link.retransmitted - link.shared_retransmitted),
+        failed=max(0, link.failed - link.shared_failed),
+    )
 
 
 def idle_connect_ms(session: SessionArtifact) -> float | None:
