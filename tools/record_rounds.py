@@ -77,6 +77,11 @@ def text(recording: Recording) -> str:
     return re.sub(r"(\d)\.0(?=[,\]\s])", r"\1", listed).replace("[ ", "[").replace(" ]", "]") + "\n"
 
 
+def load_average() -> str:
+    """Of the last minute, of all that ran on this computer; ``?`` where the system keeps none."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?"
+
+
 def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recording:
     """Run one long session on a server; ``seed`` draws when other work disturbs it, None for never."""
     words = [
@@ -84,8 +89,9 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
         *(f"--perf-burst-duration={seconds:g}", f"--perf-long-duration={seconds:g}"),
         *("--perf-no-gate", "--perf-hard-timeout-s=0", "--perf-metrics-retries=0"),
     ]
-    load = f"load average before it {os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else ""
-    other = f"busy loops on one or two cores in spells of 20-60 s (seed {seed})" if seed else "no other work"
+    computer = f"{os.cpu_count()} cores, {platform.system()}, load average {load_average()}"
+    spells = f"busy loops on one or two cores in spells of 20-60 s (seed {seed})"
+    other = "no other work" if seed is None else spells
     with tempfile.TemporaryDirectory() as folder, SERVERS[server](Path(folder), 1.0) as started:
         limit_s = 60 + runs * len(PROFILES) * 2 * (5 * seconds + 10)
         with nullcontext() if seed is None else busy_spells(seed):
@@ -94,7 +100,7 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
         server=server,
         when=artifact.timestamp_utc,
         command=" ".join(["espperf run HOST", *words]),
-        note=f"{os.cpu_count()} cores, {platform.system()}; {other}; {load}",
+        note=f"{computer} before, {load_average()} at the end; {other}",
         profiles=rounds(artifact),
     )
 
