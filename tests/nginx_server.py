@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import free_port, listens, running
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian package nginx-light)")
@@ -23,8 +22,7 @@ def nginx(folder: Path, listen: str = "", server: str = "") -> Iterator[int]:
     (folder / "www" / "static").mkdir(parents=True)
     for name in ("file", "static/large.txt"):
         (folder / "www" / name).write_bytes(b"0123456789" * 41000)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(
         f"""
@@ -38,20 +36,6 @@ def nginx(folder: Path, listen: str = "", server: str = "") -> Iterator[int]:
         }}
         """
     )
-    process = subprocess.Popen([NGINX, "-c", str(config)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+    with running([NGINX, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
+        assert listens(process, port), (folder / "error.log").read_text()
         yield port
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -1,0 +1,69 @@
+"""The real servers: do they answer the routes of the profiles, and can they be slowed down?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pytest_alone import ENVIRONMENT
+from real_servers import SERVERS, RealServer, missing, needs_cc, two_writes
+from short_sessions import SHORT
+
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.profiles import BUILT_IN
+
+PATHS = sorted({path for paths in BUILT_IN.values() for path in paths})
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealServer]:
+    if reason := missing(request.param):
+        pytest.skip(reason)
+    with SERVERS[request.param](tmp_path, 0.1) as started:
+        yield started
+
+
+def test_the_routes_of_the_built_in_profiles_answer(server: RealServer) -> None:
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as client:
+        answers = {path: client.get(path) for path in PATHS}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(PATHS, 200)
+    assert answers["/hello"].text == "hello"
+    assert answers["/api/ping"].json() == {"ok": True}
+    assert len(answers["/static/large.txt"].content) == 16000
+
+
+def test_the_cost_changes_while_it_runs_and_the_answer_keeps_its_length(server: RealServer) -> None:
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as client:
+        before = client.get("/template")
+        server.cost(0.2)
+        assert client.get("/cost?heavy=0.2").json() == {"heavy": 0.2}
+        assert len(client.get("/template").content) == len(before.content) > 500
+
+
+def test_a_session_on_it_is_recorded(server: RealServer, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, "--perf-no-gate"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(tmp_path / "history")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (session,) = HistoryStore(tmp_path / "history").sessions()
+    assert [result.report.ok > 0 for _, result in session.results()] == [True, True]
+
+
+@needs_cc
+def test_head_and_body_come_by_a_write_each_or_by_one(tmp_path: Path) -> None:
+    for writes in (1, 2):
+        with two_writes(tmp_path, writes=writes) as server:
+            body = httpx.get(f"http://{server.address}/deps", trust_env=False).json()
+        assert body["writes"] == writes

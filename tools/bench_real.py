@@ -1,0 +1,239 @@
+"""The gate end to end, on real servers and on the reference device: is what is slower called, and only that?
+
+::
+
+    python tools/bench_real.py                               # ten tries and twenty equal sessions of each
+    python tools/bench_real.py --servers microdot --busy 1   # beside a busy loop
+    python tools/bench_real.py --factor 1.5 --tries 20 --equal 0 --preset "" --runs 3 --seconds 1
+
+A try has a history of its own: sessions that become the baseline (``--baseline``, two), then one in which
+the template handlers (profile python_heavy) do ``--factor`` times the work. Equal firmware is judged in
+sequences: each begins with a history of its own, and its first session is not judged. Each session is the
+real command line in a process of its own, on a server that was just started; the verdict is the artifact's.
+
+Exit code 1 where less than nine tries in ten are called, a slower session is called unchanged or better, or
+equal firmware fails. MicroPython is needed for ``microdot`` (see .ci/micropython.sh), a C compiler for
+``one_write`` and ``two_writes``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from real_rig import SessionError, busy, session
+from real_servers import SERVERS, missing
+
+from pytest_espperf.artifact import ACCEPTED, FAILING, SessionArtifact
+
+SLOWED = "python_heavy"
+SIM = "sim"
+NO_ARTIFACT = "no artifact"
+CALLED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one session answered.
+
+    Attributes:
+        verdict: its word, or that it left no artifact.
+        gates: the gates of the profile that is made slower: what changed, and from where on it fails.
+        seconds: how long the session took.
+    """
+
+    verdict: str
+    gates: str
+    seconds: float
+
+
+@dataclass
+class Tally:
+    """All verdicts on one server."""
+
+    factor: float
+    slower: Counter[str] = field(default_factory=Counter)
+    equal: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def met(self) -> bool:
+        """Whether what is slower was called, and nothing else."""
+        called = self.slower["regressed"] >= CALLED_SHARE * self.slower.total()
+        measured = not self.slower[NO_ARTIFACT] + self.equal[NO_ARTIFACT]
+        return called and self._never_green and self._failed == 0 and measured
+
+    @property
+    def _never_green(self) -> bool:
+        return not any(self.slower[word] for word in ACCEPTED)
+
+    @property
+    def _failed(self) -> int:
+        return sum(self.equal[word] for word in FAILING)
+
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{self.factor:g}x slower: regressed {self.slower['regressed']} of {self.slower.total()}, "
+            f"never unchanged: {'yes' if self._never_green else 'no'}; "
+            f"equal firmware failed {self._failed} of {self.equal.total()}"
+            f"   (slower: {words_of(self.slower)}; equal: {words_of(self.equal)})"
+        )
+
+
+def words_of(counter: Counter[str]) -> str:
+    """``9 regressed, 1 inconclusive``."""
+    return ", ".join(f"{number} {word}" for word, number in counter.most_common()) or "none"
+
+
+def gates_of(artifact: SessionArtifact) -> str:
+    """What the gates of the slowed profile saw: the change, and the one that would fail."""
+    assert artifact.gate is not None
+    return ", ".join(
+        f"{row.metric} {percent(row.d_pct, '+')} (fails at {percent(row.threshold_pct)})"
+        for row in artifact.gate.gates
+        if row.profile == SLOWED
+    )
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    """``+12 %``, or ``?`` where there was nothing to compare."""
+    return "?" if value is None else f"{value:{sign}.0f} %"
+
+
+class Bench:
+    """Sessions on one kind of server.
+
+    Attributes:
+        server: a name of tests/real_servers.py, or ``sim``.
+        words: options of each session.
+        limit_s: how long a session may take.
+    """
+
+    def __init__(self, server: str, words: Sequence[str], limit_s: float, seed: int) -> None:
+        self.server = server
+        self.words = words
+        self.limit_s = limit_s
+        self._seeds = count(seed)
+
+    @contextmanager
+    def board(self, folder: Path, factor: float) -> Iterator[list[str]]:
+        """The words that name a board whose template handlers do ``factor`` times the work."""
+        if self.server == SIM:
+            yield [SIM, f"--sim-slowdown={SLOWED}={factor:g}", f"--sim-seed={next(self._seeds)}"]
+        else:
+            with SERVERS[self.server](folder, factor) as started:
+                yield [started.address, "--device-id=bench"]  # whatever its port is
+
+    def answer(self, folder: Path, factor: float = 1.0) -> Answer:
+        """Run a session with the history in ``folder``."""
+        began = time.monotonic()
+        try:
+            with self.board(folder, factor) as board:
+                artifact = session(folder / "history", [*board, *self.words], self.limit_s)
+        except SessionError as error:
+            return Answer(NO_ARTIFACT, str(error), time.monotonic() - began)
+        assert artifact.gate is not None
+        return Answer(artifact.gate.kind, gates_of(artifact), time.monotonic() - began)
+
+    def slower(self, factor: float, baseline: int) -> Iterator[Answer]:
+        """The answers of a try; the last one is the slower session's."""
+        with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
+            for _ in range(baseline):
+                yield self.answer(Path(folder))
+            yield self.answer(Path(folder), factor)
+
+    def equal(self, sessions: int) -> Iterator[Answer]:
+        """The answers to sessions of equal firmware; the first one has nothing to be compared with."""
+        with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
+            for _ in range(1 + sessions):
+                yield self.answer(Path(folder))
+
+
+def run(bench: Bench, args: argparse.Namespace) -> Tally:
+    """All tries on one server, printed as they come."""
+    tally = Tally(args.factor)
+    for number in range(1, args.tries + 1):
+        answers = list(bench.slower(args.factor, args.baseline))
+        tally.slower[answers[-1].verdict] += 1
+        before = ", ".join(answer.verdict for answer in answers[:-1])
+        show(f"{bench.server} try {number}: {before}, {args.factor:g}x slower:", answers[-1], answers)
+    while (left := args.equal - tally.equal.total()) > 0:
+        for place, answer in enumerate(bench.equal(min(left, args.sequence))):
+            if place:
+                tally.equal[answer.verdict] += 1
+                show(f"{bench.server} equal firmware, {place} before it:", answer, [answer])
+            elif answer.verdict != "no-baseline":
+                show(f"{bench.server} first session:", answer, [answer])
+    return tally
+
+
+def show(what: str, answer: Answer, all_of_them: Sequence[Answer]) -> None:
+    """Print a line."""
+    seconds = sum(one.seconds for one in all_of_them)
+    print(f"{what} {answer.verdict.upper()}  {answer.gates}  [{seconds:.0f} s]", flush=True)
+
+
+def session_words(args: argparse.Namespace) -> list[str]:
+    """The options of each session."""
+    words = [f"--perf-profiles={args.profiles}"]
+    if args.preset:
+        words.append(f"--perf-preset={args.preset}")
+    if args.runs:
+        words.append(f"--perf-runs={args.runs}")
+    if args.seconds:
+        words += [f"--perf-burst-duration={args.seconds:g}", f"--perf-long-duration={args.seconds:g}"]
+    return [*words, *args.words]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*SERVERS, SIM]
+    made.add_argument("--servers", default="microdot,sim", help=f"some of {','.join(names)}")
+    made.add_argument("--factor", type=float, default=1.8, help="how much slower the handlers are made")
+    made.add_argument("--tries", type=int, default=10, help="sessions on slower handlers")
+    made.add_argument("--baseline", type=int, default=2, help="sessions before each of them")
+    made.add_argument("--equal", type=int, default=20, help="judged sessions of equal firmware")
+    made.add_argument("--sequence", type=int, default=5, help="so many of them share a history")
+    made.add_argument("--preset", default="quick", help="the sessions' schedule")
+    made.add_argument("--runs", type=int, help="runs of a session, in place of the preset's")
+    made.add_argument("--seconds", type=float, help="of each phase, in place of the preset's")
+    made.add_argument("--profiles", default=f"python_light,{SLOWED}")
+    made.add_argument("--busy", type=int, default=0, metavar="N", help="beside so many busy loops")
+    made.add_argument("--limit", type=float, default=600.0, help="seconds that a session may take")
+    made.add_argument("--seed", type=int, default=1, help="of the reference device")
+    made.add_argument("words", nargs="*", help="further options of each session, behind --")
+    return made
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run all; the exit code."""
+    made = parser()
+    args = made.parse_args(words)
+    servers = args.servers.split(",")
+    if unknown := [name for name in servers if name not in {*SERVERS, SIM}]:
+        made.error(f"no such server: {', '.join(unknown)}")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is stopped
+    tallies: dict[str, Tally] = {}
+    with busy(args.busy):
+        for name in servers:
+            if name != SIM and (reason := missing(name)):
+                print(f"{name} is left out: {reason}")
+                continue
+            tallies[name] = run(Bench(name, session_words(args), args.limit, args.seed), args)
+    for name, tally in tallies.items():
+        print(f"{name}: {tally.summary()}")
+    return 0 if tallies and all(tally.met for tally in tallies.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
