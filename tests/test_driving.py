@@ -123,7 +123,7 @@ def test_the_pause_between_runs_counts_what_has_passed_since_the_last_load(bench
     bench.now += 0.1
     drive(worker, 2)
     assert bench.slept == pytest.approx([0.2])
-    (again, *_) = confirmation_rounds(worker.plan, ["python_light"], 1)
+    (again, *_) = confirmation_rounds(worker.plan, {"python_light": 1})
     bench.now += 10
     worker.run_phase(again, worker.budget(again))
     assert len(bench.slept) == 1

@@ -228,7 +228,7 @@ class Recording:
         """Read a file of ``tools/record_rounds.py``."""
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         figures = next(iter(next(iter(read["profiles"].values())).values()))
-        return cls(path.stem, read["profiles"], len(figures["rps_ok"]), float(read.get("round_s", 7.2)))
+        return cls(path.stem, read["profiles"], len(figures["rps_ok"]), float(read["round_s"]))
 
 
 class RecordedBench:

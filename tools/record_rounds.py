@@ -1,4 +1,4 @@
-"""Record the rounds of a real server as a small data file, for ``bench_gate.py --real FILE``.
+"""Record the rounds of a real server as a small data file, for ``bench_gate_cells.py --real FILE``.
 
 ::
 
@@ -21,6 +21,7 @@ import platform
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -39,12 +40,16 @@ Rounds = dict[str, list[float | None]]
 
 
 class Recording(msgspec.Struct, kw_only=True):
-    """The rounds of one session; of each profile and phase a list per metric, in the order of the rounds."""
+    """The rounds of one session; of each profile and phase a list per metric, in the order of the rounds.
+
+    ``round_s`` is about how many seconds one round of all profiles took.
+    """
 
     server: str
     when: str
     command: str
     note: str = ""
+    round_s: float = 0.0
     profiles: dict[str, dict[str, Rounds]] = {}
 
 
@@ -95,7 +100,9 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
     with tempfile.TemporaryDirectory() as folder, SERVERS[server](Path(folder), 1.0) as started:
         limit_s = 60 + runs * len(PROFILES) * 2 * (5 * seconds + 10)
         with nullcontext() if seed is None else busy_spells(seed):
+            began = time.monotonic()
             artifact = session(Path(folder) / "history", [started.address, *words], limit_s)
+            took_s = time.monotonic() - began
     return Recording(
         server=server,
         when=artifact.timestamp_utc,
@@ -106,10 +113,16 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
 
 
 def convert(artifact: Path, server: str, note: str) -> Recording:
-    """The recording of a session that was measured before."""
+    """The recording of a session that was measured before; its rounds took what its phases took, and a tenth."""
     read = msgspec.json.decode(artifact.read_bytes(), type=SessionArtifact)
+    elapsed_s = sum(result.report.elapsed for run in read.raw_runs for result in run.results)
     return Recording(
-        server=server, when=read.timestamp_utc, command="espperf run HOST", note=note, profiles=rounds(read)
+        server=server,
+        when=read.timestamp_utc,
+        command="espperf run HOST",
+        note=note,
+        round_s=round(1.1 * elapsed_s / max(1, read.runs_per_profile), 1),
+        profiles=rounds(read),
     )
 
 
