@@ -108,12 +108,13 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
         when=artifact.timestamp_utc,
         command=" ".join(["espperf run HOST", *words]),
         note=f"{computer} before, {load_average()} at the end; {other}",
+        round_s=round(took_s / runs, 1),
         profiles=rounds(artifact),
     )
 
 
 def convert(artifact: Path, server: str, note: str) -> Recording:
-    """The recording of a session that was measured before; its rounds took what its phases took, and a tenth."""
+    """The recording of a session measured before; between its phases passed a tenth of their time."""
     read = msgspec.json.decode(artifact.read_bytes(), type=SessionArtifact)
     elapsed_s = sum(result.report.elapsed for run in read.raw_runs for result in run.results)
     return Recording(
