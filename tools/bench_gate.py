@@ -1,7 +1,11 @@
-"""Calibration of the gate on simulated sessions: false alarms and power, next to what people use today.
+"""Calibration of the gate on simulated sessions and on recorded ones: false alarms, power, blindness, time.
 
     python tools/bench_gate.py                      # all levels, 500 judged sessions each
-    python tools/bench_gate.py --sessions 5000 --levels low --no-rivals --shape heavy
+    python tools/bench_gate.py --sessions 5000 --levels low --parts table --no-rivals --shape heavy
+    python tools/bench_gate.py --levels "" --real tools/data/*.json --histories 1,2
+
+The *table* compares the gate with what people use today; the other parts are in ``bench_gate_cells.py``.
+A recording has no table: it is drawn from in blocks of neighbouring rounds.
 
 Sessions come in labs, as in life: 20 accepted ones, then every further session is judged against those
 that were accepted before it. At each place one session of the same firmware is judged (false alarms),
@@ -19,8 +23,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
+import bench_gate_cells as cells
 import msgspec
 import numpy as np
+from bench_gate_cells import PARTS, run_parts
 from bench_gate_model import LEVELS, PROFILES, SHAPES, Lab, Pool, make_pool
 from bench_gate_rivals import View, otava_calls, otava_function, rivals, view
 
@@ -244,7 +250,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sessions", type=int, default=500, help="judged sessions per level and slowdown")
-    parser.add_argument("--levels", default="low,medium,high")
+    parser.add_argument("--levels", default="low,medium,high,wild", help='of the model; "" for none')
+    parser.add_argument("--real", nargs="*", default=[], metavar="FILE", help="of tools/record_rounds.py")
+    parser.add_argument("--parts", default=",".join(["table", *PARTS]), help="default: %(default)s")
+    parser.add_argument("--rounds", default="3,6", help="of the parts but the table")
+    parser.add_argument("--histories", default="1,2,5,20", help="of the cells")
+    parser.add_argument("--early", action="store_true", help="cells and chains may end early")
+    parser.add_argument("--pause", type=float, default=20.0, help="of recordings: s before measuring again")
     parser.add_argument("--shape", choices=SHAPES, default="normal", help="of the session effect")
     parser.add_argument(
         "--boots",
@@ -266,38 +278,62 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-rivals", action="store_true")
     args = parser.parse_args(argv)
-    labs = max(1, -(-args.sessions // JUDGED))
-    print(f"seed {args.seed}, shape {args.shape}, {labs} labs of {JUDGED} judged sessions, 6 rounds each")
-    if otava_function() is None and not args.no_rivals:
+    parts = args.parts.split(",")
+    levels = [level for level in args.levels.split(",") if level]
+    print(f"seed {args.seed}, shape {args.shape}, {args.sessions} sessions")
+    if otava_function() is None and not args.no_rivals and "table" in parts and levels:
         print("apache-otava: not installed")
-    for level in args.levels.split(","):
+    for source in [*levels, *args.real]:
         began = time.perf_counter()
-        pool_of(level, args.pool)
-        tasks = [
-            Task(
-                level,
-                1000 * args.seed + lab,
-                args.shape,
-                args.pool,
-                not args.no_rivals,
-                args.boots,
-                args.reference,
-                args.boards,
-            )
-            for lab in range(labs)
-        ]
-        drifting = [
-            replace(tasks[0], seed=500_000 + 1000 * args.seed + i)
-            for i in range(max(10, args.sessions // 10))
-        ]
-        counts: Counts = Counter()
-        with ProcessPoolExecutor(args.workers) as executor:
-            for part in executor.map(one_lab, tasks):
-                counts.update(part)
-            for part in executor.map(drift_lab, drifting):
-                counts.update(part)
-        show(level, counts)
-        print(f"  {time.perf_counter() - began:.0f} s")
+        if "table" in parts and source in LEVELS:
+            table(source, args)
+        run_parts(
+            parts,
+            cells.Task(
+                source,
+                1_000_000 * args.seed,
+                rounds=0,
+                sessions=args.sessions,
+                early=args.early,
+                shape=args.shape,
+                pause_s=args.pause,
+                pool=args.pool,
+            ),
+            rounds=[int(count) for count in args.rounds.split(",")],
+            histories=[int(count) for count in args.histories.split(",")],
+            workers=args.workers,
+        )
+        print(f"  {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def table(level: str, args: argparse.Namespace) -> None:
+    """Run and print the table of one level: 20 accepted sessions of six rounds, judged in every way."""
+    labs = max(1, -(-args.sessions // JUDGED))
+    print(f"\n{level}: {labs} labs of {JUDGED} judged sessions, 6 rounds each")
+    pool_of(level, args.pool)
+    tasks = [
+        Task(
+            level,
+            1000 * args.seed + lab,
+            args.shape,
+            args.pool,
+            not args.no_rivals,
+            args.boots,
+            args.reference,
+            args.boards,
+        )
+        for lab in range(labs)
+    ]
+    drifting = [
+        replace(tasks[0], seed=500_000 + 1000 * args.seed + i) for i in range(max(10, args.sessions // 10))
+    ]
+    counts: Counts = Counter()
+    with ProcessPoolExecutor(args.workers) as executor:
+        for part in executor.map(one_lab, tasks):
+            counts.update(part)
+        for part in executor.map(drift_lab, drifting):
+            counts.update(part)
+    show(level, counts)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """What the gate says after so many sessions of so many rounds: blindness, alarms, power, time, the baseline.
 
-    python tools/bench_gate_cells.py --sessions 300                    # simulated, all levels
-    python tools/bench_gate_cells.py --levels medium --real tools/data/*.json --histories 1,2
+Parts of ``bench_gate.py``, for a level of its model or for a recording of a real server:
 
-For each level (or recording), rounds R and length of history H: false alarms per 1,000 sessions of the same
-firmware; of sessions in which one profile is 10, 30 and 50 % slower, how many fail (in percent); and how many
-that are 30 % slower are called ``unchanged``. Every session passes the whole flow: planned rounds, what is
-measured again, the verdict. Then what becomes of a baseline and of a hang, and what early ends cost and save.
+* *cells*: for each number of rounds R and length of history H, false alarms per 1,000 sessions of one
+  firmware; of sessions in which one profile is 10, 30 and 50 % slower, how many fail (in percent); and how
+  many that are 30 % slower are called ``unchanged``;
+* *chain*: what becomes of a baseline in twelve sessions of the same firmware;
+* *hang*: a hang of 3 s in one run, of a session that is 75 % slower and of one that is not;
+* *times*: what early ends save and cost.
+
+Every session passes the whole flow: planned rounds, what is measured again, the verdict.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -37,6 +37,8 @@ from pytest_espperf.artifact import FAILING, SessionArtifact
 FACTORS = (1.0, 1.1, 1.3, 1.5)
 SLOWDOWNS = (1.1, 1.2, 1.3, 1.5, 1.75)
 SESSIONS_A_LAB = 25
+WARM_UP = 25
+LEAST_BENCHES = 20
 CHAIN = 12
 """Sessions of the same firmware from an empty history on."""
 
@@ -146,7 +148,7 @@ def times(task: Task) -> list[tuple[str, float, str]]:
     found: list[tuple[str, float, str]] = []
     bench = bench_of(task, task.seed)
     history: list[SessionArtifact] = []
-    for index in range(25):
+    for index in range(WARM_UP):
         done = measure(bench, history, rounds=task.rounds, early=True, name=f"w{index}")
         history += done.kept
     for place in range(task.sessions):
@@ -209,45 +211,29 @@ def show_times(task: Task, found: Sequence[tuple[str, float, str]]) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sessions", type=int, default=200, help="of each cell")
-    parser.add_argument("--levels", default="low,medium,high,wild", help='"" for none')
-    parser.add_argument("--real", nargs="*", default=[], metavar="FILE", help="recordings")
-    parser.add_argument("--rounds", default="3,6")
-    parser.add_argument("--histories", default="1,2,5,20")
-    parser.add_argument("--parts", default="cells,chain,hang,times")
-    parser.add_argument("--early", action="store_true", help="sessions of the cells and chains may end early")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds before rounds are measured again")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pool", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args(argv)
-    sources = [*filter(None, args.levels.split(",")), *args.real]
-    rounds = [int(n) for n in args.rounds.split(",")]
-    histories = [int(n) for n in args.histories.split(",")]
-    parts = set(args.parts.split(","))
-    print(f"seed {args.seed}, {args.sessions} sessions a cell, pause {args.pause:g} s")
-    for source in sources:
-        if source in LEVELS:
-            _pool(source, args.pool)
-        began = time.perf_counter()
-        task = Task(
-            source,
-            1_000_000 * args.seed,
-            0,
-            args.sessions,
-            early=args.early,
-            pause_s=args.pause,
-            pool=args.pool,
-        )
-        with ProcessPoolExecutor(args.workers) as executor:
-            for part in (part for part in PARTS if part in parts):
-                PARTS[part](executor, task, rounds, histories, args.workers)
-        print(f"  {time.perf_counter() - began:.0f} s")
+def run_parts(
+    names: Sequence[str],
+    task: Task,
+    *,
+    rounds: Sequence[int],
+    histories: Sequence[int],
+    workers: int,
+) -> None:
+    """Run some parts for one level or recording, and print them.
+
+    Args:
+        names: of :data:`PARTS`; others are passed over.
+        task: the level or recording, the seed, how many sessions.
+        rounds: numbers of rounds.
+        histories: lengths of history, for the cells.
+        workers: processes.
+    """
+    if task.source in LEVELS:
+        _pool(task.source, task.pool)
+    with ProcessPoolExecutor(workers) as executor:
+        for name in names:
+            if name in PARTS:
+                PARTS[name](executor, task, rounds, histories, workers)
 
 
 def _cells(
@@ -261,13 +247,13 @@ def _cells(
 
 def _chains(executor: Executor, task: Task, rounds: Sequence[int], _: Sequence[int], workers: int) -> None:
     for one in rounds:
-        here = replace(task, rounds=one, sessions=max(20, task.sessions // 5))
+        here = replace(task, rounds=one, sessions=max(LEAST_BENCHES, task.sessions // 5))
         show_rest(f"{CHAIN} equal sessions", here, sum(executor.map(chain, split(here, workers)), Counter()))
 
 
 def _hangs(executor: Executor, task: Task, _: Sequence[int], __: Sequence[int], workers: int) -> None:
     for one in (2, 3, 6):
-        here = replace(task, rounds=one, sessions=max(20, task.sessions // 5))
+        here = replace(task, rounds=one, sessions=max(LEAST_BENCHES, task.sessions // 5))
         show_rest("a hang of 3 s in one run", here, sum(executor.map(hung, split(here, workers)), Counter()))
 
 
@@ -280,7 +266,3 @@ def _times(executor: Executor, task: Task, rounds: Sequence[int], _: Sequence[in
 
 
 PARTS = {"cells": _cells, "chain": _chains, "hang": _hangs, "times": _times}
-
-
-if __name__ == "__main__":
-    main()
