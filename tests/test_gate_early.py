@@ -69,7 +69,7 @@ def test_what_is_far_slower_ends_after_three_rounds_and_fails(rng: random.Random
     assert measure_again(verdict) == {}
     (row,) = [row for row in verdict.gates if row.name == f"{HEAVY}:rps_ok"]
     assert (row.confirmation, row.rounds) == ("rounds", 3)
-    assert "each of its 3 rounds" in row.detail
+    assert "each of its 3 runs" in row.detail
 
 
 def test_a_tail_alone_ends_nothing(rng: random.Random) -> None:

@@ -226,7 +226,7 @@ class TestRounds:
         verdict = judge(more_rounds(now, "python_heavy", [1.0, 1.0, 1.01]), past)
         assert verdict.kind == "inconclusive"
         assert measure_again(verdict) == {}
-        assert any("not confirmed by 3 more rounds" in r.detail for r in verdict.gates)
+        assert any("not confirmed by 3 more runs" in r.detail for r in verdict.gates)
 
     def test_rounds_of_one_profile_do_not_confirm_another(self, rng: random.Random) -> None:
         past = history(rng, 20)

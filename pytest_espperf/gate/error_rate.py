@@ -89,7 +89,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
         elif again:
             confirmation = "rounds"
             if not (too_many(now + again, baseline, rise) and rate(again) > baseline + rise / 2):
-                word, detail = "inconclusive", f"{detail}; not confirmed by {len(again)} more rounds"
+                word, detail = "inconclusive", f"{detail}; not confirmed by {len(again)} more runs"
     return GateRow(
         name=f"{profile}:error_rate",
         profile=profile,

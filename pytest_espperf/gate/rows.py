@@ -88,7 +88,7 @@ def _slower(series: Series, noise: Noise, d: float) -> _Answer:
     if series.ended == "slower" and series.metric == "rps_ok" and min(series.now) - centre > noise.bar:
         return _Answer(
             "regressed",
-            f"each of its {len(series.now)} rounds is beyond the threshold",
+            f"each of its {len(series.now)} runs is beyond the threshold",
             confirmation="rounds",
         )
     if series.again:
@@ -107,7 +107,7 @@ def _slower(series: Series, noise: Noise, d: float) -> _Answer:
 def _said_again(series: Series, noise: Noise, d: float) -> str:
     count = len(series.again)
     new = median(series.again) - noise.history.centre
-    rounds = "1 more round" if count == 1 else f"{count} more rounds"
+    rounds = "1 more run" if count == 1 else f"{count} more runs"
     return f"{rounds}: {pct(new):+.1f} %, all together {pct(d):+.1f} %"
 
 
