@@ -265,7 +265,8 @@ class TestGeneratorBound:
         past = history(rng, 8)
         now = change(session(rng, slower={"c_static_only": 2.0}), "c_static_only", self.bound)
         verdict = judge(now, past)
-        assert verdict.kind == "unchanged"
+        assert verdict.kind == "inconclusive", "what was not seen is not unchanged"
+        assert verdict.joins_baseline, "the other profiles were seen"
         assert {r.profile for r in verdict.gates if r.rule == "noise-floor"} == set(PROFILES[1:])
         assert {f.kind for f in verdict.findings} >= {"generator-bound", "not-judged"}
 

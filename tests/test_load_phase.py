@@ -155,6 +155,25 @@ def test_a_late_generator_is_bound() -> None:
     assert watch.health("x").bound
 
 
+@pytest.mark.parametrize(
+    ("open_loop", "label", "bound"),
+    [
+        (False, "uvloop+httptools+kernel/2", False),
+        (True, "uvloop+httptools+kernel/2", True),
+        (False, "uvloop+httptools/2", True),
+        (False, "HTTPTransport/2", True),
+    ],
+)
+def test_being_late_spoils_what_the_process_itself_has_to_time(
+    open_loop: bool, label: str, bound: bool
+) -> None:
+    watch = SelfWatch(clients=1, open_loop=open_loop)
+    for _ in range(100):
+        watch.late(50_000_000)
+    time.sleep(0.02)  # else the processor time of this very test is most of it
+    assert watch.health(label).bound is bound
+
+
 def test_a_generator_that_lets_answers_wait_is_bound() -> None:
     for open_loop in (False, True):
         watch = SelfWatch(clients=2, open_loop=open_loop)

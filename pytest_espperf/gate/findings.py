@@ -23,12 +23,21 @@ from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import is_composite, pct
 from pytest_espperf.gate.series import ProfileRounds, Series, gateable_phases, rounds_of
 
+NOT_JUDGED = "not-judged"
+"""``kind`` of the finding that a profile has no figures that can be compared."""
 
-def standing(verdict: Verdict, held_back: int) -> Iterator[Finding]:
+
+def has_figures(candidate: SessionArtifact) -> bool:
+    """Whether later sessions could be compared with any profile of this one."""
+    return any(gateable_phases(rounds_of(candidate, profile)) for profile in profiles_of(candidate))
+
+
+def standing(candidate: SessionArtifact, verdict: Verdict, held_back: int) -> Iterator[Finding]:
     """Whether a session that does not fail may be a baseline, where its verdict does not say so.
 
     Args:
-        verdict: of the session.
+        candidate: the session.
+        verdict: of it.
         held_back: how many sessions before it, in a row, were held back.
     """
     if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
@@ -52,7 +61,7 @@ def standing(verdict: Verdict, held_back: int) -> Iterator[Finding]:
         )
     elif verdict.kind == "inconclusive":
         unclear = [row for row in verdict.gates if row.verdict == "inconclusive"]
-        if unclear and all(is_composite(row) for row in unclear):
+        if has_figures(candidate) and all(is_composite(row) for row in unclear):
             yield Finding(
                 kind=PROVISIONAL,
                 message="nothing looks slower: the session joins the baseline, which sharpens later answers.",
@@ -152,12 +161,6 @@ def named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
     )
 
 
-def nothing_to_keep(candidate: SessionArtifact) -> bool:
-    """Whether a session was measured, and no later one could be compared with any of its profiles."""
-    measured = [rounds for profile in profiles_of(candidate) if (rounds := rounds_of(candidate, profile))]
-    return bool(measured) and not any(gateable_phases(rounds) for rounds in measured)
-
-
 def not_judged(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]], rows: Sequence[GateRow]
 ) -> Iterator[Finding]:
@@ -178,5 +181,5 @@ def not_judged(
             message = f"{profile} has a baseline, but no figures that can be compared with it."
         else:
             continue
-        kind = "not-judged" if severity == "warn" else "no-baseline"
+        kind = NOT_JUDGED if severity == "warn" else "no-baseline"
         yield Finding(severity=severity, kind=kind, where=profile, message=message)

@@ -113,12 +113,14 @@ def judge(
     if policy.baseline == "fixed" and history and not baselines and candidate.raw_runs:
         findings.append(say.named_in_vain(history))
     words = [row.verdict for row in rows if row.verdict != "not-gateable"]
-    if (baselines or say.nothing_to_keep(candidate)) and not any(is_composite(row) for row in rows):
-        words.append("inconclusive")
+    if any(finding.kind == say.NOT_JUDGED for finding in findings) and (
+        baselines or not say.has_figures(candidate)
+    ):
+        words.append("inconclusive")  # green must not stand for a profile that was not seen
     verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
     return msgspec.structs.replace(
         verdict,
-        findings=[*verdict.findings, *say.standing(verdict, choice.held_back)],
+        findings=[*verdict.findings, *say.standing(candidate, verdict, choice.held_back)],
         disturbed={
             one.profile: one.disturbed.count
             for one in profiles

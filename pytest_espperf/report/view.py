@@ -54,7 +54,8 @@ NAMED_IN_VAIN = "nothing of it could be compared with the baseline that was name
 
 SWITCHED_OFF = "the comparison was switched off"
 NOTHING_COMPARED = "nothing of it could be compared with earlier sessions"
-"""What an inconclusive session means that has no inconclusive gate."""
+NOT_ALL_COMPARED = "not every profile could be compared with earlier sessions"
+"""What an inconclusive session means that has no inconclusive gate: none at all, or none of a profile."""
 
 NOTHING_MEASURED = "the board was not measured"
 """What a failed session means in which no phase was measured."""
@@ -75,6 +76,7 @@ NEXT_STEPS = {
     ),
     SWITCHED_OFF: (),
     NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
+    NOT_ALL_COMPARED: ("fix the warnings above and run again",),
     "failed": ("fix the findings above and run again",),
     LOST_WORKER: ("find out what ended the worker (the test, a signal, memory), then run again",),
     "incomplete": ("run without -k, --lf or an interruption to be judged",),
@@ -164,7 +166,9 @@ def meaning_of(verdict: Verdict) -> str:
     if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
         return MEANINGS[verdict.kind]
     off = any(finding.kind == GATE_OFF for finding in verdict.findings)
-    return SWITCHED_OFF if off else NOTHING_COMPARED
+    if off:
+        return SWITCHED_OFF
+    return NOT_ALL_COMPARED if any(row.rule == MAIN_RULE for row in verdict.gates) else NOTHING_COMPARED
 
 
 def blamed(session: SessionArtifact) -> list[Place]:
