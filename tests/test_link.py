@@ -10,6 +10,7 @@ from gate_sessions import history, kinds, session, with_link
 
 from pytest_espperf.artifact import LinkReport
 from pytest_espperf.device import read_link
+from pytest_espperf.device.link import PAUSE_S
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.link import idle_connect_ms
 from pytest_espperf.workload import Target
@@ -23,9 +24,12 @@ def target(port: int, address: str = "127.0.0.1") -> Target:
 def test_connects_to_what_listens(family: socket.AddressFamily) -> None:
     address = "127.0.0.1" if family == socket.AF_INET else "::1"
     with socket.create_server((address, 0), family=family) as server:
-        reading = read_link(target(server.getsockname()[1], address), budget_s=5.0, connects=3)
+        slept: list[float] = []
+        here = target(server.getsockname()[1], address)
+        reading = read_link(here, budget_s=5.0, connects=3, sleep=slept.append)
     assert len(reading.connect_ms) == 3
     assert reading.retransmitted == reading.failed == 0
+    assert slept == [PAUSE_S] * 3  # the last one, too: what is read next finds the connection closed
 
 
 def test_nobody_there_is_a_figure_and_no_error() -> None:
