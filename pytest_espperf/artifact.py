@@ -363,8 +363,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held_back(self) -> bool:
-        """Whether the session looks slower without proof."""
-        return any(finding.kind == HELD_BACK for finding in self.findings)
+        """Whether the session looks slower without proof, and did not fail."""
+        judged = self.kind in ACCEPTED or self.kind == "inconclusive"
+        return judged and any(finding.kind == HELD_BACK for finding in self.findings)
 
 
 class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ def run(session: pytest.Session) -> None:
         if planned:
             names = ", ".join(dict.fromkeys(phase.profile.name for phase in planned))
             where = f"{board}: " if board else ""
-            soon = f" in {again.pause_s:g} s" if again.pause_s else ""
+            soon = f" in {again.pause_s:.0f} s" if again.pause_s else ""
             state.say(f"{where}{names}: {again.why}: measuring again{soon} ({len(planned)} phases)")
             perf.pause(again.pause_s)
             if state.selected:

@@ -103,7 +103,7 @@ class WorkerDriver(Driver):
 
     def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
         """The profiles that need no further round; the controller's history is read, never written."""
-        return early_end(self.settings, planned, self._so_far, self._judge, self._store)
+        return early_end(planned, self._so_far, self._judge, self._store)
 
     def _so_far(self) -> SessionArtifact:
         return self._record.artifact(self.reach().facts(), ended=self.ended)

@@ -13,6 +13,7 @@ from pytest_espperf.artifact import (
     DETECTABLE,
     NAMED_BASELINE,
     OWN_TEST,
+    STANDING,
     EndedEarly,
     Finding,
     PhaseReport,
@@ -22,6 +23,7 @@ from pytest_espperf.artifact import (
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.figures import number_at
 from pytest_espperf.gate.baseline import is_bar
+from pytest_espperf.gate.policy import CALM_ROUNDS
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
 from pytest_espperf.identity import asked_for, board_name
@@ -33,15 +35,19 @@ from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
 
-FIRST_LOOK = 2
-"""Rounds of a profile that are measured in any case."""
-
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
 
 
+def measures_all(settings: Settings) -> bool:
+    """Whether every planned round is wanted, however certain the answer is.
+
+    The point of a soak is its duration; a reference board's rounds stand beside those of the board.
+    """
+    return settings.perf_all_rounds or settings.perf_preset == "soak" or bool(settings.device_reference)
+
+
 def early_end(
-    settings: Settings,
     planned: PlannedPhase,
     so_far: Callable[[], SessionArtifact],
     judge: Judge,
@@ -50,15 +56,12 @@ def early_end(
     """Whether the profile of a planned phase needs this round, with those before it all measured.
 
     Args:
-        settings: the options in force.
         planned: the first phase of the round.
         so_far: makes the artifact of what was measured.
         judge: as the session will be judged.
         store: the history.
     """
-    # The point of a soak is its duration; a reference board's rounds stand beside those of the board.
-    whole = settings.perf_all_rounds or settings.perf_preset == "soak" or settings.device_reference
-    if whole or planned.run <= FIRST_LOOK:
+    if planned.run <= CALM_ROUNDS:
         return {}
     name = planned.profile.name
     decided = judge.decide_early(so_far(), store)
@@ -125,7 +128,8 @@ def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
 def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
     """The verdict with one more reason to fail."""
     kind = verdict.kind if verdict.fails else "failed"
-    return structs.replace(verdict, kind=kind, findings=[*verdict.findings, finding])
+    kept = [one for one in verdict.findings if one.kind not in STANDING]
+    return structs.replace(verdict, kind=kind, findings=[*kept, finding])
 
 
 @dataclass
@@ -225,11 +229,15 @@ class Judge:
 
     def may_stop_early(self, candidate: SessionArtifact, store: HistoryStore) -> bool:
         """Whether nothing is suspect so far."""
+        if measures_all(self.settings):
+            return False
         history = self._bar(candidate, store)
         return self.policy.enabled and gate.may_stop_early(candidate, history, self.policy)
 
     def decide_early(self, candidate: SessionArtifact, store: HistoryStore) -> dict[str, EndedEarly]:
         """The profiles of an unfinished session that need no further round."""
+        if measures_all(self.settings):
+            return {}
         return gate.decide_early(candidate, self._bar(candidate, store), self.policy)
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:

@@ -25,6 +25,7 @@ from pytest_espperf.boards import why_unreached
 from pytest_espperf.driving import Driver
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
+from pytest_espperf.gate import unclear_profiles
 from pytest_espperf.handover import decode
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.judging import Judge, early_end, failed_by, with_failed_tests
@@ -171,7 +172,7 @@ class PerfSession(Driver):
     def take(self, planned: PlannedPhase, handed: str) -> None:
         """Keep what a worker measured of a phase, see :mod:`pytest_espperf.handover`."""
         handover = decode(handed)
-        for kept in handover.kept:
+        for kept in handover.kept if self._is_wanted(planned) else ():
             self.keep(dataclasses.replace(planned, role=kept.role), kept.result, board=kept.board)
         self._facts = handover.facts or self._facts
         self.said_between += handover.said_between
@@ -215,12 +216,12 @@ class PerfSession(Driver):
         _, verdict = self._judge_all()
         if self._firmware.available:
             return Confirmation(pairs(self.plan, self._judge.suspects(verdict)))
-        wanted = self._judge.to_measure_again(verdict)
-        phases = confirmation_rounds(self.plan, wanted)
-        if all(wanted[name] <= verdict.disturbed.get(name, 0) for name in wanted):
-            return Confirmation(phases, "one run was disturbed")
+        phases = confirmation_rounds(self.plan, self._judge.to_measure_again(verdict))
+        if not unclear_profiles(verdict):
+            return Confirmation(phases, "a run was disturbed")
         # What disturbs for a while is over then; a single stalled run was over in the next one.
-        return Confirmation(phases, pause_s=self.settings.perf_confirm_pause_s)
+        passed_s = self._clock() - self._last_end.last_s if self._last_end is not None else 0.0
+        return Confirmation(phases, pause_s=max(0.0, self.settings.perf_confirm_pause_s - passed_s))
 
     def pause(self, seconds: float) -> None:
         """Wait before profiles are measured again, no longer than the session may take."""
@@ -229,15 +230,17 @@ class PerfSession(Driver):
 
     def _wanted(self) -> int:
         """How many planned phases make this session complete."""
-        return sum(
-            phase.profile.name not in self.ended or phase.run <= self.ended[phase.profile.name].after
-            for phase in self.plan.phases()
-        )
+        return sum(map(self._is_wanted, self.plan.phases()))
+
+    def _is_wanted(self, planned: PlannedPhase) -> bool:
+        """Whether a phase counts: not where its profile ended before, which a late worker may not know."""
+        ended = self.ended.get(planned.profile.name)
+        return planned.role != "run" or ended is None or planned.run <= ended.after
 
     def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
         """The profiles that need no further round; where pairs can be run, all of them or none."""
         if not self._firmware.available:
-            return early_end(self.settings, planned, self._artifact, self._judge, self.store)
+            return early_end(planned, self._artifact, self._judge, self.store)
         if planned.profile != self.plan.profiles[0] or not self._judge.may_stop_early(
             self._artifact(), self.store
         ):

@@ -111,6 +111,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         *_pytest_words(arguments),
         f"--perf-history={sharing.folder if sharing.sync is None else sharing.sync.url}",
         "--perf-all-rounds",
+        "--perf-confirm=0",  # what is measured again because it was slow would make the bench look calmer
         *_own_words(arguments.rest),
     ]
     print("\n".join(["", *describe(run_sessions(words, sharing.folder, arguments.sessions))]))

@@ -17,7 +17,7 @@ from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
-from pytest_espperf.gate.verdict import judge, may_stop_early, measure_again, suspects
+from pytest_espperf.gate.verdict import judge, may_stop_early, measure_again, suspects, unclear_profiles
 from pytest_espperf.gate.words import detectable, detectable_sentence
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "parse_min_effect",
     "rounds_needed",
     "suspects",
+    "unclear_profiles",
 ]

@@ -163,10 +163,8 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         else:
             alike.append(session)
     usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
-    newest_first = (session.gate for session in reversed(alike) if session.accepted is None)
-    choice.held_back = sum(
-        1 for _ in takewhile(lambda gate: gate is not None and gate.held_back, newest_first)
-    )
+    since = takewhile(lambda session: not is_bar(session), reversed(alike))
+    choice.held_back = sum(session.gate is not None and session.gate.held_back for session in since)
     choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(

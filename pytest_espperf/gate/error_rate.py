@@ -4,7 +4,7 @@ Pooled over a profile's phases and rounds, a session regressed where its error r
 percentage point above the median of the bar's sessions, with at least 5 errors in at least 2 rounds, and
 still does with its worst round left out: a stall confined to one run is not a regression, also not on
 a board that always has a few errors. Where the errors of the baseline vary from round to round,
-the rise must also exceed three standard errors of a session's rate.
+the rise must also exceed three standard errors of a session's rate; a smaller one is inconclusive.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
     baseline = median(rate(rounds) for rounds in counted)
     rise = max(p.ERROR_POINTS, p.ERROR_SIGMAS * spread(counted) / math.sqrt(len(now)))
     word, detail, confirmation = "unchanged", "", ""
-    if too_many(now, baseline, rise):
+    if too_many(now, baseline):
         word = "regressed"
         errors = sum(errors for _, errors in now)
         detail = f"{errors} errors, {rate(now) - baseline:+.2f} percentage points"
@@ -88,8 +88,13 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
                 word, detail = "environment-shift", f"{detail}; the old firmware fares as badly now"
         elif again:
             confirmation = "rounds"
-            if not (too_many(now + again, baseline, rise) and rate(again) > baseline + rise / 2):
+            if not (too_many(now + again, baseline) and rate(again) > baseline + p.ERROR_POINTS / 2):
                 word, detail = "inconclusive", f"{detail}; not confirmed by {len(again)} more runs"
+        if word == "regressed" and confirmation != "pairs" and not too_many(now + again, baseline, rise):
+            word = "inconclusive"
+            detail += (
+                f"; errors vary as much from run to run here, {rise:.1f} points and more would stand out"
+            )
     return GateRow(
         name=f"{profile}:error_rate",
         profile=profile,
@@ -101,5 +106,6 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
         sessions=len(counted),
         suspect=word != "unchanged",
         confirmation=confirmation,
+        looks_slower=word == "inconclusive",
         detail=detail,
     )

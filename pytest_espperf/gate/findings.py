@@ -19,9 +19,10 @@ from pytest_espperf.artifact import (
     Verdict,
 )
 from pytest_espperf.gate.baseline import name_of, profiles_of
+from pytest_espperf.gate.policy import MIN_CHANGE
 from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import is_composite, pct
-from pytest_espperf.gate.series import ProfileRounds, Series, gateable_phases, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
 
 NOT_JUDGED = "not-judged"
 """``kind`` of the finding that a profile has no figures that can be compared."""
@@ -42,7 +43,7 @@ def standing(candidate: SessionArtifact, verdict: Verdict, held_back: int) -> It
     """
     if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
         return
-    slower = [row for row in verdict.gates if row.looks_slower]
+    slower = [row for row in verdict.gates if row.looks_slower or _unclear_otherwise(row)]
     if slower and held_back >= HELD_BACK_MOST:
         yield Finding(
             severity="warn",
@@ -56,16 +57,30 @@ def standing(candidate: SessionArtifact, verdict: Verdict, held_back: int) -> It
             severity="warn",
             kind=HELD_BACK,
             where=worst.profile,
-            message=f"{worst.name} looks {worst.d_pct or 0.0:.0f} % slower, which is not proven: this "
-            "session is not used as a baseline. `espperf accept` makes it one.",
+            message=f"{_looks(worst)}, which is not proven: this session is not used as a baseline.",
         )
     elif verdict.kind == "inconclusive":
         unclear = [row for row in verdict.gates if row.verdict == "inconclusive"]
         if has_figures(candidate) and all(is_composite(row) for row in unclear):
             yield Finding(
                 kind=PROVISIONAL,
-                message="nothing looks slower: the session joins the baseline, which sharpens later answers.",
+                message="nothing stands out of the noise: this session joins the baseline, which sharpens "
+                "later answers.",
             )
+
+
+def _unclear_otherwise(row: GateRow) -> bool:
+    """Whether a rule without a bound of its own could not be decided."""
+    return row.verdict == "inconclusive" and not is_composite(row)
+
+
+def _looks(row: GateRow) -> str:
+    """What a gate looks like that is not proven slower."""
+    if row.metric == "error_rate":
+        return f"{row.name} rose from {row.baseline or 0.0:.1f} % to {row.now or 0.0:.1f} %"
+    if row.d_pct is None or row.d_pct < pct(MIN_CHANGE):
+        return f"{row.name} looked slower in the planned runs, and not when measured again"
+    return f"{row.name} looks {row.d_pct:.0f} % slower"
 
 
 def disturbed_rounds(candidate: SessionArtifact, profiles: Sequence[ProfileRounds]) -> Iterator[Finding]:
@@ -82,7 +97,7 @@ def disturbed_rounds(candidate: SessionArtifact, profiles: Sequence[ProfileRound
             message += "; measured again." if again else "."
         else:
             continue
-        yield Finding(kind=DISTURBED, where=one.profile, message=f"{one.profile}: {message}")
+        yield Finding(severity="warn", kind=DISTURBED, where=one.profile, message=f"{one.profile}: {message}")
 
 
 def ended_early(candidate: SessionArtifact) -> Iterator[Finding]:
@@ -91,7 +106,7 @@ def ended_early(candidate: SessionArtifact) -> Iterator[Finding]:
     for profile, early in candidate.ended_early.items():
         ended.setdefault((early.after, early.planned, early.why), []).append(profile)
     if ended:
-        why = {"calm": "nothing slower in sight", "slower": "each run slower than the threshold"}
+        why = {"calm": "nothing slower in sight", "slower": "each run was slower than the threshold"}
         parts = [
             f"after {after} of {planned} runs: {', '.join(names)} ({why[reason]})"
             for (after, planned, reason), names in ended.items()
@@ -131,7 +146,7 @@ def lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
 
 def changes(rows: Sequence[GateRow]) -> Iterator[Finding]:
     """What no reader of a table may miss: profiles without a clear answer, and a bench that changed."""
-    unclear = [row for row in rows if row.verdict == "inconclusive" and is_composite(row)]
+    unclear = [row for row in rows if row.verdict == "inconclusive"]
     for profile in dict.fromkeys(row.profile for row in unclear):
         worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
         yield Finding(
@@ -165,7 +180,8 @@ def not_judged(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]], rows: Sequence[GateRow]
 ) -> Iterator[Finding]:
     """Which profiles were compared with nothing, and why."""
-    judged = {row.profile for row in rows if is_composite(row)}
+    seen = {(row.profile, row.metric) for row in rows if is_composite(row)}
+    judged = {profile for profile, _ in seen if all((profile, metric) in seen for metric in COMPOSITES)}
     for profile in profiles_of(candidate):
         rounds = rounds_of(candidate, profile)
         severity: Literal["warn", "info"] = "warn"

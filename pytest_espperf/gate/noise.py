@@ -205,7 +205,11 @@ class Noise:
         be the odd one: kept to the tolerance, all later ones could be held back.
         """
         stands_out = p.LOOKS_SLOWER_SIGMAS * self.sigma
-        return max(p.MIN_CHANGE, stands_out if self.history.sessions == 1 else min(stands_out, tolerance))
+        if self.history.sessions > 1:
+            # A tolerance that this bench cannot see would hold back most of its sessions.
+            usual = min(p.LOOKS_SLOWER_LEAST_SIGMAS * self.sigma, math.log1p(p.TOLERANCE))
+            stands_out = min(stands_out, max(tolerance, usual))
+        return max(p.MIN_CHANGE, stands_out)
 
 
 def prior_weight(sessions: int) -> int:

@@ -97,6 +97,9 @@ LOOKS_SLOWER_SIGMAS = 2.8
 """A change of this many standard errors looks slower: 99.75 % quantile of the normal distribution. With six
 gates, 1.5 % of clean sessions are held back; more would trim the baseline, and its noise with it."""
 
+LOOKS_SLOWER_LEAST_SIGMAS = 2.0
+"""... and never one of fewer, where the user's tolerance is smaller than that."""
+
 DISTURBED_SIGMAS = 4.0
 """Standard deviations of undisturbed rounds above a session's others at which a round is disturbed ..."""
 

@@ -54,6 +54,7 @@ class _Answer:
     detail: str = ""
     confirmation: str = ""
     looks_slower: bool = False
+    at_most: float | None = None
 
 
 def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _Answer:
@@ -75,7 +76,7 @@ def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _Answer
     slowest = max(d, median(series.now) - centre)
     looks_slower = series.metric != TAIL and slowest > noise.looks_slower(tolerance)
     if at_most > tolerance:
-        detail = _why_not_excluded(series, noise, d, at_most)
+        detail = _why_not_excluded(series, noise, policy, d)
         return _Answer("inconclusive", detail, confirmation, looks_slower)
     suspect = d > noise.suspect
     detail = "suspect: slower than usual, within the noise of this bench" if suspect else ""
@@ -111,24 +112,32 @@ def _said_again(series: Series, noise: Noise, d: float) -> str:
     return f"{rounds}: {pct(new):+.1f} %, all together {pct(d):+.1f} %"
 
 
-def _why_not_excluded(series: Series, noise: Noise, d: float, at_most: float) -> str:
+def _why_not_excluded(series: Series, noise: Noise, policy: p.GatePolicy, d: float) -> str:
     again = f"{_said_again(series, noise, d)}; " if series.again else ""
-    bound = printed(pct(at_most))
+    bound = printed(pct(noise.at_most(d)))
     upto = (
         "how much slower it may be cannot be told"
         if bound is None
         else f"a slowdown of up to {bound:.0f} % is not excluded"
     )
-    return f"{again}{upto}: {_advice(noise)}"
+    return f"{again}{upto}: {_advice(series, noise, policy)}"
 
 
-def _advice(noise: Noise) -> str:
+def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:
     """What limits a gate most, and what helps."""
     sessions = noise.history.sessions
+    if len(series.every) == 1:
+        return "one run does not show how runs differ: measure more (--perf-runs)"
     if noise.error.limit == "rounds":
         return (
             f"its runs differ by {pct(noise.error.rounds):.0f} %: make them longer or more "
             "(--perf-long-duration, --perf-runs), or reduce other load on this computer"
+        )
+    if noise.error.limit == "few sessions" and policy.baseline != "history":
+        return (
+            "a single earlier session says little about this bench: compare with the history "
+            "(--perf-baseline=history), or with the old firmware directly (--perf-ab-baseline-cmd, "
+            "--perf-ab-candidate-cmd)"
         )
     if noise.error.limit == "few sessions":
         return (
@@ -147,32 +156,34 @@ def _by_pairs(series: Series, noise: Noise, before: _Answer, policy: p.GatePolic
     asked = before.word in ("regressed", "inconclusive")
     if count < p.MIN_PAIRS:
         detail = f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed"
-        return _Answer(
-            "inconclusive" if asked else before.word, detail, "pairs", before.looks_slower or asked
-        )
+        word = "inconclusive" if asked else before.word
+        return _Answer(word, detail, "pairs", before.looks_slower or before.word == "regressed")
     result = pairs_result(series, noise)
     said = (
         f"{count} A/B pairs: {pct(result.change):+.1f} % against a threshold of {pct(result.threshold):.1f} %"
     )
+
+    def answer(word: str, detail: str, *, looks_slower: bool = False) -> _Answer:
+        return _Answer(word, detail, "pairs", looks_slower, result.at_most)
+
     old = median(earlier for earlier, _ in series.pairs)
     if result.slower and above_floor(series, result.change, old, policy):
-        return _Answer("regressed", f"confirmed by {said}", "pairs")
+        return answer("regressed", f"confirmed by {said}")
+    if not asked:
+        return answer(before.word, f"suspect, cleared by {said}")
     d = median(series.every) - noise.history.centre
     slower = d > noise.threshold
-    if not asked:
-        return _Answer(before.word, f"suspect, cleared by {said}", "pairs")
     # What the pairs excluded must be less than the tolerance, and of a loss that was seen less than half.
     if result.at_most > tolerance_of(series, policy) or (slower and result.change > d / 2):
-        bound = printed(pct(result.at_most))
-        upto = "" if bound is None else f", at most {bound:.0f} %"
-        return _Answer(
-            "inconclusive", f"neither confirmed nor excluded by {said}{upto}", "pairs", looks_slower=True
+        detail = (
+            f"neither confirmed nor excluded by {said}: measure longer (--perf-long-duration), or with less "
+            "load on this computer"
         )
+        return answer("inconclusive", detail, looks_slower=slower or result.change > p.MIN_CHANGE_PAIRS)
     if slower:
-        return _Answer("environment-shift", f"not the firmware: {said}", "pairs")
-    return _Answer(
-        "unchanged", f"a slowdown of more than {pct(result.at_most):.0f} % is excluded by {said}", "pairs"
-    )
+        return answer("environment-shift", f"not the firmware: {said}")
+    bound = pct(result.at_most)
+    return answer("unchanged", f"a slowdown of more than {bound:.0f} % is excluded by {said}")
 
 
 def printed(percent: float) -> float | None:
@@ -199,7 +210,9 @@ def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
         threshold_pct=printed(pct(noise.threshold)),
         smallest_detectable_pct=printed(pct(noise.bar)),
         reliable_pct=printed(pct(noise.reliable)),
-        at_most_pct=None if math.isinf(tolerance_of(series, policy)) else printed(pct(noise.at_most(d))),
+        at_most_pct=None
+        if tail
+        else printed(pct(noise.at_most(d) if answer.at_most is None else answer.at_most)),
         baseline=natural(centre, series.metric),
         now=natural(now, series.metric),
         sessions=noise.history.sessions,

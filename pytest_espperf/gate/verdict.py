@@ -105,7 +105,7 @@ def judge(
     ]
     findings += [
         *environment,
-        *say.changes(composite_rows),
+        *say.changes(rows),
         *say.not_judged(candidate, baselines, rows),
         *say.disturbed_rounds(candidate, profiles),
         *say.ended_early(candidate),
@@ -273,13 +273,21 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
     confirmation rounds; one that is clear, but in which rounds were disturbed, as many as were disturbed.
     """
     wanted = {profile: min(count, policy.confirm_rounds) for profile, count in verdict.disturbed.items()}
+    wanted |= dict.fromkeys(unclear_profiles(verdict), policy.confirm_rounds)
     proven = {row.profile for row in verdict.gates if row.verdict in FAILING and row.confirmation}
-    for row in verdict.gates:
-        slower = row.verdict in FAILING and row.rule != "drift"
-        unclear = row.verdict == "inconclusive" and is_composite(row)
-        if (slower or unclear) and not row.confirmation:
-            wanted[row.profile] = policy.confirm_rounds
     return {profile: count for profile, count in wanted.items() if count and profile not in proven}
+
+
+def unclear_profiles(verdict: Verdict) -> list[str]:
+    """The profiles that are slower, or not shown within the tolerance, and were not measured again yet."""
+    return list(
+        dict.fromkeys(
+            row.profile
+            for row in verdict.gates
+            if not row.confirmation
+            and ((row.verdict in FAILING and row.rule != "drift") or row.verdict == "inconclusive")
+        )
+    )
 
 
 def suspects(verdict: Verdict) -> list[str]:

@@ -62,8 +62,9 @@ NOTHING_MEASURED = "the board was not measured"
 
 LOST_WORKER = "a worker was lost, and with it a part of what was planned: shown, never compared against"
 
+MOST_PCT = 300.0
 UNKNOWN = "cannot be told"
-"""What stands in place of a threshold or bound above 300 %."""
+"""What stands in place of a threshold or bound above 300 %, which says nothing about a board."""
 
 NEXT_STEPS = {
     "regressed": ("run again to confirm; failing sessions never become the baseline",),
@@ -181,7 +182,8 @@ def blamed(session: SessionArtifact) -> list[Place]:
 
 def _accept(session: SessionArtifact) -> tuple[str, ...]:
     """How an intended slowdown is accepted: this very session, in this very history."""
-    if session.gate is None or session.gate.kind not in {"regressed", "drift"}:
+    gate = session.gate
+    if gate is None or not (gate.kind in {"regressed", "drift"} or gate.held_back):
         return ()
     folder = session.settings.get("perf_history")
     where = f' "--perf-history={folder}"' if folder else ""
@@ -288,10 +290,10 @@ def bound_text(row: GateRow, value: float | None) -> str:
 
     ``-`` where the gate was not judged that way.
     """
-    if value is not None:
-        return f"{value:.1f} %"
-    judged = row.rule == MAIN_RULE and row.verdict != "not-gateable" and row.metric != "p99_ms"
-    return UNKNOWN if judged and row.baseline is not None else "-"
+    if value is None:
+        # Rows of the first version have no number of rounds.
+        return UNKNOWN if row.rounds and row.metric != "p99_ms" else "-"
+    return f"{value:.1f} %" if value <= MOST_PCT else UNKNOWN
 
 
 def format_metric(metric: str, value: float | None) -> str:

@@ -114,7 +114,7 @@ def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(projec
     assert artifact["gate"]["verdict"] == "no-baseline"
     kinds = {finding["kind"]: finding["message"] for finding in artifact["gate"]["findings"]}
     assert kinds["disturbed"].startswith("one: 1 run was far slower than the others (run 2) and left out")
-    result.stdout.fnmatch_lines(["*one: one run was disturbed: measuring again (2 phases)*"])
+    result.stdout.fnmatch_lines(["*one: a run was disturbed: measuring again (2 phases)*"])
 
 
 def test_an_interruption_between_runs_leaves_a_session_that_is_incomplete(project: Project) -> None:
