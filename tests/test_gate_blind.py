@@ -18,6 +18,7 @@ from msgspec import structs
 from pytest_espperf.artifact import (
     HELD_BACK,
     PROVISIONAL,
+    Finding,
     GateRow,
     PhaseReport,
     SessionArtifact,
@@ -27,6 +28,7 @@ from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
 from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.gate.rows import is_composite
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.judging import failed_by
 from pytest_espperf.report import render_markdown, render_terminal
 
 SEED = 20261128
@@ -315,3 +317,59 @@ def test_the_store_hands_out_what_joins_and_what_waits(rng: random.Random, tmp_p
 
 def test_a_policy_can_be_replaced() -> None:
     assert replace(GatePolicy(), tolerance=0.1).tolerance == 0.1
+
+
+@pytest.mark.parametrize("rounds", [3, 6])
+def test_one_bad_round_in_the_baseline_hides_no_errors(rng: random.Random, rounds: int) -> None:
+    def errors(share: float, runs: range | None = None) -> Callable[[int, PhaseReport], PhaseReport]:
+        def edit(index: int, one: PhaseReport) -> PhaseReport:
+            if runs is not None and index not in runs:
+                return one
+            bad = round(share * one.requests_total)
+            return structs.replace(one, err=bad, ok=one.requests_total - bad, error_rate=100 * share)
+
+        return edit
+
+    past = history(rng, 20, rounds=rounds)
+    past[7] = change(past[7], HEAVY, errors(0.95, range(1, 2)))
+    now = change(session(rng, rounds=rounds), HEAVY, errors(0.05))
+    now = structs.replace(now, raw_runs=[*now.raw_runs])
+    verdict = judge(now, past)
+    assert verdict.kind in {"inconclusive", "regressed"}
+    assert not verdict.joins_baseline
+    assert any("error_rate" in one.message for one in verdict.findings)
+    clean = change(session(rng, rounds=rounds), HEAVY, errors(0.05))
+    steady = judge(clean, history(rng, 20, rounds=rounds))
+    assert steady.kind == "regressed", "where the baseline has no errors the rule is as strict as ever"
+
+
+def test_a_profile_that_could_not_be_compared_is_not_green(rng: random.Random) -> None:
+    """Neither where this computer set its pace, nor where the gate that decides has no figure."""
+
+    def paced(one: SessionArtifact, **changes: object) -> SessionArtifact:
+        return change(one, HEAVY, lambda _, report: structs.replace(report, rate_rps=5.0, **changes))
+
+    past = [paced(one) for one in history(rng, 8)]
+    verdict = judge(paced(session(rng), p95_ms=None), past)
+    assert verdict.kind == "inconclusive"
+    assert verdict.joins_baseline, "the other profiles were seen"
+    shown = structs.replace(session(rng), gate=verdict)
+    assert render_terminal(shown)[0].text.startswith("INCONCLUSIVE: not every profile could be compared")
+
+
+def test_a_session_that_fails_otherwise_is_neither_held_back_nor_provisional(
+    rng: random.Random,
+) -> None:
+    past = history(rng, 2, rounds=3, noise=0.2)
+    verdict = judge(session(rng, rounds=3, noise=0.2), past)
+    failed = failed_by(verdict, Finding(severity="fail", kind="own-test", message="1 test failed"))
+    assert not kinds(failed) & {HELD_BACK, PROVISIONAL}
+    assert not failed.joins_baseline
+
+
+def test_an_old_artifact_with_a_threshold_of_millions_is_shown_without_it() -> None:
+    row = GateRow(name="a:rps_ok", profile="a", metric="rps_ok", d_pct=1.0, smallest_detectable_pct=2e6)
+    text = "\n".join(
+        line.text for line in render_terminal(SessionArtifact(gate=Verdict(kind="unchanged", gates=[row])))
+    )
+    assert "2000000" not in text

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from pytest_espperf.artifact import DISTURBED, PhaseReport, SessionArtifact
 from pytest_espperf.gate import judge, measure_again
-from pytest_espperf.gate.rounds import Disturbed, Readings, disturbance_limits, find_disturbed
+from pytest_espperf.gate.rounds import Disturbed, Readings, RoundKey, disturbance_limits, find_disturbed
 from pytest_espperf.gate.stats import quiet_variance
 
 SEED = 20261128
@@ -163,3 +163,32 @@ def test_the_first_session_is_measured_again_before_it_becomes_the_baseline(rng:
     done = judge(more_rounds(first, HEAVY, [1.0]), [])
     assert measure_again(done) == {}
     assert done.joins_baseline
+
+
+@pytest.mark.parametrize(("rounds", "stalled"), [(1, (1,)), (2, (1, 2)), (3, (1, 2)), (3, (2, 3))], ids=str)
+def test_slow_planned_rounds_are_not_explained_away_by_those_measured_again(
+    rng: random.Random, rounds: int, stalled: tuple[int, ...]
+) -> None:
+    past = history(rng, 3, rounds=rounds)
+
+    def edit(index: int, report: PhaseReport) -> PhaseReport:
+        slower = {"rps_ok": report.rps_ok / 2, "p95_ms": (report.p95_ms or 0) * 2}
+        return structs.replace(report, **slower) if index in stalled else report
+
+    now = change(session(rng, rounds=rounds), HEAVY, edit)
+    verdict = judge(more_rounds(now, HEAVY, [1.0, 1.0, 1.0]), past)
+    assert not verdict.joins_baseline
+    assert any("when measured again" in one.message or "looks" in one.message for one in verdict.findings)
+    rows = {row.name: row.rounds for row in verdict.gates}
+    assert rows[f"{HEAVY}:rps_ok"] >= rounds + 2, "of the planned rounds one is left out at most"
+
+
+def test_a_stall_that_comes_again_is_left_in(rng: random.Random) -> None:
+    def edit(index: int, one: PhaseReport) -> PhaseReport:
+        return structs.replace(one, rps_ok=one.rps_ok / (3 if index == 2 else 1))
+
+    again = more_rounds(change(session(rng), HEAVY, edit), HEAVY, [3.0, 1.0, 1.0])
+    rounds: dict[RoundKey, float] = {("run", i): 0.0 for i in range(1, 7)}
+    rounds |= {("run", 2): 1.1, ("confirm", 100): 1.1, ("confirm", 101): 0.0}
+    assert find_disturbed({"rps_ok": rounds}, {"rps_ok": 0.25}) == Disturbed()
+    assert judge(again, history(rng, 12)).disturbed == {}
