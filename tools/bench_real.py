@@ -47,13 +47,15 @@ class Answer:
 
     Attributes:
         verdict: its word, or that it left no artifact.
-        gates: the gates of the profile that is made slower: what changed, and from where on it fails.
+        gates: what changed in the profile that is made slower, and from where on it fails; other failures.
         seconds: how long the session took.
+        warnings: what it warned of.
     """
 
     verdict: str
     gates: str
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -95,18 +97,23 @@ def words_of(counter: Counter[str]) -> str:
 
 
 def gates_of(artifact: SessionArtifact) -> str:
-    """What the gates of the slowed profile saw: the change, and the one that would fail."""
+    """What the gates of the slowed profile, and those that fail, saw: the change, and the one that fails."""
     assert artifact.gate is not None
-    return ", ".join(
-        f"{row.metric} {percent(row.d_pct, '+')} (fails at {percent(row.threshold_pct)})"
+    compared = [
+        f"{row.metric if row.profile == SLOWED else row.name} {row.d_pct:+.0f} %"
+        + ("" if row.threshold_pct is None else f" (fails at {row.threshold_pct:.0f} %)")
         for row in artifact.gate.gates
-        if row.profile == SLOWED
+        if row.d_pct is not None and (row.profile == SLOWED or row.verdict in FAILING)
+    ]
+    return ", ".join(compared) or f"{SLOWED} was not compared"
+
+
+def warnings_of(artifact: SessionArtifact) -> tuple[str, ...]:
+    """What the session warned of, or failed for."""
+    assert artifact.gate is not None
+    return tuple(
+        f"{one.kind} {one.where}: {one.message}" for one in artifact.gate.findings if one.severity != "info"
     )
-
-
-def percent(value: float | None, sign: str = "") -> str:
-    """``+12 %``, or ``?`` where there was nothing to compare."""
-    return "?" if value is None else f"{value:{sign}.0f} %"
 
 
 class Bench:
@@ -116,13 +123,29 @@ class Bench:
         server: a name of tests/real_servers.py, or ``sim``.
         words: options of each session.
         limit_s: how long a session may take.
+        keep: where the histories are kept; None: nowhere.
     """
 
-    def __init__(self, server: str, words: Sequence[str], limit_s: float, seed: int) -> None:
+    def __init__(
+        self, server: str, words: Sequence[str], limit_s: float, seed: int, keep: Path | None = None
+    ) -> None:
         self.server = server
         self.words = words
         self.limit_s = limit_s
+        self.keep = keep
         self._seeds = count(seed)
+        self._places = count(1)
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """A folder for a new history."""
+        if self.keep is None:
+            with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
+                yield Path(folder)
+        else:
+            kept = self.keep / f"{self.server}-{next(self._places)}"
+            kept.mkdir(parents=True)
+            yield kept.resolve()
 
     @contextmanager
     def board(self, folder: Path, factor: float) -> Iterator[list[str]]:
@@ -142,20 +165,21 @@ class Bench:
         except SessionError as error:
             return Answer(NO_ARTIFACT, str(error), time.monotonic() - began)
         assert artifact.gate is not None
-        return Answer(artifact.gate.kind, gates_of(artifact), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return Answer(artifact.gate.kind, gates_of(artifact), seconds, warnings_of(artifact))
 
     def slower(self, factor: float, baseline: int) -> Iterator[Answer]:
         """The answers of a try; the last one is the slower session's."""
-        with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
+        with self.place() as folder:
             for _ in range(baseline):
-                yield self.answer(Path(folder))
-            yield self.answer(Path(folder), factor)
+                yield self.answer(folder)
+            yield self.answer(folder, factor)
 
     def equal(self, sessions: int) -> Iterator[Answer]:
         """The answers to sessions of equal firmware; the first one has nothing to be compared with."""
-        with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
+        with self.place() as folder:
             for _ in range(1 + sessions):
-                yield self.answer(Path(folder))
+                yield self.answer(folder)
 
 
 def run(bench: Bench, args: argparse.Namespace) -> Tally:
@@ -165,21 +189,24 @@ def run(bench: Bench, args: argparse.Namespace) -> Tally:
         answers = list(bench.slower(args.factor, args.baseline))
         tally.slower[answers[-1].verdict] += 1
         before = ", ".join(answer.verdict for answer in answers[:-1])
-        show(f"{bench.server} try {number}: {before}, {args.factor:g}x slower:", answers[-1], answers)
+        show(f"{bench.server} try {number}: {before}, {args.factor:g}x slower:", answers, "regressed")
     while (left := args.equal - tally.equal.total()) > 0:
         for place, answer in enumerate(bench.equal(min(left, args.sequence))):
             if place:
                 tally.equal[answer.verdict] += 1
-                show(f"{bench.server} equal firmware, {place} before it:", answer, [answer])
+                show(f"{bench.server} equal firmware, {place} before it:", [answer], "unchanged")
             elif answer.verdict != "no-baseline":
-                show(f"{bench.server} first session:", answer, [answer])
+                show(f"{bench.server} first session:", [answer], "no-baseline")
     return tally
 
 
-def show(what: str, answer: Answer, all_of_them: Sequence[Answer]) -> None:
-    """Print a line."""
-    seconds = sum(one.seconds for one in all_of_them)
-    print(f"{what} {answer.verdict.upper()}  {answer.gates}  [{seconds:.0f} s]", flush=True)
+def show(what: str, answers: Sequence[Answer], wanted: str) -> None:
+    """Print a line for the last answer, and what it warned of where it is not the one that was wanted."""
+    last = answers[-1]
+    seconds = sum(answer.seconds for answer in answers)
+    print(f"{what} {last.verdict.upper()}  {last.gates}  [{seconds:.0f} s]", flush=True)
+    if last.verdict != wanted:
+        print("".join(f"    {warning}\n" for warning in last.warnings), end="", flush=True)
 
 
 def session_words(args: argparse.Namespace) -> list[str]:
@@ -210,6 +237,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--profiles", default=f"python_light,{SLOWED}")
     made.add_argument("--busy", type=int, default=0, metavar="N", help="beside so many busy loops")
     made.add_argument("--limit", type=float, default=600.0, help="seconds that a session may take")
+    made.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the histories in it")
     made.add_argument("--seed", type=int, default=1, help="of the reference device")
     made.add_argument("words", nargs="*", help="further options of each session, behind --")
     return made
@@ -229,7 +257,7 @@ def main(words: Sequence[str] | None = None) -> int:
             if name != SIM and (reason := missing(name)):
                 print(f"{name} is left out: {reason}")
                 continue
-            tallies[name] = run(Bench(name, session_words(args), args.limit, args.seed), args)
+            tallies[name] = run(Bench(name, session_words(args), args.limit, args.seed, args.keep), args)
     for name, tally in tallies.items():
         print(f"{name}: {tally.summary()}")
     return 0 if tallies and all(tally.met for tally in tallies.values()) else 1
