@@ -306,7 +306,7 @@ DETECTABLE = "detectable"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where time is lost: one path of one phase, against the median of the bar's sessions.
+    """Where time is lost: one path of one phase, against the median of the baseline's sessions.
 
     ``d_pct`` is the change in percent with slower positive; values are in the metric's unit.
     """

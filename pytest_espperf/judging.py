@@ -36,7 +36,7 @@ from pytest_espperf.workload import Profile
 HISTORY, PREVIOUS = "history", "previous"
 
 MAX_SESSIONS = 200
-"""Sessions that the gate is given: the bar takes the newest 20, the drift guard looks further back."""
+"""Sessions that the gate is given: the baseline takes the newest 20, the drift guard looks further back."""
 
 
 def measures_all(settings: Settings) -> bool:
@@ -117,7 +117,7 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
 
 
 def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
-    """The verdict of a session in which a project's own tests failed: it fails, and is never the bar."""
+    """The verdict of a session in which a project's own tests failed: it fails, and is never a baseline."""
     if not failed_tests:
         return verdict
     tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"

@@ -62,7 +62,7 @@ def test_after_a_first_session_without_figures_the_next_is_the_first_and_guards(
     assert [text.split(":")[0] for text in messages(second.gate, "baseline")] == [
         f"warn {profile}" for profile in PROFILES
     ]
-    assert "as first (a computer, not the board, set its pace): not the bar" in str(second.gate.findings)
+    assert "as first (a computer, not the board, set its pace): not the baseline" in str(second.gate.findings)
     slow = session(rng, slower=dict.fromkeys(PROFILES, 3.0))
     verdict = judge(slow, [first, second])
     assert verdict.kind == "regressed"

@@ -6,7 +6,7 @@
     verdict.kind                                 # "unchanged", "regressed", ...
 
 Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
-sessions are the bar), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
+sessions are the baseline), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
 rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`generator`,
 :mod:`verdict` (all of it), :mod:`words`.
 """

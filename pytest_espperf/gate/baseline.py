@@ -1,9 +1,9 @@
-"""Which sessions are the bar: comparable, accepted, complete, with figures, of the current epoch.
+"""Which sessions are the baseline: comparable, accepted, complete, with figures, of the current epoch.
 
 An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
 the level has knowingly changed there, and what lies before says nothing about what comes after.
 
-A session whose pace a computer set, and not the board, has no figures to be compared with: it is no bar
+A session whose pace a computer set, and not the board, has no figures to be compared with: it is no baseline
 of that profile, so that the next one that has figures is the first.
 """
 
@@ -131,7 +131,7 @@ def profiles_of(session: SessionArtifact) -> list[str]:
 
 
 def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy) -> Choice:
-    """The sessions that are the bar for each profile of the candidate; history oldest first."""
+    """The sessions that are the baseline for each profile of the candidate; history oldest first."""
     choice = Choice()
     keyed = [session for session in history if session.comparability is not None]
     if len(keyed) < len(history):
@@ -140,7 +140,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
             Finding(
                 kind="incomparable",
                 message=f"{count} session{'s' if count > 1 else ''} without a record of what was measured "
-                "(the original tool's files have none): shown, never the bar.",
+                "(the original tool's files have none): shown, never the baseline.",
             )
         )
     if candidate.comparability is None:
@@ -210,7 +210,7 @@ def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
     """Take the sessions without figures out of a profile's epoch, which begins where it began.
 
     Where the candidate itself has none, all of its phases are asked for: the rules that need no pace (errors)
-    still want a bar.
+    still want a baseline.
     """
     epoch = choice.epochs[profile]
     phases = gateable_phases(planned) or tuple(
@@ -231,7 +231,8 @@ def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
                 severity="warn",
                 kind="baseline",
                 where=profile,
-                message=f"{had} no figures to be compared with, as {name_of(epoch[-1])}{why}: not the bar.",
+                message=f"{had} no figures to be compared with, as {name_of(epoch[-1])}{why}: "
+                "not the baseline.",
             )
         )
 

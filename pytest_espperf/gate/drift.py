@@ -1,4 +1,4 @@
-"""The drift guard: a slow slide that a rolling bar follows and is blind to.
+"""The drift guard: a slow slide that a rolling baseline follows and is blind to.
 
 One-sided CUSUM (Page 1954) per gate: ``S = max(0, S + clip(z, -3, 3) - 1)``, alarm from 6 on, where z
 is a session's value against the *reference* in standard errors of :mod:`pytest_espperf.gate.noise`.
@@ -109,7 +109,7 @@ def drifts(series: list[Series], boards: int = 1) -> dict[str, Drift]:
 def is_slide(series: Series, centre: float) -> bool:
     """Whether a good part of a loss was already there in the last accepted session.
 
-    Then this session's change is not what broke the bar: the word is ``drift``, not ``regressed``.
+    Then this session's change is not what broke the baseline: the word is ``drift``, not ``regressed``.
     """
     d = median(series.now) - centre
     before = median(series.epoch[-1]) - centre

@@ -1,7 +1,7 @@
-"""The error-rate rule: more errors than the bar had.
+"""The error-rate rule: more errors than the baseline had.
 
 Pooled over a profile's phases and rounds, a session regressed where its error rate lies more than half a
-percentage point above the median of the bar's sessions, with at least 5 errors in at least 2 rounds, and
+percentage point above the median of the baseline's sessions, with at least 5 errors in at least 2 rounds, and
 still does with its worst round left out: a stall confined to one run is not a regression, also not on
 a board that always has a few errors. Where the errors of the baseline vary from round to round,
 the rise must also exceed three standard errors of a session's rate; a smaller one is inconclusive.

@@ -1,7 +1,7 @@
 """Whether the link to the board moved: said in the verdict, never subtracted from it.
 
 Connects to the idle board around every phase are answered by its network stack: where their median left
-what it was in the sessions of the bar, or packets were lost, slower answers may be the link's.
+what it was in the sessions of the baseline, or packets were lost, slower answers may be the link's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOVED_MS = 2.0
 """... nor by fewer milliseconds than matter to a request."""
 
 LEAST_CONNECTS = 8
-"""Connects of a session, and LEAST_SESSIONS of the bar, below which nothing is said."""
+"""Connects of a session, and LEAST_SESSIONS of the baseline, below which nothing is said."""
 
 LEAST_SESSIONS = 3
 

@@ -1,4 +1,4 @@
-"""Where time is lost: every path of every compared phase against the bar. It tells, and judges nothing."""
+"""Where time is lost: every path of every compared phase against the baseline. It judges nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TOLD = ("p95_ms", "p50_ms")
 
 
 def places(candidate: SessionArtifact, bars: Mapping[str, Sequence[SessionArtifact]]) -> list[Place]:
-    """The paths of all profiles that have a bar, worst first.
+    """The paths of all profiles that have a baseline, worst first.
 
     Args:
         candidate: the session.
-        bars: the sessions of the bar, by profile.
+        bars: the sessions of the baseline, by profile.
     """
     found = [place for profile, bar in bars.items() for place in _of_profile(candidate, profile, bar)]
     return sorted(found, key=lambda place: -place.d_pct)

@@ -205,8 +205,8 @@ class GatePolicy:
     Attributes:
         baseline: ``history``: the last accepted comparable sessions; ``previous``: only the last of
             them; ``fixed``: all that were handed in, whatever their epoch.
-        max_history: sessions that are the bar at most.
-        fail_on: plain rules ``(metric, percent)`` on cell medians against the bar's last session.
+        max_history: sessions that are the baseline at most.
+        fail_on: plain rules ``(metric, percent)`` on cell medians against the baseline's last session.
         min_effect: metric -> absolute change in its unit that must be exceeded to be called.
         strict: ``inconclusive`` fails the session, see :func:`fails`.
         tolerance: slowdown, as a share, that ``unchanged`` excludes; twice that for the p95 of a closed loop.

@@ -15,9 +15,9 @@ its own ``u``, as in any regression (Draper and Smith 1998, section 3.1)::
 
     s2 + v u^2 / (n0 t0^2 + sum u_s^2)
 
-A slope that was fitted to the bar follows a part of the bar's noise. It takes ``sum u_s^2 / (n0 t0^2 +
-sum u_s^2)`` degrees of freedom, less than one as far as it is shrunk (Hastie, Tibshirani and Friedman 2009,
-section 3.4.1), by which the spread of what remains is made wider.
+A slope that was fitted to the baseline follows a part of the baseline's noise. It takes
+``sum u_s^2 / (n0 t0^2 + sum u_s^2)`` degrees of freedom, less than one as far as it is shrunk (Hastie,
+Tibshirani and Friedman 2009, section 3.4.1), by which the spread of what remains is made wider.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.stats import mad, mad_to_sigma
 
 LEAST_SESSIONS = 5
-"""Sessions of the bar with a reference from which on it is used; at least half of the bar has to have one."""
+"""Sessions of the baseline with a reference from which on it is used; at least half of them must have one."""
 
 PULLED_IN = 3.0
 PRIOR_SLOPE = 0.5
@@ -69,7 +69,7 @@ def environment(
         epoch: the value of each session of the epoch, oldest first.
         references: the reference's value in each of them, None where there was none.
         now: the reference's value in the candidate's session, None where there was none.
-        depth: how many of the newest sessions of the epoch are the bar.
+        depth: how many of the newest sessions of the epoch are the baseline.
     """
     bar = list(zip(epoch, references, strict=True))[-depth:]
     known = [(value, reference) for value, reference in bar if reference is not None]

@@ -1,4 +1,4 @@
-"""The rules that compare a profile with its bar: noise floor, confirmation, p99, errors, plain rules."""
+"""The rules that compare a profile with its baseline: noise floor, confirmation, p99, errors, plain rules."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def _plain_change(
 def plain_rows(
     candidate: SessionArtifact, profile: str, last: SessionArtifact, policy: p.GatePolicy
 ) -> list[GateRow]:
-    """The rules of ``--perf-fail-on``: cell medians against the bar's last session.
+    """The rules of ``--perf-fail-on``: cell medians against the baseline's last session.
 
     The percentage is of the previous median, for ``error_rate`` percentage points. Confirmation rounds,
     where there are any, are counted in: the rule then judges the median of all. Where there are A/B pairs,

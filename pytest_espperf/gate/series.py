@@ -362,7 +362,7 @@ def _paced(rounds: Rounds) -> bool:
 def _by_phase(
     planned: Rounds, profile: str, names: Sequence[str], bar: Sequence[SessionArtifact]
 ) -> tuple[float, ...]:
-    """Each phase's change of the tail metric: median of the rounds, against the median of the bar's."""
+    """Each phase's change of the tail metric: median of the rounds, against the median of the baseline's."""
     past = [rounds_of(session, profile) for session in bar]
     shifts = []
     for name in names:

@@ -178,7 +178,7 @@ def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise])
     """Tell a shift of the whole environment, where A/B pairs cleared every suspect.
 
     One test of one statistic: the median over all gates of d in standard errors, at the full alpha.
-    Without it a shift that no single gate proves would be `unchanged`, and slide into the bar.
+    Without it a shift that no single gate proves would be `unchanged`, and slide into the baseline.
     """
     cleared = [row for row in rows if row.confirmation == "pairs"]
     if not cleared or any(row.verdict not in ("unchanged", "environment-shift") for row in rows):

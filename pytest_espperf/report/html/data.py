@@ -28,7 +28,7 @@ class TrendPoint:
         baseline: what it was compared with; None where with nothing.
         limit: the value from which on it would have been called slower.
         d_pct: its change, slower positive.
-        opens_epoch: earlier sessions are no longer the bar from here on.
+        opens_epoch: earlier sessions are no longer the baseline from here on.
         is_this: the session of the report.
     """
 
@@ -55,7 +55,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class Distribution:
-    """The latencies of one cell, all runs together: now, and in the sessions of the bar ([] where none)."""
+    """The latencies of one cell, all runs together: now, and in the baseline ([] where none)."""
 
     cell: str
     now: Curve
