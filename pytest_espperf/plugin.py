@@ -104,7 +104,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember which phases' own tests failed: such a session is no baseline. A worker hands over what it has."""
+    """Remember which phases had a failing test: no baseline comes of it. A worker hands over what it has."""
     ending.hand_over(item, call)
     report = yield
     ending.note(item, report)
