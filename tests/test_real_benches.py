@@ -111,7 +111,7 @@ def test_a_try_and_equal_firmware_on_the_reference_device(
         monkeypatch.setenv(name, value)
     words = "--servers sim --tries 1 --baseline 1 --factor 3 --equal 1 --preset quick --runs 1 --seconds 0.1"
     bench_real.main([*words.split(), "--profiles", "python_heavy", "--", "--sim-noise=none"])
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert lines[0].startswith("sim try 1: no-baseline, 3x slower: ")
     assert "rps_ok +" in lines[0]
     assert lines[1].startswith("sim equal firmware, 1 before it: ")

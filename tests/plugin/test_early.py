@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from plugin_project import USUAL_S, Project
 
-FOUR_RUNS = ("--perf-runs=4", "--perf-tolerance=1000")
+FOUR_RUNS = ("--perf-runs=4",)
 IN_ONE = ("--perf-confirm=2",)
 
 
