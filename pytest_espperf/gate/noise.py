@@ -23,7 +23,7 @@ sessions are taken to differ by no less than rounds do::
     V    = [2 (5 %)^2 + f_h Vw + f_n Vn] / (2 + f_h + f_n)           f: rounds - 1, of each session
     tau2 = [6 max(t0^2, V without its prior) + (H - 1)(vb - C V)] / (6 + H - 1), at least 0.005^2
            t0 = 0.03 where H = 1, else 0.02
-    s2   = tau2 (1 + c_H) + r,  r = C_n max(V, (V + Vn) / 2) + c_H C V
+    s2   = tau2 (1 + c_H) + r,  r = C_n max(V, Vn / 3) + c_H C V
     df   = s2^2 / [(tau2 (1 + c_H))^2 / (H + 5) + r^2 / (2 + f_h + f_n)]      (Satterthwaite 1946)
 
 Then, for the change ``d`` of the candidate against the centre of the baseline::
@@ -328,8 +328,9 @@ def _young_error(history: History, *, known: float, rounds: int, within_now: flo
         / (weight + free),
         p.SESSION_SIGMA_FLOOR**2,
     )
-    # Today may be another kind of day than those before: rounds that differ more count by themselves.
-    here = max(pooled, (pooled + within_now) / 2) if within_now is not None else pooled
+    # Today may be another kind of day: rounds that differ by more than chance (5 to 10 % for an
+    # F of 3 with so few degrees of freedom) count by themselves.
+    here = max(pooled, within_now / 3) if within_now is not None else pooled
     sessions = (1.0 + known) * tau2
     share = median_variance(rounds) * here + known * history.median_share * pooled
     square = sessions + share
