@@ -341,7 +341,7 @@ class Settings(SimOptions):
     )
     perf_max_tail_p95_ratio: float = option(
         1.8,
-        "budget: p95 of a phase's last quarter over its p95, from 59 answers in it on",
+        "budget: p95 of a phase's last quarter over its p95, from 59 answers and 20 a client in it on",
         parse=number(above=0),
         metavar="X",
         original="--max-tail-p95-ratio",

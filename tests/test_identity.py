@@ -153,6 +153,10 @@ def test_a_quarter_of_a_few_requests_is_no_tail() -> None:
     few = structs.replace(GOOD, tail_ok=58, p95_tail_ms=500.0)
     assert phase_failures(few, LIMITS) == []
     assert phase_failures(structs.replace(few, tail_ok=59), LIMITS)
+    # A single stall catches one request of each client.
+    many = structs.replace(few, clients=12, tail_ok=240)
+    assert not phase_failures(many, LIMITS)
+    assert phase_failures(structs.replace(many, tail_ok=241), LIMITS)
 
 
 def test_an_empty_phase_fails() -> None:
