@@ -21,7 +21,7 @@ from pytest_espperf.samples import PhaseSamples
 MAX_EVENTS = 20
 """Lines of the console, not fatal, that are kept of one phase; the log has them all."""
 
-LEAST_REST = 0.25
+LEAST_REST = 0.2
 """Share of a pause after a load that comes after its last answer, however late that was."""
 
 STEADY_BYTES = 1024
