@@ -167,6 +167,20 @@ def test_every_flag_of_the_original(place: Path) -> None:
     assert artifact["raw_runs"][0]["results"][0]["report"]["clients"] == 3
 
 
+def test_the_bench_of_what_a_phase_takes_beside_its_load(place: Path) -> None:
+    words = ("--perf-profiles=python_light", *SHORT, "--perf-link-probes=off")
+    done = run(place, str(ROOT / "tools" / "bench_overhead.py"), "--noise=none", "--", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, head, names, *rows, overhead, wall = done.stdout.splitlines()
+    assert "none noise, sessions: 1" in head
+    columns = names.split()
+    cells = {cells[0]: dict(zip(columns, cells[1:], strict=False)) for cells in map(str.split, rows)}
+    assert list(cells) == ["python_light:burst", "python_light:long", "all"]
+    assert [row["link"] for row in cells.values()] == ["0"] * 3
+    assert overhead.startswith("overhead of a phase: median ")
+    assert wall.endswith("exit code 0")
+
+
 @needs_nginx
 def test_the_originals_command_line_against_nginx(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESPPERF_PERF_SETTLE_MS", "10")

@@ -31,7 +31,7 @@ from pytest_espperf.driving import Driver
 from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.measuring import Meter
 
-DRAIN = "in flight"
+DRAIN = "in-flight"
 PARTS = (
     (Meter, "_sleep_until", "waiting"),
     (Driver, "_rest", "waiting"),
@@ -154,7 +154,7 @@ def show(noise: str, sessions: Sequence[Mapping[str, Any]]) -> None:
     print(
         f"\n{noise} noise, sessions: {len(sessions)}; milliseconds from a planned end to the next load, means"
     )
-    print(" ".join([f"{'':{width}}", *(f"{name:>10}" for name in (*NAMES, "all else", "overhead"))]))
+    print(" ".join([f"{'':{width}}", *(f"{name:>10}" for name in (*NAMES, "other", "overhead"))]))
     for name, row in rows.items():
         cells = [mean(parts.get(part, 0.0) for parts, _ in row) for part in NAMES]
         total_s = mean(total_s for _, total_s in row)
