@@ -305,6 +305,11 @@ DETECTABLE = "detectable"
 """``kind`` of the finding that says which slowdown the session would have noticed."""
 
 
+DELAYED_ACK = "delayed_ack"
+"""Key of ``device``: which paths wait for delayed acknowledgements, as ``asked`` (paths), ``waits_ms``
+(path -> milliseconds) and ``measured`` (whether the session's figures contain the wait)."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where time is lost: one path of one phase, against the median of the baseline's sessions.
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pytest_espperf import device
+from pytest_espperf import device, load
+from pytest_espperf.artifact import DELAYED_ACK
 from pytest_espperf.errors import UsageError
 from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.workload import Target
+from pytest_espperf.workload import Profile, Target
 
 SAID = 3
 """Lines of the console quoted in one message."""
@@ -63,6 +64,7 @@ class Board:
     asked: tuple[str, int]
     sim: SimProcess | None = None
     last_probe: device.Probe | None = None
+    delayed_acks: load.DelayedAcks | None = None
     console: device.SerialConsole | None = None
 
     @property
@@ -89,17 +91,29 @@ class Board:
         )
         return self.last_probe
 
+    def find_delayed_acks(self, profiles: Sequence[Profile], budget_s: float) -> None:
+        """Find out, once, which of the profiles' paths answer late where acknowledgements are delayed."""
+        if self.delayed_acks is None:
+            self.delayed_acks = load.find_delayed_acks(self.target, profiles, budget_s=budget_s)
+
     def describe(self) -> dict[str, Any]:
         """For the artifact."""
-        return {
-            "id": self.identity,
-            "address": self.target.address,
-            "port": self.target.port,
-            "scheme": self.target.scheme,
-            "firmware": self.settings.device_firmware,
-            "reference_device": self.sim is not None,
-            "telemetry_notes": list(self.telemetry.notes),
-        } | self._describe_console()
+        return (
+            {
+                "id": self.identity,
+                "address": self.target.address,
+                "port": self.target.port,
+                "scheme": self.target.scheme,
+                "firmware": self.settings.device_firmware,
+                "reference_device": self.sim is not None,
+                "telemetry_notes": list(self.telemetry.notes),
+            }
+            | self._describe_acks()
+            | self._describe_console()
+        )
+
+    def _describe_acks(self) -> dict[str, Any]:
+        return {DELAYED_ACK: asdict(self.delayed_acks)} if self.delayed_acks is not None else {}
 
     def _describe_console(self) -> dict[str, Any]:
         if self.console is None:

@@ -20,6 +20,9 @@ TELEMETRY_S = 4.0
 LINK_S = 2.0
 """Kept for a reading of the link; a healthy one needs a tenth of it."""
 
+DELAYED_ACK_S = 2.0
+"""Kept, once per session, to find out whether answers wait for delayed acknowledgements."""
+
 LEAST_PROBE_S = 3.0
 """The probe gets at least this."""
 
@@ -60,7 +63,7 @@ def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> Phase
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
     inner_s = watchdog_s - MARGIN_S
-    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - around_s)
+    probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - DELAYED_ACK_S - around_s)
     reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0
     return PhaseBudget(
         watchdog_s=watchdog_s + reference_s,

@@ -14,7 +14,7 @@ from msgspec import structs
 from pytest_espperf import load
 from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole
 from pytest_espperf.board import Board
-from pytest_espperf.budget import PhaseBudget, phase_budget
+from pytest_espperf.budget import DELAYED_ACK_S, PhaseBudget, phase_budget
 from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError
 from pytest_espperf.firmware import FirmwareSwitch
@@ -250,6 +250,9 @@ class Driver(ABC):
             self._expect_boot()
         else:
             self.listen_between()
+        if transport is None and not planned.role.startswith("ab-"):
+            assert reach.board is not None
+            reach.board.find_delayed_acks(self.plan.profiles, min(DELAYED_ACK_S, self._hard_timeout_left()))
         measured = reach.meter.measure(
             planned,
             budget,

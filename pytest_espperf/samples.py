@@ -32,7 +32,7 @@ class GeneratorHealth:
         turnaround_ms: mean time from an answer's arrival to the same client's next request on that
             connection: the generator's part of a closed loop's cycle. None where there was no such request.
         bound: True when the generator, not the board, set the pace: such a phase gates nothing.
-        engine: name and version of the engine (``asyncio+httptools+kernel/2``).
+        engine: name and version of the engine (``asyncio+httptools+kernel+quickack/2``).
         waited_share: share of the phase in which its thread was ready to run and had no processor; None where
             the system does not tell (all but Linux).
         lost_share: share of the clients' time that a closed loop lost by that: what its throughput is too low

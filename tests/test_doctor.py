@@ -33,6 +33,7 @@ from pytest_espperf.doctor import (
     render_page,
 )
 from pytest_espperf.errors import BoardBusyError
+from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.options import Settings
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.process import SimProcess
@@ -122,6 +123,7 @@ def test_the_reference_device_is_well_and_locked_meanwhile(sim: SimProcess, tmp_
     assert checks["answer"].values["http_version"] == "1.1"
     assert checks["keep-alive"].values == {"requests": 16, "ended": "announced"}
     assert checks["connections"].values["connections"] == QUICK.connections
+    assert checks["delayed ACK"].status == "ok"
     assert checks["connections"].status == checks["rate limiter"].status == checks["errors"].status == "ok"
     assert checks["power save"].values["rounds"] == QUICK.wakes
     assert checks["idle connects"].values["connects"] == QUICK.connects
@@ -529,3 +531,19 @@ def test_the_command_in_a_process_of_its_own_ends_with_ctrl_c(sim: SimProcess, t
     assert process.returncode == 2
     assert "Traceback" not in err
     assert json.loads(out)["interrupted"] is True
+
+
+@pytest.mark.skipif(not prompt_acks(), reason="the timer is Linux's here")
+def test_answers_that_wait_for_their_client_are_told_with_the_cure(tmp_path: Path) -> None:
+    def handle(peer: Peer) -> None:
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        while peer.request() is not None:
+            head, _, body = answer(b"x" * 99).partition(b"\r\n\r\n")
+            peer.send(head + b"\r\n\r\n")
+            peer.send(body)
+
+    with serving(handle) as server:
+        check = found(f"127.0.0.1:{server.port}", tmp_path)["delayed ACK"]
+    assert check.status == "warn"
+    assert "TCP_NODELAY" in check.advice
+    assert 20 < check.values["waits_ms"]["/hello"] < 100

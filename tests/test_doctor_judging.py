@@ -22,6 +22,7 @@ from pytest_espperf.doctor import (
 from pytest_espperf.doctor.findings import STATUSES
 from pytest_espperf.doctor.measures import Contact, Held, KeptAlive, Wake, Wakes
 from pytest_espperf.doctor.talk import Answer
+from pytest_espperf.load import DelayedAcks
 
 # --- the page
 
@@ -55,6 +56,26 @@ def test_the_headline_is_that_of_the_worst() -> None:
 
 
 # --- judgements
+
+
+@pytest.mark.parametrize(
+    ("acks", "status", "words"),
+    [
+        (DelayedAcks(), "note", "not known"),
+        (DelayedAcks(("/",)), "ok", "do not wait"),
+        (DelayedAcks(("/",), {"/": 41.2}), "warn", "41 ms"),
+    ],
+)
+def test_answers_that_wait_for_an_acknowledgement(acks: DelayedAcks, status: str, words: str) -> None:
+    check = judge_pace.delayed_acks(acks, "/")
+    assert check.status == status
+    assert words in check.figure
+    assert "sessions measure that wait" not in check.advice
+
+
+def test_where_sessions_measure_that_wait_it_is_said() -> None:
+    check = judge_pace.delayed_acks(DelayedAcks(("/",), {"/": 200.0}, measured=True), "/")
+    assert "sessions measure that wait" in check.advice
 
 
 def wakes(*pairs: tuple[float, float]) -> Wakes:

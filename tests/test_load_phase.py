@@ -22,6 +22,7 @@ from load_servers import (
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load import ENGINE_VERSION, Progress, run_phase
+from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.guard import SelfWatch, engine_label, fastest_loop
 from pytest_espperf.load.stamped import kernel_stamps
 from pytest_espperf.samples import Outcome
@@ -126,8 +127,9 @@ def test_a_phase_needs_neither_uvloop_nor_winloop(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "winloop", None)
     assert fastest_loop() is asyncio.new_event_loop
     loop = asyncio.new_event_loop()
-    assert engine_label(loop, stamped=False) == f"asyncio+httptools/{ENGINE_VERSION}"
-    assert engine_label(loop, stamped=True) == f"asyncio+httptools+kernel/{ENGINE_VERSION}"
+    prompt = "+quickack" if prompt_acks() else ""
+    assert engine_label(loop, stamped=False) == f"asyncio+httptools{prompt}/{ENGINE_VERSION}"
+    assert engine_label(loop, stamped=True) == f"asyncio+httptools+kernel{prompt}/{ENGINE_VERSION}"
     loop.close()
 
 
@@ -142,7 +144,8 @@ def test_the_generator_watches_itself() -> None:
     cycle_ms = 1e3 * samples.elapsed_s / len(samples)
     assert 0 < health.turnaround_ms < cycle_ms - 10 + 0.1
     stamped = "+kernel" if kernel_stamps() else ""
-    assert health.engine.endswith(f"+httptools{stamped}/{ENGINE_VERSION}")
+    prompt = "+quickack" if prompt_acks() else ""
+    assert health.engine.endswith(f"+httptools{stamped}{prompt}/{ENGINE_VERSION}")
 
 
 def test_a_late_generator_is_bound() -> None:
@@ -158,8 +161,8 @@ def test_a_late_generator_is_bound() -> None:
 @pytest.mark.parametrize(
     ("open_loop", "label", "bound"),
     [
-        (False, "uvloop+httptools+kernel/2", False),
-        (True, "uvloop+httptools+kernel/2", True),
+        (False, "uvloop+httptools+kernel+quickack/2", False),
+        (True, "uvloop+httptools+kernel+quickack/2", True),
         (False, "uvloop+httptools/2", True),
         (False, "HTTPTransport/2", True),
     ],

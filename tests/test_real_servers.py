@@ -14,6 +14,7 @@ from pytest_alone import ENVIRONMENT
 from real_servers import SERVERS, RealServer, missing, needs_cc, two_writes
 from short_sessions import SHORT
 
+from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.profiles import BUILT_IN
 
@@ -67,3 +68,34 @@ def test_head_and_body_come_by_a_write_each_or_by_one(tmp_path: Path) -> None:
         with two_writes(tmp_path, writes=writes) as server:
             body = httpx.get(f"http://{server.address}/deps", trust_env=False).json()
         assert body["writes"] == writes
+
+
+@needs_cc
+def test_a_firmware_that_begins_to_answer_by_two_writes_is_regressed_and_measured(tmp_path: Path) -> None:
+    def session(writes: int) -> tuple[int, str, SessionArtifact]:
+        with two_writes(tmp_path, writes=writes) as server:
+            command = [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, "--device-id=bench"]
+            done = subprocess.run(
+                command,
+                env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(tmp_path / "history")},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        return done.returncode, done.stdout, list(HistoryStore(tmp_path / "history").sessions())[-1]
+
+    code, said, before = session(1)
+    assert code == 0, said
+    code, said, now = session(2)
+    assert code == 1, said
+    assert now.gate is not None
+    assert "python_heavy:delayed_ack" in {row.name for row in now.gate.gates if row.verdict == "regressed"}
+    assert "delayed_ack" in said
+    assert "TCP_NODELAY" in said
+    # The wait is the client's, and not in the figures.
+    old, new = (one.aggregated["python_heavy:burst"].p50_ms.median for one in (before, now))
+    assert old is not None
+    assert new is not None
+    assert new < old + 20

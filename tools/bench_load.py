@@ -20,6 +20,7 @@ import time
 
 from bench_load_rig import (
     CLIENT_CORE,
+    Result,
     device,
     generators,
     interleaved,
@@ -36,21 +37,39 @@ from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
+FULL_SHARE = 0.9
+"""Share of its core from which on a process counts as the limit."""
+
 
 def ceiling(args: argparse.Namespace) -> None:
-    """Requests/s on 1 KB from nginx."""
+    """Requests/s on 1 KB from nginx, the processor time that they cost, and what was the limit.
+
+    Where the server is the limit, a generator's rate is the server's, and only its processor time compares.
+    """
     tools = generators(["wrk", "uvloop", "asyncio", "unstamped", "threads", "ab", "hey", "httpx", "locust"])
-    with nginx() as url:
-        results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
+    with nginx() as (url, server):
+        results = interleaved(tools, url, args.clients, args.seconds, args.repeat, server=server)
     print(f"ceiling: 1 KB from nginx, {args.clients} connections, {args.repeat} rounds of {args.seconds:g} s")
-    print(f"{'generator':10}{'rps':>9}{'to wrk':>8}{'to threads':>12}{'CPU s/1000':>12}{'wrk CPU/CPU':>13}")
+    print(
+        f"{'generator':10}{'rps':>9}{'to wrk':>8}{'to threads':>12}{'CPU s/1000':>12}{'CPU/wrk CPU':>13}"
+        f"{'its core':>10}{'server':>8}  limit"
+    )
     yardstick = results.get("wrk", results["threads"])
     for name, own in results.items():
         print(
             f"{name:10}{median(own, 'rps'):9.0f}{paired(own, yardstick, 'rps'):8.2f}"
             f"{paired(own, results['threads'], 'rps'):12.2f}{median(own, 'cpu_s_per_1000'):12.4f}"
-            f"{paired(yardstick, own, 'cpu_s_per_1000'):13.2f}"
+            f"{paired(own, yardstick, 'cpu_s_per_1000'):13.2f}"
+            f"{median(own, 'own_share'):10.2f}{median(own, 'server_share'):8.2f}  {limit(own)}"
         )
+
+
+def limit(results: list[Result]) -> str:
+    """Which of the two had no processor time left, by the median of the rounds."""
+    own, server = median(results, "own_share"), median(results, "server_share")
+    if max(own, server) < FULL_SHARE:
+        return "neither"
+    return "generator" if own > server else "server"
 
 
 def fidelity(args: argparse.Namespace) -> None:
@@ -61,26 +80,28 @@ def fidelity(args: argparse.Namespace) -> None:
         "closed loop of clients that turn round in no time), and to wrk in the same round"
     )
     print(
-        f"{'device':16}{'generator':10}{'truth: rps':>11}{'p50':>8}{'p95':>8}{'p99':>8}{'p50 + ms':>10}"
+        f"{'device':22}{'generator':10}{'truth: rps':>11}{'p50':>8}{'p95':>8}{'p99':>8}{'p50 + ms':>10}"
         f"{'turn ms':>9}{'wrk: rps':>11}{'p50':>8}{'p95':>8}{'p99':>8}"
     )
-    for mode in ("fifo", "parallel"):
-        for service_ms in args.service_ms:
-            with device(mode, service_ms) as url:
-                results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
-            at_once = 1 if mode == "fifo" else args.clients
-            true_ms = service_ms * args.clients / at_once
-            truth = {"rps": at_once / service_ms * 1e3, "p50": true_ms, "p95": true_ms, "p99": true_ms}
-            for name, own in results.items():
-                to_truth = [median(own, key) / true for key, true in truth.items()]
-                turn = median(own, "turnaround") if "turnaround" in own[0] else float("nan")
-                to_wrk = [paired(own, results["wrk"], key) for key in truth] if "wrk" in results else []
-                print(
-                    f"{mode + f' {service_ms:g} ms':16}{name:10}{to_truth[0]:11.4f}"
-                    + "".join(f"{ratio:8.3f}" for ratio in to_truth[1:])
-                    + f"{median(own, 'p50') - true_ms:10.3f}{turn:9.3f}   "
-                    + "".join(f"{ratio:8.3f}" for ratio in to_wrk)
-                )
+    cases = [(mode, ms, 1) for mode in ("fifo", "parallel") for ms in args.service_ms]
+    cases += [("fifo", ms, 2) for ms in args.service_ms]
+    for mode, service_ms, writes in cases:
+        with device(mode, service_ms, writes=writes) as url:
+            results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
+        at_once = 1 if mode == "fifo" else args.clients
+        true_ms = service_ms * args.clients / at_once
+        truth = {"rps": at_once / service_ms * 1e3, "p50": true_ms, "p95": true_ms, "p99": true_ms}
+        case = f"{mode} {service_ms:g} ms" + (f", {writes} writes" if writes > 1 else "")
+        for name, own in results.items():
+            to_truth = [median(own, key) / true for key, true in truth.items()]
+            turn = median(own, "turnaround") if "turnaround" in own[0] else float("nan")
+            to_wrk = [paired(own, results["wrk"], key) for key in truth] if "wrk" in results else []
+            print(
+                f"{case:22}{name:10}{to_truth[0]:11.4f}"
+                + "".join(f"{ratio:8.3f}" for ratio in to_truth[1:])
+                + f"{median(own, 'p50') - true_ms:10.3f}{turn:9.3f}   "
+                + "".join(f"{ratio:8.3f}" for ratio in to_wrk)
+            )
 
 
 def open_loop(args: argparse.Namespace) -> None:

@@ -1,11 +1,12 @@
 /* The load bench's own device: answers every GET after an exact service time.
  *
- *     cc -O2 -o device tools/bench_load_device.c && ./device fifo 2000000 0 0 0 64
+ *     cc -O2 -o device tools/bench_load_device.c && ./device fifo 2000000 0 0 0 64 1
  *
  * Arguments: mode (fifo: one request at a time; parallel: each by itself), service time in ns, a stall of
  * LENGTH ns in which nothing is served once per EVERY ns (0 0 for never), requests after which a connection is
- * closed without a word (0 for never), and the length of the bodies in bytes. It listens on a loopback port of
- * the system's choice, and prints it.
+ * closed without a word (0 for never), the length of the bodies in bytes, and by how many writes an answer is sent:
+ * 1, or 2 (head and body, with Nagle's algorithm on, as ESP-IDF's esp_http_server sends them). It listens on a
+ * loopback port of the system's choice, and prints it.
  *
  * Completion times come from a virtual queue and not from sleeps, and the clock is polled without a pause: the
  * machine's wake-up errors do not add up, and what an interpreter would take for twelve answers that are due
@@ -82,17 +83,18 @@ static void fail(const char *what) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) {
-        fprintf(stderr, "usage: %s fifo|parallel SERVICE_NS EVERY_NS LENGTH_NS CLOSE_AFTER BODY_BYTES\n", argv[0]);
+    if (argc != 8) {
+        fprintf(stderr, "usage: %s fifo|parallel SERVICE_NS EVERY_NS LENGTH_NS CLOSE_AFTER BODY_BYTES WRITES\n", argv[0]);
         return 2;
     }
     int fifo = !strcmp(argv[1], "fifo");
     int64_t service_ns = atoll(argv[2]), every_ns = atoll(argv[3]), length_ns = atoll(argv[4]);
     int64_t close_after = atoll(argv[5]);
-    int body = atoi(argv[6]), head;
+    int body = atoi(argv[6]), split = atoi(argv[7]) == 2, head, first;
     char *reply = malloc(body + 128);
     head = sprintf(reply, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", body);
     memset(reply + head, 'x', body);
+    first = split ? head : head + body;
 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -112,7 +114,9 @@ int main(int argc, char **argv) {
         while (waiting && heap[0].due_ns <= now_ns()) {
             struct answer due = pop();
             if (due.life != life[due.fd]) continue;
-            if (send(due.fd, reply, head + body, MSG_NOSIGNAL) < 0 || ++served[due.fd] == close_after) {
+            int failed = send(due.fd, reply, first, MSG_NOSIGNAL) < 0;
+            if (split) failed |= send(due.fd, reply + first, body, MSG_NOSIGNAL) < 0;
+            if (failed || ++served[due.fd] == close_after) {
                 end(due.fd);
                 open--;
             }
@@ -127,7 +131,7 @@ int main(int argc, char **argv) {
                     close(fd);
                     continue;
                 }
-                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+                if (!split) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                 served[fd] = 0;
                 event = (struct epoll_event){.events = EPOLLIN, .data.fd = fd};
                 epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);

@@ -26,6 +26,7 @@ from pytest_espperf.load.guard import fastest_loop
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 Result = dict[str, Any]
+WARMUP_S = 0.3
 
 
 def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: float) -> Result:
@@ -61,7 +62,7 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
         target,
         [RequestSpec(parts.path)],
         PhaseSpec("bench", clients, seconds, rate),
-        warmup_s=0.3,
+        warmup_s=WARMUP_S,
         loop_factory=asyncio.new_event_loop if loop == "asyncio" else fastest_loop(),
     )
     errors = sum(samples.outcomes[index].error is not None for index in samples.outcome)
@@ -74,6 +75,7 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
     assert health is not None
     result = summary(response, samples.elapsed_s, errors, health.cpu_share * samples.elapsed_s)
     return result | {
+        "warmup_s": WARMUP_S,
         "dropped": samples.dropped_starts,
         "engine": health.engine,
         "bound": health.bound,

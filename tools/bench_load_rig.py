@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench_process import cpu_s
+
 HERE = Path(__file__).resolve().parent
 SERVER_CORE, CLIENT_CORE = 0, 1
 BODY_BYTES = 64
@@ -140,7 +142,13 @@ def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]
 
 @contextlib.contextmanager
 def device(
-    mode: str, service_ms: float, *, stall_every_s: float = 0.0, stall_s: float = 0.0, close_after: int = 0
+    mode: str,
+    service_ms: float,
+    *,
+    stall_every_s: float = 0.0,
+    stall_s: float = 0.0,
+    close_after: int = 0,
+    writes: int = 1,
 ) -> Iterator[str]:
     """The bench's own device (bench_load_device.c says what it does), compiled for the occasion; its URL."""
     compiler = shutil.which("cc")
@@ -150,15 +158,15 @@ def device(
         program = f"{folder}/device"
         subprocess.run([compiler, "-O2", "-o", program, str(HERE / "bench_load_device.c")], check=True)
         times_ns = (round(service_ms * 1e6), round(stall_every_s * 1e9), round(stall_s * 1e9))
-        command = [program, mode, *map(str, times_ns), str(close_after), str(BODY_BYTES)]
+        command = [program, mode, *map(str, times_ns), str(close_after), str(BODY_BYTES), str(writes)]
         with child(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/f1k"
 
 
 @contextlib.contextmanager
-def nginx() -> Iterator[str]:
-    """An nginx of one worker with a 1 KB file; its URL."""
+def nginx() -> Iterator[tuple[str, int]]:
+    """An nginx of one worker with a 1 KB file; its URL and its process id."""
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
     with socket.socket() as probe:
@@ -178,22 +186,39 @@ def nginx() -> Iterator[str]:
             f"http {{ access_log off; keepalive_requests 1000000000; {places}\n"
             f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
         )
-        with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL):
+        with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
             for _ in range(100):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}/f1k"
+            yield f"http://127.0.0.1:{port}/f1k", process.pid
 
 
 def interleaved(
-    tools: dict[str, Generator], url: str, clients: int, seconds: float, repeat: int
+    tools: dict[str, Generator],
+    url: str,
+    clients: int,
+    seconds: float,
+    repeat: int,
+    *,
+    server: int | None = None,
 ) -> dict[str, list[Result]]:
-    """``repeat`` rounds, each with every generator once; the results of each."""
+    """``repeat`` rounds, each with every generator once; the results of each.
+
+    With the process id of the server each result says what share of a core generator (``own_share``) and
+    server (``server_share``) took while requests were made.
+    """
     results: dict[str, list[Result]] = {name: [] for name in tools}
     for _ in range(repeat):
         for name, tool in tools.items():
-            results[name].append(tool(url, clients, seconds))
+            before_s = cpu_s(server) if server is not None else 0.0
+            result = tool(url, clients, seconds)
+            if server is not None:
+                # All of a generator's requests, its warm-up's as well, fall into those seconds.
+                busy_s = seconds + float(result.get("warmup_s", 0.0))
+                result["server_share"] = (cpu_s(server) - before_s) / busy_s
+                result["own_share"] = float(result["cpu_s_per_1000"]) * float(result["rps"]) / 1e3
+            results[name].append(result)
     return results
 
 

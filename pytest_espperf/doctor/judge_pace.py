@@ -10,7 +10,9 @@ from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.device import LinkReading
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Held, KeptAlive, Wakes
+from pytest_espperf.gate.delayed_ack import CURE
 from pytest_espperf.gate.link import LOST_SHARE
+from pytest_espperf.load import DelayedAcks
 from pytest_espperf.metrics import percentile
 from pytest_espperf.registry import METRICS
 
@@ -112,6 +114,24 @@ def keep_alive(kept: KeptAlive, *, most: int) -> Check:
     return Check(
         "limits", "keep-alive", "ok", f"closed after {kept.requests} requests, announced", values=values
     )
+
+
+def delayed_acks(found: DelayedAcks, path: str) -> Check:
+    """Whether its answers wait for acknowledgements that clients delay."""
+    values = {"asked": list(found.asked), "waits_ms": found.waits_ms, "measured": found.measured}
+    if path not in found.asked:
+        advice = "name a path with a quick answer of at most 16 KB with --perf-probe-path."
+        return Check(
+            "limits", "delayed ACK", "note", f"not known: {path} was not answered for it", advice, values
+        )
+    if path not in found.waits_ms:
+        return Check("limits", "delayed ACK", "ok", "its answers do not wait for one", values=values)
+    figure = (
+        f"each answer waits {found.waits_ms[path]:.0f} ms for the acknowledgement of its first part, which "
+        "clients delay"
+    )
+    more = " This computer delays it as well: sessions measure that wait." if found.measured else ""
+    return Check("limits", "delayed ACK", "warn", figure, f"{CURE}.{more}", values)
 
 
 _ENDED = {

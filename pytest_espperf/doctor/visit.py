@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pytest_espperf import device
+from pytest_espperf import device, load
 from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.board import Board, connect
 from pytest_espperf.device import TelemetryReading
@@ -25,6 +25,7 @@ from pytest_espperf.judging import history_folder
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import is_address
 from pytest_espperf.telemetry_table import load_telemetry
+from pytest_espperf.workload import Profile, RequestSpec
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Effort:
     wake_s: float = 12.0
     requests: int = 40
     requests_s: float = 6.0
+    acks_s: float = 4.0
     connections: int = 16
     connections_s: float = 8.0
     served_s: float = 3.0
@@ -251,6 +253,10 @@ class _Visit:
         self._say("limits: connections")
         kept = measures.keep_alive(caller, most=effort.requests, left=self._left(effort.requests_s))
         yield judge_pace.keep_alive(kept, most=effort.requests)
+        path = self._settings.perf_probe_path
+        profile = Profile("doctor", (RequestSpec(path),), ())
+        acks = load.find_delayed_acks(board.target, [profile], budget_s=self._left(effort.acks_s)())
+        yield judge_pace.delayed_acks(acks, path)
         return not kept.trouble
 
     def _under_load(self, board: Board, caller: Caller, answer: Answer) -> Iterator[Check]:

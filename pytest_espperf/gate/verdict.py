@@ -30,6 +30,8 @@ from pytest_espperf.gate.baseline import (
     profiles_of,
     rounds_by_profile,
 )
+from pytest_espperf.gate.delayed_ack import RULE as DELAYED_ACK_RULE
+from pytest_espperf.gate.delayed_ack import delayed_ack_findings, delayed_ack_rows
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
 from pytest_espperf.gate.error_rate import error_row
 from pytest_espperf.gate.health import health_findings
@@ -66,6 +68,10 @@ WORST_FIRST: tuple[VerdictWord, ...] = (
 """
 
 
+SETTLED_RULES = ("drift", DELAYED_ACK_RULE)
+"""Rules whose answers more rounds of this session cannot change."""
+
+
 def judge(
     candidate: SessionArtifact,
     history: Sequence[SessionArtifact],
@@ -81,6 +87,7 @@ def judge(
     findings = [*health_findings(candidate, policy), *choice.findings, *say.lost_reference(candidate)]
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
+    findings += delayed_ack_findings(candidate, baselines)
     where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(
@@ -102,6 +109,7 @@ def judge(
             for profile, baseline in baselines.items()
             for row in plain_rows(candidate, profile, baseline[-1], policy)
         ),
+        *delayed_ack_rows(candidate, baselines),
     ]
     findings += [
         *environment,
@@ -285,7 +293,8 @@ def unclear_profiles(verdict: Verdict) -> list[str]:
             row.profile
             for row in verdict.gates
             if not row.confirmation
-            and ((row.verdict in FAILING and row.rule != "drift") or row.verdict == "inconclusive")
+            and row.rule not in SETTLED_RULES
+            and (row.verdict in FAILING or row.verdict == "inconclusive")
         )
     )
 

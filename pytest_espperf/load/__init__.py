@@ -2,15 +2,25 @@
 
 ``schedule``, ``feed``, ``plans``, ``wire``, ``chunked`` and ``outcomes`` are pure; ``connection``,
 ``stamped`` and ``lanes`` are the engine; ``custom`` drives a user's own httpx transport instead;
-``transport`` is our connection as one.
+``transport`` is our connection as one; ``delayed_ack`` looks at a board with a client as others have.
 """
 
 from __future__ import annotations
 
 from pytest_espperf.load.custom import TransportFactory
+from pytest_espperf.load.delayed_ack import DelayedAcks, find_delayed_acks
 from pytest_espperf.load.engine import Progress, run_phase
 from pytest_espperf.load.guard import ENGINE_VERSION
 from pytest_espperf.load.outcomes import classify
 from pytest_espperf.load.transport import EspperfTransport
 
-__all__ = ["ENGINE_VERSION", "EspperfTransport", "Progress", "TransportFactory", "classify", "run_phase"]
+__all__ = [
+    "ENGINE_VERSION",
+    "DelayedAcks",
+    "EspperfTransport",
+    "Progress",
+    "TransportFactory",
+    "classify",
+    "find_delayed_acks",
+    "run_phase",
+]

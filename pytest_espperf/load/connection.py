@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 
 import httpx
 
+from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
 from pytest_espperf.parsers import is_address
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_acknowledger",
         "_all",
         "_awaiting",
         "_owner",
@@ -66,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._owner: Owner | None = owner
         self._all = open_connections
         self._transport: asyncio.Transport | StampedTransport | None = None
+        self._acknowledger: Acknowledger | None = None
         self._awaiting = False
         self.reader = ResponseReader(heads)
         self.served = 0
@@ -94,6 +97,7 @@ class Connection(asyncio.Protocol):
         """Close at once, and tell the owner nothing more."""
         self._owner = None
         self._awaiting = False
+        self._stop_acknowledging()
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -115,8 +119,10 @@ class Connection(asyncio.Protocol):
         self._all.add(self)
         if self._owner is None:
             self.close()
-        else:
-            self._owner.on_open(self)
+            return
+        if not isinstance(transport, StampedTransport):
+            self._acknowledger = Acknowledger(asyncio.get_running_loop(), transport)
+        self._owner.on_open(self)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with bytes of the server."""
@@ -148,6 +154,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop when the connection is gone."""
         self._all.discard(self)
+        self._stop_acknowledging()
         if self._owner is None:
             return
         if exc is None:
@@ -156,6 +163,11 @@ class Connection(asyncio.Protocol):
             self._break(_read_error(exc))
         else:
             self._end_idle(b"")
+
+    def _stop_acknowledging(self) -> None:
+        if self._acknowledger is not None:
+            self._acknowledger.close()
+            self._acknowledger = None
 
     def _ended(self) -> None:
         if self._owner is None:

@@ -15,6 +15,7 @@ from time import perf_counter_ns
 
 import httptools
 
+from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.waiting import cpu_turns, lost_share
 from pytest_espperf.samples import GeneratorHealth
 
@@ -40,6 +41,9 @@ stamps loses throughput alone, which :data:`BOUND_TURNAROUND_SHARE` and the lost
 KERNEL = "kernel"
 """In an engine's label: the kernel's time stamps say when an answer arrived."""
 
+QUICKACK = "quickack"
+"""In an engine's label: what arrived is acknowledged at once, where an answer is not complete."""
+
 _YOUNG_OBJECTS = 50_000
 
 
@@ -55,11 +59,14 @@ def fastest_loop() -> LoopFactory:
 
 
 def engine_label(loop: asyncio.AbstractEventLoop, *, stamped: bool) -> str:
-    """``asyncio+httptools+kernel/2``: loop, parser, whose time stamps, and the version of the engine around.
+    """``asyncio+httptools+kernel+quickack/2``: loop, parser, whose time stamps, and the engine's version.
 
-    Without ``kernel`` the process itself stamped what arrived: later, so not comparable.
+    Without ``kernel`` the process itself stamped what arrived: later, so not comparable. Without ``quickack``
+    acknowledgements may be delayed, for which some servers wait: not comparable either.
     """
-    parts = [type(loop).__module__.partition(".")[0], httptools.__name__, *([KERNEL] if stamped else [])]
+    parts = [type(loop).__module__.partition(".")[0], httptools.__name__]
+    parts += [KERNEL] if stamped else []
+    parts += [QUICKACK] if prompt_acks() else []
     return f"{'+'.join(parts)}/{ENGINE_VERSION}"
 
 

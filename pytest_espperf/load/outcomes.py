@@ -134,11 +134,13 @@ class Plan:
         """Outcome index of a complete answer."""
         wanted = self._spec.statuses
         right = status in wanted if wanted is not None else 200 <= status < 400
-        if not right:
-            return self._table.index(status, f"http_{status}")
-        if check is not None:
-            return self._table.index(status, check.error(body_bytes))
-        return self._table.index(status, None)
+        error = None if right else f"http_{status}"
+        if right and check is not None:
+            error = check.error(body_bytes)
+        outcome = self._table.index(status, error)
+        if not self.looks_at_body:
+            self.known[status] = outcome
+        return outcome
 
     def failed(self, exc: BaseException) -> int:
         """Outcome index of a request that got no complete answer."""

@@ -6,6 +6,10 @@ With ``SO_TIMESTAMPNS`` (socket(7)) each read brings the wall-clock time at whic
 the last segment of what was read, whatever this process did meanwhile. On loopback, reads are then 8-40 us
 late where those of a generator in C that stamps for itself are 60-140 us late (``tools/bench_load.py``).
 
+A server that sends an answer in several writes, with Nagle's algorithm on, waits for the acknowledgement of
+the first one, which this computer would hold back for 40 ms (:mod:`~pytest_espperf.load.acks`). So it is sent
+as soon as everything that has arrived was read and the answer is not complete.
+
 The stamp is that of the segment which is last in sequence. Where an earlier one was lost, the last came in
 time and the answer did not: a stamp from before the hole was filled is not believed (``tcpi_rcv_ooopack``
 of ``TCP_INFO`` says that segments came out of order).
@@ -24,6 +28,8 @@ import time
 from collections.abc import Callable
 from time import perf_counter_ns, time_ns
 from typing import Any, Protocol
+
+from pytest_espperf.load.acks import acknowledge, prompt_acks
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
 _TIMESPEC = struct.Struct("@ll")
@@ -62,7 +68,16 @@ class StampedTransport:
         receiver: is told of the connection before this returns, and may write at once.
     """
 
-    __slots__ = ("_loop", "_out_of_order", "_receiver", "_recvmsg", "_send", "_sock", "_unsent")
+    __slots__ = (
+        "_acknowledge",
+        "_loop",
+        "_out_of_order",
+        "_receiver",
+        "_recvmsg",
+        "_send",
+        "_sock",
+        "_unsent",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, receiver: Receiver) -> None:
         self._loop = loop
@@ -70,6 +85,7 @@ class StampedTransport:
         self._receiver = receiver
         self._recvmsg = sock.recvmsg
         self._send = sock.send
+        self._acknowledge = functools.partial(acknowledge, sock) if prompt_acks() else None
         self._unsent = b""
         self._out_of_order = 0
         loop.add_reader(sock, self._read)
@@ -105,10 +121,13 @@ class StampedTransport:
     def _read(self) -> None:
         # To the end of what there is while an answer is incomplete: behind its data may stand a reset, for
         # which uvloop calls once and never again.
+        incomplete = False
         for _ in range(_MOST_READS):
             try:
                 data, ancillary, _, _ = self._recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
+                if incomplete and self._acknowledge is not None:
+                    self._acknowledge()
                 return
             except OSError as exc:
                 self._release(exc)
@@ -124,7 +143,8 @@ class StampedTransport:
                 late_ns = time_ns() - seconds * 1_000_000_000 - nanoseconds
                 if late_ns < 0 or (late_ns > _BELIEVED_NS and self._hole_filled()):
                     late_ns = 0
-            if not self._receiver.received(data, perf_counter_ns() - late_ns) or self._sock is None:
+            incomplete = self._receiver.received(data, perf_counter_ns() - late_ns)
+            if not incomplete or self._sock is None:
                 return
 
     def _hole_filled(self) -> bool:

@@ -186,6 +186,10 @@ class ResponseReader:
 
     def __init__(self, heads: HeadCache | None = None) -> None:
         self._heads = HeadCache() if heads is None else heads
+        self._partial: bytearray | None = None
+        self._parser: _HeadParser | None = None
+        self._chunks: ChunkedReader | None = None
+        self._left = 0
         self.begin()
 
     def begin(
@@ -206,11 +210,8 @@ class ResponseReader:
         self._limit = limit
         self._bodyless = bodyless
         self._state = _AWAIT_HEAD
-        self._partial: bytearray | None = None
-        self._parser: _HeadParser | None = None
-        self._chunks: ChunkedReader | None = None
+        self._partial = None
         self._head_bytes = 0
-        self._left = 0
         self.head: Head | None = None
         self.body_bytes = 0
         self.excess = 0

@@ -1,0 +1,78 @@
+"""Acknowledgements that this computer does not hold back. Linux.
+
+A kernel delays the acknowledgement of what it received (RFC 1122 4.2.3.2), for 40 ms on Linux, to send it
+with the next request. A server that sends an answer in several writes, with Nagle's algorithm on (RFC 896),
+sends the second one when the first is acknowledged: each answer then takes 40 ms of *this computer's*
+timer, whatever the handler does. ``TCP_QUICKACK`` (tcp(7)) sends an acknowledgement that is due at once. It
+has to be set again for each one, and works once everything that has arrived was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import sys
+from typing import Protocol
+
+_TCP_QUICKACK = 12  # linux/tcp.h: the socket module has a name for it on Linux alone
+
+
+class _Socket(Protocol):
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+
+
+@functools.cache
+def prompt_acks() -> bool:
+    """Whether this computer can send acknowledgements at once where a program asks for it."""
+    if sys.platform != "linux":
+        return False
+    try:
+        with socket.socket() as sock:
+            acknowledge(sock)
+    except OSError:  # an emulated kernel
+        return False
+    return True
+
+
+def acknowledge(sock: _Socket) -> None:
+    """Send the acknowledgement that is due, if one is; everything that arrived must have been read.
+
+    Raises:
+        OSError: a kernel without this option.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
+
+
+class Acknowledger:
+    """Acknowledges at once what an event loop's own transport reads, incomplete TLS records as well.
+
+    The transport says nothing of a read that completes no TLS record. So a duplicate of its socket is
+    watched: where there is something to read, the transport reads it in the same turn of the loop, and the
+    next turn acknowledges it.
+
+    Args:
+        loop: one that has ``add_reader``.
+        transport: a connected one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
+        self._loop = loop
+        self._sock: socket.socket | None = None
+        if prompt_acks():
+            self._sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            loop.add_reader(self._sock, loop.call_soon, self._acknowledge)
+
+    def close(self) -> None:
+        """Watch no more; has to be called before the transport's socket can be closed for the other side."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock)
+            sock.close()
+
+    def _acknowledge(self) -> None:
+        if self._sock is not None:
+            with contextlib.suppress(OSError):  # reset by the other side: the transport learns of it
+                acknowledge(self._sock)
