@@ -286,8 +286,12 @@ NAMED_BASELINE = "named-baseline"
 HELD_BACK = "held-back"
 """``kind`` of the finding that a session looks slower without proof, and so is no baseline."""
 
-HELD_BACK_MOST = 3
-"""Sessions in a row that are held back: the next one joins the baseline, which may be what is odd."""
+KEPT_OUT_MOST = 3
+"""Sessions in a row that look slower or are: where most of them do so without proof, the next session that
+would be held back joins the baseline, which may be what is odd."""
+
+SLOWER = frozenset({"regressed", "drift"})
+"""Verdicts that a session is slower."""
 
 PROVISIONAL = "provisional"
 """``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""

@@ -178,6 +178,36 @@ def test_a_history_of_held_back_sessions_alone_is_no_baseline(rng: random.Random
     assert "baseline" in kinds(found)
 
 
+@pytest.mark.parametrize(
+    ("before", "joins"),
+    [
+        ("hhh", True),
+        ("hrh", True),
+        ("rrhh", True),
+        ("rhr", False),
+        ("rrr", False),
+        ("hh", False),
+        ("hfhh", True),  # what failed otherwise says nothing of it
+        ("hhah", False),
+    ],
+)
+def test_a_session_that_looks_slower_joins_where_most_before_it_did_without_proof(
+    before: str, joins: bool, rng: random.Random
+) -> None:
+    past = history(rng, 2, rounds=3, noise=0.15)
+    now = session(rng, rounds=3, noise=0.15, slower={HEAVY: 1.5})
+    held = judge(now, past)
+    assert held.held_back
+    words = {
+        "h": held,
+        "r": Verdict(kind="regressed"),
+        "f": Verdict(kind="failed"),
+        "a": Verdict(kind="unchanged"),
+    }
+    then = [structs.replace(session(rng, f"k{i}", rounds=3), gate=words[one]) for i, one in enumerate(before)]
+    assert judge(now, [*past, *then]).joins_baseline is joins
+
+
 def test_old_artifacts_join_as_before(rng: random.Random) -> None:
     for word, joins in (("unchanged", True), ("inconclusive", False), ("regressed", False)):
         assert Verdict(kind=word).joins_baseline is joins  # type: ignore[arg-type] # a word of each kind

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from history_samples import FIELDS, session
 
-from pytest_espperf.artifact import Comparability, GateRow, Verdict
+from pytest_espperf.artifact import HELD_BACK, Comparability, Finding, GateRow, Verdict
 from pytest_espperf.history import HistoryStore, index, load, names, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
 
@@ -345,3 +345,19 @@ def test_asking_the_store_for_names_loads_no_sqlite() -> None:
         cwd=Path(__file__).parents[1],
     )
     assert done.stdout.split() == ["[False,", "False,", "False]"]
+
+
+def test_a_baseline_comes_with_the_newest_sessions_that_were_kept_out(store: HistoryStore) -> None:
+    held = [Finding(severity="warn", kind=HELD_BACK)]
+    words = [
+        Verdict(kind="regressed"),
+        Verdict(kind="inconclusive", findings=held),
+        Verdict(kind="failed"),
+        Verdict(kind="regressed"),
+        Verdict(kind="unchanged", findings=held),
+    ]
+    for number, gate in enumerate(words, 1):
+        made = session(f"out-{number}", f"2026030{number}T000000Z")
+        store.save(msgspec.structs.replace(made, gate=gate), latest=False)
+    found = store.baseline(Comparability(key="k", fields=FIELDS), per_profile=2)
+    assert [one.session_id for one in found] == ["id-7", "id-8", "out-2", "out-4", "out-5"]

@@ -18,6 +18,7 @@ import numpy as np
 from bench_gate_model import DURATION, PROFILES, Lab, Pool
 
 from pytest_espperf.artifact import (
+    SLOWER,
     STANDING,
     Comparability,
     EndedEarly,
@@ -82,8 +83,9 @@ class Measured:
 
     @property
     def kept(self) -> list[SessionArtifact]:
-        """What the store hands out of it to later sessions: nothing of one that failed."""
-        return [self.session] if self.joins or self.verdict.held_back else []
+        """What the store hands out of it to later sessions: nothing of one that failed otherwise."""
+        waits = self.verdict.held_back or self.verdict.kind in SLOWER
+        return [self.session] if self.joins or waits else []
 
 
 def measure(

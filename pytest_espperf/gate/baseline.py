@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pytest_espperf.artifact import Finding, Json, SessionArtifact
+from pytest_espperf.artifact import KEPT_OUT_MOST, SLOWER, Finding, Json, SessionArtifact
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -39,11 +39,12 @@ class Choice:
         epochs: profile -> its comparable sessions of the current epoch that have the candidate's figures,
             oldest first; empty or missing means no baseline.
         findings: what a reader must know about sessions that were left out.
-        held_back: how many of the newest comparable sessions, in a row, were held back.
+        gives_way: the newest comparable sessions were kept out of the baseline, most of them without proof:
+            the next one that would be held back joins.
     """
 
     epochs: dict[str, list[SessionArtifact]] = field(default_factory=dict)
-    held_back: int = 0
+    gives_way: bool = False
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -163,8 +164,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         else:
             alike.append(session)
     usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
-    since = takewhile(lambda session: not is_bar(session), reversed(alike))
-    choice.held_back = sum(session.gate is not None and session.gate.held_back for session in since)
+    choice.gives_way = _gives_way(alike)
     choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(
@@ -179,6 +179,17 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         _choose_profile(choice, profile, mine, usable, policy)
         _leave_out_bound(choice, profile, rounds_of(candidate, profile))
     return choice
+
+
+def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
+    """Whether so many of the newest sessions were kept out without proof that the next one joins.
+
+    Sessions that failed for another reason say nothing of it.
+    """
+    since = takewhile(lambda session: not is_bar(session), reversed(alike))
+    kept_out = [one.gate for one in since if one.gate and (one.gate.held_back or one.gate.kind in SLOWER)]
+    newest = kept_out[:KEPT_OUT_MOST]
+    return len(newest) == KEPT_OUT_MOST and 2 * sum(gate.held_back for gate in newest) > KEPT_OUT_MOST
 
 
 def depth_of(policy: GatePolicy) -> int:

@@ -10,7 +10,7 @@ from pytest_espperf.artifact import (
     DISTURBED,
     ENDED_EARLY,
     HELD_BACK,
-    HELD_BACK_MOST,
+    KEPT_OUT_MOST,
     NAMED_BASELINE,
     PROVISIONAL,
     Finding,
@@ -33,23 +33,24 @@ def has_figures(candidate: SessionArtifact) -> bool:
     return any(gateable_phases(rounds_of(candidate, profile)) for profile in profiles_of(candidate))
 
 
-def standing(candidate: SessionArtifact, verdict: Verdict, held_back: int) -> Iterator[Finding]:
+def standing(candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool) -> Iterator[Finding]:
     """Whether a session that does not fail may be a baseline, where its verdict does not say so.
 
     Args:
         candidate: the session.
         verdict: of it.
-        held_back: how many sessions before it, in a row, were held back.
+        gives_way: it joins the baseline even if it looks slower, see
+            :attr:`pytest_espperf.gate.baseline.Choice.gives_way`.
     """
     if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
         return
     slower = [row for row in verdict.gates if row.looks_slower or _unclear_otherwise(row)]
-    if slower and held_back >= HELD_BACK_MOST:
+    if slower and gives_way:
         yield Finding(
             severity="warn",
             kind=PROVISIONAL,
-            message=f"this session looks slower, and so did the {held_back} before it, without proof: it "
-            "joins the baseline, which may be what is odd.",
+            message=f"this session looks slower, and so did the {KEPT_OUT_MOST} before it, most of them "
+            "without proof: it joins the baseline, which may be what is odd.",
         )
     elif slower:
         worst = max(slower, key=lambda row: row.d_pct or 0.0)

@@ -128,7 +128,7 @@ def judge(
     verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
     return msgspec.structs.replace(
         verdict,
-        findings=[*verdict.findings, *say.standing(candidate, verdict, choice.held_back)],
+        findings=[*verdict.findings, *say.standing(candidate, verdict, gives_way=choice.gives_way)],
         disturbed={
             one.profile: one.disturbed.count
             for one in profiles

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.artifact import HELD_BACK_MOST, Comparability, SessionArtifact
+from pytest_espperf.artifact import KEPT_OUT_MOST, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
 from pytest_espperf.history.load import for_judging, load_session
@@ -63,7 +63,7 @@ def select(store: HistoryStore, query: Query | None = None) -> list[SessionRow]:
 def baseline(store: HistoryStore, comparability: Comparability, *, per_profile: int) -> list[SessionArtifact]:
     """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
-    Sessions that were held back after all of these come last. All lack what judging does not need, see
+    The newest that were kept out after all of these come last. All lack what judging does not need, see
     :func:`pytest_espperf.history.load.for_judging`.
 
     Raises:
@@ -78,7 +78,7 @@ def baseline(store: HistoryStore, comparability: Comparability, *, per_profile: 
         for row in rows:
             if all(counts[name] >= per_profile for name in keys.profiles):
                 break
-            waits = row.held_back and not counts and len(chosen) < HELD_BACK_MOST
+            waits = row.kept_out and not counts and len(chosen) < KEPT_OUT_MOST
             if not (row.in_history or waits):
                 continue
             common = keys.common(row) if query.matches(row, keys) else []

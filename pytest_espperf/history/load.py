@@ -11,7 +11,14 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.artifact import SCHEMA_VERSION, STANDING, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.artifact import (
+    DELAYED_ACK,
+    SCHEMA_VERSION,
+    STANDING,
+    PhaseReport,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import migrate, names
 
@@ -100,6 +107,10 @@ def _standing(verdict: Verdict) -> Verdict:
     return msgspec.structs.replace(verdict, places=[], findings=findings)
 
 
+_COMPARED = (DELAYED_ACK,)
+"""What later sessions are compared with of a board's description."""
+
+
 def for_judging(artifact: SessionArtifact) -> SessionArtifact:
     """The session without what no later one is compared with: a baseline of 200 of them is held at once."""
 
@@ -133,7 +144,7 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
         comparison_to_previous={},
         settings={},
         environment={},
-        device={},
+        device={key: artifact.device[key] for key in _COMPARED if key in artifact.device},
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from pytest_espperf.artifact import (
     HELD_BACK,
     PROVISIONAL,
+    SLOWER,
     CellAggregate,
     Comparability,
     Json,
@@ -87,6 +88,12 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def in_history(self) -> bool:
         """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
         return self.completed and (self.joins or self.accepted is not None)
+
+    @property
+    def kept_out(self) -> bool:
+        """Whether it looks slower or is, and so is no baseline."""
+        slower = self.held_back or self.verdict in SLOWER
+        return self.completed and slower and not self.in_history
 
     @property
     def standing(self) -> str:

@@ -35,7 +35,7 @@ SETTLED_REQUESTS = 4
 QUICK_LOOK = 2
 """Answers of a path without a pause in one of them that settle that it does not wait."""
 
-CLOSE_LOOK = 6
+CLOSE_LOOK = 4
 """Answers of each kind of client that are compared where each of the first had a pause."""
 
 MOST_BYTES = 16 * 1024
