@@ -96,10 +96,25 @@ def test_what_makes_the_end_to_end_check_pass(
 ) -> None:
     import bench_real
 
-    tally = bench_real.Tally(1.8)
-    tally.slower.update(slower)
+    tally = bench_real.Tally((1.8,))
+    tally.slower[1.8].update(slower)
     tally.equal.update(equal)
     assert tally.met is met
+
+
+def test_a_smaller_slowdown_must_be_called_where_it_was_seen() -> None:
+    import bench_real
+
+    def met(verdict: str, *, seen: bool) -> bool:
+        tally = bench_real.Tally((1.3, 1.8))
+        tally.add(1.8, bench_real.Answer("regressed", "", 1.0, seen=True))
+        tally.add(1.3, bench_real.Answer(verdict, "", 1.0, seen=seen))
+        return tally.met
+
+    assert met("regressed", seen=True)
+    assert met("inconclusive", seen=False)
+    assert met("unchanged", seen=False)
+    assert not met("inconclusive", seen=True)
 
 
 def test_a_try_and_equal_firmware_on_the_reference_device(
@@ -109,7 +124,7 @@ def test_a_try_and_equal_firmware_on_the_reference_device(
 
     for name, value in {**ENVIRONMENT, **SHORT}.items():
         monkeypatch.setenv(name, value)
-    words = "--servers sim --tries 1 --baseline 1 --factor 3 --equal 1 --preset quick --runs 1 --seconds 0.1"
+    words = "--servers sim --tries 1 --baseline 1 --factors 3 --equal 1 --preset quick --runs 1 --seconds 0.1"
     bench_real.main([*words.split(), "--profiles", "python_heavy", "--", "--sim-noise=none"])
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert lines[0].startswith("sim try 1: no-baseline, 3x slower: ")
