@@ -32,11 +32,8 @@ LEAST_PAUSE_MS = 20.0
 SETTLED_REQUESTS = 4
 """Requests on a connection before a kernel holds acknowledgements back: the first ones are sent at once."""
 
-QUICK_LOOK = 2
-"""Answers of a path without a pause in one of them that settle that it does not wait."""
-
-CLOSE_LOOK = 4
-"""Answers of each kind of client that are compared where each of the first had a pause."""
+LOOK = 4
+"""Answers of a path that have to pause, all of them, before it is suspected; one without settles it."""
 
 MOST_BYTES = 16 * 1024
 """Longest answer that is looked at: a longer one has pauses of its own."""
@@ -230,8 +227,8 @@ def read_delayed_acks(
 ) -> DelayedAcks:
     """Ask for each path a few times; never raises for what a board does, whatever that is.
 
-    A path whose answers pause each time is asked for by two clients in turn: one that holds acknowledgements
-    back, and one that does not. It waits where the first has a pause and the second has none.
+    A path whose answers pause each time is asked for by two clients, one after the other: one that holds
+    acknowledgements back, and one that does not. It waits where the first one has a pause and the other none.
 
     Args:
         target: the board; its address is numeric.
@@ -249,40 +246,45 @@ def read_delayed_acks(
     if prompt is None:
         prompt = "quickack" if prompt_acks() else "nudge"
     usual, quick = (_Client(target, context, acks, left) for acks in ("held back", prompt))
-    asked: list[str] = []
-    waits_ms: dict[str, float] = {}
-    for path, wire in requests:
-        if left() <= 0:
-            break
-        try:
-            waited = _waited_ms(usual, quick, wire)
-        except (OSError, httpx.TransportError, ValueError):
-            usual.close()
-            quick.close()
-            continue
-        asked.append(path)
-        if waited:
-            waits_ms[path] = round(waited, 1)
+    # One client after the other: a board may serve one connection at a time.
+    pauses = {path: found for path, wire in requests if (found := _pauses_ms(usual, wire))}
     usual.close()
+    suspects = {path: wire for path, wire in requests if len(pauses.get(path, ())) == LOOK}
+    promptly = {path: found for path, wire in suspects.items() if (found := _pauses_ms(quick, wire, LOOK))}
     quick.close()
+    waits_ms = {
+        path: round(waited, 1)
+        for path, found in promptly.items()
+        if (waited := _waited_ms(pauses[path], found)) >= LEAST_PAUSE_MS
+    }
+    asked = [path for path in pauses if path not in suspects or path in promptly]
     return DelayedAcks(tuple(asked), waits_ms, measured=bool(waits_ms) and not prompt_acks())
 
 
-def _waited_ms(usual: _Client, quick: _Client, wire: bytes) -> float:
-    """How long the answers to a request wait for an acknowledgement; 0.0 where they do not."""
-    pauses: list[float] = []
-    for _ in range(QUICK_LOOK):
-        pauses.append(_settled_pause_ms(usual, wire))
-        if pauses[-1] < LEAST_PAUSE_MS:
-            return 0.0
-    promptly: list[float] = []
-    while len(promptly) < CLOSE_LOOK:
-        promptly.append(_settled_pause_ms(quick, wire))
-        if len(pauses) < CLOSE_LOOK:
-            pauses.append(_settled_pause_ms(usual, wire))
-    held = sum(pause >= LEAST_PAUSE_MS for pause in pauses) >= CLOSE_LOOK - 1
+def _pauses_ms(client: _Client, wire: bytes, at_least: int = 1) -> list[float]:
+    """The pauses within ``LOOK`` answers; fewer where one has none, and nothing where one cannot be had.
+
+    Args:
+        client: who asks.
+        wire: the request.
+        at_least: go on without a pause up to so many.
+    """
+    found: list[float] = []
+    try:
+        while len(found) < LOOK:
+            found.append(_settled_pause_ms(client, wire))
+            if len(found) >= at_least and found[-1] < LEAST_PAUSE_MS:
+                break
+    except (OSError, httpx.TransportError, ValueError):
+        client.close()
+        return []
+    return found
+
+
+def _waited_ms(pauses: Sequence[float], promptly: Sequence[float]) -> float:
+    """How long answers wait for an acknowledgement: 0.0 where most of the pause stays without a delay of it."""
     waited = median(pauses) - median(promptly)
-    return waited if held and waited >= max(LEAST_PAUSE_MS, median(pauses) / 2) else 0.0
+    return waited if waited >= median(pauses) / 2 else 0.0
 
 
 def _settled_pause_ms(client: _Client, wire: bytes) -> float:
