@@ -282,7 +282,7 @@ def _pauses_ms(client: _Client, wire: bytes, at_least: int = 1) -> list[float]:
 
 
 def _waited_ms(pauses: Sequence[float], promptly: Sequence[float]) -> float:
-    """How long answers wait for an acknowledgement: 0.0 where most of the pause stays without a delay of it."""
+    """How long answers wait for an acknowledgement: 0.0 where most of the pause stays when it is prompt."""
     waited = median(pauses) - median(promptly)
     return waited if waited >= median(pauses) / 2 else 0.0
 
