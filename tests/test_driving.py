@@ -96,6 +96,7 @@ class StandingReach:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path)
     monkeypatch.setattr("pytest_espperf.driving.Reach", lambda *_: StandingReach(made))
+    monkeypatch.setattr("pytest_espperf.driving.find_capacity", lambda *_, **__: None)
     return made
 
 

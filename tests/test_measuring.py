@@ -50,6 +50,8 @@ class Bench:
         board: Any = SimpleNamespace(
             settings=self.settings,
             target=None,
+            link_probes=self.settings.perf_link_probes == "on",
+            link_path="/hello",
             heard=list,
             telemetry=SimpleNamespace(
                 read=self.read,
@@ -91,7 +93,8 @@ class Bench:
         self.take("heap", GET_S)
         return self.told(budget_s, self.heap(self.now))
 
-    def read_link(self, _: object, *, budget_s: float) -> LinkReading:
+    def read_link(self, _: object, *, budget_s: float, path: str) -> LinkReading:
+        assert path == "/hello"
         self.take("link", min(self.connects_s, budget_s))
         return self.links.pop(0) if len(self.links) > 1 else self.links[0]
 
