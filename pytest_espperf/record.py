@@ -11,6 +11,7 @@ from typing import Any
 from pytest_espperf import metrics
 from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts, facts_unreached
+from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
 from pytest_espperf.options import REDACTED, Settings
@@ -107,7 +108,7 @@ class SessionRecord:
             hard_stop_reason=hard_stop_reason,
             thresholds=thresholds(self._settings, None),
             raw_runs=raw_runs,
-            aggregated=metrics.aggregate(raw_runs),
+            aggregated=metrics.aggregate(replace_stopped(raw_runs)),
             settings=self._describe_settings(),
             comparability=comparability,
             environment=self._environment,

@@ -280,7 +280,7 @@ class TestStoppedRounds:
 
     def test_they_are_measured_again(self, rng: random.Random) -> None:
         now = self.of(session(rng), {2, 3})
-        assert stopped_rounds(now) == {"python_light": [2, 3]}
+        assert stopped_rounds(now.raw_runs) == {"python_light": [2, 3]}
         for past in (history(rng, 8), []):
             verdict = judge(now, past)
             assert measure_again(verdict).get("python_light", 0) >= 2
@@ -296,7 +296,7 @@ class TestStoppedRounds:
         again = [run("python_light", index, [1.0, 1.0], role="confirm") for index in (1, 2, 3)]
         whole = msgspec.structs.replace(now, raw_runs=[*now.raw_runs, *again])
         replaced = without_stops(whole)
-        assert not stopped_rounds(replaced)
+        assert not stopped_rounds(replaced.raw_runs)
         assert len(replaced.raw_runs) == len(now.raw_runs)
         verdict = judge(whole, past)
         assert verdict.kind == "unchanged"

@@ -47,10 +47,12 @@ class Loss:
 def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
     """Those of one session: of each cell that was bound or spoilt, and one for all that lost something."""
     cells = cells_of(session)
+    again = {run.profile for run in session.raw_runs if run.role == "confirm"}
     for cell, results in cells.items():
         at_fault = [result.report for result in results if own_fault(result.report)]
         if at_fault:
-            yield _finding(f"{cell}: {_faults(at_fault, len(results))}", cell)
+            measured_again = " Measured again." if results[0].profile in again else ""
+            yield _finding(f"{cell}: {_faults(at_fault, len(results))}{measured_again}", cell)
         if paced := sum(bound(result.report) and not own_fault(result.report) for result in results):
             yield _finding(
                 f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} runs; "

@@ -6,16 +6,18 @@ board. It is measured again, and the new round is judged as the planned one that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from pytest_espperf.artifact import RawRun, SessionArtifact
 from pytest_espperf.computer import stood_still
 
 
-def stopped_rounds(session: SessionArtifact) -> dict[str, list[int]]:
+def stopped_rounds(raw_runs: Iterable[RawRun]) -> dict[str, list[int]]:
     """The planned rounds of each profile in which the generator stood still, where there are any."""
     found: dict[str, list[int]] = {}
-    for run in session.raw_runs:
+    for run in raw_runs:
         if run.role == "run" and _stood_still(run):
             found.setdefault(run.profile, []).append(run.run_index)
     return found
@@ -23,13 +25,19 @@ def stopped_rounds(session: SessionArtifact) -> dict[str, list[int]]:
 
 def without_stops(session: SessionArtifact) -> SessionArtifact:
     """The session with stopped planned rounds replaced by as many as were measured again."""
-    stopped = stopped_rounds(session)
+    runs = replace_stopped(session.raw_runs)
+    return session if runs is session.raw_runs else msgspec.structs.replace(session, raw_runs=runs)
+
+
+def replace_stopped(raw_runs: list[RawRun]) -> list[RawRun]:
+    """The same of its runs; they themselves where none stood still."""
+    stopped = stopped_rounds(raw_runs)
     if not stopped:
-        return session
+        return raw_runs
     spare = {
         profile: [
             run
-            for run in session.raw_runs
+            for run in raw_runs
             if run.role == "confirm" and run.profile == profile and not _stood_still(run)
         ]
         for profile in stopped
@@ -41,13 +49,13 @@ def without_stops(session: SessionArtifact) -> SessionArtifact:
     }
     used = {id(again) for again in replaced.values()}
     runs = []
-    for run in session.raw_runs:
+    for run in raw_runs:
         again = replaced.get((run.profile, run.run_index)) if run.role == "run" else None
         if again is not None:
             runs.append(msgspec.structs.replace(again, role="run", run_index=run.run_index))
         elif id(run) not in used:
             runs.append(run)
-    return msgspec.structs.replace(session, raw_runs=runs)
+    return runs
 
 
 def _stood_still(run: RawRun) -> bool:

@@ -81,7 +81,9 @@ def judge(
     """
     health = health_findings(candidate, policy)
     again = any(run.role == "confirm" for run in candidate.raw_runs)
-    stopped = {} if again else {name: len(rounds) for name, rounds in stopped_rounds(candidate).items()}
+    stopped = (
+        {} if again else {name: len(rounds) for name, rounds in stopped_rounds(candidate.raw_runs).items()}
+    )
     candidate, history = without_stops(candidate), [without_stops(session) for session in history]
     choice = choose(candidate, history, policy)
     findings = [*health, *choice.findings, *say.lost_reference(candidate)]
