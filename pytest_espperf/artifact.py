@@ -76,6 +76,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = ""
     waited_share: float | None = None
     lost_share: float | None = None
+    stopped_s: float = 0.0
     boards: int = 1
 
 
@@ -131,6 +132,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     stale_retries: int = 0
     stalled_s: float = 0.0
     dropped_starts: int = 0
+    never_answered: int = 0
     tail_ok: int = 0
     connects: int = 0
     connect_p50_ms: float | None = None
@@ -296,6 +298,9 @@ SLOWER = frozenset({"regressed", "drift"})
 PROVISIONAL = "provisional"
 """``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""
 
+CAPACITY = "capacity"
+"""``kind`` of the finding that clients never get an answer: the board serves fewer connections at once."""
+
 STANDING = frozenset({HELD_BACK, PROVISIONAL})
 """Findings that say whether a session is a baseline, where its verdict does not."""
 
@@ -392,12 +397,26 @@ class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
     why: Literal["calm", "slower"]
 
 
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections the board serves at once, as it was found before the load.
+
+    Attributes:
+        connections: that were open at once and answered.
+        ended: what one more met: ``unanswered``, ``refused``, ``closed``; "" where no more were tried, so
+            that the board serves at least as many.
+    """
+
+    connections: int = 0
+    ended: Literal["", "unanswered", "refused", "closed"] = ""
+
+
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """One session: everything that is kept of it.
 
     ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
-    for each profile that was measured in fewer rounds than planned, by decision. ``accepted`` (reason, when,
-    by whom) and ``pinned`` are decisions taken later; they are kept beside the artifact, which is never
+    for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
+    it was not found, or a board closes each connection behind its answer. ``accepted`` (reason, when, by
+    whom) and ``pinned`` are decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
     """
 
@@ -421,6 +440,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     device: Json = {}
     boards: int = 1
     ended_early: dict[str, EndedEarly] = {}
+    capacity: Capacity | None = None
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

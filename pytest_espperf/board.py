@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.workload import Profile, Target
+
+QUICK_S = 0.25
+"""A probe that is answered in this time may be repeated a few times around each phase."""
 
 SAID = 3
 """Lines of the console quoted in one message."""
@@ -54,6 +57,8 @@ class Board:
         telemetry: reads its counters.
         sim: the reference device's process where it is one.
         console: its serial console, where one was given.
+        link_probes: whether it bears connects that tell how the link is.
+        notes: what a reader should know of it.
     """
 
     target: Target
@@ -66,6 +71,8 @@ class Board:
     last_probe: device.Probe | None = None
     delayed_acks: load.DelayedAcks | None = None
     console: device.SerialConsole | None = None
+    link_probes: bool = True
+    notes: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -76,8 +83,19 @@ class Board:
         """Whether this is the board that was asked for by that name or address."""
         return (host, port) == self.asked or (host, port) == (self.target.address, self.target.port)
 
-    def probe(self, budget_s: float = float("inf")) -> device.Probe:
-        """Ask for a sign of life.
+    @property
+    def link_path(self) -> str:
+        """What is asked for on the connections that tell how the link is; "" for nothing.
+
+        A connection without a request is what no client opens, and small servers may die of one. Where an
+        answer takes long, as TLS does, those requests would be a load of their own.
+        """
+        probe = self.last_probe
+        quick = probe is not None and probe.took_s <= QUICK_S and self.target.scheme == "http"
+        return self.settings.perf_probe_path if quick else ""
+
+    def probe(self, budget_s: float = float("inf"), tries: int = 0) -> device.Probe:
+        """Ask for a sign of life; ``tries`` in place of the option's.
 
         Raises:
             ProbeError: there is none.
@@ -85,7 +103,7 @@ class Board:
         self.last_probe = device.probe(
             self.target,
             self.settings.perf_probe_path,
-            tries=self.settings.perf_probe_retries,
+            tries=tries or self.settings.perf_probe_retries,
             timeout_s=max(2.0, self.settings.perf_request_timeout),
             budget_s=budget_s,
         )
@@ -107,6 +125,7 @@ class Board:
                 "firmware": self.settings.device_firmware,
                 "reference_device": self.sim is not None,
                 "telemetry_notes": list(self.telemetry.notes),
+                "notes": list(self.notes),
             }
             | self._describe_acks()
             | self._describe_console()
@@ -224,6 +243,7 @@ def connect(
         settings=settings,
         asked=asked,
         sim=sim,
+        link_probes=settings.perf_link_probes == "on",
     )
 
 

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from pytest_espperf import load
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole
+from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RunRole
 from pytest_espperf.board import Board
 from pytest_espperf.budget import DELAYED_ACK_S, PhaseBudget, phase_budget
+from pytest_espperf.capacity import clients_by_phase, find_capacity, most_clients
 from pytest_espperf.device import Probe
-from pytest_espperf.errors import DeviceError, HistoryError, ProbeError
+from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.firmware import FirmwareSwitch
+from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import save_samples
 from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.load.limits import make_room
 from pytest_espperf.measuring import LoadEnd
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase, load_profiles, make_plan
@@ -78,6 +81,7 @@ class Driver(ABC):
         self.is_open = False
         self.ended: dict[str, EndedEarly] = {}
         self.said_between: list[str] = []
+        self.capacity: Capacity | None = None
         self._boards = boards
         self._root = root
         self._place = place
@@ -94,6 +98,7 @@ class Driver(ABC):
         self._last_phase = ""
         self._last_round: tuple[RunRole, int] | None = None
         self._last_end: LoadEnd | None = None
+        self._capacity_asked = self._capacity_found = False
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
 
@@ -120,6 +125,10 @@ class Driver(ABC):
     @abstractmethod
     def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
         """The profiles that need no further planned round, before this one of one of them begins."""
+
+    @abstractmethod
+    def remembered_capacity(self) -> Capacity | None:
+        """How many connections the board served at once when it was last measured; None where unknown."""
 
     # --- the board ------------------------------------------------------------------------------
 
@@ -157,6 +166,22 @@ class Driver(ABC):
     def planned(self) -> list[PlannedPhase]:
         """Every phase, in the order it is to be driven."""
         return self.plan.phases()
+
+    def make_room(self) -> None:
+        """Make sure that this process may have as many connections as there are clients.
+
+        Raises:
+            UsageError: this computer has not file descriptors enough.
+        """
+        for profile in self.plan.profiles:
+            for phase in profile.phases:
+                if why := make_room(phase.clients):
+                    option = f"perf_{phase.name}_clients"
+                    given = option in self.settings.sources
+                    source = self.settings.where(option) if given else f"{profile.name}:{phase.name}"
+                    # On the standard output, too, where logs of a build are read; the error goes elsewhere.
+                    self._say("this computer has too few file descriptors for the clients")
+                    raise UsageError(f"{source}: {why}")
 
     def budget(self, planned: PlannedPhase) -> PhaseBudget:
         """The seconds that one phase's test item may take."""
@@ -246,6 +271,8 @@ class Driver(ABC):
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
+        if transport is None and planned.role == "run":
+            self._look_at_capacity(budget)
         if switched:
             self._expect_boot()
         else:
@@ -253,15 +280,21 @@ class Driver(ABC):
         if transport is None and not planned.role.startswith("ab-"):
             assert reach.board is not None
             reach.board.find_delayed_acks(self.plan.profiles, min(DELAYED_ACK_S, self._hard_timeout_left()))
-        measured = reach.meter.measure(
-            planned,
-            budget,
-            left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
-            on_heartbeat=lambda progress: self._watch(self._pace.line(planned, progress)),
-            heartbeat_s=self._watch_s,
-            transport=transport,
-        )
+        try:
+            measured = reach.meter.measure(
+                planned,
+                budget,
+                left=lambda: min(budget.inner_s - (self._clock() - began), self._hard_timeout_left()),
+                on_heartbeat=lambda progress: self._watch(self._pace.line(planned, progress)),
+                heartbeat_s=self._watch_s,
+                transport=transport,
+            )
+        except DeviceError as error:
+            self.stop(str(error))
+            raise
         self._watch("")
+        if measured.report.never_answered and measured.report.ok and not self._capacity_found:
+            self._find_capacity()  # it is another one than was remembered, or was not asked for
         self._last_end = measured.ended
         self._pace.end(planned)
         report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
@@ -282,6 +315,34 @@ class Driver(ABC):
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
+
+    def _look_at_capacity(self, budget: PhaseBudget) -> None:
+        """Find out, once in a session, whether the board serves all clients; the board has just answered.
+
+        What was found before is believed where it says that it does, and the firmware is the same: clients
+        that get nothing all the same are seen in the first phase.
+        """
+        if self._capacity_asked or most_clients(self.plan) < 2:
+            return
+        self._capacity_asked = True
+        known = self.remembered_capacity()
+        if known is not None and not known.ended and known.connections >= most_clients(self.plan):
+            self.capacity = known
+            return
+        self._find_capacity(known)
+        # Its answer comes behind the ends of all those connections.
+        self.probe(min(budget.probe_s, self._hard_timeout_left()))
+
+    def _find_capacity(self, known: Capacity | None = None) -> None:
+        """Find out how many connections the board serves at once, and say so where clients get nothing."""
+        assert self.board is not None
+        self._capacity_asked = self._capacity_found = True
+        self.capacity = find_capacity(
+            self.board, self.plan, known=known, budget_s=self._hard_timeout_left(), clock=self._clock
+        )
+        starved = sentence(self.capacity, clients_by_phase(self.plan)) if self.capacity is not None else ""
+        if starved:
+            self._say(f"WARNING: {starved}")
 
     def _ended_before(self, planned: PlannedPhase) -> bool:
         """Whether a planned phase is not needed any more; decided before each round of its profile."""

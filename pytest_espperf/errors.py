@@ -78,6 +78,10 @@ class BoardBusyError(DeviceError):
         self.session = session
 
 
+class ComputerError(DeviceError):
+    """The board could not be asked: this computer lacks what a connection needs."""
+
+
 class ProbeError(DeviceError):
     """The health probe got no healthy answer within its tries."""
 

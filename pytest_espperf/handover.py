@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts
+from pytest_espperf.capacity import remembered
 from pytest_espperf.driving import Driver
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.judging import Judge, early_end
@@ -39,6 +40,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
         told: lines for the user.
         spent_s: seconds that count against ``--perf-hard-timeout-s``.
         ended: the profiles that ended before their planned rounds.
+        capacity: how many connections the board serves at once, where that is known.
     """
 
     phase: str
@@ -49,6 +51,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     told: list[str] = []
     spent_s: float = 0.0
     ended: dict[str, EndedEarly] = {}
+    capacity: Capacity | None = None
 
 
 class WorkerDriver(Driver):
@@ -105,6 +108,10 @@ class WorkerDriver(Driver):
         """The profiles that need no further round; the controller's history is read, never written."""
         return early_end(planned, self._so_far, self._judge, self._store)
 
+    def remembered_capacity(self) -> Capacity | None:
+        """What the board's newest session found, see :func:`pytest_espperf.capacity.remembered`."""
+        return remembered(self._store, self._so_far())
+
     def _so_far(self) -> SessionArtifact:
         return self._record.artifact(self.reach().facts(), ended=self.ended)
 
@@ -124,6 +131,7 @@ class WorkerDriver(Driver):
             told=told,
             spent_s=self._handed_s - already_s,
             ended=self.ended,
+            capacity=self.capacity,
         )
         return msgspec.json.encode(handover).decode()
 

@@ -14,6 +14,7 @@ from pytest_espperf.artifact import LinkReport, PhaseEvent, PhaseReport
 from pytest_espperf.board import Board
 from pytest_espperf.budget import LINK_S, TELEMETRY_S, PhaseBudget
 from pytest_espperf.device import TelemetryReading
+from pytest_espperf.errors import DeviceError, ProbeError
 from pytest_espperf.figures import moved_counters, number_at
 from pytest_espperf.profiles import Plan, PlannedPhase
 from pytest_espperf.samples import PhaseSamples
@@ -26,6 +27,14 @@ LEAST_REST = 0.2
 
 STEADY_BYTES = 1024
 """Two readings of the free heap no further apart are of a heap that has settled."""
+
+SURVIVAL_S = 5.0
+"""Seconds in which a board has to answer after the first connections without a request."""
+
+KILLED = (
+    "the board gives no answer any more after an empty connection (opened to time the link, and closed "
+    "without a request)"
+)
 
 FRESH_S = 1.0
 """Age up to which a reading of the link behind a phase stands before the next one as well."""
@@ -90,6 +99,7 @@ class Meter:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _last_reading: TelemetryReading | None = field(default=None, init=False)
+    _survived: bool = field(default=False, init=False)
     _link_behind: tuple[device.LinkReading, float] | None = field(default=None, init=False)
 
     def measure(
@@ -198,10 +208,33 @@ class Meter:
         return TelemetryReading(stats=stats, memory=memory), link
 
     def _read_link(self, left: Callable[[], float]) -> device.LinkReading | None:
-        """Connects to the idle board; None where the options switch them off."""
-        if self.board.settings.perf_link_probes == "off":
+        """Connects to the idle board; None where the options, or what it does then, switch them off."""
+        board = self.board
+        if not board.link_probes:
             return None
-        return device.read_link(self.board.target, budget_s=min(LINK_S, max(0.0, left())))
+        path = board.link_path
+        reading = device.read_link(board.target, budget_s=min(LINK_S, max(0.0, left())), path=path)
+        if not path and not self._survived:
+            self._check_survival(left)
+        return reading
+
+    def _check_survival(self, left: Callable[[], float]) -> None:
+        """See whether the board still answers after the first connections without a request.
+
+        Raises:
+            DeviceError: it does not, and does not come back.
+        """
+        self._survived = True
+        board = self.board
+        try:
+            board.probe(min(SURVIVAL_S, max(1.0, left())), tries=1)
+        except ProbeError:
+            board.link_probes = False
+            try:
+                board.probe(max(1.0, left() / 2))
+            except ProbeError as error:
+                raise DeviceError(f"{KILLED}; pass --perf-link-probes=off: {error}") from None
+            board.notes.append(f"{KILLED} for a while: the link is not timed; pass --perf-link-probes=off")
 
     def _take_link_behind(self) -> device.LinkReading | None:
         """The reading behind the last phase, where this one follows it directly."""

@@ -29,8 +29,9 @@ from pytest_espperf.artifact import (
     Summary,
     Timeline,
 )
+from pytest_espperf.computer import local_kinds
 from pytest_espperf.registry import METRICS, Metric
-from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.samples import GeneratorHealth, PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
 HISTOGRAM_DIGITS = 3
@@ -149,6 +150,9 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
             bucket.latencies.append(latency)
             if end >= tail_from:
                 bucket.tail.append(latency)
+    if 0 < samples.never_answered < samples.clients:
+        # What is awaited for clients that get nothing is no outage.
+        lasted = max(min(lasted, samples.duration_s), max(ends, default=0.0))
     first_bytes = sorted(value for value in samples.ttfb_s if not math.isnan(value))
     connects = sorted(samples.connect_s)
     service_ms = sorted(service)
@@ -160,8 +164,9 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         elapsed=elapsed,
         rate_rps=samples.rate_rps,
         stale_retries=samples.stale_retries,
-        stalled_s=stalled_seconds(sorted(ends), lasted),
+        stalled_s=_without_stops(stalled_seconds(sorted(ends), lasted), generator),
         dropped_starts=samples.dropped_starts,
+        never_answered=samples.never_answered,
         tail_ok=len(every.tail),
         connects=len(connects),
         connect_p50_ms=percentile(connects, 0.5) * 1e3 if connects else None,
@@ -175,10 +180,11 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
             cpu_share=generator.cpu_share,
             lag_p99_ms=generator.lag_p99_ms,
             turnaround_ms=generator.turnaround_ms,
-            bound=generator.bound,
+            bound=generator.bound or bool(local_kinds(every.errors)),
             engine=generator.engine,
             waited_share=generator.waited_share,
             lost_share=generator.lost_share,
+            stopped_s=generator.stopped_s,
         )
         if generator
         else None,
@@ -257,6 +263,14 @@ def stalled_seconds(ends: Sequence[float], lasted_s: float) -> float:
     gaps = [ends[0]] + [b - a for a, b in pairwise(ends)] + [max(0.0, lasted_s - ends[-1])]
     least = max(STALL_S, 5 * statistics.median(gaps))
     return sum(gap for gap in gaps if gap >= least)
+
+
+def _without_stops(stalled_s: float, generator: GeneratorHealth | None) -> float:
+    """Stalled seconds without those in which the generator stood still and could take no answer."""
+    if generator is None or not generator.stopped_s:
+        return stalled_s
+    left_s = stalled_s - generator.stopped_s
+    return left_s if left_s >= STALL_S else 0.0
 
 
 def summary(values: Iterable[float | None], metric: Metric) -> Summary:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf import metrics
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts, facts_unreached
+from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
 from pytest_espperf.options import REDACTED, Settings
@@ -73,6 +74,7 @@ class SessionRecord:
         board: BoardFacts | None,
         hard_stop_reason: str = "",
         ended: Mapping[str, EndedEarly] | None = None,
+        capacity: Capacity | None = None,
     ) -> SessionArtifact:
         """The artifact so far, without a verdict.
 
@@ -80,6 +82,7 @@ class SessionRecord:
             board: None where it was never reached.
             hard_stop_reason: why no later phase is driven, "" where they are.
             ended: the profiles that ended before their planned rounds.
+            capacity: how many connections the board serves at once, where that is known.
         """
         raw_runs = [
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
@@ -105,13 +108,14 @@ class SessionRecord:
             hard_stop_reason=hard_stop_reason,
             thresholds=thresholds(self._settings, None),
             raw_runs=raw_runs,
-            aggregated=metrics.aggregate(raw_runs),
+            aggregated=metrics.aggregate(replace_stopped(raw_runs)),
             settings=self._describe_settings(),
             comparability=comparability,
             environment=self._environment,
             device=facts.description,
             boards=self._of_run,
             ended_early=dict(ended or {}),
+            capacity=capacity,
             partial=True,
         )
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 class Outcome:
     """How a request ended: a status, and/or the kind of error it counts as (None: ok).
 
-    ``error`` is an httpx exception name (``ReadTimeout``), ``http_503`` for an unwanted status, or
-    ``body_size``, ``body_sha256``, ``body_contains`` for a wrong body.
+    ``error`` is an httpx exception name (``ReadTimeout``), ``http_503`` for an unwanted status,
+    ``body_size``, ``body_sha256``, ``body_contains`` for a wrong body, or ``local_EMFILE`` for what this
+    computer lacks.
     """
 
     status: int | None
@@ -37,6 +38,8 @@ class GeneratorHealth:
             the system does not tell (all but Linux).
         lost_share: share of the clients' time that a closed loop lost by that: what its throughput is too low
             by. None where it is not known.
+        stopped_s: seconds for which it stood still: stopped, suspended, or without a processor for half a
+            second and more at a time.
     """
 
     cpu_share: float
@@ -46,6 +49,7 @@ class GeneratorHealth:
     engine: str
     waited_share: float | None = None
     lost_share: float | None = None
+    stopped_s: float = 0.0
 
 
 @dataclass
@@ -66,6 +70,7 @@ class PhaseSamples:
         stale_retries: requests sent again because a kept-alive connection had died unanswered.
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
+        never_answered: closed loop: clients that asked and never got an answer, of any status.
     """
 
     paths: tuple[str, ...]
@@ -85,6 +90,7 @@ class PhaseSamples:
     dropped_starts: int = 0
     generator: GeneratorHealth | None = None
     cut_short: str = ""
+    never_answered: int = 0
 
     def __len__(self) -> int:
         return len(self.service_s)

@@ -14,6 +14,7 @@ from msgspec import structs
 from pytest_espperf.artifact import (
     LAB,
     WORKER,
+    Capacity,
     EndedEarly,
     Finding,
     PhaseResult,
@@ -22,6 +23,7 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.boards import why_unreached
+from pytest_espperf.capacity import remembered
 from pytest_espperf.driving import Driver
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
@@ -109,11 +111,13 @@ class PerfSession(Driver):
             others: of the run's other boards, by the id of their session.
 
         Raises:
-            UsageError: the name does not resolve, or a package for a shared history is missing.
+            UsageError: the name does not resolve, a package for a shared history is missing, or this computer
+                has too few file descriptors.
             HistoryError: the history folder cannot be written.
             BoardBusyError: another session measures this board.
             SimError: the reference device does not start.
         """
+        self.make_room()
         self.store.prepare()
         self._sharing.pull_once(self._say, quiet=quiet)
         self._judge.find_baseline(self.store, self._root, alone=alone)
@@ -181,6 +185,7 @@ class PerfSession(Driver):
         for line in handover.told:
             self._say(f"{self.plan.board}: {line}" if self.plan.board else line)
         self.ended |= handover.ended
+        self.capacity = handover.capacity or self.capacity
         if handover.hard_stop_reason:
             self.stop(handover.hard_stop_reason)
         self.phase_ended()
@@ -248,6 +253,10 @@ class PerfSession(Driver):
         ended = EndedEarly(after=planned.run - 1, planned=self.plan.runs, why="calm")
         return dict.fromkeys((profile.name for profile in self.plan.profiles), ended)
 
+    def remembered_capacity(self) -> Capacity | None:
+        """What the board's newest session found, see :func:`pytest_espperf.capacity.remembered`."""
+        return remembered(self.store, self._artifact())
+
     # --- the end -----------------------------------------------------------------------------
 
     def abandon(self) -> None:
@@ -314,4 +323,5 @@ class PerfSession(Driver):
         return self._judge.judge(structs.replace(self._artifact(), partial=False), self.store)
 
     def _artifact(self) -> SessionArtifact:
-        return self.record.artifact(self.reach().facts() or self._facts, self.hard_stop_reason, self.ended)
+        facts = self.reach().facts() or self._facts
+        return self.record.artifact(facts, self.hard_stop_reason, self.ended, self.capacity)

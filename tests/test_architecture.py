@@ -19,6 +19,7 @@ DATA = {
     "option",
     "figures",
     "interrupts",
+    "computer",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -30,6 +31,7 @@ SESSION = {
     "judging",
     "identity",
     "budget",
+    "capacity",
     "firmware",
     "handover",
     "record",

@@ -20,9 +20,10 @@ from pytest_espperf.doctor import (
     render_page,
 )
 from pytest_espperf.doctor.findings import STATUSES
-from pytest_espperf.doctor.measures import Contact, Held, KeptAlive, Wake, Wakes
-from pytest_espperf.doctor.talk import Answer
+from pytest_espperf.doctor.measures import Contact, KeptAlive, Wake, Wakes
 from pytest_espperf.load import DelayedAcks
+from pytest_espperf.load.capacity import Held
+from pytest_espperf.load.talk import Answer
 
 # --- the page
 

@@ -78,7 +78,11 @@ class StandingReach:
 
     def __init__(self, bench: Bench) -> None:
         self.board = SimpleNamespace(
-            console=None, last_words=lambda: "", heard=list, probe=lambda _: Probe(1, 200, 0.01)
+            console=None,
+            last_words=lambda: "",
+            heard=list,
+            probe=lambda _: Probe(1, 200, 0.01),
+            find_delayed_acks=lambda *_: None,
         )
         self.meter = bench
         self.reference: Any = None
@@ -96,6 +100,7 @@ class StandingReach:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path)
     monkeypatch.setattr("pytest_espperf.driving.Reach", lambda *_: StandingReach(made))
+    monkeypatch.setattr("pytest_espperf.driving.find_capacity", lambda *_, **__: None)
     return made
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pytest_espperf.artifact import LinkReport
 from pytest_espperf.budget import LINK_S, TELEMETRY_S, phase_budget
 from pytest_espperf.device import LinkReading, TelemetryReading
+from pytest_espperf.errors import DeviceError, ProbeError
 from pytest_espperf.lookup import resolve
 from pytest_espperf.measuring import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
 from pytest_espperf.profiles import load_profiles, make_plan
@@ -44,12 +45,18 @@ class Bench:
         self.heap: Callable[[float], dict[str, Any]] = lambda now: {"internal_free": round(1e5 * now)}
         self.slept: list[float] = []
         self.budgets_s: list[float] = []
+        self.asked_for: list[str] = []
+        self.answers: list[bool] = []
         defaults = {"perf_profiles": "python_light", "perf_burst_duration": str(LOAD_S)}
         self.settings = resolve({**defaults, **words}, {}, {})
         self.plan = make_plan(self.settings, load_profiles(folder))
-        board: Any = SimpleNamespace(
+        self.board = board = SimpleNamespace(
             settings=self.settings,
             target=None,
+            link_probes=self.settings.perf_link_probes == "on",
+            link_path="/hello",
+            probe=self.probe,
+            notes=[],
             heard=list,
             telemetry=SimpleNamespace(
                 read=self.read,
@@ -58,9 +65,14 @@ class Bench:
                 spec=SimpleNamespace(counter_names=()),
             ),
         )
-        self.meter = Meter(board, self.plan, lambda: self.now, self.sleep)
+        self.meter = Meter(cast("Any", board), self.plan, lambda: self.now, self.sleep)
         monkeypatch.setattr("pytest_espperf.device.read_link", self.read_link)
         monkeypatch.setattr("pytest_espperf.load.run_phase", self.run_phase)
+
+    def probe(self, budget_s: float, tries: int = 0) -> None:
+        self.take("again" if tries == 0 else "probe", GET_S)
+        if self.answers and not self.answers.pop(0):
+            raise ProbeError("no healthy answer")
 
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
@@ -91,7 +103,8 @@ class Bench:
         self.take("heap", GET_S)
         return self.told(budget_s, self.heap(self.now))
 
-    def read_link(self, _: object, *, budget_s: float) -> LinkReading:
+    def read_link(self, _: object, *, budget_s: float, path: str) -> LinkReading:
+        self.asked_for.append(path)
         self.take("link", min(self.connects_s, budget_s))
         return self.links.pop(0) if len(self.links) > 1 else self.links[0]
 
@@ -304,3 +317,41 @@ def test_a_pause_counts_from_the_planned_end_and_keeps_a_share_behind_the_last_a
     assert LoadEnd(planned_s=10.0, last_s=10.1).rested_s(0.5) == pytest.approx(10.5)
     assert LoadEnd(planned_s=10.0, last_s=12.0).rested_s(0.5) == pytest.approx(12.1)
     assert LoadEnd(planned_s=10.0, last_s=12.0).rested_s(0.0) == pytest.approx(12.0)
+
+
+class TestEmptyConnections:
+    """Connections without a request, which no client opens."""
+
+    def test_none_is_opened_where_an_answer_is_quick(self, bench: Bench) -> None:
+        bench.measure()
+        assert set(bench.asked_for) == {"/hello"}
+        assert "probe" not in bench.order
+
+    def test_the_board_is_asked_behind_the_first_ones(self, bench: Bench) -> None:
+        bench.board.link_path = ""
+        bench.measure()
+        assert bench.order[:3] == ["link", "probe", "zero"]
+        bench.now += 2 * FRESH_S
+        bench.measure()
+        assert "probe" not in bench.order
+        assert not bench.board.notes
+
+    def test_a_board_that_they_silence_for_a_while_is_spared_them(self, bench: Bench) -> None:
+        bench.board.link_path = ""
+        bench.answers = [False, True]
+        measured = bench.measure()
+        assert bench.order.count("link") == 1
+        assert not bench.board.link_probes
+        (note,) = bench.board.notes
+        assert "after an empty connection" in note
+        assert "--perf-link-probes=off" in note
+        assert measured.report.link is not None
+
+    def test_a_board_that_they_kill_is_said_to_have_died_of_them(self, bench: Bench) -> None:
+        bench.board.link_path = ""
+        bench.answers = [False, False]
+        with pytest.raises(DeviceError) as caught:
+            bench.measure()
+        assert "no answer any more after an empty connection" in str(caught.value)
+        assert "--perf-link-probes=off" in str(caught.value)
+        assert "load" not in bench.order

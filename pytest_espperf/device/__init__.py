@@ -3,7 +3,7 @@
 from pytest_espperf.device.address import resolve_target
 from pytest_espperf.device.console import SerialConsole
 from pytest_espperf.device.http import make_verify
-from pytest_espperf.device.link import LinkReading, read_link
+from pytest_espperf.device.link import LinkReading, ask, read_link
 from pytest_espperf.device.lock import BoardLock
 from pytest_espperf.device.markers import ConsoleEvent
 from pytest_espperf.device.probe import Probe, probe
@@ -19,6 +19,7 @@ __all__ = [
     "Telemetry",
     "TelemetryReading",
     "TelemetrySpec",
+    "ask",
     "make_verify",
     "probe",
     "read_link",

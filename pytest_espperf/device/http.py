@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.computer import advice, describe_lack, lack_of
+from pytest_espperf.errors import ComputerError, DeviceError, UsageError
 from pytest_espperf.workload import Target
 
 MAX_BODY_BYTES = 1 << 20
@@ -44,6 +45,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
     Proxies and other settings of the environment are left out: the board is asked directly.
 
     Raises:
+        ComputerError: this computer lacks what a connection needs, in one sentence.
         DeviceError: no answer, in one sentence.
         UsageError: the CA file cannot be used.
     """
@@ -71,11 +73,16 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
     async def bounded() -> Answer:
         return await asyncio.wait_for(exchange(), timeout_s)
 
+    exchanged = bounded()
     try:
-        return asyncio.run(bounded())
+        return asyncio.run(exchanged)
     except asyncio.TimeoutError:
         raise DeviceError(f"no answer within {timeout_s:g} s") from None
     except httpx.TimeoutException as error:
         raise DeviceError(f"no answer within {timeout_s:g} s ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        if lack := lack_of(error):
+            raise ComputerError(f"{describe_lack(lack)}: {advice(lack)}") from None
         raise DeviceError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+    finally:
+        exchanged.close()  # where not even an event loop could be made

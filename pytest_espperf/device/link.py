@@ -15,6 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httptools
+
+from pytest_espperf.computer import lack_of
 from pytest_espperf.workload import Target
 
 CONNECTS = 4
@@ -53,15 +56,20 @@ def read_link(
     *,
     budget_s: float,
     connects: int = CONNECTS,
+    path: str = "",
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LinkReading:
     """Connect to the board a few times, one after the other; never raises for a board that is not there.
 
+    With a ``path`` a request follows each connect, after its time was taken: a small server may die of a
+    connection that ends without one, or serve nobody else while it waits for it. No client does that to it.
+
     Args:
         target: the board; its address is numeric.
         budget_s: for all of it.
         connects: how many.
+        path: what is asked for on each connection; "" for nothing.
         sleep: replaced in tests, as is ``clock``.
         clock: seconds.
     """
@@ -77,10 +85,14 @@ def read_link(
             with socket.create_connection((target.address, target.port), timeout=left) as sock:
                 seconds = clock() - began
                 lost = _retransmissions(sock)
+                if path:
+                    ask(sock, target, path, budget_s=ends - clock())
         except TimeoutError:  # of several packets none came through
             retransmitted += 1
             break
-        except OSError:
+        except OSError as error:
+            if lack_of(error):  # this computer's own fault
+                break
             failed += 1
         else:
             if lost or seconds >= RETRANSMITTED_S:
@@ -89,6 +101,41 @@ def read_link(
                 took.append(1e3 * seconds)
         sleep(PAUSE_S)
     return LinkReading(connect_ms=tuple(took), retransmitted=retransmitted, failed=failed)
+
+
+class _Answer:
+    """Whether an answer is complete, for httptools' parser."""
+
+    is_complete = False
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self.is_complete = True
+
+
+def ask(sock: socket.socket, target: Target, path: str, *, budget_s: float) -> None:
+    """GET a path on a connection and read the answer, however it comes, for as long as the budget lasts."""
+    ends = time.monotonic() + budget_s
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    with contextlib.suppress(OSError, httptools.HttpParserError):
+        sock.settimeout(max(0.001, budget_s))
+        sock.sendall(_request(target, path))
+        while not answer.is_complete and (left := ends - time.monotonic()) > 0:
+            sock.settimeout(left)
+            data = sock.recv(65536)
+            if not data:
+                break
+            parser.feed_data(data)
+
+
+def _request(target: Target, path: str) -> bytes:
+    """The bytes of a GET that asks the server to close behind its answer."""
+    ours = {"host": target.host_header, "connection": "close", "accept-encoding": "identity"}
+    theirs = {name.lower() for name, _ in target.headers}
+    headers = [*((name, value) for name, value in ours.items() if name not in theirs), *target.headers]
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode("utf-8")
 
 
 def _retransmissions(sock: socket.socket) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_espperf.device.http import Answer, get
-from pytest_espperf.errors import DeviceError, ProbeError
+from pytest_espperf.errors import ComputerError, DeviceError, ProbeError
 from pytest_espperf.workload import Target
 
 DELAY_STEP_S = 0.25
@@ -52,7 +52,7 @@ def probe(
         ProbeError: no such answer; says what the last try met.
     """
     began = clock()
-    last = "no try was made"
+    last, ours = "no try was made", False
     made = 0
     for attempt in range(1, tries + 1):
         left = budget_s - (clock() - began)
@@ -63,13 +63,15 @@ def probe(
         try:
             answer = fetch(target, path, timeout_s=max(LEAST_TRY_S, min(timeout_s, left)))
         except DeviceError as error:
-            last = str(error)
+            last, ours = str(error), isinstance(error, ComputerError)
         else:
             if answer.status < 500:
                 return Probe(tries=attempt, status=answer.status, took_s=clock() - started)
-            last = f"status {answer.status}"
+            last, ours = f"status {answer.status}", False
         if attempt < tries:
             sleep(max(0.0, min(DELAY_STEP_S * attempt, budget_s - (clock() - began))))
+    if ours:
+        raise ProbeError(f"the board at {target.origin} could not be asked: {last}")
     raise ProbeError(
         f"the board at {target.origin} gave no healthy answer to {path} in {made} "
         f"{'try' if made == 1 else 'tries'} ({clock() - began:.1f} s); the last one met: {last}"

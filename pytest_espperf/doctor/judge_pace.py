@@ -9,10 +9,11 @@ from statistics import median
 from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.device import LinkReading
 from pytest_espperf.doctor.findings import Check
-from pytest_espperf.doctor.measures import Held, KeptAlive, Wakes
+from pytest_espperf.doctor.measures import KeptAlive, Wakes
 from pytest_espperf.gate.delayed_ack import CURE
 from pytest_espperf.gate.link import LOST_SHARE
 from pytest_espperf.load import DelayedAcks
+from pytest_espperf.load.capacity import Held
 from pytest_espperf.metrics import percentile
 from pytest_espperf.registry import METRICS
 

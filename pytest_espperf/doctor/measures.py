@@ -13,24 +13,27 @@ from typing import Literal
 
 import httpx
 
-from pytest_espperf import load, metrics
+from pytest_espperf import device, load, metrics
 from pytest_espperf.artifact import PhaseReport
-from pytest_espperf.doctor.talk import Answer, Caller, Line, words
 from pytest_espperf.load.connection import tls_context
+from pytest_espperf.load.talk import Answer, Caller, words
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 AFTER_WAKING = 3
 """Requests that follow the first one after a second without any."""
 
+GREETING_S = 1.0
+"""Seconds in which the request of the first connection may be answered; more are given later."""
+
 LATE_ANSWER_S = 3.0
 """What a round of load may take beyond its duration."""
 
-Ended = Literal["", "announced", "silent", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
+Closed = Literal["", "announced", "silent"]
 
 
 @dataclass(frozen=True)
 class Contact:
-    """One connection, without a request.
+    """One connection.
 
     Attributes:
         connect_ms: how long TCP took; None where there is no connection.
@@ -51,8 +54,8 @@ class Contact:
     untrusted: bool = False
 
 
-def touch(target: Target, *, timeout_s: float) -> Contact:
-    """Connect once, by TLS where the target speaks it."""
+def touch(target: Target, path: str, *, timeout_s: float) -> Contact:
+    """Connect once, by TLS where the target speaks it; else with a request, as no client goes without one."""
     began = time.perf_counter()
     try:
         sock = socket.create_connection((target.address, target.port), timeout=timeout_s)
@@ -62,6 +65,7 @@ def touch(target: Target, *, timeout_s: float) -> Contact:
     with sock:
         connect_ms = 1e3 * (time.perf_counter() - began)
         if target.scheme != "https":
+            device.ask(sock, target, path, budget_s=GREETING_S)
             return Contact(connect_ms=connect_ms)
         context = tls_context(target.ca_file, insecure=target.insecure)
         with contextlib.suppress(NotImplementedError):  # an OpenSSL without ALPN
@@ -150,7 +154,7 @@ class KeptAlive:
     """
 
     requests: int
-    ended: Ended = ""
+    ended: Closed = ""
     trouble: str = ""
 
 
@@ -177,56 +181,6 @@ def keep_alive(caller: Caller, *, most: int, left: Callable[[], float]) -> KeptA
         return KeptAlive(most)
 
     return asyncio.run(go())
-
-
-@dataclass(frozen=True)
-class Held:
-    """How many connections a board holds at once.
-
-    Attributes:
-        connections: that were open at once, each of which had answered a request.
-        ended: what the next one met: ``refused``, ``closed`` (at once), ``unanswered``, ``busy`` (status
-            503); ``dropped``: it was served, and an older one closed for it; ``not kept``: the board closes
-            each after its answer, and nothing can be said; "" where no more were opened.
-    """
-
-    connections: int
-    ended: Ended = ""
-
-
-def hold(caller: Caller, *, most: int, timeout_s: float, left: Callable[[], float]) -> Held:
-    """Open connections, have one request answered on each, keep them; until one is not served."""
-
-    async def go() -> Held:
-        lines: list[Line] = []
-        async with contextlib.AsyncExitStack() as closing:
-            while len(lines) < most and left() > 0:
-                line = await closing.enter_async_context(caller.line(min(timeout_s, caller.timeout_s)))
-                ended = await _join(line)
-                if ended:
-                    return Held(len(lines), ended)
-                lines.append(line)
-                held = sum(one.is_open for one in lines)
-                if held < len(lines):
-                    return Held(held, "dropped")
-        return Held(len(lines))
-
-    return asyncio.run(go())
-
-
-async def _join(line: Line) -> Ended:
-    """What one more connection met, "" where it was served and is kept."""
-    try:
-        answer = await line.ask()
-    except httpx.ConnectError:
-        return "refused"
-    except httpx.TimeoutException:
-        return "unanswered"
-    except httpx.TransportError:
-        return "closed"
-    if answer.status == 503:
-        return "busy"
-    return "" if line.is_open else "not kept"
 
 
 def rounds_of_load(

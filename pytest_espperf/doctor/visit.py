@@ -17,11 +17,12 @@ from pytest_espperf.device import TelemetryReading
 from pytest_espperf.doctor import judge_pace, judge_reach, measures
 from pytest_espperf.doctor.findings import Check, without_secrets
 from pytest_espperf.doctor.machine import examine_machine
-from pytest_espperf.doctor.talk import Answer, Caller
 from pytest_espperf.errors import BoardBusyError, ProbeError, SimError, UsageError
 from pytest_espperf.figures import moved_counters, number_at
 from pytest_espperf.identity import asked_for
 from pytest_espperf.judging import history_folder
+from pytest_espperf.load.capacity import hold
+from pytest_espperf.load.talk import Answer, Caller
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import is_address
 from pytest_espperf.telemetry_table import load_telemetry
@@ -203,7 +204,7 @@ class _Visit:
     def _talk(self, board: Board, caller: Caller) -> Iterator[Check]:
         effort = self._effort
         self._say(f"does {board.url} answer?")
-        contact = measures.touch(board.target, timeout_s=effort.contact_s)
+        contact = measures.touch(board.target, self._settings.perf_probe_path, timeout_s=effort.contact_s)
         if contact.tls_trouble:
             yield judge_reach.connect(contact)
             yield judge_reach.tls(contact, insecure=board.target.insecure)
@@ -215,7 +216,7 @@ class _Visit:
             yield judge_reach.no_answer(str(error))
             return
         if contact.trouble:  # it came to life meanwhile
-            contact = measures.touch(board.target, timeout_s=effort.contact_s)
+            contact = measures.touch(board.target, self._settings.perf_probe_path, timeout_s=effort.contact_s)
         yield judge_reach.connect(contact)
         if contact.tls:
             yield judge_reach.tls(contact, insecure=board.target.insecure)
@@ -242,7 +243,12 @@ class _Visit:
         """The link, and how connections are kept; returns whether the board still answers."""
         effort = self._effort
         self._say(f"link: {effort.connects} connects, {effort.wakes} times {effort.idle_s:g} s of rest")
-        link = device.read_link(board.target, budget_s=self._left(effort.link_s)(), connects=effort.connects)
+        link = device.read_link(
+            board.target,
+            budget_s=self._left(effort.link_s)(),
+            connects=effort.connects,
+            path=board.link_path,
+        )
         yield judge_pace.idle_connects(link)
         wakes = measures.wake(
             caller, idle_s=effort.idle_s, rounds=effort.wakes, left=self._left(effort.wake_s)
@@ -262,10 +268,11 @@ class _Visit:
     def _under_load(self, board: Board, caller: Caller, answer: Answer) -> Iterator[Check]:
         effort, settings = self._effort, self._settings
         time.sleep(effort.recover_s)  # until it has let go of the connections before
-        held = measures.hold(
+        wait_s = max(effort.served_s, 3e-3 * answer.took_ms)
+        held = hold(
             caller,
             most=effort.connections,
-            timeout_s=max(effort.served_s, 3e-3 * answer.took_ms),
+            patience_s=lambda _: wait_s,
             left=self._left(effort.connections_s),
         )
         clients = max(settings.perf_burst_clients, settings.perf_long_clients)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from pytest_espperf.artifact import GateRow, RunRole, SessionArtifact
+from pytest_espperf.computer import own_fault
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.series import rounds_of
 from pytest_espperf.gate.stats import variance
@@ -23,12 +24,13 @@ Counted = list[tuple[int, int]]
 
 
 def count(session: SessionArtifact, profile: str, role: RunRole = "run") -> Counted:
-    """The rounds of a profile in which anything was asked."""
+    """The rounds of a profile in which anything was asked; without what this computer was at fault for."""
     found = []
     for phases in rounds_of(session, profile, (role,)).values():
-        asked = sum(result.report.requests_total for result in phases.values())
+        reports = [result.report for result in phases.values() if not own_fault(result.report)]
+        asked = sum(report.requests_total for report in reports)
         if asked:
-            found.append((asked, sum(result.report.err for result in phases.values())))
+            found.append((asked, sum(report.err for report in reports)))
     return found
 
 

@@ -8,11 +8,13 @@ that is known, and a slowdown beyond it must not pass.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
+from pytest_espperf.artifact import Finding, PhaseReport, PhaseResult, SessionArtifact
+from pytest_espperf.computer import STOOD_STILL, advice, describe_lack, local_kinds, own_fault
 from pytest_espperf.gate.policy import MIN_CHANGE
 from pytest_espperf.gate.series import bound, cells_of
 
@@ -43,10 +45,15 @@ class Loss:
 
 
 def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
-    """Those of one session: of each cell that was bound, and one for all that lost something."""
+    """Those of one session: of each cell that was bound or spoilt, and one for all that lost something."""
     cells = cells_of(session)
+    again = {run.profile for run in session.raw_runs if run.role == "confirm"}
     for cell, results in cells.items():
-        if paced := sum(bound(result.report) for result in results):
+        at_fault = [result.report for result in results if own_fault(result.report)]
+        if at_fault:
+            measured_again = " Measured again." if results[0].profile in again else ""
+            yield _finding(f"{cell}: {_faults(at_fault, len(results))}{measured_again}", cell)
+        if paced := sum(bound(result.report) and not own_fault(result.report) for result in results):
             yield _finding(
                 f"{cell}: this computer, not the board, set the pace in {paced} of {len(results)} runs; "
                 "they are not compared.",
@@ -56,6 +63,19 @@ def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
         worst = max(found, key=lambda loss: loss.share)
         others = f", and {len(found) - 1} more less" if len(found) > 1 else ""
         yield _finding(f"this computer {SHORT}: {_cost(worst, worst.cell)}{others}. {_advice(worst.boards)}")
+
+
+def _faults(at_fault: Sequence[PhaseReport], of: int) -> str:
+    """What this computer lacked or did in some runs of a cell, and what to do about it."""
+    local: Counter[str] = Counter()
+    for report in at_fault:
+        local.update(local_kinds(report.error_kinds))
+    runs = f"in {len(at_fault)} of {of} runs; they are not compared"
+    if local:
+        kind, _ = local.most_common(1)[0]
+        return f"{describe_lack(kind)} {runs}. It is not the board's fault: {advice(kind)}."
+    stopped_s = sum(report.generator.stopped_s for report in at_fault if report.generator is not None)
+    return f"{STOOD_STILL} for {stopped_s:.1f} s {runs}. Keep it awake, and end other work on it."
 
 
 def host_finding(sessions: Mapping[str, SessionArtifact]) -> Finding | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from pytest_espperf.artifact import NOT_MEASURED, Finding, PhaseResult, SessionArtifact
+from pytest_espperf.computer import own_fault
 from pytest_espperf.figures import COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.generator import generator_findings
@@ -103,7 +104,7 @@ def _hard(result: PhaseResult) -> str:
     for reason in result.fail_reasons:
         if any(word in reason.lower() for word in HARD_REASONS):
             return reason
-    return "no successful request" if no_success(result.report) else ""
+    return (own_fault(result.report) or "no successful request") if no_success(result.report) else ""
 
 
 def _crashes_in_pairs(candidate: SessionArtifact) -> Iterator[Finding]:
@@ -188,7 +189,9 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
                 message=f"{cell}: {limited} answers were 429: the board's rate limiter was measured.",
             )
         stalled = [
-            r.report.stalled_s for r in results if r.report.stalled_s > STALL_SHARE * r.report.duration
+            r.report.stalled_s
+            for r in results
+            if r.report.stalled_s > STALL_SHARE * r.report.duration and not own_fault(r.report)
         ]
         if stalled:
             yield Finding(

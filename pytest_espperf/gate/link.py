@@ -59,6 +59,8 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
         candidate: the session.
         bar: the sessions that it is compared with.
     """
+    for note in candidate.device.get("notes", ()):
+        yield Finding(severity="warn", kind="link", message=f"{note}.")
     links = _links(candidate)
     lost = sum(link.retransmitted for link in links)
     made = lost + sum(len(link.connect_ms) for link in links)

@@ -10,6 +10,7 @@ from statistics import median
 import msgspec
 
 from pytest_espperf.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact
+from pytest_espperf.computer import own_fault
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
@@ -279,7 +280,7 @@ def _cell_values(
         for phases in rounds_of(session, profile, (role,)).values():
             for name, result in phases.items():
                 value: float | None = getattr(result.report, metric)
-                if value is not None and math.isfinite(value):
+                if value is not None and math.isfinite(value) and not own_fault(result.report):
                     values.setdefault(name, []).append(value)
     return {name: median(found) for name, found in values.items()}
 

@@ -30,6 +30,7 @@ from pytest_espperf.gate.baseline import (
     profiles_of,
     rounds_by_profile,
 )
+from pytest_espperf.gate.capacity import capacity_findings
 from pytest_espperf.gate.delayed_ack import RULE as DELAYED_ACK_RULE
 from pytest_espperf.gate.delayed_ack import delayed_ack_findings, delayed_ack_rows
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
@@ -51,6 +52,7 @@ from pytest_espperf.gate.series import (
     rounds_of,
 )
 from pytest_espperf.gate.stats import t_quantile
+from pytest_espperf.gate.stops import stopped_rounds, without_stops
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",
@@ -83,17 +85,25 @@ def judge(
     finding where a reader should know. Rounds of the roles ``confirm``, ``ab-baseline`` and
     ``ab-candidate`` in the candidate decide what the planned rounds only suspected.
     """
+    health = health_findings(candidate, policy)
+    again = any(run.role == "confirm" for run in candidate.raw_runs)
+    stopped = (
+        {} if again else {name: len(rounds) for name, rounds in stopped_rounds(candidate.raw_runs).items()}
+    )
+    candidate, history = without_stops(candidate), [without_stops(session) for session in history]
     choice = choose(candidate, history, policy)
-    findings = [*health_findings(candidate, policy), *choice.findings, *say.lost_reference(candidate)]
+    findings = [*health, *choice.findings, *say.lost_reference(candidate)]
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
     findings += delayed_ack_findings(candidate, baselines)
+    starving = list(capacity_findings(candidate, max(baselines.values(), key=len, default=[])))
+    findings += starving
     where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(
             Finding(kind=GATE_OFF, message="the comparison with earlier sessions was switched off.")
         )
-        words = ["inconclusive" if baselines else "no-baseline"]
+        words = ["inconclusive" if baselines or starving else "no-baseline"]
         return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where)
     profiles = rounds_by_profile(candidate, choice, policy)
     composite_rows, environment = _composite_rows(candidate, profiles, policy)
@@ -125,14 +135,17 @@ def judge(
         baselines or not say.has_figures(candidate)
     ):
         words.append("inconclusive")  # green must not stand for a profile that was not seen
+    if starving:
+        words.append("inconclusive")  # nor for clients that got nothing
     verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
     return msgspec.structs.replace(
         verdict,
         findings=[*verdict.findings, *say.standing(candidate, verdict, gives_way=choice.gives_way)],
         disturbed={
-            one.profile: one.disturbed.count
+            one.profile: count
             for one in profiles
-            if one.disturbed.count and not rounds_of(candidate, one.profile, ("confirm",))
+            if (count := one.disturbed.count + stopped.get(one.profile, 0))
+            and not rounds_of(candidate, one.profile, ("confirm",))
         },
     )
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import httpx
 
 from pytest_espperf.load.acks import Acknowledger
+from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
 from pytest_espperf.parsers import is_address
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
         if exc is None:
             self._ended()
         elif self._awaiting:
-            self._break(_read_error(exc))
+            self._break(transport_error(exc, httpx.ReadError))
         else:
             self._end_idle(b"")
 
@@ -230,10 +231,6 @@ def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
     return BufferedConnection if isinstance(loop, asyncio.BaseEventLoop) else Connection
 
 
-def _read_error(exc: Exception) -> httpx.TransportError:
-    return httpx.ReadError(f"{type(exc).__name__}: {exc}")
-
-
 class Connector:
     """Opens connections to one place.
 
@@ -270,6 +267,7 @@ class Connector:
 
         Raises:
             httpx.ConnectError: unknown name, refused, unreachable, or no TLS.
+            LocalError: this computer lacks what a connection needs.
         """
         loop = asyncio.get_running_loop()
         error: OSError | UnicodeError | None = None
@@ -294,7 +292,7 @@ class Connector:
         except (OSError, UnicodeError) as exc:  # the latter: a name no encoding fits
             error = exc
         try:
-            raise httpx.ConnectError(f"{type(error).__name__}: {error}")
+            raise transport_error(error, httpx.ConnectError)
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
 

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.load.feed import Feed
+from pytest_espperf.load.feed import ClosedFeed, Feed
 from pytest_espperf.load.outcomes import Plan
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.schedule import backoff_s
@@ -51,6 +51,8 @@ class CustomTraffic:
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[int]] = set()
         self._napping: set[asyncio.Future[None]] = set()
+        self._asked: set[int] = set()
+        self._answered: set[int] = set()
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
@@ -65,6 +67,11 @@ class CustomTraffic:
 
     def wake(self) -> None:
         """The feed has ended early; clients see that within their naps."""
+
+    def never_answered(self) -> int:
+        """How many clients asked and never got an answer; 0 in an open loop, which needs no client twice."""
+        closed_loop = isinstance(self.feed, ClosedFeed)
+        return len(self._asked - self._answered) if closed_loop else 0
 
     def in_flight(self) -> int:
         """How many requests are in hand."""
@@ -101,7 +108,8 @@ class CustomTraffic:
                 taken = self.feed.take(number, perf_counter_ns())
                 if taken is not None:
                     plan, intended_ns = taken
-                    if await self._request(transport, plan, intended_ns):
+                    self._asked.add(number)
+                    if await self._request(transport, plan, intended_ns, number):
                         failures = 0
                     else:
                         failures += 1
@@ -112,7 +120,9 @@ class CustomTraffic:
                     return
                 await asyncio.sleep(min(_LONGEST_NAP_S, max(0.0, (due_ns - perf_counter_ns()) * 1e-9)))
 
-    async def _request(self, transport: httpx.AsyncBaseTransport, plan: Plan, intended_ns: int) -> bool:
+    async def _request(
+        self, transport: httpx.AsyncBaseTransport, plan: Plan, intended_ns: int, number: int
+    ) -> bool:
         """One request from start to sample; False if no connection was to be had."""
         marks = [0]
         start_ns = perf_counter_ns()
@@ -138,6 +148,7 @@ class CustomTraffic:
             exc = asyncio.CancelledError() if task.cancelled() else task.exception()
             if exc is None:
                 outcome = task.result()
+                self._answered.add(number)
             elif isinstance(exc, Exception):
                 outcome = plan.failed(exc)
                 connected = not isinstance(exc, (httpx.ConnectError, ConnectionRefusedError))

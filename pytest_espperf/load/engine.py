@@ -74,6 +74,9 @@ class Traffic(Protocol):
     def in_flight(self) -> int:
         """How many requests are in hand."""
 
+    def never_answered(self) -> int:
+        """How many clients of a closed loop asked and never got an answer."""
+
     async def close(self) -> None:
         """Close everything."""
 
@@ -142,6 +145,9 @@ class Conductor:
             if self._failure is not None:
                 raise self._failure
         finally:
+            # It may have stood still at the very end.
+            if self._sweep_due_ns:
+                self._watch.idle_since(perf_counter_ns() - self._sweep_due_ns)
             samples = self._recorder.samples
             end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
             if self._timing.steady_end_ns and not samples.cut_short:
@@ -175,7 +181,9 @@ class Conductor:
         now = perf_counter_ns()
         if self._sweep_due_ns:
             self._watch.late(now - self._sweep_due_ns)
+            self._watch.idle_since(now - self._sweep_due_ns)
         if self._finished.done():
+            self._sweep_due_ns = 0
             return
         # First of all, so that whatever holds the loop up from here on shows as the next one's lateness.
         self._sweep_due_ns = now + round(_SWEEP_S * _NS_PER_S)
@@ -184,6 +192,7 @@ class Conductor:
         if not self._measuring and now >= timing.begin_ns:
             self._measuring = True
             self._watch.begin()
+            self._watch.idle_since(now - timing.begin_ns)  # it may have stood still across the border
         self._traffic.sweep(now)
         if timing.deadline_ns is not None and now >= timing.deadline_ns:
             self._cut_short(now)
@@ -321,6 +330,7 @@ def run_phase(
                 deliver_signals=deliver_signals,
             ).run()
             samples.generator = watch.health(traffic.label)
+            samples.never_answered = traffic.never_answered()
         finally:
             _close(loop, traffic)
     return samples

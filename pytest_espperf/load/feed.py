@@ -32,6 +32,10 @@ class ClosedFeed:
         self._taken[client] = place + 1
         return self._turn[place % len(self._turn)], now_ns
 
+    def has_ended(self, now_ns: int) -> bool:
+        """Whether no further request is started."""
+        return now_ns >= self._stop_ns
+
     def next_due_ns(self) -> int | None:
         """A closed loop has no starts of its own."""
         return None
@@ -74,6 +78,10 @@ class OpenFeed:
         self._next = number + 1
         self._due_ns = self._due(self._next)
         return self._turn[number % len(self._turn)], due_ns
+
+    def has_ended(self, now_ns: int) -> bool:  # noqa: ARG002 - the loops' common shape
+        """Whether no further request is started."""
+        return self._next >= self._stop
 
     def next_due_ns(self) -> int | None:
         """When the next start is due; None after the last."""

@@ -38,6 +38,16 @@ BOUND_LAG_MS = 20.0
 the process itself stamps what arrived, or has to start requests in time. A closed loop with the kernel's
 stamps loses throughput alone, which :data:`BOUND_TURNAROUND_SHARE` and the lost share judge."""
 
+STOP_S = 0.5
+"""A loop that is late by this did not run: the process was stopped, the computer was suspended, or had no
+processor for it. Less than that is what a busy computer does."""
+
+STOPPED_SHARE = 0.05
+"""Share of a phase for which the generator stood still from which on the phase is no measurement ..."""
+
+STOPPED_S = 5.0
+"""... as it is from so many seconds on, whatever the phase's length: requests time out, connections die."""
+
 KERNEL = "kernel"
 """In an engine's label: the kernel's time stamps say when an answer arrived."""
 
@@ -93,6 +103,19 @@ def collect_if_needed() -> None:
         gc.collect()
 
 
+def suspended_s() -> float:
+    """Seconds for which this computer was suspended since it was started; 0 where the system does not tell.
+
+    The difference of two clocks of which one stands still meanwhile, as does the one that times phases. On
+    Windows that one goes on: there a suspension shows as a late timer.
+    """
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    if sys.platform == "darwin":
+        return time.clock_gettime(time.CLOCK_MONOTONIC) - time.clock_gettime(time.CLOCK_UPTIME_RAW)
+    return 0.0
+
+
 class SelfWatch:
     """Measures the generator: CPU share, how late the loop runs what is due, how fast clients turn round.
 
@@ -110,6 +133,8 @@ class SelfWatch:
     def begin(self) -> None:
         """Start (again): the measured part of the phase begins."""
         self._lags_ms = array("f")
+        self._stopped_s = 0.0
+        self._suspended_s = suspended_s()
         self._turns = self._turning_ns = 0
         self._cpu_s = time.process_time()
         self._cpu_turns = cpu_turns()
@@ -118,6 +143,11 @@ class SelfWatch:
     def late(self, lag_ns: int) -> None:
         """Something of the generator's own was run ``lag_ns`` after it was due."""
         self._lags_ms.append(max(0, lag_ns) * 1e-6)
+
+    def idle_since(self, lag_ns: int) -> None:
+        """Count the time for which the loop ran nothing at all, where that is a stop."""
+        if lag_ns >= STOP_S * 1e9:
+            self._stopped_s += lag_ns * 1e-9
 
     def turned(self, turnaround_ns: int) -> None:
         """A client has sent its next request so long after its last answer arrived."""
@@ -133,9 +163,19 @@ class SelfWatch:
         lag_p99 = lags[int(0.99 * (len(lags) - 1))] if lags else None
         turning_s = self._turning_ns * 1e-9
         punctual = self._open_loop or KERNEL not in re.split(r"[+/]", engine)
-        bound = (punctual and lag_p99 is not None and lag_p99 > BOUND_LAG_MS) or (
-            not self._open_loop
-            and (cpu_share >= BOUND_CPU_SHARE or turning_s > BOUND_TURNAROUND_SHARE * wall_s * self._clients)
+        # A suspended computer's monotonic clock stands still as well, so that no lag shows it.
+        stopped_s = self._stopped_s + max(0.0, suspended_s() - self._suspended_s)
+        stopped = stopped_s >= min(STOPPED_S, STOPPED_SHARE * wall_s) and stopped_s >= STOP_S
+        bound = (
+            stopped
+            or (punctual and lag_p99 is not None and lag_p99 > BOUND_LAG_MS)
+            or (
+                not self._open_loop
+                and (
+                    cpu_share >= BOUND_CPU_SHARE
+                    or turning_s > BOUND_TURNAROUND_SHARE * wall_s * self._clients
+                )
+            )
         )
         return GeneratorHealth(
             cpu_share=cpu_share,
@@ -145,6 +185,7 @@ class SelfWatch:
             engine=engine,
             waited_share=waited,
             lost_share=lost,
+            stopped_s=stopped_s if stopped else 0.0,
         )
 
     def _without_processor(self, wall_s: float) -> tuple[float | None, float | None]:

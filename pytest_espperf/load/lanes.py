@@ -27,12 +27,20 @@ _CLOSE_TURNS_AT_LEAST = 5
 _TIMER_SLACK_S = 0.0012
 """Event loops round timers to milliseconds; the rest of the way to a start is polled."""
 
+_LEAST_WAIT_S = 1.5
+"""A client without an answer waits at least so long: one lost packet of a connect costs a second."""
+
+_LONGER_THAN_OTHERS = 2.0
+"""... and so many times as long as anybody waited for an answer to the same path. Where clients are served in
+turn, the next one in turn never waits much longer than the last one did."""
+
 
 class Lane:
     """One client.
 
     Attributes:
         number: the client's index.
+        answered: whether it got any answer yet.
         deadline_ns: when the request in hand times out; far away without one.
     """
 
@@ -49,6 +57,7 @@ class Lane:
         "_plan",
         "_retried",
         "_traffic",
+        "answered",
         "deadline_ns",
         "number",
     )
@@ -56,6 +65,7 @@ class Lane:
     def __init__(self, traffic: LaneTraffic, number: int) -> None:
         self._traffic = traffic
         self.number = number
+        self.answered = False
         self.deadline_ns = _NEVER
         self._connection: Connection | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -71,6 +81,25 @@ class Lane:
     def in_flight(self) -> bool:
         """Whether a request is in hand."""
         return self.deadline_ns != _NEVER
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether it asked, and never got an answer."""
+        return self._plan is not None and not self.answered
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its connection is kept alive and was answered more than once."""
+        return self._connection is not None and self._connection.served > 1
+
+    def waits_in_vain(self, now_ns: int) -> bool:
+        """Whether the request in hand has waited far longer than others waited for the same path."""
+        assert self._plan is not None
+        waited_s = (now_ns - (self.deadline_ns - self._traffic.timeout_ns)) * 1e-9
+        if waited_s < _LEAST_WAIT_S:
+            return False
+        longest_s = self._traffic.recorder.longest_answer_s(self._plan.index)
+        return longest_s is not None and waited_s > _LONGER_THAN_OTHERS * longest_s
 
     def advance(self) -> bool:
         """Take the next request if there is one (True), else rest until woken."""
@@ -136,6 +165,7 @@ class Lane:
             outcome = plan.judge(head.status, reader.body_bytes, check)
         end_ns = connection.last_ns
         self.deadline_ns = _NEVER
+        self.answered = True
         self._failures = 0
         self._traffic.recorder.add(
             plan.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
@@ -281,6 +311,7 @@ class LaneTraffic:
         self._resting: list[Lane] = []
         self._timer: asyncio.Handle | None = None
         self._done: Callable[[], None] | None = None
+        self._closed_loop = feed.next_due_ns() is None
 
     @property
     def label(self) -> str:
@@ -312,11 +343,29 @@ class LaneTraffic:
         for lane in self._lanes:
             if lane.deadline_ns <= now_ns:
                 lane.expire(now_ns)
+        if self._closed_loop and self.feed.has_ended(now_ns):
+            self._end_starving(now_ns)
+
+    def _end_starving(self, now_ns: int) -> None:
+        """Wait no longer, at the end of a phase, for clients that never got an answer.
+
+        Only where others hold connections that the board answers: it has no place for these clients then. A
+        board that closes each connection behind its answer serves them in turn, however long that takes.
+        """
+        starving = [lane for lane in self._lanes if lane.in_flight and lane.is_starving]
+        if starving and any(lane.is_held for lane in self._lanes):
+            for lane in starving:
+                if lane.waits_in_vain(now_ns):
+                    lane.expire(now_ns)
 
     def wake(self) -> None:
         """The feed has ended early: finish if nothing is in flight."""
         if len(self._resting) == len(self._lanes):
             self._finish()
+
+    def never_answered(self) -> int:
+        """How many clients asked and never got an answer; 0 in an open loop, which needs no client twice."""
+        return sum(lane.is_starving for lane in self._lanes) if self._closed_loop else 0
 
     def in_flight(self) -> int:
         """How many requests are in hand."""

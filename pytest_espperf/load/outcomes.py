@@ -6,6 +6,8 @@ import hashlib
 
 import httpx
 
+from pytest_espperf.computer import LOCAL, lack_of
+from pytest_espperf.load.faults import LocalError
 from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError
 from pytest_espperf.samples import Outcome
 from pytest_espperf.workload import RequestSpec
@@ -21,8 +23,11 @@ def classify(exc: BaseException) -> str:
 
     httpx's exceptions, and subclasses that transports derive from them, count under their httpx name. What
     a transport lets through from below counts as what httpx would have made of it; any other exception
-    (an ASGI app's own, say) under its class name.
+    (an ASGI app's own, say) under its class name. What this computer lacks comes before all of them.
     """
+    lack = exc.lack if isinstance(exc, LocalError) else lack_of(exc)
+    if lack:
+        return f"{LOCAL}{lack}"
     for cls in type(exc).__mro__:
         if cls.__module__.partition(".")[0] == "httpx" and hasattr(httpx, cls.__name__):
             return cls.__name__

@@ -70,6 +70,18 @@ class Recorder:
         if now_ns >= self.begin_ns:
             self.samples.stale_retries += 1
 
+    def longest_answer_s(self, path: int) -> float | None:
+        """Longest service time of an answer to a path so far, of any status; None before the first."""
+        samples = self.samples
+        return max(
+            (
+                took
+                for took, of, outcome in zip(samples.service_s, samples.path, samples.outcome, strict=True)
+                if of == path and samples.outcomes[outcome].status is not None
+            ),
+            default=None,
+        )
+
     def recent_p95_ms(self) -> float | None:
         """95th percentile (nearest rank) of the last 1,000 service times, None without samples."""
         recent = sorted(self.samples.service_s[-_RECENT:])

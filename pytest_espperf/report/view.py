@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_espperf.artifact import (
+    CAPACITY,
     DETECTABLE,
     GATE_OFF,
     MAIN_RULE,
@@ -57,6 +58,9 @@ NOTHING_COMPARED = "nothing of it could be compared with earlier sessions"
 NOT_ALL_COMPARED = "not every profile could be compared with earlier sessions"
 """What an inconclusive session means that has no inconclusive gate: none at all, or none of a profile."""
 
+STARVED = "not every client got an answer"
+"""What an inconclusive session means in which the board served fewer connections than there were clients."""
+
 NOTHING_MEASURED = "the board was not measured"
 """What a failed session means in which no phase was measured."""
 
@@ -75,6 +79,7 @@ NEXT_STEPS = {
             "this computer; --perf-strict makes this verdict fail"
         ),
     ),
+    STARVED: ("follow the warning above and run again: what was measured is the clients that were served",),
     SWITCHED_OFF: (),
     NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
     NOT_ALL_COMPARED: ("fix the warnings above and run again",),
@@ -166,6 +171,8 @@ def meaning_of(verdict: Verdict) -> str:
         return LOST_WORKER
     if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
         return MEANINGS[verdict.kind]
+    if any(finding.kind == CAPACITY for finding in verdict.findings):
+        return STARVED
     off = any(finding.kind == GATE_OFF for finding in verdict.findings)
     if off:
         return SWITCHED_OFF

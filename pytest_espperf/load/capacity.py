@@ -1,0 +1,131 @@
+"""How many connections a board serves at once: opened one by one, each asked once, and kept.
+
+Strategy: a connection counts as held once a request on it was answered. The first one that is not served
+while all others are held is no proof: its packets may have been lost, or the board may not have let go yet of
+a connection from before. So one of the held ones is asked again, which shows that the board is there and as
+quick as before, and then another new one is tried. Only where that one is not served either is it the board's
+limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from pytest_espperf.load.faults import LocalError
+from pytest_espperf.load.talk import Caller, Line
+
+Ended = Literal["", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
+
+UNSERVED: frozenset[Ended] = frozenset({"refused", "closed", "unanswered"})
+"""What a client meets that never gets an answer."""
+
+_AGAIN: frozenset[Ended] = UNSERVED | {"busy"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """How many connections a board holds at once.
+
+    Attributes:
+        connections: that were open at once, each of which had answered a request.
+        ended: what the next one met, and one more that was tried after it: ``refused``, ``closed`` (at once),
+            ``unanswered``, ``busy`` (status 503); ``dropped``: it was served, and an older one closed for it;
+            ``not kept``: the board closes each after its answer, and nothing can be said; "" where no more
+            were opened, or what they met was not met twice.
+    """
+
+    connections: int
+    ended: Ended = ""
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether clients beyond these never get an answer."""
+        return self.connections > 0 and self.ended in UNSERVED
+
+
+def hold(
+    caller: Caller,
+    *,
+    most: int,
+    patience_s: Callable[[float], float],
+    left: Callable[[], float],
+    known: int = 0,
+) -> Held:
+    """Open connections, have one request answered on each, keep them; until one is not served.
+
+    Args:
+        caller: whom to ask.
+        most: how many to open at once at the most.
+        patience_s: seconds to wait for a new one, from those of the slowest answer so far.
+        left: seconds left for all of it, now.
+        known: a limit that was found before: where it is met again, no second new one is tried.
+    """
+    return asyncio.run(_hold(caller, most, patience_s, left, known))
+
+
+async def _hold(
+    caller: Caller, most: int, patience_s: Callable[[float], float], left: Callable[[], float], known: int
+) -> Held:
+    lines: list[Line] = []
+    slowest_s = 0.0
+    async with contextlib.AsyncExitStack() as closing:
+        while len(lines) < most:
+            wait_s = min(patience_s(slowest_s), caller.timeout_s)
+            if lines and left() < wait_s:
+                break
+            ended, line, took_s = await _join(await closing.enter_async_context(caller.line(wait_s)))
+            if ended in _AGAIN and lines:
+                if not await _still_answers(lines):
+                    return Held(len(lines))
+                if len(lines) == known and all(one.is_open for one in lines):
+                    return Held(known, ended)
+                if left() < wait_s:
+                    return Held(len(lines))
+                last_s = min(max(wait_s, left()), caller.timeout_s)
+                ended, line, took_s = await _join(await closing.enter_async_context(caller.line(last_s)))
+                if ended and not await _still_answers(lines):
+                    return Held(len(lines))
+            held = sum(one.is_open for one in lines)
+            if ended:
+                return Held(held, ended if held == len(lines) else "dropped")
+            if held < len(lines):
+                return Held(held + 1, "dropped")
+            lines.append(line)
+            slowest_s = max(slowest_s, took_s)
+    return Held(len(lines))
+
+
+async def _join(line: Line) -> tuple[Ended, Line, float]:
+    """What one more connection met, "" where it was served and is kept; it; seconds to its answer."""
+    try:
+        answer = await line.ask()
+    except httpx.ConnectError:
+        return "refused", line, 0.0
+    except httpx.TimeoutException:
+        return "unanswered", line, 0.0
+    except LocalError:
+        raise
+    except httpx.TransportError:
+        return "closed", line, 0.0
+    if answer.status == 503:
+        line.close()
+        return "busy", line, 0.0
+    return "" if line.is_open else "not kept", line, 1e-3 * answer.took_ms
+
+
+async def _still_answers(lines: list[Line]) -> bool:
+    """Whether a connection that is held is answered once more, in the time that a new one was given."""
+    for line in lines:
+        if line.is_open:
+            try:
+                await line.ask()
+            except httpx.TransportError:
+                return False
+            return True
+    return False

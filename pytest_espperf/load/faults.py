@@ -1,0 +1,26 @@
+"""Whose fault a failed system call is: the board's or the link's, or this computer's own."""
+
+from __future__ import annotations
+
+import httpx
+
+from pytest_espperf.computer import lack_of
+
+
+class LocalError(httpx.TransportError):
+    """This computer could not open or use a connection.
+
+    Attributes:
+        lack: the name of what it lacks, see :data:`pytest_espperf.computer.LACKS`.
+    """
+
+    def __init__(self, message: str, lack: str) -> None:
+        super().__init__(message)
+        self.lack = lack
+
+
+def transport_error(error: BaseException | None, kind: type[httpx.TransportError]) -> httpx.TransportError:
+    """The transport error that a failed system call is: of ``kind``, unless this computer is at fault."""
+    message = f"{type(error).__name__}: {error}"
+    lack = lack_of(error) if error is not None else ""
+    return LocalError(message, lack) if lack else kind(message)

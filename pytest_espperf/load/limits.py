@@ -1,0 +1,44 @@
+"""How many connections this process may have open at once: asked before the load, raised where it may be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+SPARE = 16
+"""File descriptors that a session needs beside its clients': event loop, probe, console, history."""
+
+_OPEN_WHERE_UNKNOWN = 16
+_WANTED_AT_LEAST = 256
+
+
+def make_room(clients: int) -> str:
+    """Let this process have as many connections; in words, why it cannot, "" where it can.
+
+    The soft limit of open files is raised towards the hard one where that suffices. Windows has none.
+    """
+    if sys.platform == "win32":
+        return ""
+    import resource  # noqa: PLC0415 - POSIX only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = clients + _open_now() + SPARE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return ""
+    if hard == resource.RLIM_INFINITY or needed <= hard:
+        with suppress(OSError, ValueError):  # macOS may refuse what its hard limit seems to allow
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            return ""
+    return (
+        f"{clients} clients need {needed} file descriptors, and this computer allows {soft} to this process: "
+        f"run 'ulimit -n {max(needed, _WANTED_AT_LEAST)}' first, or use fewer clients"
+    )
+
+
+def _open_now() -> int:
+    """File descriptors of this process that are open."""
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return len(os.listdir(folder))  # noqa: PTH208 - names are enough
+    return _OPEN_WHERE_UNKNOWN
