@@ -99,6 +99,7 @@ class Board:
             "firmware": self.settings.device_firmware,
             "reference_device": self.sim is not None,
             "telemetry_notes": list(self.telemetry.notes),
+            "telemetry_absent": sorted(self.telemetry.absent),
         } | self._describe_console()
 
     def _describe_console(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from pytest_espperf.gate.series import (
     rounds_of,
 )
 from pytest_espperf.gate.stats import t_quantile
+from pytest_espperf.gate.telemetry import telemetry_findings
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",
@@ -81,6 +82,7 @@ def judge(
     findings = [*health_findings(candidate, policy), *choice.findings, *say.lost_reference(candidate)]
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
+    findings += telemetry_findings(candidate, baselines)
     where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(
