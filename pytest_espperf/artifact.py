@@ -421,3 +421,8 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
         for run in self.raw_runs:
             for result in run.results:
                 yield run.run_index, result
+
+
+def has_answers(session: SessionArtifact) -> bool:
+    """Whether any request of a session succeeded; without one it says nothing about any firmware."""
+    return any(result.report.ok for _, result in session.results())

@@ -19,6 +19,7 @@ from pytest_espperf.artifact import (
     PhaseReport,
     SessionArtifact,
     Verdict,
+    has_answers,
 )
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.figures import number_at
@@ -270,7 +271,8 @@ class Judge:
         if candidate.comparability is None:
             return []
         board = identity_of(candidate)
-        others = [row for row in store.select(Query(completed_only=True)) if row.comparability_key]
+        rows = store.select(Query(completed_only=True))
+        others = [row for row in rows if row.comparability_key and row.measured]
         if not others:
             return []
         here = [row for row in others if row.target == candidate.target]
@@ -346,7 +348,9 @@ def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArt
     rows = store.select(Query(board=board, completed_only=True))
     # The original tool's files know no board but its address; a later one without a key reached none.
     own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]
-    return store.load_rows(own[:1])
+    measured = [row for row in own if row.measured]
+    joined = [row for row in measured if row.in_history]
+    return store.load_rows((joined or measured)[:1])
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
@@ -357,7 +361,8 @@ def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifac
 
     def same(session: SessionArtifact) -> bool:
         other = session.comparability
-        return not session.partial and other is not None and _common(other.fields) == _common(own.fields)
+        alike = other is not None and _common(other.fields) == _common(own.fields)
+        return alike and not session.partial and has_answers(session)
 
     return next(iter(store.newest(same)), None)
 
