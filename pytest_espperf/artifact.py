@@ -153,12 +153,17 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A judged phase: its report and the absolute budgets it broke."""
+    """A judged phase: its report and the absolute budgets it broke.
+
+    ``worst_reasons`` are the budgets of any single run that it broke: they fail a session where a replacement
+    breaks them again, see :mod:`pytest_espperf.gate.worst`.
+    """
 
     profile: str
     phase: str
     passed: bool = msgspec.field(name="pass")
     fail_reasons: list[str] = []
+    worst_reasons: list[str] = []
     report: PhaseReport
 
 
@@ -335,7 +340,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
 
-    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them.
+    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them, or
+    they broke a budget of any single run.
     """
 
     kind: VerdictWord = msgspec.field(name="verdict")

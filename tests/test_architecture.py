@@ -28,6 +28,7 @@ SESSION = {
     "board",
     "boards",
     "judging",
+    "error_kinds",
     "identity",
     "budget",
     "firmware",

@@ -42,6 +42,7 @@ from pytest_espperf.gate.rows import above_floor, plain_rows, tolerance_of
 from pytest_espperf.gate.series import COMPOSITES, TAIL, ProfileRounds, Series, build_all, rounds_of
 from pytest_espperf.gate.stats import median_variance
 from pytest_espperf.gate.telemetry import falls_uncollected
+from pytest_espperf.gate.worst import unresolved_worst
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def decide_early(
         return {}
     profiles = rounds_by_profile(candidate, choice, policy)
     gates = _gates(candidate, profiles, policy)
+    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others say
     tails = {one.profile: one for one in build_all(candidate, profiles, (TAIL,), depth_of(policy))}
     decided: dict[str, EndedEarly] = {}
     for one in profiles:
         after = len(rounds_of(candidate, one.profile))
         mine = [gate for gate in gates if gate.series.profile == one.profile]
-        if one.profile in candidate.ended_early or not p.CALM_ROUNDS <= after < planned:
+        if one.profile in {*worst, *candidate.ended_early} or not p.CALM_ROUNDS <= after < planned:
             continue
         if not _complete(one, mine, after):
             continue

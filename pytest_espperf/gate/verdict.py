@@ -50,6 +50,7 @@ from pytest_espperf.gate.series import (
 )
 from pytest_espperf.gate.stats import t_quantile
 from pytest_espperf.gate.telemetry import telemetry_findings
+from pytest_espperf.gate.worst import unresolved_worst, worst_findings
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",
@@ -79,7 +80,13 @@ def judge(
     ``ab-candidate`` in the candidate decide what the planned rounds only suspected.
     """
     choice = choose(candidate, history, policy)
-    findings = [*health_findings(candidate, policy), *choice.findings, *say.lost_reference(candidate)]
+    findings = [
+        *health_findings(candidate, policy),
+        *worst_findings(candidate),
+        *choice.findings,
+        *say.lost_reference(candidate),
+    ]
+    again = unresolved_worst(candidate)
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
     findings += telemetry_findings(candidate, baselines)
@@ -89,7 +96,10 @@ def judge(
             Finding(kind=GATE_OFF, message="the comparison with earlier sessions was switched off.")
         )
         words = ["inconclusive" if baselines else "no-baseline"]
-        return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where)
+        verdict = _verdict(
+            candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where
+        )
+        return msgspec.structs.replace(verdict, disturbed=again)
     profiles = rounds_by_profile(candidate, choice, policy)
     composite_rows, environment = _composite_rows(candidate, profiles, policy)
     rows = [
@@ -124,9 +134,10 @@ def judge(
         verdict,
         findings=[*verdict.findings, *say.standing(candidate, verdict, choice.held_back)],
         disturbed={
-            one.profile: one.disturbed.count
+            one.profile: count
             for one in profiles
-            if one.disturbed.count and not rounds_of(candidate, one.profile, ("confirm",))
+            if (count := max(one.disturbed.count, again.get(one.profile, 0)))
+            and not rounds_of(candidate, one.profile, ("confirm",))
         },
     )
 
@@ -272,7 +283,8 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
     """The profiles to measure again before the verdict stands, once, and in how many rounds.
 
     A profile without a clear answer (slower, or not shown within the tolerance) gets the policy's
-    confirmation rounds; one that is clear, but in which rounds were disturbed, as many as were disturbed.
+    confirmation rounds; one that is clear, but in which rounds were disturbed, or broke a budget of any
+    single run, as many as did.
     """
     wanted = {profile: min(count, policy.confirm_rounds) for profile, count in verdict.disturbed.items()}
     wanted |= dict.fromkeys(unclear_profiles(verdict), policy.confirm_rounds)
