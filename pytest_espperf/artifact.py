@@ -155,12 +155,17 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A judged phase: its report and the absolute budgets it broke."""
+    """A judged phase: its report and the absolute budgets it broke.
+
+    ``worst_reasons`` are the budgets of any single run that it broke: they fail a session where a replacement
+    breaks them again, see :mod:`pytest_espperf.gate.worst`.
+    """
 
     profile: str
     phase: str
     passed: bool = msgspec.field(name="pass")
     fail_reasons: list[str] = []
+    worst_reasons: list[str] = []
     report: PhaseReport
 
 
@@ -349,7 +354,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
 
-    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them.
+    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them, or
+    they broke a budget of any single run.
     """
 
     kind: VerdictWord = msgspec.field(name="verdict")
@@ -450,3 +456,8 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
         for run in self.raw_runs:
             for result in run.results:
                 yield run.run_index, result
+
+
+def has_answers(session: SessionArtifact) -> bool:
+    """Whether any request of a session succeeded; without one it says nothing about any firmware."""
+    return any(result.report.ok for _, result in session.results())

@@ -125,6 +125,7 @@ class Board:
                 "firmware": self.settings.device_firmware,
                 "reference_device": self.sim is not None,
                 "telemetry_notes": list(self.telemetry.notes),
+                "telemetry_absent": sorted(self.telemetry.absent),
                 "notes": list(self.notes),
             }
             | self._describe_acks()

@@ -21,7 +21,7 @@ from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageEr
 from pytest_espperf.firmware import FirmwareSwitch
 from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import save_samples
-from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.judging import phase_failures, thresholds, worst_failures
 from pytest_espperf.load.limits import make_room
 from pytest_espperf.measuring import LoadEnd
 from pytest_espperf.options import Settings
@@ -298,12 +298,14 @@ class Driver(ABC):
         self._last_end = measured.ended
         self._pace.end(planned)
         report = structs.replace(measured.report, samples_file=self._save_samples(planned, measured.samples))
-        reasons = phase_failures(report, thresholds(self.settings, planned.profile)) + measured.signs
+        limits = thresholds(self.settings, planned.profile)
+        reasons = phase_failures(report, limits) + measured.signs
         result = PhaseResult(
             profile=planned.profile.name,
             phase=planned.phase.name,
             passed=not reasons,
             fail_reasons=reasons,
+            worst_reasons=worst_failures(report, limits),
             report=report,
         )
         self.keep(planned, result)

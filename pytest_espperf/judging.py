@@ -19,8 +19,10 @@ from pytest_espperf.artifact import (
     PhaseReport,
     SessionArtifact,
     Verdict,
+    has_answers,
 )
 from pytest_espperf.computer import own_fault
+from pytest_espperf.error_kinds import describe_errors, errors_by_kind
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.figures import number_at
 from pytest_espperf.gate.baseline import is_bar
@@ -29,7 +31,7 @@ from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
 from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
-from pytest_espperf.profiles import LIMITS, PlannedPhase
+from pytest_espperf.profiles import LIMITS, WORST_LIMITS, PlannedPhase
 from pytest_espperf.registry import METRICS
 from pytest_espperf.sharing import sharing_of
 from pytest_espperf.workload import Profile
@@ -87,9 +89,18 @@ def is_file(path: Path) -> bool:
 
 
 def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
-    """The absolute budgets in force, a profile's own before the options'."""
-    common = {name: float(getattr(settings, f"perf_{name}")) for name in LIMITS}
-    return common | dict(profile.limits) if profile is not None else common
+    """The absolute budgets in force, a profile's own before the options'; those not set are left out.
+
+    The default of a budget of any single run gives way to a budget of the median that is set above it.
+    """
+    given = {name: getattr(settings, dest) for name, dest in LIMITS.items()}
+    common = {name: float(value) for name, value in given.items() if value is not None}
+    own = dict(profile.limits) if profile is not None else {}
+    limits = common | own
+    for worst, median in WORST_LIMITS.items():
+        if worst not in own and LIMITS[worst] not in settings.sources:
+            limits[worst] = max(limits[worst], limits[median])
+    return limits
 
 
 def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
@@ -105,11 +116,15 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     # What this computer lacked or did is no figure of the board: only what the board tells of itself counts.
     judged = report if not fault else structs.replace(report, error_rate=0.0, p95_ms=None, p99_ms=None)
 
-    def check(what: str, value: float | None, limit: float, unit: str) -> None:
+    def check(what: str, value: float | None, limit: float, unit: str, told: str = "") -> None:
         if value is not None and value > limit:
-            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}")
+            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{told}")
 
-    check("error rate", judged.error_rate, limits["max_error_rate"], " %")
+    check("error rate", judged.error_rate, limits["max_error_rate"], " %", _of_kinds(report))
+    for kind, errors in errors_by_kind(report).items() if not fault else ():
+        share = 100.0 * sum(errors.values()) / report.requests_total
+        limit = limits.get(f"max_{kind}_error_rate", float("inf"))
+        check(f"rate of {kind} errors", share, limit, " %", f" ({describe_errors({kind: errors})})")
     check("p95", judged.p95_ms, limits["max_p95_ms"], " ms")
     check("p99", judged.p99_ms, limits["max_p99_ms"], " ms")
     # One stall catches a request of each client: those must be less than 5 % of the quarter.
@@ -122,6 +137,31 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
         if before is not None and after is not None:
             check(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
     return broken
+
+
+def worst_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
+    """The budgets of any single run that one phase broke, each in words.
+
+    A phase without an answer is hard evidence already, see :func:`phase_failures`; what this computer did
+    says nothing of the board.
+    """
+    if not report.ok or own_fault(report):
+        return []
+    worst = (
+        ("error rate", report.error_rate, limits["max_error_rate_worst"], " %", _of_kinds(report)),
+        ("p95", report.p95_ms, limits["max_p95_worst_ms"], " ms", ""),
+    )
+    return [
+        f"{what} {value:,.2f}{unit} is above {limit:,g}{unit}, the budget of any single run{told}"
+        for what, value, limit, unit, told in worst
+        if value is not None and value > limit
+    ]
+
+
+def _of_kinds(report: PhaseReport) -> str:
+    """Which kinds the errors of a phase are, in parentheses; "" where that is not known."""
+    kinds = errors_by_kind(report)
+    return f" ({describe_errors(kinds)})" if kinds else ""
 
 
 def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
@@ -277,7 +317,8 @@ class Judge:
         if candidate.comparability is None:
             return []
         board = identity_of(candidate)
-        others = [row for row in store.select(Query(completed_only=True)) if row.comparability_key]
+        rows = store.select(Query(completed_only=True))
+        others = [row for row in rows if row.comparability_key and row.measured]
         if not others:
             return []
         here = [row for row in others if row.target == candidate.target]
@@ -353,7 +394,9 @@ def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArt
     rows = store.select(Query(board=board, completed_only=True))
     # The original tool's files know no board but its address; a later one without a key reached none.
     own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]
-    return store.load_rows(own[:1])
+    measured = [row for row in own if row.measured]
+    joined = [row for row in measured if row.in_history]
+    return store.load_rows((joined or measured)[:1])
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
@@ -364,7 +407,8 @@ def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifac
 
     def same(session: SessionArtifact) -> bool:
         other = session.comparability
-        return not session.partial and other is not None and _common(other.fields) == _common(own.fields)
+        alike = other is not None and _common(other.fields) == _common(own.fields)
+        return alike and not session.partial and has_answers(session)
 
     return next(iter(store.newest(same)), None)
 

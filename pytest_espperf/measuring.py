@@ -165,7 +165,9 @@ class Meter:
             for event in board.heard()
         ]
         signs = [f"the serial console says {event}" for event in events if event.fatal]
-        signs += self._signs(before, after, report.ok)
+        asked = report.requests_total + report.stale_retries
+        warm = 1 + self.plan.warmup_s / planned.phase.duration_s
+        signs += self._signs(before, after, answered=report.ok, asked=asked * warm)
         warnings = [event for event in events if not event.fatal]
         kept = [event for event in events if event.fatal or event in warnings[:MAX_EVENTS]]
         return Measured(structs.replace(report, events=kept), samples, signs, ended)
@@ -185,6 +187,7 @@ class Meter:
         """
         telemetry, settings = self.board.telemetry, self.board.settings
         budget_s = min(max(1.0, left()), 2 * settings.perf_request_timeout)
+        began_s = self.clock()
 
         def ask(read: Callable[..., dict[str, Any]]) -> dict[str, Any]:
             nonlocal budget_s
@@ -205,7 +208,8 @@ class Meter:
             earlier, memory = memory, ask(telemetry.read_memory)
             if _is_steady(earlier, memory):
                 break
-        return TelemetryReading(stats=stats, memory=memory), link
+        reading = TelemetryReading(stats=stats, memory=memory, began_s=began_s, ended_s=self.clock())
+        return reading, link
 
     def _read_link(self, left: Callable[[], float]) -> device.LinkReading | None:
         """Connects to the idle board; None where the options, or what it does then, switch them off."""
@@ -248,8 +252,10 @@ class Meter:
         if wait_s > 0:
             self.sleep(wait_s)
 
-    def _signs(self, before: TelemetryReading, after: TelemetryReading, answered: int) -> list[str]:
-        signs = device.reboot_signs(before, after, answered=answered)
+    def _signs(
+        self, before: TelemetryReading, after: TelemetryReading, *, answered: int, asked: float
+    ) -> list[str]:
+        signs = device.reboot_signs(before, after, answered=answered, asked=asked)
         if self._last_reading is not None:
             signs += device.reboot_signs(self._last_reading, before)
         self._last_reading = after

@@ -333,6 +333,35 @@ class Settings(SimOptions):
         metavar="PCT",
         original="--max-error-rate",
     )
+    perf_max_transport_error_rate: float | None = option(
+        None,
+        "budget: requests without a complete answer, in percent (refused, reset, timed out, malformed); "
+        "default: --perf-max-error-rate alone",
+        parse=number(least=0, most=100),
+        metavar="PCT",
+    )
+    perf_max_status_error_rate: float | None = option(
+        None,
+        "budget: answers with a wrong status, in percent; default: --perf-max-error-rate alone",
+        parse=number(least=0, most=100),
+        metavar="PCT",
+    )
+    perf_max_body_error_rate: float | None = option(
+        None,
+        "budget: answers with a wrong body, in percent; default: --perf-max-error-rate alone",
+        parse=number(least=0, most=100),
+        metavar="PCT",
+    )
+    perf_worst_error_rate: float = option(
+        10.0,
+        "budget of any single run: errors in percent; broken, the profile is measured again, and fails where "
+        "it is broken again",
+        parse=number(least=0, most=100),
+        metavar="PCT",
+    )
+    perf_worst_p95_ms: float = option(
+        4000.0, "budget of any single run: p95 latency, likewise", parse=number(above=0), metavar="MS"
+    )
     perf_max_p95_ms: float = option(
         2000.0, "budget: p95 latency", parse=number(above=0), metavar="MS", original="--max-p95-ms"
     )

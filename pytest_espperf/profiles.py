@@ -32,15 +32,23 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "static": ("/file", "/template"),
 }
 
-LIMITS = (
-    "max_error_rate",
-    "max_p95_ms",
-    "max_p99_ms",
-    "max_tail_p95_ratio",
-    "max_internal_free_drop",
-    "max_psram_free_drop",
-)
-"""Absolute budgets; each is an option ``--perf-<name>`` and may be set per profile."""
+LIMITS: Mapping[str, str] = {
+    "max_error_rate": "perf_max_error_rate",
+    "max_transport_error_rate": "perf_max_transport_error_rate",
+    "max_status_error_rate": "perf_max_status_error_rate",
+    "max_body_error_rate": "perf_max_body_error_rate",
+    "max_p95_ms": "perf_max_p95_ms",
+    "max_p99_ms": "perf_max_p99_ms",
+    "max_tail_p95_ratio": "perf_max_tail_p95_ratio",
+    "max_internal_free_drop": "perf_max_internal_free_drop",
+    "max_psram_free_drop": "perf_max_psram_free_drop",
+    "max_error_rate_worst": "perf_worst_error_rate",
+    "max_p95_worst_ms": "perf_worst_p95_ms",
+}
+"""Absolute budgets and their options; each may be set per profile."""
+
+WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "max_p95_worst_ms": "max_p95_ms"}
+"""Those of any single run, and those of the median of the runs beside them."""
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ def judge_again(session: SessionArtifact, store: HistoryStore, settings: Setting
 
 
 def _place(session: SessionArtifact, store: HistoryStore) -> names.OrderKey:
-    """Where a session stands in the history: at its oldest copy, or where it would stand by its time."""
-    own = [row for row in store.select() if row.session_id == session.session_id]
-    if own:
-        return min(names.OrderKey(row.stamp, row.number, row.name) for row in own)
+    """Where a session stands in the history, or where it would stand by its time."""
+    for row in store.select():
+        if row.session_id == session.session_id:
+            return names.OrderKey(row.stamp, row.number, row.name)
     return names.OrderKey(names.stamp_at(session.timestamp_utc), 0, "")
 
 

@@ -27,7 +27,7 @@ from pytest_espperf.capacity import remembered
 from pytest_espperf.driving import Driver
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.firmware import confirmation_rounds, pairs
-from pytest_espperf.gate import unclear_profiles
+from pytest_espperf.gate import unclear_profiles, unresolved_worst
 from pytest_espperf.handover import decode
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.judging import Judge, early_end, failed_by, with_failed_tests
@@ -218,12 +218,17 @@ class PerfSession(Driver):
         """
         if self.hard_stop_reason or self.record.measured < self._wanted():
             return Confirmation()
-        _, verdict = self._judge_all()
+        artifact, verdict = self._judge_all()
+        again, worst = self._judge.to_measure_again(verdict), unresolved_worst(artifact)
         if self._firmware.available:
-            return Confirmation(pairs(self.plan, self._judge.suspects(verdict)))
-        phases = confirmation_rounds(self.plan, self._judge.to_measure_again(verdict))
+            suspects = self._judge.suspects(verdict)
+            # Pairs measure this firmware again as well; a profile that needs none is measured by itself.
+            alone = {name: count for name, count in again.items() if name in worst and name not in suspects}
+            return Confirmation([*confirmation_rounds(self.plan, alone), *pairs(self.plan, suspects)])
+        phases = confirmation_rounds(self.plan, again)
         if not unclear_profiles(verdict):
-            return Confirmation(phases, "a run was disturbed")
+            why = "a run broke the budget of any single run" if worst else "a run was disturbed"
+            return Confirmation(phases, why)
         # What disturbs for a while is over then; a single stalled run was over in the next one.
         passed_s = self._clock() - self._last_end.last_s if self._last_end is not None else 0.0
         return Confirmation(phases, pause_s=max(0.0, self.settings.perf_confirm_pause_s - passed_s))

@@ -205,7 +205,7 @@ class Sharing:
         assert self.sync is not None
         self._said = str(error)
         cannot = f"the shared history {self.sync.url} cannot be used now: {error}"
-        here = len(self.store.file_names())
+        here = len(self.store.select())
         moment = parse_stamp(self.sync.pulled_at())
         if moment is not None:
             return f"{cannot}; going on with this machine's copy of {_when(moment)}, {_sessions(here)}"

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from pytest_espperf.device import TelemetrySpec
 from pytest_espperf.errors import UsageError
-from pytest_espperf.figures import BOOT, COUNTERS, HEAP, STARTED
+from pytest_espperf.figures import WATCHED
 from pytest_espperf.parsers import url_path
 from pytest_espperf.tables import check_keys, checked, read_tables
 
 KEYS = ("stats", "memory", "reset", "keys", "counters")
-FIGURES = (STARTED, *BOOT, *HEAP, *COUNTERS)
 
 
 def load_telemetry(root: Path) -> TelemetrySpec:
@@ -27,7 +26,7 @@ def load_telemetry(root: Path) -> TelemetrySpec:
         raise UsageError(f"{tables[1][0]}: the telemetry is described twice (also in {tables[0][0]})")
     where, value = tables[0]
     table = check_keys(value, KEYS, where)
-    keys = check_keys(table.get("keys", {}), FIGURES, f"{where} keys")
+    keys = check_keys(table.get("keys", {}), WATCHED, f"{where} keys")
     default = TelemetrySpec()
     return TelemetrySpec(
         stats=checked(table, "stats", _path_or_none, default.stats, where),

@@ -27,7 +27,7 @@ def all_rows(store: HistoryStore) -> list[SessionRow]:
 def prune(store: HistoryStore, *, keep: int = 1, bar: int = 200, **how: Any) -> Choice:
     rows = all_rows(store)
     choice = choose(rows, keep=keep, bar=bar, **how)
-    for leaving in plan(store.folder, rows, choice):
+    for leaving in plan(store.folder, choice):
         assert remove(store.folder, leaving)
     return choice
 

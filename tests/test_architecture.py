@@ -29,6 +29,7 @@ SESSION = {
     "board",
     "boards",
     "judging",
+    "error_kinds",
     "identity",
     "budget",
     "capacity",

@@ -110,6 +110,7 @@ def test_decisions_stand_beside_the_verdict(
         "tag": "slow",
         "profiles": ["p"],
         "worst_pct": 80.5,
+        "copies": [],
     }
 
 

@@ -46,12 +46,13 @@ from docs_pages import (
 from pytest_espperf.artifact import FAILING, VerdictWord
 from pytest_espperf.cli import make_parser
 from pytest_espperf.errors import UsageError
+from pytest_espperf.figures import WATCHED
 from pytest_espperf.option import ENV_PREFIX
 from pytest_espperf.options import OPTIONS
 from pytest_espperf.profiles import BUILT_IN, LIMITS, PRESETS, load_profiles
 from pytest_espperf.report.exports import EXPORTS
 from pytest_espperf.sim import SimConfig, SimProcess
-from pytest_espperf.telemetry_table import FIGURES, load_telemetry
+from pytest_espperf.telemetry_table import load_telemetry
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -368,7 +369,7 @@ def test_the_pages_describe_all_there_is() -> None:
         assert paths[0] in rows["profiles.md"][f"`{name}`"] or name == "mixed"
     for name in LIMITS:
         assert f"`{name}`" in text["profiles.md"]
-    for name in FIGURES:
+    for name in WATCHED:
         assert f"`{name}`" in text["boards.md"]
     for name in commands():
         assert f"`{name}`" in text["commands.md"]

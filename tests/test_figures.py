@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_espperf.device import Telemetry, TelemetryReading, TelemetrySpec, reboot_signs
 from pytest_espperf.device.http import Answer
 from pytest_espperf.errors import UsageError
-from pytest_espperf.figures import at_path, find_figure, moved_counters, number_at, within_bounds
+from pytest_espperf.figures import at_path, find_figure, moved_counters, number_at, watched, within_bounds
 from pytest_espperf.telemetry_table import load_telemetry
 from pytest_espperf.workload import Target
 
@@ -146,3 +148,57 @@ def test_what_a_board_sends_is_kept_within_bounds() -> None:
     assert kept["small"] == -(2**63)
     assert kept["list"] == [None, True, "x"]
     assert len(str(kept["deep"])) < 1000
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "note", "absent"),
+    [
+        (
+            200,
+            b'{"t": nan, "heap": 5}',
+            "its answer is no JSON (t is nan, which is no number in JSON)",
+            False,
+        ),
+        (200, b'{"t": [1, -inf]}', "its answer is no JSON (it has inf, which is no number in JSON)", False),
+        (200, b'{"nano": "nan", "x" 1}', "its answer is no JSON (JSON is malformed", False),
+        (200, b"<html>", "its answer is no JSON", False),
+        (200, b'{"t": 1e999}', "its answer is no JSON", False),
+        (200, b"[]", "its answer is no JSON object", False),
+        (404, b"", "status 404", True),
+        (503, b"", "status 503", False),
+    ],
+)
+def test_why_there_is_no_telemetry(status: int, body: bytes, note: str, absent: bool) -> None:
+    spec = TelemetrySpec(stats="/m", memory="/m")
+
+    def fetch(*_: Any, **__: Any) -> Answer:
+        return Answer(status, body)
+
+    telemetry = Telemetry(HERE, timeout_s=1, spec=spec, fetch=fetch, retries=0)
+    assert telemetry.read() == TelemetryReading()
+    assert telemetry.notes[0].startswith(f"no telemetry from /m: {note}")
+    assert telemetry.absent == ({"/m"} if absent else set())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_no_figure(value: float) -> None:
+    assert number_at({"heap": {"x": value}}, "x") is None
+    assert watched({"internal_free": value, "psram_free": 3}) == {"psram_free": 3.0}
+    assert within_bounds({"a": [value, 1.5]}) == {"a": [None, 1.5]}
+    assert moved_counters({"ring_full": 0}, {"ring_full": value}, ["ring_full"]) == {}
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers(0, 9) | st.just("text"),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["internal_free", "ring_full", "known", "heap"]), inner
+        ),
+        max_leaves=8,
+    )
+)
+def test_all_figures_are_those_that_are_found_one_by_one(tree: Any) -> None:
+    names = ("internal_free", "ring_full")
+    one_by_one = {name: number_at(tree, name) for name in names}
+    found = watched(tree)
+    assert {name: found.get(name) for name in names} == one_by_one

@@ -53,7 +53,7 @@ def test_all_that_is_the_session_s_goes_with_it_and_nothing_else(store: HistoryS
     one_of_two(store, **dict.fromkeys([*theirs, *others], "text"))
     misplaced = marks.encode_mark(marks.Mark(session_id="another"))
     (store.folder / f"accept_{stem}.json").write_bytes(misplaced)
-    (leaving,) = plan(store.folder, all_rows(store), choose(all_rows(store), keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, bar=200))
     gone = {*theirs, f"accept_{stem}.json", f"{stem}.json"}
     assert {str(path.relative_to(store.folder).as_posix()) for path in leaving.files} == gone
     before = contents(store.folder)
@@ -115,18 +115,31 @@ def test_an_id_that_is_a_path_leads_nowhere(store: HistoryStore, tmp_path: Path,
     (outside / "b.csv.gz").write_text("precious")
     (store.folder / "samples_a").mkdir()
     own = one_of_two(store, session_id)
-    (leaving,) = plan(store.folder, all_rows(store), choose(all_rows(store), keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, bar=200))
     assert leaving.files == (own,)
     assert remove(store.folder, leaving)
     assert (outside / "b.csv.gz").exists()
 
 
-def test_samples_stay_where_another_file_has_the_same_session(store: HistoryStore) -> None:
-    one_of_two(store, **{"samples_old/a.csv.gz": "x"})
-    put(store, session("old", "20260103T000000Z"))
+def test_copies_go_with_their_session_and_stay_with_it(store: HistoryStore) -> None:
+    own = one_of_two(store, **{"samples_old/a.csv.gz": "x"})
+    copy = own.with_name(f"{own.stem} - Copy.json")
+    copy.write_bytes(own.read_bytes())
+    store.accept("old", "meant")
     prune(store)
-    assert "perf_20260101T000000Z_v1.2.json" not in contents(store.folder)
-    assert (store.folder / "samples_old" / "a.csv.gz").exists()
+    assert {own.name, copy.name} <= set(contents(store.folder))
+    store.unaccept("old")
+    prune(store)
+    assert set(contents(store.folder)) == {"perf_20260102T000000Z.json"}
+
+
+def test_a_decision_beside_a_copy_keeps_the_session(store: HistoryStore) -> None:
+    own = one_of_two(store)
+    copy = own.with_name(f"{own.stem} (1).json")
+    copy.write_bytes(own.read_bytes())
+    (store.folder / f"pin_{copy.name}").write_text("{")
+    prune(store)
+    assert {own.name, copy.name} <= set(contents(store.folder))
 
 
 def test_a_decision_that_cannot_be_read_was_meant_as_one(store: HistoryStore) -> None:
@@ -139,7 +152,7 @@ def test_a_decision_that_cannot_be_read_was_meant_as_one(store: HistoryStore) ->
 def test_a_decision_taken_meanwhile_counts(store: HistoryStore) -> None:
     own = one_of_two(store, serial_old="x")
     rows = all_rows(store)
-    (leaving,) = plan(store.folder, rows, choose(rows, keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(rows, keep=1, bar=200))
     store.accept("old", "meant")
     before = contents(store.folder)
     assert not remove(store.folder, leaving)
@@ -156,7 +169,7 @@ def test_a_session_cut_short_in_going_is_still_one(
     for most in range(3):
         one_of_two(store, **beside)
         rows = all_rows(store)
-        (leaving,) = plan(store.folder, rows, choose(rows, keep=1, bar=200))
+        (leaving,) = plan(store.folder, choose(rows, keep=1, bar=200))
         removed: list[Path] = []
 
         def cut_short(path: Path, most: int = most, removed: list[Path] = removed) -> None:

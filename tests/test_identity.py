@@ -10,8 +10,9 @@ from msgspec import structs
 
 from pytest_espperf.artifact import Comparability, PhaseReport
 from pytest_espperf.budget import MARGIN_S, TELEMETRY_S, phase_budget
+from pytest_espperf.error_kinds import errors_by_kind
 from pytest_espperf.identity import describe_environment, make_comparability
-from pytest_espperf.judging import phase_failures, thresholds
+from pytest_espperf.judging import phase_failures, thresholds, worst_failures
 from pytest_espperf.lookup import resolve
 from pytest_espperf.metrics import summarise
 from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
@@ -167,3 +168,73 @@ def test_a_profiles_own_limits_come_first() -> None:
     profile = replace(plan().profiles[0], limits={"max_p95_ms": 5.0})
     assert thresholds(resolve({}, {}, {}), profile)["max_p95_ms"] == 5.0
     assert thresholds(resolve({"perf_max_p99_ms": "7"}, {}, {}), profile)["max_p99_ms"] == 7.0
+
+
+KINDS = {"ReadTimeout": 12, "ConnectError": 4, "http_503": 8, "http_404": 2, "body_size": 1, "http_500": 1}
+WRONG = structs.replace(GOOD, requests_total=400, ok=372, error_rate=7.0, error_kinds=KINDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "transport",
+            "rate of transport errors 4.00 % is above the budget of 1 % (transport: 12 x",
+        ),
+        (
+            "status",
+            "rate of status errors 2.75 % is above the budget of 1 % (status: 8 x http_503",
+        ),
+        ("body", "rate of body errors 0.25 % is above the budget of 0.1 % (body: 1 x body_size)"),
+    ],
+)
+def test_kinds_of_errors_have_budgets_apart(name: str, says: str) -> None:
+    limits = {"transport": "1", "status": "1", "body": "0.1"}
+    given = {"perf_max_error_rate": "50", f"perf_max_{name}_error_rate": limits[name]}
+    (reason,) = phase_failures(WRONG, thresholds(resolve(given, {}, {}), None))
+    assert says in reason
+    profile = replace(plan().profiles[0], limits={f"max_{name}_error_rate": 5.0})
+    assert phase_failures(WRONG, thresholds(resolve(given, {}, {}), profile)) == []
+
+
+def test_the_total_names_the_kinds() -> None:
+    (reason,) = phase_failures(WRONG, LIMITS)
+    assert reason == (
+        "error rate 7.00 % is above the budget of 2 % (transport: 12 x ReadTimeout, 4 x ConnectError; "
+        "status: 8 x http_503, 2 x http_404, 1 x http_500; body: 1 x body_size)"
+    )
+    assert not {"max_transport_error_rate", "max_status_error_rate", "max_body_error_rate"} & LIMITS.keys()
+
+
+@pytest.mark.parametrize("error", ["ReadTimeout", "ConnectError", "RemoteProtocolError", "other", "MyError"])
+def test_what_is_neither_status_nor_body_is_transport(error: str) -> None:
+    assert errors_by_kind(structs.replace(GOOD, error_kinds={error: 2})) == {"transport": {error: 2}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"error_rate": 10.5, "error_kinds": {"http_503": 9}}, "error rate 10.50 % is above 10 %"),
+        ({"p95_ms": 4001.0}, "p95 4,001.00 ms is above 4,000 ms, the budget of any single run"),
+    ],
+)
+def test_the_budgets_of_any_single_run(changes: dict[str, Any], says: str) -> None:
+    (reason,) = worst_failures(structs.replace(GOOD, **changes), LIMITS)
+    assert says in reason
+    assert "the budget of any single run" in reason
+
+
+def test_those_of_a_single_run_are_kept_at_the_limit_and_where_nothing_was_answered() -> None:
+    assert worst_failures(structs.replace(GOOD, error_rate=10.0, p95_ms=4000.0), LIMITS) == []
+    assert worst_failures(structs.replace(GOOD, ok=0, error_rate=100.0), LIMITS) == []
+
+
+def test_a_budget_of_the_median_lifts_the_default_of_the_single_run() -> None:
+    """Whoever lets half of all requests fail means it of each run as well; whoever gives both means both."""
+    some = thresholds(resolve({"perf_max_error_rate": "50", "perf_max_p95_ms": "9000"}, {}, {}), None)
+    assert (some["max_error_rate_worst"], some["max_p95_worst_ms"]) == (50.0, 9000.0)
+    both = {"perf_max_error_rate": "50", "perf_worst_error_rate": "20"}
+    assert thresholds(resolve(both, {}, {}), None)["max_error_rate_worst"] == 20.0
+    profile = replace(plan().profiles[0], limits={"max_p95_ms": 5000.0, "max_error_rate_worst": 1.0})
+    own = thresholds(resolve({}, {}, {}), profile)
+    assert (own["max_error_rate_worst"], own["max_p95_worst_ms"]) == (1.0, 5000.0)

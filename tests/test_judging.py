@@ -74,3 +74,50 @@ def test_one_judge_has_one_bar_whatever_others_save_meanwhile(store: HistoryStor
     keep(store, 1, session(rng), "unchanged")
     assert judge.judge(now, store)[1].baseline == first.baseline
     assert judged(store, now).baseline["sessions"] == ["s0000", "s0001"]
+
+
+def empty(rng: random.Random, *, raw_runs: bool, **fields: object) -> SessionArtifact:
+    """A session in which no request succeeded: the board was off, or its tests were not run."""
+    whole = session(rng)
+    assert whole.comparability is not None
+    known = msgspec.structs.replace(
+        whole.comparability, fields={**whole.comparability.fields, "engine": "", **fields}
+    )
+    failed = [
+        msgspec.structs.replace(
+            run,
+            results=[
+                msgspec.structs.replace(
+                    one, report=msgspec.structs.replace(one.report, ok=0, rps_ok=0.0, p95_ms=None)
+                )
+                for one in run.results
+            ],
+        )
+        for run in whole.raw_runs
+    ]
+    return msgspec.structs.replace(whole, comparability=known, raw_runs=failed if raw_runs else [])
+
+
+@pytest.mark.parametrize("raw_runs", [False, True])
+def test_a_session_that_measured_nothing_explains_nothing(store: HistoryStore, raw_runs: bool) -> None:
+    rng = random.Random(SEED)
+    keep(store, 0, empty(rng, raw_runs=raw_runs), "failed")
+    artifact, verdict = Judge.from_settings(resolve({}, {}, {})).judge(session(rng), store)
+    assert verdict.kind == "no-baseline"
+    assert "differ" not in " ".join(one.message for one in verdict.findings)
+    assert artifact.comparison_to_previous == {}
+    keep(store, 1, empty(rng, raw_runs=raw_runs, board="10.0.0.10:8080"), "failed")
+    assert "same hardware" not in " ".join(one.message for one in judged(store, session(rng)).findings)
+
+
+def test_what_explains_is_what_could_have_been_the_baseline(store: HistoryStore) -> None:
+    """A session that failed half-way is newer, and differs in more."""
+    rng = random.Random(SEED)
+    for number, verdict, runs in ((0, "unchanged", 3), (1, "failed", 4)):
+        other = session(rng)
+        assert other.comparability is not None
+        fields = {**other.comparability.fields, "runs": runs}
+        known = msgspec.structs.replace(other.comparability, fields=fields)
+        keep(store, number, msgspec.structs.replace(other, comparability=known), verdict)  # type: ignore[arg-type]
+    (finding,) = [one for one in judged(store, session(rng)).findings if one.kind == "incomparable"]
+    assert "runs (3 then, 6 now), as in s0000" in finding.message

@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
         "--json",
         action="store_true",
         help="one JSON object a line: session_id, timestamp_utc, name (of its file), target, board, verdict, "
-        "accepted, pinned, completed, tag, profiles, worst_pct",
+        "accepted, pinned, completed, tag, profiles, worst_pct, copies (names of other files with it)",
     )
 
 
@@ -100,6 +100,7 @@ def _described(row: SessionRow) -> dict[str, Any]:
         "tag": row.tag,
         "profiles": list(row.profiles),
         "worst_pct": row.worst_pct,
+        "copies": list(row.copies),
     }
 
 
@@ -117,6 +118,7 @@ def _table(rows: list[SessionRow]) -> list[Line]:
             accepted=row.accepted is not None,
             pinned=row.pinned,
             standing=row.standing,
+            copies=len(row.copies),
         )
         for row in rows
     ]

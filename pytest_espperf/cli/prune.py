@@ -84,7 +84,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         latest=latest.session_id if latest is not None else "",
         young_from=_stamp_of_days_ago(arguments.older_than),
     )
-    going = plan(store.folder, rows, choice)
+    going = plan(store.folder, choice)
     failed: list[str] = []
     if arguments.yes:
         gone, failed = _remove(store.folder, going)

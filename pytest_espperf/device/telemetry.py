@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +12,16 @@ import msgspec
 
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.figures import COUNTERS, KNOWN, at_path, within_bounds
+from pytest_espperf.figures import COUNTERS, KNOWN, at_path, find_figure, within_bounds
 from pytest_espperf.workload import Target
 
 BUSY = frozenset({429, 503, 504})
 GONE = frozenset({401, 403, 404, 405, 410, 501})
+
+_NO_NUMBER = re.compile(
+    rb"(?:\"([^\"]{1,60})\"\s*:\s*)?(?<![\w\"])[-+]?(nan|inf(?:inity)?)\b(?!\")", re.IGNORECASE
+)
+"""What ``printf`` and ``json.dumps`` write for a number that is none, and the key before it."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +50,25 @@ class TelemetrySpec:
 
     def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
         """A reading with the board's own names made known by ours; every key of the board is kept."""
-        paths = {**self.keys, **{name: name for name in self.counters if "." in name}}
-        found = {name: value for name, path in paths.items() if (value := at_path(decoded, path)) is not None}
+        values = {name: at_path(decoded, path) for name, path in self.keys.items()}
+        for name in self.counters:
+            values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)
+        found = {name: value for name, value in values.items() if value is not None}
         return {**decoded, KNOWN: found} if found else decoded
 
 
 @dataclass(frozen=True)
 class TelemetryReading:
-    """One reading; an empty dict where the board told nothing."""
+    """One reading; an empty dict where the board told nothing.
+
+    ``began_s`` and ``ended_s`` are when it was asked for and had come, on one monotonic clock; None where
+    that is not known.
+    """
 
     stats: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    began_s: float | None = field(default=None, compare=False)
+    ended_s: float | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -65,6 +79,7 @@ class Telemetry:
         retries: further tries where the board is busy (429, 503, 504) or drops the connection.
         retry_delay_s: before the first of them; grows linearly.
         notes: what could not be read and why, each once, for the report.
+        absent: the paths that the board does not have.
     """
 
     target: Target
@@ -76,7 +91,7 @@ class Telemetry:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)
-    _absent: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
 
     def read(self, *, reset: bool = False, budget_s: float = float("inf")) -> TelemetryReading:
         """Counters and memory, as the board tells them; never raises for a board that does not.
@@ -85,11 +100,11 @@ class Telemetry:
             reset: zero the counters first.
             budget_s: for both paths together.
         """
-        ends = self.clock() + budget_s
+        began_s = self.clock()
         stats = self.read_stats(reset=reset, budget_s=budget_s)
-        if self.spec.memory == self.spec.stats:
-            return TelemetryReading(stats=stats, memory=stats)
-        return TelemetryReading(stats=stats, memory=self.read_memory(budget_s=ends - self.clock()))
+        same = self.spec.memory == self.spec.stats
+        memory = stats if same else self.read_memory(budget_s=began_s + budget_s - self.clock())
+        return TelemetryReading(stats=stats, memory=memory, began_s=began_s, ended_s=self.clock())
 
     def read_stats(self, *, reset: bool = False, budget_s: float = float("inf")) -> dict[str, Any]:
         """The counters alone; {} where there are none. ``reset`` zeroes them first."""
@@ -101,7 +116,7 @@ class Telemetry:
 
     def _json(self, path: str, query: str, budget_s: float) -> dict[str, Any]:
         ends = self.clock() + budget_s
-        if not path or path in self._absent:
+        if not path or path in self.absent:
             return {}
         joint = "&" if "?" in path else "?"
         asked = f"{path}{joint}{query}" if query else path
@@ -121,7 +136,7 @@ class Telemetry:
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
                     if answer.status in GONE:
-                        self._absent.add(path)
+                        self.absent.add(path)
                     break
             if attempt <= self.retries:
                 self.sleep(max(0.0, min(self.retry_delay_s * attempt, ends - self.clock())))
@@ -132,16 +147,27 @@ class Telemetry:
         try:
             decoded = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
-            self._note(f"no telemetry from {path}: its answer is no JSON ({error})")
+            self._note(f"no telemetry from {path}: its answer is no JSON ({_no_number(body) or error})")
             return {}
         if not isinstance(decoded, dict):
             self._note(f"no telemetry from {path}: its answer is no JSON object")
             return {}
         kept: dict[str, Any] = within_bounds(decoded)
         if kept != decoded:
-            self._note(f"{path}: figures beyond 64 bits, or nested too deeply, were left out")
+            self._note(
+                f"{path}: figures that are infinite, beyond 64 bits, or nested too deeply, were left out"
+            )
         return kept
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _no_number(body: bytes) -> str:
+    """Which figure of a broken answer is ``nan`` or infinite; "" where none is."""
+    match = _NO_NUMBER.search(body)
+    if match is None:
+        return ""
+    key = f"{match[1].decode(errors='replace')} is " if match[1] else "it has "
+    return f"{key}{match[2].decode()}, which is no number in JSON"

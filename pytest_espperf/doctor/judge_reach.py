@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from pytest_espperf.device import ConsoleEvent, TelemetryReading, TelemetrySpec
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Contact
-from pytest_espperf.figures import BOOT, COUNTERS, HEAP, STARTED, find_figure, number_at
+from pytest_espperf.figures import (
+    BOOT,
+    COLLECTED,
+    COUNTERS,
+    HEAP,
+    PEAKS,
+    SECURE_COUNTERS,
+    STARTED,
+    find_figure,
+    number_at,
+)
 from pytest_espperf.gate.health import COLLAPSE_RATIO
 from pytest_espperf.load.talk import Answer
 
@@ -136,9 +146,11 @@ def telemetry(reading: TelemetryReading, spec: TelemetrySpec, notes: Sequence[st
     """Which counters and figures there are."""
     whole = {"stats": reading.stats, "memory": reading.memory}
     told = [path for path, part in ((spec.stats, reading.stats), (spec.memory, reading.memory)) if part]
-    wanted = (STARTED, *HEAP, *COUNTERS, *BOOT)
+    wanted = (STARTED, *HEAP, *COLLECTED, *COUNTERS, *PEAKS, *BOOT)
     found = [name for name in wanted if find_figure(whole, name) is not None]
-    missing = [name for name in wanted if name not in found]
+    # Only some boards have a Python heap, HTTPS or one of the queues.
+    optional = {*COLLECTED, *PEAKS, *SECURE_COUNTERS}
+    missing = [name for name in wanted if name not in found and name not in optional]
     values = {"paths": told, "found": found, "missing": missing, "notes": list(notes)}
     if not told:
         return Check(

@@ -7,8 +7,8 @@
 
 Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
 sessions are the baseline), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
-rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`generator`,
-:mod:`verdict` (all of it), :mod:`words`.
+rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`telemetry`,
+:mod:`generator`, :mod:`worst` (single runs), :mod:`verdict` (all of it), :mod:`words`.
 """
 
 from pytest_espperf.gate.baseline import choose
@@ -19,6 +19,7 @@ from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
 from pytest_espperf.gate.verdict import judge, may_stop_early, measure_again, suspects, unclear_profiles
 from pytest_espperf.gate.words import detectable, detectable_sentence
+from pytest_espperf.gate.worst import unresolved_worst
 
 __all__ = [
     "Bench",
@@ -39,4 +40,5 @@ __all__ = [
     "rounds_needed",
     "suspects",
     "unclear_profiles",
+    "unresolved_worst",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pytest_espperf.artifact import KEPT_OUT_MOST, SLOWER, Finding, Json, SessionArtifact
+from pytest_espperf.artifact import KEPT_OUT_MOST, SLOWER, Finding, Json, SessionArtifact, has_answers
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -134,6 +134,8 @@ def profiles_of(session: SessionArtifact) -> list[str]:
 def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy) -> Choice:
     """The sessions that are the baseline for each profile of the candidate; history oldest first."""
     choice = Choice()
+    # What measured nothing has no engine to differ in, and would never have been a baseline.
+    history = [session for session in history if has_answers(session)]
     keyed = [session for session in history if session.comparability is not None]
     if len(keyed) < len(history):
         count = len(history) - len(keyed)

@@ -30,6 +30,7 @@ from statistics import median
 import msgspec
 
 from pytest_espperf.artifact import EndedEarly, SessionArtifact
+from pytest_espperf.figures import COLLECTED
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import baseline_of, choose, depth_of, rounds_by_profile
 from pytest_espperf.gate.drift import drifts
@@ -40,6 +41,8 @@ from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import above_floor, plain_rows, tolerance_of
 from pytest_espperf.gate.series import COMPOSITES, TAIL, ProfileRounds, Series, build_all, rounds_of
 from pytest_espperf.gate.stats import median_variance
+from pytest_espperf.gate.telemetry import falls_uncollected
+from pytest_espperf.gate.worst import unresolved_worst
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,18 @@ def decide_early(
     if any(finding.severity == "fail" for finding in health_findings(so_far, policy)):
         return {}
     choice = choose(candidate, history, policy)
+    sessions = [session for epoch in choice.epochs.values() for session in baseline_of(epoch, policy)]
+    if any(falls_uncollected(candidate, sessions, name, factor=1.0) for name in COLLECTED):
+        return {}
     profiles = rounds_by_profile(candidate, choice, policy)
     gates = _gates(candidate, profiles, policy)
+    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others say
     tails = {one.profile: one for one in build_all(candidate, profiles, (TAIL,), depth_of(policy))}
     decided: dict[str, EndedEarly] = {}
     for one in profiles:
         after = len(rounds_of(candidate, one.profile))
         mine = [gate for gate in gates if gate.series.profile == one.profile]
-        if one.profile in candidate.ended_early or not p.CALM_ROUNDS <= after < planned:
+        if one.profile in {*worst, *candidate.ended_early} or not p.CALM_ROUNDS <= after < planned:
             continue
         if not _complete(one, mine, after):
             continue

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from statistics import median
 
 from pytest_espperf.artifact import NOT_MEASURED, Finding, PhaseResult, SessionArtifact
 from pytest_espperf.computer import own_fault
-from pytest_espperf.figures import COUNTERS, number_at
+from pytest_espperf.figures import COLLECTED, COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.generator import generator_findings
-from pytest_espperf.gate.policy import LEAK_MIN_LOSS, GatePolicy
+from pytest_espperf.gate.policy import LEAK_MIN_LOSS, LEAK_MIN_PHASES, GatePolicy
 from pytest_espperf.gate.series import cells_of, no_success, results_of, rounds_of
 from pytest_espperf.gate.stats import falling_score, theil_sen
 
@@ -37,9 +38,6 @@ STALL_SHARE = 0.1
 
 LEAK_SCORE = 2.326
 """Kendall z from which on a fall is no accident: 99 % quantile of the normal distribution."""
-
-LEAK_MIN_PHASES = 6
-"""Phases with telemetry below which no trend is judged."""
 
 LEAK_CELLS = 5 / 6
 """Share of the cells whose free heap falls from which on a session does not end early."""
@@ -220,6 +218,8 @@ def may_leak(candidate: SessionArtifact, policy: GatePolicy) -> bool:
     Too little for a verdict, and enough to go on measuring: a slow leak needs rounds to show.
     """
     for key, budget in policy.leak_bytes_per_1k.items():
+        if key in COLLECTED:  # it falls whenever it is not collected
+            continue
         cells = [points for points in _telemetry(candidate, key)[0].values() if len(points) > 1]
         falling = sum(
             points[0][1] - points[-1][1] > budget / 2 * (points[-1][0] - points[0][0]) for points in cells
@@ -245,8 +245,11 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
 
     What is lost beyond a phase's budget and stays lost needs no trend: a board may have nothing left to lose.
     """
-    found = []
+    found: list[Finding] = []
     for key, budget in policy.leak_bytes_per_1k.items():
+        if key in COLLECTED:
+            found += _collected_leak(candidate, key, budget)
+            continue
         cells, asked = _telemetry(candidate, key)
         strata = list(cells.values()) if any(len(points) > 2 for points in cells.values()) else []
         flat = sorted(point for points in cells.values() for point in points)
@@ -262,19 +265,58 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
         goes_on = middle - last > LEAK_GOING_ON * (first - last) > 0
         peaks_fall = max(parts[0]) - max(parts[2]) > LEAK_PEAKS * (first - last)
         if falling_score(strata) > LEAK_SCORE and large and goes_on and peaks_fall:
-            found.append(
-                Finding(
-                    severity="fail",
-                    kind="leak",
-                    where=key,
-                    message=f"{key} falls by {-slope / 1024:.1f} KB per 1,000 requests (budget "
-                    f"{budget / 1024:.1f} KB): from {flat[0][1] / 1024:.0f} KB "
-                    f"to {flat[-1][1] / 1024:.0f} KB in {asked * 1000:.0f} requests.",
-                )
-            )
+            found.append(_leak(key, (slope, budget), (flat[0][1], flat[-1][1]), asked))
     told = {finding.where for finding in found}
     found += [finding for finding in _never_back(candidate) if finding.where not in told]
     return [*found, *_collapse(candidate)]
+
+
+def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], asked: float) -> Finding:
+    """The finding of a leak.
+
+    Args:
+        key: which heap.
+        slopes: how it falls, and its budget, in bytes per 1,000 requests.
+        heap: bytes at the beginning and at the end.
+        asked: thousands of requests in between.
+    """
+    (slope, budget), (first, last) = slopes, heap
+    return Finding(
+        severity="fail",
+        kind="leak",
+        where=key,
+        message=f"{key} falls by {-slope / 1024:.1f} KB per 1,000 requests (budget {budget / 1024:.1f} KB): "
+        f"from {first / 1024:.0f} KB to {last / 1024:.0f} KB in {asked * 1000:.0f} requests.",
+    )
+
+
+def _collected_leak(candidate: SessionArtifact, key: str, budget: float) -> Iterator[Finding]:
+    """The leak rule of a heap with a garbage collector, which falls until it is collected.
+
+    Its readings, before and after each phase, lie anywhere on a saw-tooth: only their peaks tell what is in
+    use. It leaks where the peaks of the session's thirds fall by more than any step between two readings, a
+    collection's among them; where each third has a collection (a rise), since a heap that only falls may not
+    have been full yet; and where the fall is steeper than the budget and no accident.
+    """
+    points, asked = [], 0
+    for result in results_of(candidate):
+        report = result.report
+        for tree, more in ((report.mem_before, 0), (report.mem_after, report.requests_total)):
+            asked += more
+            if (value := number_at(tree, key)) is not None:
+                points.append((asked / 1000, value))
+    third = len(points) // 3
+    slope = theil_sen([points])
+    if len(points) < 2 * LEAK_MIN_PHASES or slope is None or -slope <= budget:
+        return
+    values = [value for _, value in points]
+    steps = [after - before for before, after in pairwise(values)]
+    bounds = (0, third, len(points) - third, len(points))
+    collected = all(any(step > 0 for step in steps[max(0, a - 1) : b - 1]) for a, b in pairwise(bounds))
+    first, middle, last = (max(values[a:b]) for a, b in pairwise(bounds))
+    fell = first - last > max(LEAK_MIN_LOSS[key], *map(abs, steps))
+    if collected and first > middle > last and fell and falling_score([points]) > LEAK_SCORE:
+        yield _leak(key, (slope, budget), (first, last), asked / 1000)
 
 
 def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:

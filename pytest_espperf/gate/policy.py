@@ -167,15 +167,19 @@ DRIFT_WATCHED = 10
 DRIFT_MIN_REFERENCE = 5
 """Fewest sessions to measure drift against; see :mod:`pytest_espperf.gate.drift`."""
 
-LEAK_BYTES_PER_1K = {"internal_free": 4096.0, "psram_free": 16384.0}
+LEAK_MIN_PHASES = 6
+"""Phases with telemetry below which no trend is judged."""
+
+LEAK_BYTES_PER_1K = {"internal_free": 4096.0, "psram_free": 16384.0, "gc_mem_free": 4096.0}
 """Default leak budgets, bytes per 1,000 requests.
 
 4 bytes per request is one smallest heap block (16 bytes with its header) on every fourth request: a
 board at 50 requests/s loses 170 KB of heap in less than a quarter of an hour at this rate. PSRAM gets
-four times as much, the ratio of the two per-phase drop budgets.
+four times as much, the ratio of the two per-phase drop budgets. MicroPython's heap, whose smallest block has
+16 bytes as well, is judged by what is free right after a collection.
 """
 
-LEAK_MIN_LOSS = {"internal_free": 16384.0, "psram_free": 65536.0}
+LEAK_MIN_LOSS = {"internal_free": 16384.0, "psram_free": 65536.0, "gc_mem_free": 16384.0}
 """Bytes a session must have lost in all to be called a leak: pools and lingering sockets take less."""
 
 BaselineMode = Literal["history", "previous", "fixed"]

@@ -53,6 +53,8 @@ from pytest_espperf.gate.series import (
 )
 from pytest_espperf.gate.stats import t_quantile
 from pytest_espperf.gate.stops import stopped_rounds, without_stops
+from pytest_espperf.gate.telemetry import telemetry_findings
+from pytest_espperf.gate.worst import unresolved_worst, worst_findings
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",
@@ -86,25 +88,33 @@ def judge(
     ``ab-candidate`` in the candidate decide what the planned rounds only suspected.
     """
     health = health_findings(candidate, policy)
-    again = any(run.role == "confirm" for run in candidate.raw_runs)
-    stopped = (
-        {} if again else {name: len(rounds) for name, rounds in stopped_rounds(candidate.raw_runs).items()}
-    )
+    repeated = any(run.role == "confirm" for run in candidate.raw_runs)
+    stopped = {} if repeated else stopped_rounds(candidate.raw_runs)
     candidate, history = without_stops(candidate), [without_stops(session) for session in history]
     choice = choose(candidate, history, policy)
-    findings = [*health, *choice.findings, *say.lost_reference(candidate)]
+    findings = [
+        *health,
+        *worst_findings(candidate),
+        *choice.findings,
+        *say.lost_reference(candidate),
+    ]
+    again = unresolved_worst(candidate)
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
     findings += link_findings(candidate, max(baselines.values(), key=len, default=[]))
     findings += delayed_ack_findings(candidate, baselines)
     starving = list(capacity_findings(candidate, max(baselines.values(), key=len, default=[])))
     findings += starving
+    findings += telemetry_findings(candidate, baselines)
     where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(
             Finding(kind=GATE_OFF, message="the comparison with earlier sessions was switched off.")
         )
         words = ["inconclusive" if baselines or starving else "no-baseline"]
-        return _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where)
+        verdict = _verdict(
+            candidate, findings, words, baseline=_baseline(choice, policy), rows=[], where=where
+        )
+        return msgspec.structs.replace(verdict, disturbed=again)
     profiles = rounds_by_profile(candidate, choice, policy)
     composite_rows, environment = _composite_rows(candidate, profiles, policy)
     rows = [
@@ -144,7 +154,11 @@ def judge(
         disturbed={
             one.profile: count
             for one in profiles
-            if (count := one.disturbed.count + stopped.get(one.profile, 0))
+            if (
+                count := max(
+                    one.disturbed.count + len(stopped.get(one.profile, ())), again.get(one.profile, 0)
+                )
+            )
             and not rounds_of(candidate, one.profile, ("confirm",))
         },
     )
@@ -291,7 +305,8 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
     """The profiles to measure again before the verdict stands, once, and in how many rounds.
 
     A profile without a clear answer (slower, or not shown within the tolerance) gets the policy's
-    confirmation rounds; one that is clear, but in which rounds were disturbed, as many as were disturbed.
+    confirmation rounds; one that is clear, but in which rounds were disturbed, or broke a budget of any
+    single run, as many as did.
     """
     wanted = {profile: min(count, policy.confirm_rounds) for profile, count in verdict.disturbed.items()}
     wanted |= dict.fromkeys(unclear_profiles(verdict), policy.confirm_rounds)

@@ -44,11 +44,12 @@ def find(store: HistoryStore, ref: str, *, board: str = "", one_board: bool = Fa
     """
     every = store.select(Query(newest_first=True))
     rows = _of_board(store, every, board) if board else every
-    known = [row.name for row in rows] if board else store.file_names()
+    known = [name for row in rows for name in (row.name, *row.copies)] if board else store.file_names()
     name = _by_name(store, ref, rows, known) or _by_tag(ref, rows, one_board) or _by_beginning(ref, rows)
     if not name:
         raise HistoryError(_missing(store, ref, rows, board) + _elsewhere(ref, every if board else []))
-    entry = store.entry(name)
+    row = next((row for row in rows if name in {row.name, *row.copies}), None)
+    entry = store.entry_of(row) if row is not None else store.entry(name)
     if entry is None:
         load_session(store.folder / name)  # says what is wrong with it
         raise HistoryError(f"{name} in {store.folder} went away while it was read")

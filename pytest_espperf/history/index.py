@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -20,7 +20,15 @@ from pytest_espperf.artifact import KEPT_OUT_MOST, Comparability, SessionArtifac
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
 from pytest_espperf.history.load import for_judging, load_session
-from pytest_espperf.history.rows import GATE_FACTS, MEDIANS, Query, SessionRow, keys_of, row_of
+from pytest_espperf.history.rows import (
+    GATE_FACTS,
+    MEDIANS,
+    Query,
+    SessionRow,
+    keys_of,
+    row_of,
+    with_copies,
+)
 
 try:
     import sqlite3
@@ -30,7 +38,7 @@ except ImportError:  # pragma: no cover - a Python built without it: slower, not
     sqlite3 = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from pytest_espperf.history.store import HistoryStore
+    from pytest_espperf.history.store import HistoryStore, SavedSession
 
 _T = TypeVar("_T")
 _INT64_MASK = 2**63 - 1
@@ -108,9 +116,11 @@ def _with_rows(
 
 
 def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[SessionRow, None, None]:
-    """Rows in the order of the history; a superset of what ``query`` describes."""
+    """Rows in the order of the history, each session once; a superset of what ``query`` describes."""
     with contextlib.closing(_fresh(store)) as connection:
         decisions = _decisions(store, connection)
+        originals = {row.name: row.copies for row in _copied(connection)}
+        copies = {name for names_ in originals.values() for name in names_}
         direction = "DESC" if query.newest_first else "ASC"
         table, detail = (
             ("session JOIN detail USING (name)", "detail") if query.details else ("session", "NULL")
@@ -128,7 +138,12 @@ def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[
             values,
         )
         for blob, figures in cursor:
-            row = _decided(_decode_row(blob), decisions)
+            row = _decode_row(blob)
+            if row.name in copies:
+                continue
+            if row.name in originals:
+                row = msgspec.structs.replace(row, copies=originals[row.name])
+            row = _decided(row, decisions)
             if figures is not None:
                 medians, gates = _decode_detail(figures)
                 row = msgspec.structs.replace(
@@ -143,15 +158,60 @@ def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[
             yield row
 
 
+def copied(store: HistoryStore) -> list[SessionRow]:
+    """The rows of the sessions that have copies, whenever they came into the folder.
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+    if sqlite3 is not None:
+        with (
+            contextlib.suppress(sqlite3.Error, msgspec.MsgspecError),
+            contextlib.closing(_fresh(store)) as connection,
+        ):
+            decisions = _decisions(store, connection)
+            return [_decided(row, decisions) for row in _copied(connection)]
+    return _copied_of_files([_row_of_file(entry) for entry in store.every_file()])
+
+
+def _copied(connection: sqlite3.Connection) -> list[SessionRow]:
+    rows = connection.execute(
+        "SELECT row FROM session WHERE row IS NOT NULL AND session_id IN (SELECT session_id FROM session "
+        "WHERE row IS NOT NULL AND session_id != '' GROUP BY session_id HAVING COUNT(*) > 1)"
+    )
+    return with_copies([_decode_row(blob) for (blob,) in rows])
+
+
+def _copied_of_files(rows: Sequence[SessionRow]) -> list[SessionRow]:
+    """The same of rows that are decided already, each by the files beside it."""
+    by_name = {row.name: row for row in rows}
+
+    def decided(row: SessionRow) -> SessionRow:
+        every = [by_name[name] for name in (row.name, *row.copies)]
+        accepted = next((one.accepted for one in every if one.accepted is not None), None)
+        return msgspec.structs.replace(row, accepted=accepted, pinned=any(one.pinned for one in every))
+
+    return [decided(row) for row in with_copies(rows)]
+
+
 def _rows_from_files(store: HistoryStore, query: Query) -> Iterator[SessionRow]:
-    for entry in store.entries(newest_first=query.newest_first):
-        key = names.order_key(entry.json_path.name)
-        assert key is not None
-        artifact = entry.artifact
-        row = row_of(artifact, key)
-        if not query.details:
-            row = msgspec.structs.replace(row, medians=None, gates=None)
-        yield msgspec.structs.replace(row, accepted=artifact.accepted, pinned=artifact.pinned)
+    originals = {row.name: row for row in copied(store)}
+    copies = {name for row in originals.values() for name in row.copies}
+    for entry in store.every_file(newest_first=query.newest_first):
+        row = _row_of_file(entry)
+        if row.name in copies:
+            continue
+        if row.name in originals:
+            told = originals[row.name]
+            row = msgspec.structs.replace(row, copies=told.copies, accepted=told.accepted, pinned=told.pinned)
+        yield row if query.details else msgspec.structs.replace(row, medians=None, gates=None)
+
+
+def _row_of_file(entry: SavedSession) -> SessionRow:
+    key = names.order_key(entry.json_path.name)
+    assert key is not None
+    artifact = entry.artifact
+    return msgspec.structs.replace(row_of(artifact, key), accepted=artifact.accepted, pinned=artifact.pinned)
 
 
 def _fresh(store: HistoryStore) -> sqlite3.Connection:
@@ -302,8 +362,9 @@ def _learn_mark(store: HistoryStore, connection: sqlite3.Connection, status: _St
 
 
 def _decisions(store: HistoryStore, connection: sqlite3.Connection) -> _Marks:
-    """The decisions that count, by kind and session file; misplaced ones are named in the store."""
+    """The decisions that count, by kind and session; misplaced ones are named in the store."""
     found: _Marks = {}
+    # One beside a copy counts as well: whoever took it meant the session.
     rows = connection.execute(
         "SELECT m.name, m.kind, m.session, m.mark, s.session_id "
         "FROM mark m JOIN session s ON s.name = m.session "
@@ -312,14 +373,15 @@ def _decisions(store: HistoryStore, connection: sqlite3.Connection) -> _Marks:
     for name, kind, session, blob, session_id in rows:
         mark = _decode_mark(blob)
         if mark.session_id == session_id:
-            found[kind, session] = mark
+            found.setdefault((kind, session_id or session), mark)
         else:
             store.skip(ArtifactError(marks.MISPLACED, path=store.folder / name, field="$.session_id"))
     return found
 
 
 def _decided(row: SessionRow, decisions: _Marks) -> SessionRow:
-    accepted, pinned = decisions.get(("accept", row.name)), ("pin", row.name) in decisions
+    key = row.session_id or row.name
+    accepted, pinned = decisions.get(("accept", key)), ("pin", key) in decisions
     if accepted is None and not pinned:
         return row
     return msgspec.structs.replace(row, accepted=accepted.as_accepted() if accepted else None, pinned=pinned)

@@ -20,6 +20,7 @@ from pytest_espperf.artifact import (
     Verdict,
 )
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
+from pytest_espperf.figures import KNOWN, PEAKS, watched
 from pytest_espperf.history import migrate, names
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -115,16 +116,17 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
     """The session without what no later one is compared with: a baseline of 200 of them is held at once."""
 
     def lighter(report: PhaseReport) -> PhaseReport:
+        before = watched(report.stats_before)
         return msgspec.structs.replace(
             report,
             path_metrics={},
             histogram=None,
             timeline=None,
             events=[],
-            stats_before={},
-            stats_after={},
+            stats_before={KNOWN: {name: value for name, value in before.items() if name in PEAKS}},
+            stats_after={KNOWN: watched(report.stats_after)},
             mem_before={},
-            mem_after={},
+            mem_after={KNOWN: watched(report.mem_after)},
         )
 
     runs = [

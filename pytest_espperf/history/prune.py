@@ -14,6 +14,7 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from pytest_espperf.errors import ArtifactError, HistoryError
@@ -126,19 +127,17 @@ class Leaving:
     size_bytes: int
 
 
-def plan(folder: Path, rows: Sequence[SessionRow], choice: Choice) -> list[Leaving]:
+def plan(folder: Path, choice: Choice) -> list[Leaving]:
     """What would go with the sessions of a choice, oldest first.
 
-    A session whose file is a link or is gone stays, and so does one with a decision beside it that does not
-    count because it cannot be read.
+    Its copies go with a session: what is left of them would be the session. One with a file that is a link or
+    is gone stays, and so does one with a decision beside it that does not count because it cannot be read.
 
     Args:
         folder: of the history.
-        rows: all of its sessions.
-        choice: made of them.
+        choice: made of all of its sessions.
     """
-    ids = Counter(row.session_id for row in rows)
-    found = (_files_of(folder, row, alone=ids[row.session_id] == 1) for row in choice.go)
+    found = (_files_of(folder, row) for row in choice.go)
     return [leaving for leaving in found if leaving is not None]
 
 
@@ -163,15 +162,19 @@ def remove(folder: Path, leaving: Leaving) -> bool:
     return True
 
 
-def _files_of(folder: Path, row: SessionRow, *, alone: bool) -> Leaving | None:
-    """The known files of a session; links are none. ``alone``: no other session has its id."""
+def _files_of(folder: Path, row: SessionRow) -> Leaving | None:
+    """The known files of a session, its copies before its own; links are none."""
     own = folder / row.name
-    if _size(own) is None or _is_decided(folder, row):
+    copies = [folder / name for name in row.copies]
+    if any(_size(path) is None for path in (own, *copies)) or _is_decided(folder, row):
         return None
-    beside = [own.with_suffix(".md"), own.with_suffix(".html")]
-    beside += [folder / names.mark_name(kind, own.stem) for kind in marks.KINDS]
+    beside: list[Path] = []
+    for path in (*copies, own):
+        beside += [path.with_suffix(".md"), path.with_suffix(".html")]
+        beside += [folder / names.mark_name(kind, path.stem) for kind in marks.KINDS]
+    beside += copies
     samples = None
-    if alone and row.session_id and row.session_id == names.clean_tag(row.session_id):
+    if row.session_id and row.session_id == names.clean_tag(row.session_id):
         beside.append(folder / f"serial_{row.session_id}.log")
         samples = folder / f"samples_{row.session_id}"
         if _is_folder(samples):
@@ -184,8 +187,8 @@ def _files_of(folder: Path, row: SessionRow, *, alone: bool) -> Leaving | None:
 
 def _is_decided(folder: Path, row: SessionRow) -> bool:
     """Whether a decision about a session lies beside it; one that cannot be read was meant as one."""
-    for kind in marks.KINDS:
-        path = folder / names.mark_name(kind, row.name.removesuffix(".json"))
+    for name, kind in product((row.name, *row.copies), marks.KINDS):
+        path = folder / names.mark_name(kind, name.removesuffix(".json"))
         try:
             if marks.read_mark(path).session_id == row.session_id:
                 return True

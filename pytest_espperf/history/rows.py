@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +17,9 @@ from pytest_espperf.artifact import (
     Json,
     SessionArtifact,
     Verdict,
+    has_answers,
 )
+from pytest_espperf.history import names
 from pytest_espperf.history.names import OrderKey
 
 _T = TypeVar("_T")
@@ -51,11 +53,14 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         joins: whether it joins the baseline by its verdict, see :attr:`Verdict.joins_baseline`.
         held_back: it looks slower without proof.
         completed: False for sessions that were interrupted.
+        measured: False where no request succeeded: such a session says nothing about any firmware.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
         worst_pct: the worst change of a gate in percent, slower positive; None where none was judged.
         accepted, pinned: later decisions.
+        copies: names of other files with the same session, see :func:`original`; its decisions may lie beside
+            any of them.
         medians: per cell, the medians of :data:`MEDIANS`; only where the query asked for details.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
     """
@@ -73,6 +78,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held_back: bool = False
     overall_pass: bool = False
     completed: bool = True
+    measured: bool = True
     schema_version: int = 1
     runs: int = 0
     comparability_key: str = ""
@@ -81,6 +87,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worst_pct: float | None = None
     accepted: Json | None = None
     pinned: bool = False
+    copies: tuple[str, ...] = ()
     medians: dict[str, dict[str, float | None]] | None = None
     gates: dict[str, Json] | None = None
 
@@ -106,6 +113,38 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def opens_epoch(self) -> bool:
         """Whether sessions before this one are no longer the baseline."""
         return self.accepted is not None or (self.joins and self.verdict == "environment-shift")
+
+
+def original(rows: Iterable[SessionRow]) -> SessionRow:
+    """The file that counts of several with one session; the others are copies, and no evidence of anything.
+
+    Synchronising folders and file managers leave copies behind, with something added to the name. The
+    original is complete and has the time and the tag of its session in its name; of several such it has the
+    shortest name.
+    """
+
+    def oddness(row: SessionRow) -> tuple[object, ...]:
+        other_time = names.stamp_at(row.timestamp_utc) != row.stamp
+        other_tag = names.tag_of(row.name) != names.clean_tag(row.tag)
+        place = (row.stamp, row.number, row.name)
+        return (not row.completed, other_time, other_tag, len(row.name), place)
+
+    return min(rows, key=oddness)
+
+
+def with_copies(rows: Iterable[SessionRow]) -> list[SessionRow]:
+    """The originals of sessions that have copies, with the names of these; a row without an id has none."""
+    groups: dict[str, list[SessionRow]] = {}
+    for row in rows:
+        if row.session_id:
+            groups.setdefault(row.session_id, []).append(row)
+    found = []
+    for group in groups.values():
+        if len(group) > 1:
+            first = original(group)
+            copies = tuple(sorted(row.name for row in group if row is not first))
+            found.append(msgspec.structs.replace(first, copies=copies))
+    return found
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +230,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
         held_back=artifact.gate is not None and artifact.gate.held_back,
         overall_pass=artifact.overall_pass,
         completed=not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete"),
+        measured=has_answers(artifact),
         schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,
         runs=artifact.runs_per_profile,
         comparability_key=artifact.comparability.key if artifact.comparability else "",

@@ -20,7 +20,7 @@ from pathlib import Path
 from pytest_espperf.artifact import SCHEMA_VERSION
 from pytest_espperf.history import names
 
-FORMAT = f"3/{SCHEMA_VERSION}"
+FORMAT = f"4/{SCHEMA_VERSION}"
 """Layout of the index and the artifact schema it was read with; another one is rebuilt."""
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -36,6 +36,7 @@ CREATE TABLE session (
 );
 CREATE INDEX by_order ON session (stamp, number, name);
 CREATE INDEX by_base ON session (base_key, stamp, number, name);
+CREATE INDEX by_id ON session (session_id) WHERE row IS NOT NULL;
 CREATE INDEX by_error ON session (name) WHERE row IS NULL;
 CREATE TABLE detail (name TEXT PRIMARY KEY, detail BLOB);
 CREATE TABLE mark (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,23 @@ class HistoryStore:
 
     def entries(self, *, newest_first: bool = False) -> Iterator[SavedSession]:
         """Every readable session with its files, lazily, oldest first unless told otherwise.
+
+        A session with copies (see :func:`pytest_espperf.history.rows.original`) is there once.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        from pytest_espperf.history import index  # noqa: PLC0415 - sqlite3 is loaded by those who ask only
+
+        originals = {row.name: row for row in index.copied(self)}
+        copies = {name for row in originals.values() for name in row.copies}
+        for entry in self.every_file(newest_first=newest_first):
+            name = entry.json_path.name
+            if name not in copies:
+                yield _as_decided(entry, originals[name]) if name in originals else entry
+
+    def every_file(self, *, newest_first: bool = False) -> Iterator[SavedSession]:
+        """The same of every file, copies among them, with the decisions beside each.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -168,8 +185,13 @@ class HistoryStore:
 
     def load_rows(self, rows: Sequence[SessionRow]) -> list[SessionArtifact]:
         """The whole sessions behind ``rows``, in their order; those gone or unreadable are left out."""
-        found = (self.entry(row.name) for row in rows)
+        found = (self.entry_of(row) for row in rows)
         return [entry.artifact for entry in found if entry is not None]
+
+    def entry_of(self, row: SessionRow) -> SavedSession | None:
+        """The session behind a row, as it is decided there; None where it is gone or unreadable (skipped)."""
+        entry = self.entry(row.name)
+        return _as_decided(entry, row) if entry is not None and row.copies else entry
 
     def find(self, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
         """The one session that ``ref`` means; see :mod:`pytest_espperf.history.find`.
@@ -313,13 +335,15 @@ class HistoryStore:
         return SavedSession(path, summary if has_summary else None, artifact)
 
     def _with_marks(self, artifact: SessionArtifact) -> SessionArtifact:
-        """``latest.json`` is a copy: its decisions lie beside the original, which has the same second."""
+        """``latest.json`` is a copy: its decisions lie beside the others, which have the same second."""
         stamp = names.stamp_at(artifact.timestamp_utc)
         for name in self.file_names(newest_first=True):
             if names.sort_key(name).stamp == stamp:
                 entry = self._read(name, None)
                 if entry is not None and entry.artifact.session_id == artifact.session_id:
-                    return entry.artifact
+                    found = entry.artifact
+                    accepted, pinned = artifact.accepted or found.accepted, artifact.pinned or found.pinned
+                    artifact = msgspec.structs.replace(found, accepted=accepted, pinned=pinned)
         return artifact
 
     def publish(
@@ -348,14 +372,31 @@ class HistoryStore:
 
     def _unmark(self, kind: str, session: SavedSession | str) -> SavedSession:
         entry = self.find(session) if isinstance(session, str) else session
-        files.remove(self.folder / names.mark_name(kind, entry.json_path.stem))
+        for name in (entry.json_path.name, *self.copies_of(entry.json_path.name)):
+            files.remove(self.folder / names.mark_name(kind, name.removesuffix(".json")))
         return self._again(entry)
+
+    def copies_of(self, name: str) -> tuple[str, ...]:
+        """The names of the other files with the session in the file ``name``.
+
+        Raises:
+            HistoryError: the folder cannot be read.
+        """
+        from pytest_espperf.history import index  # noqa: PLC0415 - sqlite3 is loaded by those who ask only
+
+        return next((row.copies for row in index.copied(self) if row.name == name), ())
 
     def _again(self, entry: SavedSession) -> SavedSession:
         again = self._read(entry.json_path.name, None)
         if again is None:
             raise HistoryError(f"{entry.json_path} is gone or can no longer be read")
         return again
+
+
+def _as_decided(entry: SavedSession, row: SessionRow) -> SavedSession:
+    """A session with the decisions of its row, which may lie beside a copy."""
+    artifact = msgspec.structs.replace(entry.artifact, accepted=row.accepted, pinned=row.pinned)
+    return replace(entry, artifact=artifact)
 
 
 def is_completed(artifact: SessionArtifact) -> bool:

@@ -23,6 +23,7 @@ class ListedSession:
         time: its stamp, ``20260131T235959Z``.
         worst_pct: the worst change of its gates in percent, slower positive; None where it has none.
         standing: ``held-back`` or ``provisional`` where its verdict does not say whether it is a baseline.
+        copies: how many other files hold the same session.
     """
 
     time: str
@@ -34,6 +35,7 @@ class ListedSession:
     accepted: bool = False
     pinned: bool = False
     standing: str = ""
+    copies: int = 0
 
 
 def clip(text: str, width: int) -> str:
@@ -63,6 +65,7 @@ def _cells(session: ListedSession) -> tuple[str, ...]:
             (session.standing, session.standing and not session.accepted),
             ("accepted", session.accepted),
             ("pinned", session.pinned),
+            (f"{session.copies} cop{'ies' if session.copies > 1 else 'y'}", session.copies),
         )
         if given
     )

@@ -94,12 +94,14 @@ def test_every_planned_run_is_measured_where_that_is_wanted(
     assert artifact["ended_early"] == {}
 
 
-def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(project: Project) -> None:
+def pace(project: Project, **paces: float) -> None:
+    """Let the server take so long from the phase of that name on; ``_`` stands for ``-``."""
     project.web.delay_s = USUAL_S
+    known = {name.replace("_", "-"): delay_s for name, delay_s in paces.items()}
     project.pytester.makepyfile(
         paces=f"""
         import urllib.request
-        PACES = {{"run2-one-burst": {10 * USUAL_S}, "run3-one-burst": {USUAL_S}}}
+        PACES = {known!r}
 
         def pytest_runtest_logstart(nodeid):
             pace = next((pace for name, pace in PACES.items() if name in nodeid), None)
@@ -107,6 +109,10 @@ def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(projec
                 urllib.request.urlopen(f"http://{project.web.address}/pace/{{pace}}").close()
         """
     )
+
+
+def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(project: Project) -> None:
+    pace(project, run2_one_burst=10 * USUAL_S, run3_one_burst=USUAL_S)
     result = project.run_unwatched("-p", "paces", "--perf-runs=3", *IN_ONE)
     assert result.ret == 0, result.stdout.str()
     artifact = project.artifact()
@@ -115,6 +121,32 @@ def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(projec
     kinds = {finding["kind"]: finding["message"] for finding in artifact["gate"]["findings"]}
     assert kinds["disturbed"].startswith("one: 1 run was far slower than the others (run 2) and left out")
     result.stdout.fnmatch_lines(["*one: a run was disturbed: measuring again (2 phases)*"])
+
+
+@pytest.mark.parametrize(
+    ("words", "again_s", "said"),
+    [
+        (("--perf-confirm=2",), USUAL_S, "1 run measured in its place kept it"),
+        (("--perf-confirm=2",), 1.0, "measured again, 1 of 1 run broke one"),
+        (("--perf-confirm=0",), USUAL_S, "nothing was measured in its place"),
+        (("--perf-confirm=2", "--perf-no-gate"), 1.0, "measured again, 1 of 1 run broke one"),
+    ],
+)
+def test_a_single_run_beyond_its_budget_fails_where_it_comes_again(
+    project: Project, words: tuple[str, ...], again_s: float, said: str
+) -> None:
+    pace(project, run2_one_burst=1.0, run2_one_long=USUAL_S, confirm1_one_burst=again_s)
+    result = project.run_unwatched("-p", "paces", "--perf-runs=3", "--perf-worst-p95-ms=600", *words)
+    artifact = project.artifact()
+    findings = [one for one in artifact["gate"]["findings"] if one["kind"] == "worst-run"]
+    assert len(findings) == 1
+    assert said in findings[0]["message"]
+    kept = "kept it" in said
+    assert (result.ret, findings[0]["severity"]) == ((0, "warn") if kept else (1, "fail"))
+    again = [] if words == ("--perf-confirm=0",) else [("confirm", 1)]
+    assert measured(artifact) == [("run", 1), ("run", 2), ("run", 3), *again]
+    if again:
+        result.stdout.fnmatch_lines(["*one: a run broke the budget of any single run: measuring again*"])
 
 
 def test_an_interruption_between_runs_leaves_a_session_that_is_incomplete(project: Project) -> None:
