@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpcore  # noqa: F401 - httpx loads it late: within an inner pytest, which would take it out of sys.modules
 import pytest
 from load_servers import LOOPS, LoopFactory
 

@@ -7,7 +7,7 @@ firmware has lost some of its connections, and the session *failed*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_espperf.artifact import CAPACITY, Capacity, Finding, PhaseReport, SessionArtifact
 from pytest_espperf.computer import own_fault
@@ -35,16 +35,21 @@ def sentence(capacity: Capacity, clients: Mapping[str, int]) -> str:
     if not capacity.ended or not starved:
         return ""
     most = max(starved.values())
-    phases = list(dict.fromkeys(name.rpartition(":")[2] for name in starved))
-    options = [f"--perf-{phase}-clients {serves}" for phase in phases if phase in _OPTIONS]
-    tables = [f"clients = {serves} to phase {phase!r}" for phase in phases if phase not in _OPTIONS]
-    advice = [f"pass {' '.join(options)}"] if options else []
-    advice += [f"give {' and '.join(tables)}"] if tables else []
     connections = "1 connection" if serves == 1 else f"{serves} connections"
     return (
         f"{most - serves} of {most} clients {_MET[capacity.ended]}: the board serves {connections} at once; "
-        f"{', '.join(advice)}, or give the board more sockets"
+        f"{_advice(starved, serves)}"
     )
+
+
+def _advice(cells: Iterable[str], clients: int) -> str:
+    """How some phases are given so many clients."""
+    phases = list(dict.fromkeys(name.rpartition(":")[2] for name in cells))
+    options = [f"--perf-{phase}-clients {clients}" for phase in phases if phase in _OPTIONS]
+    tables = [f"clients = {clients} to phase {phase!r}" for phase in phases if phase not in _OPTIONS]
+    advice = [f"pass {' '.join(options)}"] if options else []
+    advice += [f"give {' and '.join(tables)}"] if tables else []
+    return f"{', '.join(advice)}, or give the board more sockets"
 
 
 def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:
@@ -72,11 +77,11 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
         if said:
             yield Finding(severity="warn", kind=CAPACITY, message=f"{said}.")
     for cell, reports in cells.items():
-        if not said and (starved := _starved(reports)):
+        if not said and (starved := _starved(cell, reports)):
             yield Finding(severity="warn", kind=CAPACITY, where=cell, message=f"{cell}: {starved}.")
 
 
-def _starved(reports: Sequence[PhaseReport]) -> str:
+def _starved(cell: str, reports: Sequence[PhaseReport]) -> str:
     """How many clients got nothing in most runs of a cell while others did; "" where none."""
     runs = [report for report in reports if report.never_answered and not no_success(report)]
     if 2 * len(runs) < len(reports) or not runs:
@@ -84,5 +89,5 @@ def _starved(reports: Sequence[PhaseReport]) -> str:
     most = max(runs, key=lambda report: report.never_answered)
     return (
         f"{most.never_answered} of {most.clients} clients never got an answer in {len(runs)} of "
-        f"{len(reports)} runs: use fewer clients, or find out what the board does with them"
+        f"{len(reports)} runs; {_advice([cell], most.clients - most.never_answered)}"
     )

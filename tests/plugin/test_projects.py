@@ -83,7 +83,7 @@ def test_an_httpx_transport_of_the_projects_own(project: Project) -> None:
     assert result.ret == 0
     assert project.artifact()["raw_runs"][0]["results"][0]["report"]["ok"]
     assert not any("x-mine" in headers for headers in project.web.headers)
-    assert project.web.served < 20  # probes alone
+    assert project.web.served < 40  # probes, and the connects that time the link
 
 
 def test_the_profile_list(project: Project) -> None:
