@@ -40,6 +40,7 @@ SECURE_COUNTERS: Mapping[str, str] = {
     "http2_err_refused_stream": "HTTP/2 streams refused",
     "http2_err_stream_closed": "HTTP/2 frames on closed streams",
     "http2_err_internal": "HTTP/2 internal errors",
+    "http2_err_http11_required": "HTTP/2 requests that need HTTP/1.1",
     "http2_rst_sent": "HTTP/2 streams reset",
 }
 """Those of a board that speaks HTTPS or HTTP/2."""

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 NO_WORKER = "no worker was left"
 """Why a session ended early whose board no worker of pytest-xdist came to, or came back to."""
 
+WORST_RUN = "a run broke the budget of any single run"
+"""Why a profile is measured again that needs no other answer."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -224,11 +227,11 @@ class PerfSession(Driver):
             suspects = self._judge.suspects(verdict)
             # Pairs measure this firmware again as well; a profile that needs none is measured by itself.
             alone = {name: count for name, count in again.items() if name in worst and name not in suspects}
-            return Confirmation([*confirmation_rounds(self.plan, alone), *pairs(self.plan, suspects)])
+            phases = [*confirmation_rounds(self.plan, alone), *pairs(self.plan, suspects)]
+            return Confirmation(phases) if suspects else Confirmation(phases, WORST_RUN)
         phases = confirmation_rounds(self.plan, again)
         if not unclear_profiles(verdict):
-            why = "a run broke the budget of any single run" if worst else "a run was disturbed"
-            return Confirmation(phases, why)
+            return Confirmation(phases, WORST_RUN if worst else "a run was disturbed")
         # What disturbs for a while is over then; a single stalled run was over in the next one.
         passed_s = self._clock() - self._last_end.last_s if self._last_end is not None else 0.0
         return Confirmation(phases, pause_s=max(0.0, self.settings.perf_confirm_pause_s - passed_s))

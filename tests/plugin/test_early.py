@@ -11,6 +11,7 @@ from plugin_project import USUAL_S, Project
 
 FOUR_RUNS = ("--perf-runs=4",)
 IN_ONE = ("--perf-confirm=2",)
+FIRMWARES = ("--perf-confirm=2", "--perf-ab-baseline-cmd=exit 0", "--perf-ab-candidate-cmd=exit 0")
 
 
 def past(project: Project, factor: float, count: int = 5) -> None:
@@ -130,6 +131,7 @@ def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(projec
         (("--perf-confirm=2",), 1.0, "measured again, 1 of 1 run broke one"),
         (("--perf-confirm=0",), USUAL_S, "nothing was measured in its place"),
         (("--perf-confirm=2", "--perf-no-gate"), 1.0, "measured again, 1 of 1 run broke one"),
+        (FIRMWARES, USUAL_S, "1 run measured in its place kept it"),
     ],
 )
 def test_a_single_run_beyond_its_budget_fails_where_it_comes_again(
