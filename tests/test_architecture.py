@@ -19,6 +19,12 @@ DATA = {
     "option",
     "figures",
     "interrupts",
+    "loops",
+    "dialing",
+    "texts",
+    "homes",
+    "tls",
+    "streams",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -29,6 +35,7 @@ SESSION = {
     "boards",
     "judging",
     "identity",
+    "repository",
     "budget",
     "firmware",
     "handover",

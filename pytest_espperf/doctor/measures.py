@@ -16,7 +16,8 @@ import httpx
 from pytest_espperf import load, metrics
 from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.doctor.talk import Answer, Caller, Line, words
-from pytest_espperf.load.connection import tls_context
+from pytest_espperf.loops import run_async
+from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 AFTER_WAKING = 3
@@ -91,7 +92,7 @@ def first_answer(caller: Caller) -> Answer | str:
             except httpx.TransportError as error:
                 return words(error)
 
-    return asyncio.run(ask())
+    return run_async(ask())
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def wake(caller: Caller, *, idle_s: float, rounds: int, left: Callable[[], float
             found.append(Wake(first.took_ms, tuple(following)))
         return Wakes(tuple(found))
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def keep_alive(caller: Caller, *, most: int, left: Callable[[], float]) -> KeptA
                     return KeptAlive(answered + 1, "announced")
         return KeptAlive(most)
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def hold(caller: Caller, *, most: int, timeout_s: float, left: Callable[[], floa
                     return Held(held, "dropped")
         return Held(len(lines))
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 async def _join(line: Line) -> Ended:
