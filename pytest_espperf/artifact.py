@@ -312,6 +312,9 @@ STANDING = frozenset({HELD_BACK, PROVISIONAL})
 DISTURBED = "disturbed"
 """``kind`` of the finding that rounds were disturbed, and what was done about them."""
 
+REPOSITORY = "repository"
+"""``kind`` of the finding that says why the commit, or what is uncommitted, is not known."""
+
 ENDED_EARLY = "ended-early"
 """``kind`` of the finding that profiles ended before their planned rounds."""
 

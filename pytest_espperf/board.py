@@ -14,6 +14,7 @@ import msgspec
 from pytest_espperf import device, load
 from pytest_espperf.artifact import DELAYED_ACK
 from pytest_espperf.errors import UsageError
+from pytest_espperf.homes import expand_user
 from pytest_espperf.identity import asked_for, board_name
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.workload import Profile, Target
@@ -221,12 +222,12 @@ def connect(
         port,
         scheme=settings.device_scheme,
         headers=settings.device_header,
-        ca_file=ca_file or (str(Path(settings.device_ca).expanduser()) if settings.device_ca else ""),
+        ca_file=ca_file or _user_file(settings, "device_ca"),
         insecure=settings.device_insecure,
         source=source or settings.where("device_ip"),
     )
     device.make_verify(target)  # a bad CA file is told before the first test
-    own_file = Path(settings.perf_lock_file).expanduser() if settings.perf_lock_file else None
+    own_file = Path(_user_file(settings, "perf_lock_file")) if settings.perf_lock_file else None
     lock = device.BoardLock(target, extra=own_file if not reference else None, session=session)
     lock.acquire()
     closing.callback(lock.release)
@@ -246,6 +247,11 @@ def connect(
         sim=sim,
         link_probes=settings.perf_link_probes == "on",
     )
+
+
+def _user_file(settings: Settings, dest: str) -> str:
+    """The file that an option names, "" where it names none."""
+    return expand_user(getattr(settings, dest), settings.where(dest))
 
 
 def sim_config(settings: Settings) -> SimConfig:

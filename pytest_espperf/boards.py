@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_espperf import device
 from pytest_espperf.board import facts_unreached
 from pytest_espperf.errors import BoardBusyError, EspperfError, UsageError
+from pytest_espperf.homes import expand_user
 from pytest_espperf.identity import asked_for
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
@@ -74,7 +75,7 @@ def _of_lab(settings: Settings, root: Path) -> list[NamedBoard]:
     source = settings.where("device_lab")
     if settings.device_ip:
         raise UsageError(f"{source} and {settings.where('device_ip')} both name boards: give one of them")
-    lab = load_lab(root / Path(settings.device_lab).expanduser(), source)
+    lab = load_lab(root / expand_user(settings.device_lab, source), source)
     _refuse_one_only(settings, "device_lab", len(lab.boards))
     names = _short_names(f"{source}: {lab.path}", [(board.name, board.name) for board in lab.boards])
     return [

@@ -113,7 +113,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Open the sessions, but no board: before the workers are started."""
-        if self.config.getoption("collectonly"):
+        if self.state.only_looks:
             return
         try:
             settings = self.state.settings

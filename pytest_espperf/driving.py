@@ -95,6 +95,7 @@ class Driver(ABC):
         self._sleep = sleep
         self._spent_s = 0.0
         self._since_s = clock() if boards == 1 else None
+        self._redirected = False
         self._last_phase = ""
         self._last_round: tuple[RunRole, int] | None = None
         self._last_end: LoadEnd | None = None
@@ -196,11 +197,23 @@ class Driver(ABC):
         assert self.board is not None
         self._check_held(f"noticed after {self._last_phase}" if self._last_phase else "")
         try:
-            return self.board.probe(budget_s)
+            return self._warn_of_redirect(self.board.probe(budget_s))
         except ProbeError as error:
             held = self._place.held() if self._place is not None else ""
             self.stop("; ".join(filter(None, (held, str(error), self.board.last_words()))))
             raise ProbeError(self.hard_stop_reason) from None
+
+    def _warn_of_redirect(self, probe: Probe) -> Probe:
+        """Say once where the probe path leads to."""
+        if probe.redirect is not None and not self._redirected:
+            assert self.board is not None
+            where = f"{self.board.url}{self.settings.perf_probe_path} answers {probe.status}"
+            self._say(
+                f"WARNING: {where}, a redirect to {probe.redirect.url}, which requests do not follow: "
+                f"measure {probe.redirect.measure}"
+            )
+            self._redirected = True
+        return probe
 
     def _check_held(self, when: str) -> None:
         """A board that the lab has taken back is measured no more."""

@@ -55,7 +55,7 @@ def begin(session: pytest.Session) -> None:
         if state.device_needed:
             state.make_drivers(config.workerinput.get(HANDED, {}))
         return
-    if not state.device_needed or config.getoption("collectonly") or config.getoption("setupplan", False):
+    if not state.device_needed or state.only_looks:
         return
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
@@ -220,7 +220,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
         if not quiet:
             reporter.section(f"espperf: {board}" if board else "espperf")
         _show_board(reporter, state.config, board, outcome)
-    if len(state.outcomes) == 1:  # of several, perhaps, of which no other was wanted
+    if len(state.outcomes) == 1 and outputs.NO_BOARD not in state.outcomes:  # of several, one was wanted
         outputs.show_overview(reporter, state.config)
 
 

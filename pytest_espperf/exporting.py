@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history.files import write_atomic
+from pytest_espperf.homes import expand_user
 from pytest_espperf.options import Settings
 from pytest_espperf.parsers import nearest
 from pytest_espperf.report.exports import EXPORTS, Renderer
@@ -85,9 +86,9 @@ def parse_path(given: str, here: Path, source: str) -> Path:
     """The file that a user named.
 
     Raises:
-        UsageError: no file can be there.
+        UsageError: no file can be there, or the home folder is not known.
     """
-    path = here / os.path.expanduser(os.path.expandvars(given))  # noqa: PTH111 - the one that raises nothing
+    path = here / expand_user(os.path.expandvars(given), source)
     try:
         folder = path.is_dir() or not path.name
         _identity(path)

@@ -10,7 +10,7 @@ import pytest
 from pytest_espperf.errors import DeviceError, EspperfError, UsageError
 from pytest_espperf.options import SIM
 from pytest_espperf.parsers import split_host
-from pytest_espperf.state import NO_DEVICE, NO_XDIST, state_of
+from pytest_espperf.state import NO_DEVICE, NO_XDIST, ONLY_LOOKS, state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.artifact import PhaseResult
@@ -25,6 +25,8 @@ OVERRIDDEN = "the project's fixture device_ip"
 
 
 def _session(request: pytest.FixtureRequest) -> Driver:
+    if state_of(request.config).only_looks:
+        pytest.skip(ONLY_LOOKS)
     driver = state_of(request.config).driving().get(request.getfixturevalue("espperf_board"))
     worker = hasattr(request.config, "workerinput")
     if driver is None and worker and state_of(request.config).device_named:

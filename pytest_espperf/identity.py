@@ -6,7 +6,6 @@ import hashlib
 import platform
 import re
 import socket
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -19,10 +18,10 @@ from pytest_espperf.artifact import Comparability
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import SCHEDULE_VERSION, Plan
+from pytest_espperf.repository import describe_repository
 from pytest_espperf.workload import Profile
 
 _CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNORECASE)
-_GIT_TIMEOUT_S = 5.0
 
 
 def asked_for(settings: Settings) -> tuple[str, int] | None:
@@ -91,8 +90,14 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
     }
 
 
-def describe_environment(root: Path) -> dict[str, Any]:
-    """Host, Python, package versions and the repository's state; recorded, never compared."""
+def describe_environment(root: Path, history: Path | None = None) -> dict[str, Any]:
+    """Host, Python, package versions and the repository's state; recorded, never compared.
+
+    Args:
+        root: the project's root directory.
+        history: the folder of its sessions, which are no change of the repository.
+    """
+    repository = describe_repository(root, apart=history)
     packages = {}
     for name in ("pytest", "pytest-timeout", "httpx", "httptools", "uvloop", "winloop", "msgspec"):
         try:
@@ -105,23 +110,7 @@ def describe_environment(root: Path) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "pytest_espperf": __version__,
         "packages": packages,
-        "git_commit": _git(root, "rev-parse", "HEAD"),
-        "git_dirty": None if (status := _git(root, "status", "--porcelain")) is None else bool(status),
+        "git_commit": repository.commit,
+        "git_dirty": repository.dirty,
+        "git_trouble": repository.trouble,
     }
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git says, None where there is no git or no repository."""
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is found as the user finds it
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_espperf import embedded
 from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.homes import expand_user
 from pytest_espperf.parsers import nearest
 from pytest_espperf.state import NO_DEVICE, state_of
 
@@ -208,7 +209,7 @@ def refuse_missing_lab(config: pytest.Config) -> None:
         UsageError: there is no such file.
     """
     given = config.getoption("device_lab")
-    if given and not _exists(path := config.rootpath / Path(given).expanduser()):
+    if given and not _exists(path := config.rootpath / expand_user(given, "--device-lab")):
         from pytest_espperf.lab import load_lab  # noqa: PLC0415 - heavy; it says what is wrong
 
         load_lab(path, "--device-lab")

@@ -16,6 +16,7 @@ from pytest_espperf.errors import EspperfError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
 from pytest_espperf.state import state_of
+from pytest_espperf.streams import open_closed_streams
 
 pytest_plugins = ["pytest_espperf.fixtures"]
 
@@ -27,7 +28,8 @@ GROUPS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and ini keys, from the one table."""
+    """Options and ini keys, from the one table; before pytest asks whether its output goes to a terminal."""
+    open_closed_streams()
     for name, title in GROUPS.items():
         options = [option for option in OPTIONS if option.group == name]
         add_arguments(

@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf import metrics
-from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.artifact import (
+    REPOSITORY,
+    Capacity,
+    EndedEarly,
+    Finding,
+    PhaseResult,
+    RawRun,
+    RunRole,
+    SessionArtifact,
+)
 from pytest_espperf.board import BoardFacts, facts_unreached
 from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.identity import describe_environment, make_comparability
-from pytest_espperf.judging import thresholds
+from pytest_espperf.judging import history_folder, thresholds
 from pytest_espperf.options import REDACTED, Settings
 from pytest_espperf.profiles import Plan, PlannedPhase
 
@@ -38,7 +47,7 @@ class SessionRecord:
         self._settings = settings
         self._plan = plan
         self._of_run = boards
-        self._environment = describe_environment(root)
+        self._environment = describe_environment(root, history_folder(settings, root))
         self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
         self._boards: dict[RunRole, str] = {}
         self._engine = ""
@@ -63,6 +72,11 @@ class SessionRecord:
                 self._runs[key] = kept
             else:
                 self._runs.pop(key, None)
+
+    def remarks(self) -> list[Finding]:
+        """What is missing in the description of the environment."""
+        trouble = self._environment["git_trouble"]
+        return [Finding(severity="warn", kind=REPOSITORY, message=trouble)] if trouble else []
 
     @property
     def measured(self) -> int:

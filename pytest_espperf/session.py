@@ -121,10 +121,11 @@ class PerfSession(Driver):
             SimError: the reference device does not start.
         """
         self.make_room()
-        self.store.prepare()
+        self._sharing.prepare()
         self._sharing.pull_once(self._say, quiet=quiet)
         self._judge.find_baseline(self.store, self._root, alone=alone)
         self._record = SessionRecord(self.settings, self.plan, self._root, self._boards)
+        self._sharing.add(self._record.remarks())
         try:
             if reach:
                 self.reach().find_named()

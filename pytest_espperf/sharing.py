@@ -6,8 +6,9 @@ folder as any other; a session or a command works on that, and brings it up to d
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.address import is_url, parse_url
 from pytest_espperf.history.names import parse_stamp
+from pytest_espperf.homes import cache_folder, expand_user
 from pytest_espperf.options import Settings
 
 if TYPE_CHECKING:
@@ -28,14 +30,21 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+GITIGNORE = """\
+# The sessions in this folder stay out of git. To commit them, remove this file: it is not written again.
+*
+"""
+
 _SHOWN = 5
 
 
 def cache_root() -> Path:
-    """Where this user's copies of shared histories lie."""
-    from platformdirs import user_cache_path  # noqa: PLC0415 - only where a history is shared
+    """Where this user's copies of shared histories lie.
 
-    return user_cache_path("pytest-espperf", appauthor=False) / "history"
+    Raises:
+        UsageError: this user has no such place.
+    """
+    return cache_folder() / "history"
 
 
 class Sent(NamedTuple):
@@ -61,7 +70,8 @@ class Sharing:
         store: of the folder.
         sync: with the shared history; None where nothing is shared.
         source: who named it, for messages.
-        findings: what a session's verdict must tell: that the history may be old, what in it is unusable.
+        findings: what the verdict of each session must tell: that the history may be old, what in it is
+            unusable, that the repository cannot be read.
         saved: how many sessions of this run are on this machine's disk.
     """
 
@@ -78,6 +88,18 @@ class Sharing:
     def folder(self) -> Path:
         """The folder to work on."""
         return self.store.folder
+
+    def prepare(self) -> None:
+        """Make the folder, see :meth:`HistoryStore.prepare`; git ignores what is in it where nobody named it.
+
+        Raises:
+            HistoryError: it cannot be written.
+        """
+        made = not self.folder.exists()
+        self.store.prepare()
+        if made and not self.source:
+            with contextlib.suppress(OSError):  # a full disk is told by what matters
+                (self.folder / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
 
     def pull(self, say: Say, *, quiet: bool = False) -> bool:
         """Bring in what others have saved and decided, and send what could not be sent before.
@@ -117,6 +139,10 @@ class Sharing:
         if done.unsent:
             self.push(say, quiet=quiet)
         return True
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Let the verdict of each session have these findings, once."""
+        self.findings += [finding for finding in findings if finding not in self.findings]
 
     def pull_once(self, say: Say, *, quiet: bool = False) -> None:
         """Before each session of a run: the first one pulls for all. See :meth:`pull`."""
@@ -235,11 +261,10 @@ def sharing_at(text: str, here: Path, source: str) -> Sharing:
     """What a text names: a folder, relative to ``here``, or a URL.
 
     Raises:
-        UsageError: a URL that cannot be one of a history.
+        UsageError: a URL that cannot be one of a history, or a folder of an unknown user.
     """
     if not is_url(text):
-        folder = here / os.path.expanduser(text)  # noqa: PTH111 - the one that raises nothing
-        return Sharing(HistoryStore(folder), source=source)
+        return Sharing(HistoryStore(here / expand_user(text, source)), source=source)
     from pytest_espperf.history.sync import Sync  # noqa: PLC0415 - see above
 
     try:

@@ -28,6 +28,8 @@ NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, o
 HANDED = "espperf"
 """Under what the controller of pytest-xdist and its workers hand things to each other."""
 
+ONLY_LOOKS = "not measured: --setup-only runs no test"
+
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
@@ -102,6 +104,11 @@ class PerfState:
             re.search(r"pytest_espperf[./\\]suite", str(given)) for given in config.invocation_params.args
         )
         return bool(marked) or suite
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether no test is to be run: then no board is reached for, and nothing is kept."""
+        return any(self.config.getoption(name, False) for name in ("collectonly", "setuponly", "setupplan"))
 
     def planned(self) -> list[PlannedPhase]:
         """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.parsers import nearest
+from pytest_espperf.texts import as_utf8
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,10 +41,12 @@ def read_tables(root: Path, section: str) -> list[tuple[str, Any]]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = as_utf8(path.read_bytes()).decode("utf-8")
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: cannot be read, save it as UTF-8 ({error})") from None
+    except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
     try:
         loaded: dict[str, Any] = tomllib.loads(text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""The port of each scheme that a ``Host`` header leaves out."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,28 @@ class Target:
         """``scheme://address:port``, IPv6 addresses in brackets."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{self.scheme}://{host}:{self.port}"
+
+    def own_headers(self) -> tuple[Header, ...]:
+        """The headers that every request to this target has, in the order in which a browser sends them."""
+        return (("Host", self.host_header), *_COMMON_HEADERS)
+
+
+Header = tuple[str, str]
+
+_COMMON_HEADERS: tuple[Header, ...] = (
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity"),
+    ("User-Agent", "pytest-espperf"),
+)
+
+
+def merge_headers(*groups: Sequence[Header]) -> list[Header]:
+    """Headers of all groups; a later group replaces the same names (in any case) of earlier ones.
+
+    Names may repeat within one group (two ``Cookie`` lines).
+    """
+    merged: list[Header] = []
+    for group in groups:
+        names = {name.lower() for name, _ in group}
+        merged = [pair for pair in merged if pair[0].lower() not in names] + list(group)
+    return merged

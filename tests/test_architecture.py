@@ -20,6 +20,12 @@ DATA = {
     "figures",
     "interrupts",
     "computer",
+    "loops",
+    "dialing",
+    "texts",
+    "homes",
+    "tls",
+    "streams",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -31,6 +37,7 @@ SESSION = {
     "judging",
     "error_kinds",
     "identity",
+    "repository",
     "budget",
     "capacity",
     "firmware",

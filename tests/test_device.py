@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf.device import BoardLock, Telemetry, TelemetryReading, probe, reboot_signs, resolve_target
+from pytest_espperf.device import (
+    BoardLock,
+    Telemetry,
+    TelemetryReading,
+    address,
+    probe,
+    reboot_signs,
+    resolve_target,
+)
 from pytest_espperf.device.address import mdns_address
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
@@ -60,6 +68,11 @@ def test_a_name_that_does_not_resolve_names_its_source() -> None:
 
 def test_host_header_and_ipv6() -> None:
     assert resolve_target("127.0.0.1", 81).host_header == "127.0.0.1:81"
+    assert resolve_target("127.0.0.1", 80).host_header == "127.0.0.1"
+    assert resolve_target("127.0.0.1", 443).host_header == "127.0.0.1:443"
+    assert resolve_target("127.0.0.1", 443, scheme="https").host_header == "127.0.0.1"
+    assert resolve_target("127.0.0.1", 80, scheme="https").host_header == "127.0.0.1:80"
+    assert resolve_target("::1", 80).host_header == "[::1]"
     six = resolve_target("::1", 81)
     assert six.host_header == "[::1]:81"
     assert six.origin == "http://[::1]:81"
@@ -80,9 +93,28 @@ def test_an_mdns_name_is_sent_as_its_address(monkeypatch: pytest.MonkeyPatch) ->
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    monkeypatch.setattr(address, "ANSWERS_S", 0.05)
     target = resolve_target("board.local", 8080)
     assert (target.address, target.host_header) == ("10.9.8.7", "10.9.8.7:8080")
     assert resolve_target("board.example", 8080).host_header == "board.example:8080"
+    assert resolve_target("board.example.", 80).host_header == "board.example"
+    assert resolve_target("b\u00fccher.example", 80).host_header == "xn--bcher-kva.example"
+    assert resolve_target("b\u00fccher.example", 80).tls_name == "xn--bcher-kva.example"
+
+
+def test_of_several_addresses_the_one_that_answers_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests go to it: neither a dead address nor a look-up is part of what is measured."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        found = [
+            (socket.AF_INET6, 1, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, 1, 6, "", ("192.0.2.1", port)),  # of no network: silent, or unreachable
+            (socket.AF_INET, 1, 6, "", ("127.0.0.1", port)),
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert resolve_target("board.example", port).address == "127.0.0.1"
+    monkeypatch.setattr(address, "ANSWERS_S", 0.6)
+    assert resolve_target("board.example", port).address == "192.0.2.1", "none answers: it may still boot"
 
 
 def test_an_mdns_name_is_asked_of_the_link() -> None:

@@ -29,6 +29,8 @@ from load_servers import (
     serving,
 )
 
+from pytest_espperf.device import resolve_target
+from pytest_espperf.device.http import get
 from pytest_espperf.load import EspperfTransport, run_phase, stamped
 from pytest_espperf.samples import Outcome
 
@@ -179,6 +181,7 @@ def test_link_local_zones_reach_their_board(loop_factory: LoopFactory) -> None:
     address = ":".join(digits[i : i + 4] for i in range(0, 32, 4)) + f"%{name}"
     with serving(always(answer()), host=address) as server:
         samples = run_phase(server.target, HELLO, phase(), deadline_s=20, loop_factory=loop_factory)
+        assert get(resolve_target(address, server.port), "/", timeout_s=5).status == 200
     assert samples.outcomes == [Outcome(200, None)]
 
 

@@ -18,11 +18,10 @@ from pytest_espperf.load.wire import (
     BodyTooLargeError,
     HeadCache,
     ResponseReader,
-    merge_headers,
     request_bytes,
 )
 from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import RequestSpec
+from pytest_espperf.workload import RequestSpec, merge_headers
 
 
 @dataclass(frozen=True)

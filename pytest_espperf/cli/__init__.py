@@ -24,11 +24,13 @@ from pytest_espperf.cli import (
 )
 from pytest_espperf.cli.common import USAGE_ERROR, Parser
 from pytest_espperf.errors import EspperfError
+from pytest_espperf.streams import open_closed_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (``run``: pytest's, usage errors: 4)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a code page without the sign that a board sent

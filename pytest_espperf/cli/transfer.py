@@ -51,7 +51,7 @@ def _import(arguments: argparse.Namespace) -> int:
     sharing.pull(say_aside, quiet=True)  # what is there already is not imported once more
     store = sharing.store
     if not arguments.dry_run:
-        store.prepare()
+        sharing.prepare()
     adoption = Adoption(store, dry_run=arguments.dry_run)
     failed = False
     for path, problem in _session_files(arguments.files):

@@ -6,7 +6,7 @@ from pytest_espperf.device.http import make_verify
 from pytest_espperf.device.link import LinkReading, ask, read_link
 from pytest_espperf.device.lock import BoardLock
 from pytest_espperf.device.markers import ConsoleEvent
-from pytest_espperf.device.probe import Probe, probe
+from pytest_espperf.device.probe import Probe, Redirect, probe
 from pytest_espperf.device.reboot import reboot_signs
 from pytest_espperf.device.telemetry import Telemetry, TelemetryReading, TelemetrySpec
 
@@ -15,6 +15,7 @@ __all__ = [
     "ConsoleEvent",
     "LinkReading",
     "Probe",
+    "Redirect",
     "SerialConsole",
     "Telemetry",
     "TelemetryReading",

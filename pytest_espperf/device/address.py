@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Sequence
 
+from pytest_espperf.dialing import Place, first_connected
 from pytest_espperf.errors import UsageError
+from pytest_espperf.loops import run_apart, run_async
 from pytest_espperf.parsers import is_address
-from pytest_espperf.workload import Target
+from pytest_espperf.workload import DEFAULT_PORTS, Target
+
+ANSWERS_S = 2.0
+"""Longest wait for one of a name's addresses to answer."""
 
 MDNS_S = 3.0
 """Longest wait for an answer to a multicast question; a board on the same link needs a tenth of it."""
@@ -25,8 +31,10 @@ def resolve_target(
 ) -> Target:
     """Resolve the board's name once, so that name service is no part of a measurement.
 
-    The ``Host`` header is what the user wrote, but for an mDNS name (``board.local``), where it is the
-    address: boards answer ``400 Invalid Host`` to their own mDNS name.
+    The ``Host`` header is what a browser makes of what the user wrote, but for an mDNS name
+    (``board.local``), where it is the address: boards answer ``400 Invalid Host`` to their own mDNS name.
+
+    Of several addresses of a name it is the first that answers, so that all requests go to one and the same.
 
     Args:
         host: address or name, IPv6 without brackets.
@@ -41,20 +49,29 @@ def resolve_target(
         UsageError: the name does not resolve.
     """
     address = _address(host, port, source)
-    shown = address if _is_mdns(host) else host
-    name = "" if is_address(host) else host.rstrip(".")
-    if is_address(shown) and ":" in shown:
-        shown = f"[{shown.partition('%')[0]}]"
+    name = "" if is_address(host) else _ascii(host.rstrip("."))
     return Target(
         scheme=scheme,
         address=address,
         port=port,
-        host_header=f"{shown}:{port}",
+        host_header=_host_header(address if _is_mdns(host) or not name else name, port, scheme),
         headers=headers,
         ca_file=ca_file or None,
         insecure=insecure,
         tls_name=name,
     )
+
+
+def _ascii(name: str) -> str:
+    """A name as it is looked up, and checked against a certificate: ``bücher.example`` in its ASCII form."""
+    return name if name.isascii() else name.encode("idna").decode("ascii")
+
+
+def _host_header(host: str, port: int, scheme: str) -> str:
+    """As RFC 9110 has it: no default port, IPv6 in brackets and without its zone."""
+    if is_address(host) and ":" in host:
+        host = f"[{host.partition('%')[0]}]"
+    return host if port == DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
 
 
 def _is_mdns(host: str) -> bool:
@@ -77,8 +94,24 @@ def _address(host: str, port: int, source: str) -> str:
         ) from None
     # IPv4 first: the boards this is for listen there, whatever the resolver prefers.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    places: list[Place] = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+    _, place = places[_first_to_answer(places) if len(places) > 1 else 0]
     # The zone of a link-local address stands beside it as a number, and would get lost.
-    return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+    return socket.getnameinfo(place, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
+
+
+def _first_to_answer(places: Sequence[Place]) -> int:
+    """The index of the first place that takes a connection; 0 where none does: the board may still boot."""
+
+    async def race() -> int:
+        index, sock = await asyncio.wait_for(first_connected(places), ANSWERS_S)
+        sock.close()
+        return index
+
+    try:
+        return run_async(race())
+    except (OSError, asyncio.TimeoutError):
+        return 0
 
 
 def mdns_address(
@@ -92,6 +125,11 @@ def mdns_address(
         interfaces: addresses of those to ask on; None for all.
         wait_s: for an answer.
     """
+    # zeroconf would take an event loop that runs in this thread for its own, and wait for it in vain.
+    return run_apart(lambda _: _ask_the_link(host, reason, interfaces, wait_s))
+
+
+def _ask_the_link(host: str, reason: str, interfaces: Sequence[str] | None, wait_s: float) -> tuple[str, str]:
     try:
         import zeroconf  # noqa: PLC0415 - an extra
     except ImportError:

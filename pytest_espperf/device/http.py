@@ -10,17 +10,20 @@ import httpx
 
 from pytest_espperf.computer import advice, describe_lack, lack_of
 from pytest_espperf.errors import ComputerError, DeviceError, UsageError
-from pytest_espperf.workload import Target
+from pytest_espperf.loops import run_async
+from pytest_espperf.tls import tls_context
+from pytest_espperf.workload import Target, merge_headers
 
 MAX_BODY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status and the first ``MAX_BODY_BYTES`` of the body."""
+    """A status, the first ``MAX_BODY_BYTES`` of the body, and where a redirect leads ("" without one)."""
 
     status: int
     body: bytes
+    location: str = ""
 
 
 def make_verify(target: Target) -> ssl.SSLContext | bool:
@@ -29,13 +32,11 @@ def make_verify(target: Target) -> ssl.SSLContext | bool:
     Raises:
         UsageError: the CA file cannot be read or holds no certificate.
     """
-    if target.scheme != "https" or target.insecure:
+    if target.scheme != "https":
         return False
-    if target.ca_file is None:
-        return True
     try:
-        return ssl.create_default_context(cafile=target.ca_file)
-    except (OSError, ssl.SSLError) as error:
+        return tls_context(target.ca_file, insecure=target.insecure)
+    except (OSError, ValueError) as error:
         raise UsageError(f"--device-ca: {target.ca_file} cannot be used ({error})") from None
 
 
@@ -52,30 +53,36 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
     verify = make_verify(target)
 
     async def exchange() -> Answer:
-        names = {name.lower() for name, _ in target.headers}
-        headers = list(target.headers)
-        if "host" not in names:
-            headers.append(("Host", target.host_header))
-        # What is connected to is an address; the certificate is the name's.
-        extensions = {"sni_hostname": target.tls_name} if target.tls_name else {}
-        headers += [("Connection", "close"), ("Accept-Encoding", "identity")]
-        async with (
-            httpx.AsyncClient(verify=verify, trust_env=False, timeout=timeout_s) as client,
-            client.stream("GET", target.origin + path, headers=headers, extensions=extensions) as response,
-        ):
-            body = b""
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) >= MAX_BODY_BYTES:
-                    break
-            return Answer(response.status_code, body[:MAX_BODY_BYTES])
+        # A request of its own, and not the client's, which would add headers and put Host behind them.
+        request = httpx.Request(
+            "GET",
+            target.origin + path,
+            headers=merge_headers(target.own_headers(), target.headers, (("Connection", "close"),)),
+            # What is connected to is an address; the certificate is the name's.
+            extensions={
+                "timeout": httpx.Timeout(timeout_s).as_dict(),
+                **({"sni_hostname": target.tls_name} if target.tls_name else {}),
+            },
+        )
+        async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
+            response = await client.send(request, stream=True)
+            try:
+                body = b""
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) >= MAX_BODY_BYTES:
+                        break
+            finally:
+                await response.aclose()
+            location = response.headers.get("location", "") if response.is_redirect else ""
+            return Answer(response.status_code, body[:MAX_BODY_BYTES], location)
 
     async def bounded() -> Answer:
         return await asyncio.wait_for(exchange(), timeout_s)
 
     exchanged = bounded()
     try:
-        return asyncio.run(exchanged)
+        return run_async(exchanged)
     except asyncio.TimeoutError:
         raise DeviceError(f"no answer within {timeout_s:g} s") from None
     except httpx.TimeoutException as error:

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httptools
+import httpx
 
 from pytest_espperf.computer import lack_of
-from pytest_espperf.workload import Target
+from pytest_espperf.workload import Target, merge_headers
 
 CONNECTS = 4
 """Connects of one reading."""
@@ -131,10 +132,9 @@ def ask(sock: socket.socket, target: Target, path: str, *, budget_s: float) -> N
 
 def _request(target: Target, path: str) -> bytes:
     """The bytes of a GET that asks the server to close behind its answer."""
-    ours = {"host": target.host_header, "connection": "close", "accept-encoding": "identity"}
-    theirs = {name.lower() for name, _ in target.headers}
-    headers = [*((name, value) for name, value in ours.items() if name not in theirs), *target.headers]
-    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+    headers = merge_headers(target.own_headers(), target.headers, (("Connection", "close"),))
+    request_target = httpx.URL(f"http://board{path}").raw_path.decode("ascii")
+    lines = [f"GET {request_target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
     return "\r\n".join(lines).encode("utf-8")
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 from filelock import FileLock, Timeout
-from platformdirs import user_state_path
 
 from pytest_espperf.errors import BoardBusyError, UsageError
+from pytest_espperf.homes import state_folder
 from pytest_espperf.workload import Target
 
 
@@ -34,8 +34,12 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def lock_folder() -> Path:
-    """Where the locks of this user's boards lie."""
-    return user_state_path("pytest-espperf", appauthor=False) / "locks"
+    """Where the locks of this user's boards lie.
+
+    Raises:
+        UsageError: nowhere can they.
+    """
+    return state_folder() / "locks"
 
 
 class BoardLock:

@@ -5,22 +5,44 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
 
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import ComputerError, DeviceError, ProbeError
-from pytest_espperf.workload import Target
+from pytest_espperf.workload import DEFAULT_PORTS, Target
 
 DELAY_STEP_S = 0.25
 LEAST_TRY_S = 0.5
 
 
 @dataclass(frozen=True)
+class Redirect:
+    """An answer that sends its clients elsewhere, where no request of ours goes.
+
+    Attributes:
+        url: where to.
+        measure: what to measure in its place, and by which option.
+    """
+
+    url: str
+    measure: str
+
+
+@dataclass(frozen=True)
 class Probe:
-    """A healthy answer: after how many tries, with which status, in how many seconds (last try)."""
+    """A healthy answer.
+
+    Attributes:
+        tries: how many it took.
+        status: of the answer.
+        took_s: seconds that the last try took.
+        redirect: where the answer sends its clients; None where it does not.
+    """
 
     tries: int
     status: int
     took_s: float
+    redirect: Redirect | None = None
 
 
 def probe(
@@ -66,7 +88,12 @@ def probe(
             last, ours = str(error), isinstance(error, ComputerError)
         else:
             if answer.status < 500:
-                return Probe(tries=attempt, status=answer.status, took_s=clock() - started)
+                return Probe(
+                    tries=attempt,
+                    status=answer.status,
+                    took_s=clock() - started,
+                    redirect=read_redirect(target, path, answer.location) if answer.location else None,
+                )
             last, ours = f"status {answer.status}", False
         if attempt < tries:
             sleep(max(0.0, min(DELAY_STEP_S * attempt, budget_s - (clock() - began))))
@@ -76,3 +103,30 @@ def probe(
         f"the board at {target.origin} gave no healthy answer to {path} in {made} "
         f"{'try' if made == 1 else 'tries'} ({clock() - began:.1f} s); the last one met: {last}"
     )
+
+
+def read_redirect(target: Target, path: str, location: str) -> Redirect:
+    """Where a redirect leads, and which option measures that.
+
+    Args:
+        target: the board.
+        path: that was asked for.
+        location: the header's value, a whole URL or a part of one.
+    """
+    asked = f"{target.scheme}://{target.host_header}{path}"
+    try:
+        url = urljoin(asked, location)
+        leads, came = urlsplit(url), urlsplit(asked)
+        port, came_port = (part.port or DEFAULT_PORTS.get(part.scheme) for part in (leads, came))
+    except ValueError:
+        return Redirect(location, "another path with --perf-probe-path")
+    if leads.hostname not in {came.hostname, target.address.partition("%")[0]}:
+        measure = "a path that the board answers itself, with --perf-probe-path"
+    elif leads.scheme != came.scheme and leads.scheme in DEFAULT_PORTS:
+        measure = f"that with --device-scheme {leads.scheme} --device-port {port}"
+    elif port != came_port:
+        measure = f"that with --device-port {port}"
+    else:
+        path = leads._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        measure = f"that with --perf-probe-path '{path}'"
+    return Redirect(url, measure)

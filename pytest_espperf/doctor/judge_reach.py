@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_espperf.device import ConsoleEvent, TelemetryReading, TelemetrySpec
+from pytest_espperf.device import ConsoleEvent, Redirect, TelemetryReading, TelemetrySpec
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Contact
 from pytest_espperf.figures import (
@@ -105,8 +105,8 @@ def no_answer(reason: str) -> Check:
     )
 
 
-def answer(path: str, found: Answer, *, tries: int) -> Check:
-    """What the probe path answers."""
+def answer(path: str, found: Answer, *, tries: int, redirect: Redirect | None = None) -> Check:
+    """What the probe path answers, after how many tries, and where it sends its clients."""
     figure = f"{path}: status {found.status}, HTTP/{found.version}, {found.took_ms:.1f} ms"
     values = {
         "status": found.status,
@@ -123,6 +123,10 @@ def answer(path: str, found: Answer, *, tries: int) -> Check:
         elif found.status >= 500:
             advice = "try again: it answered the health probe better than that."
         return Check("board", "answer", "warn", figure, advice, values)
+    if redirect is not None:
+        figure = f"{figure}, a redirect to {redirect.url}, which requests do not follow"
+        values["redirect"] = redirect.url
+        return Check("board", "answer", "warn", figure, f"measure {redirect.measure}.", values)
     if tries > 1:
         advice = "let it boot and settle before a session; look at its console if it goes on."
         return Check("board", "answer", "warn", f"{figure}, at the try number {tries}", advice, values)

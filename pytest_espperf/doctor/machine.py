@@ -36,7 +36,7 @@ def examine_machine(
     yield judge_generator(reports)
     yield judge_loop(fastest_loop().__module__.partition(".")[0])
     yield judge_stamps(kernel_stamps(), scheme=scheme, platform=sys.platform)
-    yield from judge_environment(describe_environment(root))
+    yield from judge_environment(describe_environment(root, history))
     yield judge_history(history, try_to_write(history), exists=history.is_dir())
 
 
@@ -116,10 +116,22 @@ def judge_environment(environment: Mapping[str, Any]) -> Iterator[Check]:
     yield Check("machine", "software", "ok", ", ".join(listed), values=values)
     system = str(environment["platform"])
     yield Check("machine", "system", "ok", system, values={"platform": system})
-    commit, dirty = environment["git_commit"], bool(environment["git_dirty"])
-    if commit:
-        figure = f"{commit}{' with uncommitted changes' * dirty}"
-        yield Check("machine", "repository", "ok", figure, values={"commit": commit, "dirty": dirty})
+    yield from judge_repository(environment)
+
+
+def judge_repository(environment: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether it is known what is measured; nothing where the project is no repository."""
+    commit, dirty, trouble = (environment[key] for key in ("git_commit", "git_dirty", "git_trouble"))
+    values = {"commit": commit, "dirty": bool(dirty), "trouble": trouble}
+    if trouble:
+        advice = "sessions are measured all the same; their artifacts lack it."
+        yield Check("machine", "repository", "note", trouble, advice, values)
+    elif commit:
+        figure = f"{commit}{' with uncommitted changes' * bool(dirty)}"
+        yield Check("machine", "repository", "ok", figure, values=values)
+    elif dirty is not None:
+        advice = "commit what you measure: its sessions then say which commit they are of."
+        yield Check("machine", "repository", "note", "it has no commit yet", advice, values)
 
 
 def judge_history(folder: Path, trouble: str, *, exists: bool) -> Check:

@@ -15,8 +15,9 @@ import httpx
 
 from pytest_espperf import device, load, metrics
 from pytest_espperf.artifact import PhaseReport
-from pytest_espperf.load.connection import tls_context
 from pytest_espperf.load.talk import Answer, Caller, words
+from pytest_espperf.loops import run_async
+from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 AFTER_WAKING = 3
@@ -95,7 +96,7 @@ def first_answer(caller: Caller) -> Answer | str:
             except httpx.TransportError as error:
                 return words(error)
 
-    return asyncio.run(ask())
+    return run_async(ask())
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def wake(caller: Caller, *, idle_s: float, rounds: int, left: Callable[[], float
             found.append(Wake(first.took_ms, tuple(following)))
         return Wakes(tuple(found))
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def keep_alive(caller: Caller, *, most: int, left: Callable[[], float]) -> KeptA
                     return KeptAlive(answered + 1, "announced")
         return KeptAlive(most)
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 def rounds_of_load(

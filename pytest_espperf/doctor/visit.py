@@ -224,7 +224,9 @@ class _Visit:
         if isinstance(answer, str):
             yield judge_reach.no_answer(f"one try in two: {answer}")
             return
-        yield judge_reach.answer(self._settings.perf_probe_path, answer, tries=probe.tries)
+        yield judge_reach.answer(
+            self._settings.perf_probe_path, answer, tries=probe.tries, redirect=probe.redirect
+        )
         yield judge_reach.encoding(answer)
         yield from self._figures(board)
         alive = yield from self._at_rest(board, caller)

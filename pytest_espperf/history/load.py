@@ -22,6 +22,7 @@ from pytest_espperf.artifact import (
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.figures import KNOWN, PEAKS, watched
 from pytest_espperf.history import migrate, names
+from pytest_espperf.texts import as_utf8
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest session file that is read (or written): some 10,000 phases with their histograms."""
@@ -63,12 +64,12 @@ def load_session(path: str | os.PathLike[str]) -> SessionArtifact:
 
 
 def read_session(path: Path) -> tuple[SessionArtifact, bytes]:
-    """The session in the file ``path``, and the file's bytes as they are.
+    """The session in the file ``path``, and the file's bytes as they are; in UTF-8, whatever it was saved as.
 
     Raises:
         ArtifactError: as :func:`load_session`.
     """
-    data = read_bounded(path)
+    data = _utf8(read_bounded(path), path)
     artifact = decode_session(data, path=path)
     if not artifact.tag and artifact.session_id.startswith("s0-"):
         tag = names.tag_of(path.name)  # the original kept a session's tag in its file name only
@@ -84,6 +85,7 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
         ArtifactError: ``data`` is no session.
         NewerSchemaError: a later version of this package wrote it.
     """
+    data = _utf8(data, path)
     try:
         _check_size(data)
         artifact = _decode(data)
@@ -100,6 +102,13 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
     except MemoryError:
         raise ArtifactError("does not fit into memory", path=path) from None
     return artifact
+
+
+def _utf8(data: bytes, path: Path | None) -> bytes:
+    try:
+        return as_utf8(data)
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"is not JSON: save it as UTF-8 ({error})", path=path) from None
 
 
 def _standing(verdict: Verdict) -> Verdict:

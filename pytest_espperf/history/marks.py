@@ -16,6 +16,7 @@ from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.errors import ArtifactError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import read_bounded
+from pytest_espperf.texts import as_utf8
 
 KINDS = ("accept", "pin")
 
@@ -46,7 +47,7 @@ def read_mark(path: Path) -> Mark:
         ArtifactError: it cannot be read.
     """
     try:
-        return _decode(read_bounded(path, MAX_BYTES))
+        return _decode(as_utf8(read_bounded(path, MAX_BYTES)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"is not a recorded decision: {error}", path=path) from None
 

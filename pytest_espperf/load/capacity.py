@@ -9,7 +9,6 @@ limit.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import httpx
 
 from pytest_espperf.load.faults import LocalError
 from pytest_espperf.load.talk import Caller, Line
+from pytest_espperf.loops import run_async
 
 Ended = Literal["", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
 
@@ -66,7 +66,7 @@ def hold(
         left: seconds left for all of it, now.
         known: a limit that was found before: where it is met again, no second new one is tried.
     """
-    return asyncio.run(_hold(caller, most, patience_s, left, known))
+    return run_async(_hold(caller, most, patience_s, left, known))
 
 
 async def _hold(

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Protocol, cast
 
 import httpx
 
+from pytest_espperf.dialing import first_connected, numeric_place
 from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.faults import transport_error
-from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
+from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps, take_over
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
 from pytest_espperf.parsers import is_address
 
@@ -272,34 +273,39 @@ class Connector:
         loop = asyncio.get_running_loop()
         error: OSError | UnicodeError | None = None
         try:
-            for address in tuple(self._addresses or await self._look_up()):
-                try:
-                    if self.stamped:
-                        await connect_stamped(address, self._port, make)
-                    else:
-                        await loop.create_connection(
-                            make,
-                            address,
-                            self._port,
-                            ssl=self._context,
-                            server_hostname=self._tls_name,
-                        )
-                except OSError as exc:  # ssl.SSLError and socket.gaierror are OSErrors too
-                    error = exc
-                else:
-                    self._prefer(address)
-                    return
-        except (OSError, UnicodeError) as exc:  # the latter: a name no encoding fits
+            addresses = tuple(self._addresses or await self._look_up())
+            if len(addresses) > 1:
+                await self._open_one_of(addresses, make)
+            elif self.stamped:
+                await connect_stamped(addresses[0], self._port, make)
+            else:
+                await loop.create_connection(
+                    make, addresses[0], self._port, ssl=self._context, server_hostname=self._tls_name
+                )
+        # ssl.SSLError and socket.gaierror are OSErrors too; UnicodeError: a name no encoding fits.
+        except (OSError, UnicodeError) as exc:
             error = exc
+        else:
+            return
         try:
             raise transport_error(error, httpx.ConnectError)
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
 
-    def _prefer(self, address: str) -> None:
-        if self._addresses and self._addresses[0] != address:
-            self._addresses.remove(address)
-            self._addresses.insert(0, address)
+    async def _open_one_of(self, addresses: Sequence[str], make: Callable[[], Connection]) -> None:
+        """Open a connection to the first address that answers, which is the first to be tried next time."""
+        index, sock = await first_connected([numeric_place(address, self._port) for address in addresses])
+        self._addresses.sort(key=lambda address: address != addresses[index])
+        if self.stamped:
+            take_over(sock, make)
+            return
+        try:
+            await asyncio.get_running_loop().create_connection(
+                make, sock=sock, ssl=self._context, server_hostname=self._tls_name
+            )
+        except BaseException:
+            sock.close()
+            raise
 
     async def _look_up(self) -> list[str]:
         """All clients of a phase share one look-up; giving up the wait for it does not end it."""
@@ -321,17 +327,3 @@ def _text_address(sockaddr: tuple[object, ...]) -> str:
     address = str(sockaddr[0])
     zone = sockaddr[3] if len(sockaddr) == 4 else 0
     return f"{address}%{zone}" if zone and "%" not in address else address
-
-
-def tls_context(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
-    """TLS settings: the system's trust store, or ``ca_file``, or (``insecure``) no check at all.
-
-    Raises:
-        OSError: the file cannot be read (ssl.SSLError: or holds no certificate).
-    """
-    context = ssl.create_default_context(cafile=ca_file)
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["http/1.1"])
-    return context

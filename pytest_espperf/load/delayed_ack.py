@@ -20,10 +20,10 @@ from typing import Literal
 import httpx
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
-from pytest_espperf.load.connection import tls_context
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.plans import make_plans
 from pytest_espperf.load.wire import ResponseReader
+from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import Profile, Target
 
 LEAST_PAUSE_MS = 20.0

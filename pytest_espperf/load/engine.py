@@ -9,8 +9,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.interrupts import deferred_signals
-from pytest_espperf.load.connection import Connector, tls_context
+from pytest_espperf.load.connection import Connector
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed
 from pytest_espperf.load.guard import (
@@ -22,11 +21,13 @@ from pytest_espperf.load.guard import (
 )
 from pytest_espperf.load.lanes import LaneTraffic
 from pytest_espperf.load.outcomes import Plan
-from pytest_espperf.load.plans import Header, make_plans
+from pytest_espperf.load.plans import make_plans
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.schedule import rotation
+from pytest_espperf.loops import Deliver, run_apart
 from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.tls import tls_context
+from pytest_espperf.workload import Header, PhaseSpec, RequestSpec, Target
 
 _SWEEP_S = 0.02
 _NS_PER_S = 1_000_000_000
@@ -116,7 +117,7 @@ class Conductor:
         watch: SelfWatch,
         timing: Timing,
         on_heartbeat: Callable[[Progress], None] | None,
-        deliver_signals: Callable[[], None],
+        deliver_signals: Deliver,
     ) -> None:
         self._deliver_signals = deliver_signals
         self._loop = loop
@@ -267,6 +268,40 @@ def run_phase(
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
     """
+    return run_apart(
+        lambda deliver_signals: _drive(
+            deliver_signals,
+            target,
+            requests,
+            phase,
+            headers=headers,
+            request_timeout_s=request_timeout_s,
+            warmup_s=warmup_s,
+            deadline_s=deadline_s,
+            heartbeat_s=heartbeat_s,
+            on_heartbeat=on_heartbeat,
+            transport=transport,
+            make_loop=fastest_loop() if loop_factory is None else loop_factory,
+        )
+    )
+
+
+def _drive(
+    deliver_signals: Deliver,
+    target: Target,
+    requests: Sequence[RequestSpec],
+    phase: PhaseSpec,
+    *,
+    headers: Sequence[Header],
+    request_timeout_s: float,
+    warmup_s: float,
+    deadline_s: float | None,
+    heartbeat_s: float,
+    on_heartbeat: Callable[[Progress], None] | None,
+    transport: TransportFactory | None,
+    make_loop: LoopFactory,
+) -> PhaseSamples:
+    """Drive the phase in this thread, in which no event loop runs; see :func:`run_phase`."""
     call_ns = perf_counter_ns()
     _check(phase, request_timeout_s)
     samples = PhaseSamples(
@@ -278,13 +313,10 @@ def run_phase(
     recorder = Recorder(samples)
     plans = make_plans(target, requests, headers, recorder.table, own_connection=transport is None)
     turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
-    make_loop = fastest_loop() if loop_factory is None else loop_factory
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
-    # What a signal handler raises in the midst of a C loop's callback can be lost: uvloop swallows it in some
-    # of its own.
-    with deferred_signals() as deliver_signals, quiet_gc():
+    with quiet_gc():
         traffic: Traffic | None = None
         try:
             warmup_ns = perf_counter_ns()

@@ -9,19 +9,12 @@ import httpx
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.outcomes import OutcomeTable, Plan
-from pytest_espperf.load.wire import merge_headers, request_bytes
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.load.wire import request_bytes
+from pytest_espperf.workload import Header, RequestSpec, Target, merge_headers
 
 MOST_PATHS = 255
 """Paths are indexed by a byte in the samples."""
 
-Header = tuple[str, str]
-
-_OURS: tuple[Header, ...] = (
-    ("Accept", "*/*"),
-    ("Accept-Encoding", "identity"),
-    ("User-Agent", "pytest-espperf"),
-)
 _OF_OUR_CONNECTION: tuple[Header, ...] = (("Connection", "keep-alive"),)
 
 
@@ -48,7 +41,7 @@ def make_plans(
     """
     if not requests or len(requests) > MOST_PATHS:
         raise UsageError(f"a profile has 1 to {MOST_PATHS} requests, not {len(requests)}")
-    ours = (("Host", target.host_header), *_OURS, *(_OF_OUR_CONNECTION if own_connection else ()))
+    ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
     merged = merge_headers(ours, target.headers, tuple(headers))
     origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
     plans: list[Plan] = []

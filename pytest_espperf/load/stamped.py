@@ -20,15 +20,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable
 from time import perf_counter_ns, time_ns
-from typing import Any, Protocol
+from typing import Protocol
 
+from pytest_espperf.dialing import connect_socket, numeric_place
 from pytest_espperf.load.acks import acknowledge, prompt_acks
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
@@ -175,41 +175,46 @@ async def connect_stamped(address: str, port: int, make: Callable[[], Receiver])
     Raises:
         OSError: it cannot be reached.
     """
-    loop = asyncio.get_running_loop()
-    numeric = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    family, kind, protocol, _, place = numeric[0]
-    sock = socket.socket(family, kind, protocol)
+    family, place = numeric_place(address, port)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        await _connect(loop, sock, place)
+        _prepare(sock)
+        await connect_socket(asyncio.get_running_loop(), sock, place)
+    except BaseException:
+        sock.close()
+        raise
+    _hand_over(sock, make)
+
+
+def take_over(sock: socket.socket, make: Callable[[], Receiver]) -> None:
+    """As :func:`connect_stamped`, with a non-blocking socket that is connected already.
+
+    Raises:
+        OSError: it is so no more.
+    """
+    try:
+        _prepare(sock)
+    except BaseException:
+        sock.close()
+        raise
+    _hand_over(sock, make)
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def _hand_over(sock: socket.socket, make: Callable[[], Receiver]) -> None:
+    try:
+        receiver = make()
     except BaseException:
         sock.close()
         raise
     # From the loop, as its own transports do: what the receiver raises is not this task's.
-    loop.call_soon(StampedTransport, loop, sock, make())
-
-
-async def _connect(loop: asyncio.AbstractEventLoop, sock: socket.socket, place: Any) -> None:
-    """As ``loop.sock_connect``, which in uvloop looks the numbers up again and loses an IPv6 zone."""
-    try:
-        sock.connect(place)
-    except BlockingIOError:
-        writable = loop.create_future()
-        loop.add_writer(sock, _settle, writable)
-        try:
-            await writable
-        finally:
-            loop.remove_writer(sock)
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
-        raise OSError(error, os.strerror(error))
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    loop = asyncio.get_running_loop()
+    loop.call_soon(StampedTransport, loop, sock, receiver)
 
 
 @functools.cache

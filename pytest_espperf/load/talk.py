@@ -9,10 +9,11 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import Connection, Connector, connection_type, tls_context
+from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.plans import make_plans
 from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import RequestSpec, Target
 
 _CLOSE_TURNS = 10

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 import httpx
 
-from pytest_espperf.load.connection import Connection, Connector, connection_type, tls_context
+from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, request_bytes
+from pytest_espperf.tls import tls_context
+from pytest_espperf.workload import DEFAULT_PORTS
 
-_PORTS = {"http": 80, "https": 443}
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _CLOSE_TURNS = 100
 
@@ -97,14 +98,14 @@ class EspperfTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: no response; which subclass, as in a phase.
         """
-        if request.url.scheme not in _PORTS:
+        if request.url.scheme not in DEFAULT_PORTS:
             raise httpx.UnsupportedProtocol(f"scheme {request.url.scheme!r} is not http or https")
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([piece async for piece in request.stream])
         wire = request_bytes(request, body)
         bodyless = request.method == "HEAD"
         timeouts = request.extensions.get("timeout", {})
-        origin = (request.url.scheme, request.url.host, request.url.port or _PORTS[request.url.scheme])
+        origin = (request.url.scheme, request.url.host, request.url.port or DEFAULT_PORTS[request.url.scheme])
         retry = request.method in _REPEATABLE
         while True:
             connection, user = await self._take(origin, timeouts.get("connect"))

@@ -6,7 +6,7 @@ and then cost one dictionary lookup. Bodies are counted, and given to a *sink* o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import httptools
@@ -30,18 +30,6 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 class BodyTooLargeError(httpx.RemoteProtocolError):
     """A response body went beyond the limit that was set for it."""
-
-
-def merge_headers(*groups: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Headers of all groups; a later group replaces the same names (in any case) of earlier ones.
-
-    Names may repeat within one group (two ``Cookie`` lines).
-    """
-    merged: list[tuple[str, str]] = []
-    for group in groups:
-        names = {name.lower() for name, _ in group}
-        merged = [pair for pair in merged if pair[0].lower() not in names] + list(group)
-    return merged
 
 
 def request_bytes(request: httpx.Request, body: bytes = b"") -> bytes:

@@ -1,0 +1,99 @@
+"""TCP connections to numeric addresses, of which a board's name may have several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+HEAD_START_S = 0.25
+"""How long an address is waited for before the next one is tried beside it (RFC 8305)."""
+
+Place = tuple[socket.AddressFamily, Any]
+"""The family of an address, and what ``socket.connect`` takes."""
+
+
+def numeric_place(address: str, port: int) -> Place:
+    """The place of a numeric address, with the zone of a link-local one.
+
+    Raises:
+        OSError: it is no address.
+    """
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return found[0][0], found[0][4]
+
+
+async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
+    """As ``loop.sock_connect``, which in uvloop looks the numbers up again and loses an IPv6 zone.
+
+    Raises:
+        OSError: there is no connection.
+    """
+    if isinstance(loop, getattr(asyncio, "ProactorEventLoop", ())):  # that of Windows has no add_writer
+        await loop.sock_connect(sock, where)
+        return
+    try:
+        sock.connect(where)
+    except BlockingIOError:
+        writable = loop.create_future()
+        loop.add_writer(sock, _settle, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(sock)
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def first_connected(places: Sequence[Place]) -> tuple[int, socket.socket]:
+    """Connect to the first of several places that answers.
+
+    A place is tried as soon as those before it have failed, or :data:`HEAD_START_S` after the one before it.
+
+    Returns:
+        its index, and the connected non-blocking socket.
+
+    Raises:
+        OSError: none of them answers; the reason of the last one.
+    """
+    loop = asyncio.get_running_loop()
+    trying: dict[asyncio.Task[socket.socket], int] = {}
+    begun = 0
+    try:
+        while True:
+            if begun < len(places):
+                trying[loop.create_task(_dial(loop, places[begun]))] = begun
+                begun += 1
+            patience = HEAD_START_S if begun < len(places) else None
+            done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.exception() is None:
+                    return trying.pop(task), task.result()
+                if len(trying) == 1 and begun == len(places):
+                    task.result()  # raises
+                del trying[task]
+    finally:
+        for task in trying:
+            if not task.cancel() and task.exception() is None:
+                task.result().close()
+        if trying:
+            await asyncio.wait(trying)
+
+
+async def _dial(loop: asyncio.AbstractEventLoop, place: Place) -> socket.socket:
+    sock = socket.socket(place[0], socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await connect_socket(loop, sock, place[1])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
