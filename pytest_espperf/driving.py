@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from pytest_espperf import load
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole
+from pytest_espperf.answers import Asker
+from pytest_espperf.artifact import EndedEarly, PathAnswer, PhaseResult, RunRole
 from pytest_espperf.board import Board
 from pytest_espperf.budget import PhaseBudget, phase_budget
 from pytest_espperf.device import Probe
@@ -78,6 +79,7 @@ class Driver(ABC):
         self.is_open = False
         self.ended: dict[str, EndedEarly] = {}
         self.said_between: list[str] = []
+        self.answers: dict[str, dict[str, PathAnswer]] = {}
         self._boards = boards
         self._root = root
         self._place = place
@@ -94,6 +96,7 @@ class Driver(ABC):
         self._last_phase = ""
         self._last_round: tuple[RunRole, int] | None = None
         self._last_end: LoadEnd | None = None
+        self._selected: Collection[str] = ()
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
 
@@ -246,6 +249,8 @@ class Driver(ABC):
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
+        if planned.role == "run":
+            self._ask_paths(budget.probe_s - (self._clock() - began), transport)
         if switched:
             self._expect_boot()
         else:
@@ -279,6 +284,37 @@ class Driver(ABC):
         if not report.ok:
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
+
+    def select(self, profiles: Collection[str]) -> None:
+        """Say which of the planned profiles are to be driven; all of them where nothing is said."""
+        self._selected = profiles
+
+    def _ask_paths(self, budget_s: float, transport: load.TransportFactory | None) -> None:
+        """Ask for each path once in a session, before any load; the board has just answered the probe.
+
+        Raises:
+            DeviceError: one of them does not answer as it should; the session is stopped.
+        """
+        assert self.board is not None
+        profiles = [
+            profile
+            for profile in self.plan.profiles
+            if profile.name not in self.answers and profile.name in (self._selected or {profile.name})
+        ]
+        if not profiles:
+            return
+        asker = Asker(
+            self.board.target,
+            self.settings.perf_request_timeout,
+            transport,
+            self._clock,
+            self._sleep,
+        )
+        asker.ask(profiles, min(budget_s, self._hard_timeout_left()))
+        self.answers |= asker.answers
+        if asker.reason:
+            self.stop(asker.reason)
+            raise DeviceError(self.hard_stop_reason)
 
     def _ended_before(self, planned: PlannedPhase) -> bool:
         """Whether a planned phase is not needed any more; decided before each round of its profile."""

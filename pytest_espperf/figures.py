@@ -12,6 +12,9 @@ from typing import Any
 KNOWN = "known"
 """Key of a reading under which a board's figures stand by our names."""
 
+MOST_TEXT = 200
+"""Characters that are kept of a text that a board sent."""
+
 DEEPEST = 20
 """Levels of nesting that are looked through."""
 
@@ -33,6 +36,12 @@ COUNTERS: Mapping[str, str] = {
     "ring_full": "times that the ring was full",
 }
 """Counters that a healthy board leaves alone, and what a reader is told of them."""
+
+
+def one_line(text: str, most: int = MOST_TEXT) -> str:
+    """Text of a board as one line without control characters, ``most`` characters long."""
+    flat = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * most]).split())
+    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
 
 
 def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.artifact import EndedEarly, PathAnswer, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.driving import Driver
 from pytest_espperf.history import HistoryStore
@@ -39,6 +39,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
         told: lines for the user.
         spent_s: seconds that count against ``--perf-hard-timeout-s``.
         ended: the profiles that ended before their planned rounds.
+        answers: what the paths answered before the load, by profile.
     """
 
     phase: str
@@ -49,6 +50,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     told: list[str] = []
     spent_s: float = 0.0
     ended: dict[str, EndedEarly] = {}
+    answers: dict[str, dict[str, PathAnswer]] = {}
 
 
 class WorkerDriver(Driver):
@@ -106,7 +108,7 @@ class WorkerDriver(Driver):
         return early_end(planned, self._so_far, self._judge, self._store)
 
     def _so_far(self) -> SessionArtifact:
-        return self._record.artifact(self.reach().facts(), ended=self.ended)
+        return self._record.artifact(self.reach().facts(), ended=self.ended, answers=self.answers)
 
     def hand_over(self, planned: PlannedPhase) -> str:
         """What has been kept since the last time, for the controller."""
@@ -124,6 +126,7 @@ class WorkerDriver(Driver):
             told=told,
             spent_s=self._handed_s - already_s,
             ended=self.ended,
+            answers=self.answers,
         )
         return msgspec.json.encode(handover).decode()
 

@@ -35,6 +35,9 @@ from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
 
+REASONS = 3
+"""Reasons of errors that one message names."""
+
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the baseline takes the newest 20, the drift guard looks further back."""
 
@@ -93,16 +96,18 @@ def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
 
 def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     """The absolute budgets that one phase broke, each in words; empty where it kept them all."""
+    why = "; ".join(map(str, report.error_reasons[:REASONS]))
     if not report.ok:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items()) or "no answer"
-        return [f"no request succeeded in {report.elapsed:.1f} s ({kinds})"]
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items())
+        return [f"no request succeeded in {report.elapsed:.1f} s ({why or kinds or 'no answer'})"]
     broken = []
 
-    def check(what: str, value: float | None, limit: float, unit: str) -> None:
+    def check(what: str, value: float | None, limit: float, unit: str, why: str = "") -> None:
         if value is not None and value > limit:
-            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}")
+            reason = f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}"
+            broken.append(f"{reason}: {why}" if why else reason)
 
-    check("error rate", report.error_rate, limits["max_error_rate"], " %")
+    check("error rate", report.error_rate, limits["max_error_rate"], " %", why)
     check("p95", report.p95_ms, limits["max_p95_ms"], " ms")
     check("p99", report.p99_ms, limits["max_p99_ms"], " ms")
     # One stall catches a request of each client: those must be less than 5 % of the quarter.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf import metrics
-from pytest_espperf.artifact import EndedEarly, PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.artifact import EndedEarly, PathAnswer, PhaseResult, RawRun, RunRole, SessionArtifact
 from pytest_espperf.board import BoardFacts, facts_unreached
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import thresholds
@@ -73,6 +73,7 @@ class SessionRecord:
         board: BoardFacts | None,
         hard_stop_reason: str = "",
         ended: Mapping[str, EndedEarly] | None = None,
+        answers: Mapping[str, dict[str, PathAnswer]] | None = None,
     ) -> SessionArtifact:
         """The artifact so far, without a verdict.
 
@@ -80,6 +81,7 @@ class SessionRecord:
             board: None where it was never reached.
             hard_stop_reason: why no later phase is driven, "" where they are.
             ended: the profiles that ended before their planned rounds.
+            answers: what the paths answered before the load, by profile.
         """
         raw_runs = [
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
@@ -112,6 +114,7 @@ class SessionRecord:
             device=facts.description,
             boards=self._of_run,
             ended_early=dict(ended or {}),
+            answers=dict(answers or {}),
             partial=True,
         )
 

@@ -48,6 +48,28 @@ class GeneratorHealth:
     lost_share: float | None = None
 
 
+@dataclass(frozen=True)
+class FirstAnswer:
+    """The first answer of one status to one path; content type and coding are "" where it names none."""
+
+    body_bytes: int
+    content_type: str
+    encoding: str
+
+
+@dataclass
+class PathSeen:
+    """What the answers to one path looked like, warm-up included.
+
+    Attributes:
+        sizes: length of the body in bytes -> how many right answers had it; of at most 1,000 lengths.
+        first: the first answer of each status.
+    """
+
+    sizes: dict[int, int] = field(default_factory=dict)
+    first: dict[int, FirstAnswer] = field(default_factory=dict)
+
+
 @dataclass
 class PhaseSamples:
     """The samples of one phase, as parallel arrays in order of completion per client.
@@ -66,6 +88,8 @@ class PhaseSamples:
         stale_retries: requests sent again because a kept-alive connection had died unanswered.
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
+        reasons: (error kind, path's index) -> the first error of that kind in words.
+        seen: what the answers looked like, in the order of the paths.
     """
 
     paths: tuple[str, ...]
@@ -85,6 +109,8 @@ class PhaseSamples:
     dropped_starts: int = 0
     generator: GeneratorHealth | None = None
     cut_short: str = ""
+    reasons: dict[tuple[str, int], str] = field(default_factory=dict)
+    seen: list[PathSeen] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.service_s)

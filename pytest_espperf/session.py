@@ -181,6 +181,7 @@ class PerfSession(Driver):
         for line in handover.told:
             self._say(f"{self.plan.board}: {line}" if self.plan.board else line)
         self.ended |= handover.ended
+        self.answers |= handover.answers
         if handover.hard_stop_reason:
             self.stop(handover.hard_stop_reason)
         self.phase_ended()
@@ -314,4 +315,5 @@ class PerfSession(Driver):
         return self._judge.judge(structs.replace(self._artifact(), partial=False), self.store)
 
     def _artifact(self) -> SessionArtifact:
-        return self.record.artifact(self.reach().facts() or self._facts, self.hard_stop_reason, self.ended)
+        facts = self.reach().facts() or self._facts
+        return self.record.artifact(facts, self.hard_stop_reason, self.ended, self.answers)

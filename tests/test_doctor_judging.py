@@ -21,7 +21,7 @@ from pytest_espperf.doctor import (
 )
 from pytest_espperf.doctor.findings import STATUSES
 from pytest_espperf.doctor.measures import Contact, Held, KeptAlive, Wake, Wakes
-from pytest_espperf.doctor.talk import Answer
+from pytest_espperf.load.talk import Answer
 
 # --- the page
 

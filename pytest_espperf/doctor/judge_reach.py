@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pytest_espperf.device import ConsoleEvent, TelemetryReading, TelemetrySpec
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Contact
-from pytest_espperf.doctor.talk import Answer
 from pytest_espperf.figures import BOOT, COUNTERS, HEAP, STARTED, find_figure, number_at
 from pytest_espperf.gate.health import COLLAPSE_RATIO
+from pytest_espperf.load.talk import Answer
 
 SLOW_NAME_S = 1.0
 """A name that takes longer than this makes every session's start slow, and its failure unclear."""
@@ -95,6 +95,18 @@ def no_answer(reason: str) -> Check:
     )
 
 
+def unreadable(reason: str) -> Check:
+    """An answer that the load engine cannot read, however browsers and curl get along with it."""
+    return Check(
+        "board",
+        "answer",
+        "fail",
+        reason,
+        "correct what its server sends: browsers and curl may put up with it, but every request of a session "
+        "would be an error.",
+    )
+
+
 def answer(path: str, found: Answer, *, tries: int) -> Check:
     """What the probe path answers."""
     figure = f"{path}: status {found.status}, HTTP/{found.version}, {found.took_ms:.1f} ms"
@@ -104,6 +116,9 @@ def answer(path: str, found: Answer, *, tries: int) -> Check:
         "took_ms": round(found.took_ms, 3),
         "tries": tries,
     }
+    if found.beyond:
+        advice = "count the bytes of the body as it is sent (in UTF-8), not its characters."
+        return Check("board", "answer", "fail", f"{figure}; {found.beyond}", advice, values)
     if found.status >= 400:
         advice = "name a path that it has with --perf-probe-path."
         if found.status in {401, 403}:

@@ -15,8 +15,8 @@ import httpx
 
 from pytest_espperf import load, metrics
 from pytest_espperf.artifact import PhaseReport
-from pytest_espperf.doctor.talk import Answer, Caller, Line, words
 from pytest_espperf.load.connection import tls_context
+from pytest_espperf.load.talk import Caller, Line, words
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 AFTER_WAKING = 3
@@ -79,19 +79,6 @@ def touch(target: Target, *, timeout_s: float) -> Contact:
             untrusted = isinstance(error, ssl.SSLCertVerificationError)
             trouble = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
             return Contact(connect_ms=connect_ms, tls_trouble=trouble, untrusted=untrusted)
-
-
-def first_answer(caller: Caller) -> Answer | str:
-    """One answer; in words, why there is none."""
-
-    async def ask() -> Answer | str:
-        async with caller.line() as line:
-            try:
-                return await line.ask()
-            except httpx.TransportError as error:
-                return words(error)
-
-    return asyncio.run(ask())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pytest_espperf.artifact import Finding, Json, SessionArtifact
+from pytest_espperf.artifact import ANSWERS, Finding, Json, SessionArtifact
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -164,7 +164,13 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
             alike.append(session)
     usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
     since = takewhile(lambda session: not is_bar(session), reversed(alike))
-    choice.held_back = sum(session.gate is not None and session.gate.held_back for session in since)
+    # Sessions whose answers changed say nothing about those that merely look slower.
+    choice.held_back = sum(
+        session.gate is not None
+        and session.gate.held_back
+        and all(finding.kind != ANSWERS for finding in session.gate.findings)
+        for session in since
+    )
     choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(

@@ -11,7 +11,15 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.artifact import SCHEMA_VERSION, STANDING, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.artifact import (
+    ANSWERS,
+    SCHEMA_VERSION,
+    STANDING,
+    PathReport,
+    PhaseReport,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import migrate, names
 
@@ -96,7 +104,8 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
 
 def _standing(verdict: Verdict) -> Verdict:
     """A verdict without all that does not say whether its session is a baseline."""
-    findings = [finding for finding in verdict.findings if finding.kind in STANDING]
+    kept = STANDING | {ANSWERS}
+    findings = [finding for finding in verdict.findings if finding.kind in kept]
     return msgspec.structs.replace(verdict, places=[], findings=findings)
 
 
@@ -106,7 +115,11 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
     def lighter(report: PhaseReport) -> PhaseReport:
         return msgspec.structs.replace(
             report,
-            path_metrics={},
+            path_metrics={
+                path: PathReport(status_counts=one.status_counts, body_bytes=one.body_bytes)
+                for path, one in report.path_metrics.items()
+            },
+            error_reasons=[],
             histogram=None,
             timeline=None,
             events=[],

@@ -2,15 +2,25 @@
 
 ``schedule``, ``feed``, ``plans``, ``wire``, ``chunked`` and ``outcomes`` are pure; ``connection``,
 ``stamped`` and ``lanes`` are the engine; ``custom`` drives a user's own httpx transport instead;
-``transport`` is our connection as one.
+``transport`` is our connection as one. ``asking`` asks for each path once; ``talk`` is one client for checks.
 """
 
 from __future__ import annotations
 
+from pytest_espperf.load.asking import Asked, ask_each
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.engine import Progress, run_phase
 from pytest_espperf.load.guard import ENGINE_VERSION
 from pytest_espperf.load.outcomes import classify
 from pytest_espperf.load.transport import EspperfTransport
 
-__all__ = ["ENGINE_VERSION", "EspperfTransport", "Progress", "TransportFactory", "classify", "run_phase"]
+__all__ = [
+    "ENGINE_VERSION",
+    "Asked",
+    "EspperfTransport",
+    "Progress",
+    "TransportFactory",
+    "ask_each",
+    "classify",
+    "run_phase",
+]

@@ -29,6 +29,7 @@ from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 _SWEEP_S = 0.02
+_UNTIL_DONE_S = 1e6
 _NS_PER_S = 1_000_000_000
 
 
@@ -235,6 +236,7 @@ def run_phase(
     on_heartbeat: Callable[[Progress], None] | None = None,
     transport: TransportFactory | None = None,
     loop_factory: LoopFactory | None = None,
+    each_once: bool = False,
 ) -> PhaseSamples:
     """Drive one phase of load and return what was observed.
 
@@ -254,6 +256,7 @@ def run_phase(
         on_heartbeat: told how the phase stands, on the loop's thread: what it takes is the generator's time.
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
+        each_once: one client asks for each path once, whatever the phase says of duration and rate.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
@@ -268,6 +271,7 @@ def run_phase(
     )
     recorder = Recorder(samples)
     plans = make_plans(target, requests, headers, recorder.table, own_connection=transport is None)
+    samples.seen = [plan.seen for plan in plans]
     turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
     make_loop = fastest_loop() if loop_factory is None else loop_factory
     connector = None if transport is not None else _make_connector(target)
@@ -282,6 +286,8 @@ def run_phase(
             begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
             recorder.start_at(begin_ns)
             feed = _make_feed(turn, phase, begin_ns, warmup_s)
+            if each_once:
+                feed = ClosedFeed(plans, begin_ns, _UNTIL_DONE_S, most=len(plans))
             if connector is None:
                 assert transport is not None
                 traffic = CustomTraffic(

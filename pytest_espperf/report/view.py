@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_espperf.artifact import (
+    ANSWERS,
     DETECTABLE,
     GATE_OFF,
     MAIN_RULE,
@@ -57,6 +58,9 @@ NOTHING_COMPARED = "nothing of it could be compared with earlier sessions"
 NOT_ALL_COMPARED = "not every profile could be compared with earlier sessions"
 """What an inconclusive session means that has no inconclusive gate: none at all, or none of a profile."""
 
+OTHER_ANSWERS = "the board answers something else than in the accepted sessions"
+"""What an inconclusive session means in which what is measured is not what it was."""
+
 NOTHING_MEASURED = "the board was not measured"
 """What a failed session means in which no phase was measured."""
 
@@ -75,6 +79,7 @@ NEXT_STEPS = {
             "this computer; --perf-strict makes this verdict fail"
         ),
     ),
+    OTHER_ANSWERS: ("see whether the board answers what it should: the warnings above say what changed",),
     SWITCHED_OFF: (),
     NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
     NOT_ALL_COMPARED: ("fix the warnings above and run again",),
@@ -164,6 +169,8 @@ def meaning_of(verdict: Verdict) -> str:
         return NOTHING_MEASURED
     if verdict.kind == "incomplete" and WORKER in of_all:
         return LOST_WORKER
+    if verdict.kind == "inconclusive" and any(one.kind == ANSWERS for one in verdict.findings):
+        return OTHER_ANSWERS
     if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
         return MEANINGS[verdict.kind]
     off = any(finding.kind == GATE_OFF for finding in verdict.findings)
