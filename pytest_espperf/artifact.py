@@ -43,6 +43,38 @@ FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
 Json = dict[str, Any]
 
 
+class BodySizes(msgspec.Struct, frozen=True, kw_only=True):
+    """Lengths of the bodies of right answers, in bytes."""
+
+    least: int
+    median: int
+    most: int
+
+
+class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why requests failed with one kind of error: the first one, on the path that had most of them.
+
+    Attributes:
+        kind: key of ``error_kinds``.
+        path: the path.
+        reason: of the first one, in words; "" where the kind says all.
+        count: errors of this kind on this path.
+        requests: all requests of this path.
+    """
+
+    kind: str
+    path: str
+    reason: str = ""
+    count: int = 0
+    requests: int = 0
+
+    def __str__(self) -> str:
+        many = f"{self.count:,} of {self.requests:,}"
+        if self.kind.startswith("http_"):
+            return f"{self.path}: {self.kind.removeprefix('http_')} ({many})"
+        return f"{f'{self.kind}: {self.reason}'.rstrip(': ')} ({self.path}, {many})"
+
+
 class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     """One path's share of a phase. Latencies are of ok requests; None where there was none."""
 
@@ -61,6 +93,7 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     status_counts: dict[str, int] = {}
     error_kinds: dict[str, int] = {}
     histogram: str | None = None
+    body_bytes: BodySizes | None = None
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +156,7 @@ class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseReport(PathReport, frozen=True, kw_only=True):
-    """One phase, all paths together."""
+    """One phase, all paths together; ``body_bytes`` is known of its paths alone."""
 
     clients: int = 0
     duration: float = 0.0
@@ -141,6 +174,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     service_p95_ms: float | None = None
     service_p99_ms: float | None = None
     cut_short: str = ""
+    error_reasons: list[ErrorReason] = []
     generator: GeneratorReport | None = None
     path_metrics: dict[str, PathReport] = {}
     stats_before: Json = {}
@@ -305,6 +339,8 @@ PROVISIONAL = "provisional"
 
 CAPACITY = "capacity"
 """``kind`` of the finding that clients never get an answer: the board serves fewer connections at once."""
+ANSWERS = "answers"
+"""``kind`` of the finding that a profile's paths answer something else than in the baseline."""
 
 STANDING = frozenset({HELD_BACK, PROVISIONAL})
 """Findings that say whether a session is a baseline, where its verdict does not."""
@@ -419,13 +455,32 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     ended: Literal["", "unanswered", "refused", "closed"] = ""
 
 
+class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a path answered when it was asked before the load.
+
+    Attributes:
+        status: None where no complete answer came.
+        body_bytes: length of the body, as it came.
+        content_type: without parameters, in lower case; "" where the answer names none.
+        encoding: its Content-Encoding, in lower case; "" where it names none.
+        trouble: why a request of the load fails on it, in words; "" for a right answer.
+    """
+
+    status: int | None = None
+    body_bytes: int | None = None
+    content_type: str = ""
+    encoding: str = ""
+    trouble: str = ""
+
+
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """One session: everything that is kept of it.
 
     ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
-    it was not found, or a board closes each connection behind its answer. ``accepted`` (reason, when, by
-    whom) and ``pinned`` are decisions taken later; they are kept beside the artifact, which is never
+    it was not found, or a board closes each connection behind its answer. ``answers`` has, by profile and
+    path, what each path answered before the load. ``accepted`` (reason, when, by whom) and ``pinned`` are
+    decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
     """
 
@@ -450,6 +505,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     boards: int = 1
     ended_early: dict[str, EndedEarly] = {}
     capacity: Capacity | None = None
+    answers: dict[str, dict[str, PathAnswer]] = {}
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -13,14 +14,18 @@ import msgspec
 
 from pytest_espperf import device, load
 from pytest_espperf.artifact import DELAYED_ACK
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import ProbeError, UsageError
 from pytest_espperf.homes import expand_user
 from pytest_espperf.identity import asked_for, board_name
+from pytest_espperf.load.talk import Caller, why_unreadable
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.workload import Profile, Target
 
 QUICK_S = 0.25
 """A probe that is answered in this time may be repeated a few times around each phase."""
+
+SECOND_LOOK_S = 2.0
+"""Seconds in which an answer that the health probe could not use has to come once more."""
 
 SAID = 3
 """Lines of the console quoted in one message."""
@@ -101,14 +106,26 @@ class Board:
         Raises:
             ProbeError: there is none.
         """
-        self.last_probe = device.probe(
-            self.target,
-            self.settings.perf_probe_path,
-            tries=tries or self.settings.perf_probe_retries,
-            timeout_s=max(2.0, self.settings.perf_request_timeout),
-            budget_s=budget_s,
-        )
+        ends = time.monotonic() + budget_s
+        try:
+            self.last_probe = device.probe(
+                self.target,
+                self.settings.perf_probe_path,
+                tries=tries or self.settings.perf_probe_retries,
+                timeout_s=max(2.0, self.settings.perf_request_timeout),
+                budget_s=budget_s,
+            )
+        except ProbeError as error:
+            raise ProbeError(str(error), came=self._what_comes(ends - time.monotonic())) from None
         return self.last_probe
+
+    def _what_comes(self, budget_s: float) -> str:
+        """What the load engine makes of an answer that the probe could not use; "" where nothing comes."""
+        timeout_s = min(SECOND_LOOK_S, budget_s)
+        if timeout_s <= 0:
+            return ""
+        why = why_unreadable(Caller(self.target, self.settings.perf_probe_path, timeout_s=timeout_s))
+        return f"what comes is no whole answer: {why}" if why else ""
 
     def find_delayed_acks(self, profiles: Sequence[Profile], budget_s: float) -> None:
         """Find out, once, which of the profiles' paths answer late where acknowledgements are delayed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from pytest_espperf import load
-from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RunRole
+from pytest_espperf.answers import Asker
+from pytest_espperf.artifact import Capacity, EndedEarly, PathAnswer, PhaseResult, RunRole
 from pytest_espperf.board import Board
 from pytest_espperf.budget import DELAYED_ACK_S, PhaseBudget, phase_budget
 from pytest_espperf.capacity import clients_by_phase, find_capacity, most_clients
@@ -82,6 +83,7 @@ class Driver(ABC):
         self.ended: dict[str, EndedEarly] = {}
         self.said_between: list[str] = []
         self.capacity: Capacity | None = None
+        self.answers: dict[str, dict[str, PathAnswer]] = {}
         self._boards = boards
         self._root = root
         self._place = place
@@ -100,6 +102,7 @@ class Driver(ABC):
         self._last_round: tuple[RunRole, int] | None = None
         self._last_end: LoadEnd | None = None
         self._capacity_asked = self._capacity_found = False
+        self._selected: Collection[str] = ()
         self._closing = ExitStack()
         self._firmware = FirmwareSwitch(settings, say=say)
 
@@ -284,15 +287,12 @@ class Driver(ABC):
         except ProbeError:
             self._check_hard_timeout(planned)
             raise
-        if transport is None and planned.role == "run":
-            self._look_at_capacity(budget)
+        if planned.role == "run":
+            self._look_before_load(budget, budget.probe_s - (self._clock() - began), transport)
         if switched:
             self._expect_boot()
         else:
             self.listen_between()
-        if transport is None and not planned.role.startswith("ab-"):
-            assert reach.board is not None
-            reach.board.find_delayed_acks(self.plan.profiles, min(DELAYED_ACK_S, self._hard_timeout_left()))
         try:
             measured = reach.meter.measure(
                 planned,
@@ -331,6 +331,21 @@ class Driver(ABC):
             raise DeviceError(f"{planned.label(self.plan.runs)}: {reasons[0]}")
         return result
 
+    def _look_before_load(
+        self, budget: PhaseBudget, probe_left_s: float, transport: load.TransportFactory | None
+    ) -> None:
+        """Find out, once in a session, what the board answers, and how many clients it serves.
+
+        Raises:
+            DeviceError: a path does not answer as it should; the session is stopped.
+        """
+        assert self.board is not None
+        self._ask_paths(probe_left_s, transport)
+        if transport is None:
+            self._look_at_capacity(budget)
+            limit_s = min(DELAYED_ACK_S, self._hard_timeout_left())
+            self.board.find_delayed_acks(self.plan.profiles, limit_s)
+
     def _look_at_capacity(self, budget: PhaseBudget) -> None:
         """Find out, once in a session, whether the board serves all clients; the board has just answered.
 
@@ -358,6 +373,37 @@ class Driver(ABC):
         starved = sentence(self.capacity, clients_by_phase(self.plan)) if self.capacity is not None else ""
         if starved:
             self._say(f"WARNING: {starved}")
+
+    def select(self, profiles: Collection[str]) -> None:
+        """Say which of the planned profiles are to be driven; all of them where nothing is said."""
+        self._selected = profiles
+
+    def _ask_paths(self, budget_s: float, transport: load.TransportFactory | None) -> None:
+        """Ask for each path once in a session, before any load; the board has just answered the probe.
+
+        Raises:
+            DeviceError: one of them does not answer as it should; the session is stopped.
+        """
+        assert self.board is not None
+        profiles = [
+            profile
+            for profile in self.plan.profiles
+            if profile.name not in self.answers and profile.name in (self._selected or {profile.name})
+        ]
+        if not profiles:
+            return
+        asker = Asker(
+            self.board.target,
+            self.settings.perf_request_timeout,
+            transport,
+            self._clock,
+            self._sleep,
+        )
+        asker.ask(profiles, min(budget_s, self._hard_timeout_left()))
+        self.answers |= asker.answers
+        if asker.reason:
+            self.stop(asker.reason)
+            raise DeviceError(self.hard_stop_reason)
 
     def _ended_before(self, planned: PlannedPhase) -> bool:
         """Whether a planned phase is not needed any more; decided before each round of its profile."""

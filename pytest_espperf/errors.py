@@ -83,7 +83,15 @@ class ComputerError(DeviceError):
 
 
 class ProbeError(DeviceError):
-    """The health probe got no healthy answer within its tries."""
+    """The health probe got no healthy answer within its tries.
+
+    Attributes:
+        came: what the load engine made of what the board sends, in words; "" where nothing came.
+    """
+
+    def __init__(self, message: str, *, came: str = "") -> None:
+        super().__init__(f"{message}; {came}" if came else message)
+        self.came = came
 
 
 class SimError(DeviceError):

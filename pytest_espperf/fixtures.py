@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_espperf.errors import DeviceError, EspperfError, UsageError
+from pytest_espperf.items import selected_profiles
 from pytest_espperf.options import SIM
 from pytest_espperf.parsers import split_host
 from pytest_espperf.state import NO_DEVICE, NO_XDIST, ONLY_LOOKS, state_of
@@ -141,6 +142,7 @@ def perf_phase(
 ) -> PhaseResult:
     """One measured phase: requesting it makes a test a profile x run x phase benchmark."""
     session = _session(request)
+    session.select(selected_profiles(request.config, request.param.board))
     try:
         result = session.run_phase(request.param, watchdog, perf_transport)
     except DeviceError as error:

@@ -9,7 +9,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from pytest_espperf.artifact import Capacity, EndedEarly, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.artifact import (
+    Capacity,
+    EndedEarly,
+    PathAnswer,
+    PhaseResult,
+    RunRole,
+    SessionArtifact,
+)
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.capacity import remembered
 from pytest_espperf.driving import Driver
@@ -41,6 +48,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
         spent_s: seconds that count against ``--perf-hard-timeout-s``.
         ended: the profiles that ended before their planned rounds.
         capacity: how many connections the board serves at once, where that is known.
+        answers: what the paths answered before the load, by profile.
     """
 
     phase: str
@@ -52,6 +60,7 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     spent_s: float = 0.0
     ended: dict[str, EndedEarly] = {}
     capacity: Capacity | None = None
+    answers: dict[str, dict[str, PathAnswer]] = {}
 
 
 class WorkerDriver(Driver):
@@ -113,7 +122,7 @@ class WorkerDriver(Driver):
         return remembered(self._store, self._so_far())
 
     def _so_far(self) -> SessionArtifact:
-        return self._record.artifact(self.reach().facts(), ended=self.ended)
+        return self._record.artifact(self.reach().facts(), ended=self.ended, answers=self.answers)
 
     def hand_over(self, planned: PlannedPhase) -> str:
         """What has been kept since the last time, for the controller."""
@@ -132,6 +141,7 @@ class WorkerDriver(Driver):
             spent_s=self._handed_s - already_s,
             ended=self.ended,
             capacity=self.capacity,
+            answers=self.answers,
         )
         return msgspec.json.encode(handover).decode()
 

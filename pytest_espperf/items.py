@@ -153,6 +153,12 @@ def select(session: pytest.Session) -> None:
     state.device_needed = len(homeless) < len(needing)
 
 
+def selected_profiles(config: pytest.Config, board: str) -> set[str]:
+    """The profiles of which phases of a board are to be run."""
+    phases = map(phase_of, state_of(config).selected)
+    return {phase.profile.name for phase in phases if phase.board == board}
+
+
 def _refuse_overlap(items: Iterable[pytest.Item]) -> None:
     """Two tests must not measure the same phase: their figures would be mixed."""
     seen: dict[str, str] = {}

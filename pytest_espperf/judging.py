@@ -39,6 +39,9 @@ from pytest_espperf.workload import Profile
 
 HISTORY, PREVIOUS = "history", "previous"
 
+REASONS = 3
+"""Reasons of errors that one message names."""
+
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the baseline takes the newest 20, the drift guard looks further back."""
 
@@ -109,9 +112,10 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     fault = own_fault(report)
     if not report.ok and fault:
         return [f"no request succeeded in {report.elapsed:.1f} s: {fault}"]
+    why = "; ".join(map(str, report.error_reasons[:REASONS]))
     if not report.ok:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items()) or "no answer"
-        return [f"no request succeeded in {report.elapsed:.1f} s ({kinds})"]
+        kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items())
+        return [f"no request succeeded in {report.elapsed:.1f} s ({why or kinds or 'no answer'})"]
     broken = []
 
     # What this computer lacked or did is no figure of the board: only what the board tells of itself counts.
@@ -121,7 +125,13 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
         if value is not None and value > limit:
             broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{told}")
 
-    check("error rate", judged.error_rate, limits["max_error_rate"], " %", _of_kinds(report))
+    check(
+        "error rate",
+        judged.error_rate,
+        limits["max_error_rate"],
+        " %",
+        f": {why}" if why else _of_kinds(report),
+    )
     for kind, errors in errors_by_kind(report).items() if not fault else ():
         share = 100.0 * sum(errors.values()) / report.requests_total
         limit = limits.get(f"max_{kind}_error_rate", float("inf"))

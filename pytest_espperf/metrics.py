@@ -13,14 +13,16 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
 from pytest_espperf.artifact import (
+    BodySizes,
     CellAggregate,
+    ErrorReason,
     GeneratorReport,
     PathAggregate,
     PathReport,
@@ -31,7 +33,7 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.computer import local_kinds
 from pytest_espperf.registry import METRICS, Metric
-from pytest_espperf.samples import GeneratorHealth, PhaseSamples
+from pytest_espperf.samples import GeneratorHealth, Outcome, PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
 HISTOGRAM_DIGITS = 3
@@ -40,7 +42,10 @@ MIN_SLICE_S = 0.25
 """A timeline's slices are as many as fit, up to 60."""
 
 STALL_S = 1.0
-"""A time without a single ok answer counts as a stall from here on."""
+"""A time without a single answer counts as a stall from here on ..."""
+
+STALL_FACTOR = 3.0
+"""... and from so many times what is usual for the board."""
 
 
 def percentile(ordered: Sequence[float], fraction: float) -> float:
@@ -118,7 +123,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
 
     In a closed loop the intended and the actual start are the same. ``p95_tail_ms`` is the p95 of the
     requests that ended in the last quarter of the phase. A failed request has no latency: time lost
-    to an outage shows in ``stalled_s``, the sum of gaps of a second or more without any ok answer.
+    to an outage shows in ``stalled_s``, see :func:`stalled_seconds`.
     """
     elapsed = samples.elapsed_s
     tail_from = elapsed * 0.75
@@ -127,7 +132,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
     by_path = [_bucket() for _ in samples.paths]
     open_loop = len(samples.lag_s) > 0
     service: array[float] = array("d")
-    ends: array[float] = array("d")
+    answers: list[Answered] = []
     for index in range(len(samples)):
         outcome = samples.outcomes[samples.outcome[index]]
         took = samples.service_s[index]
@@ -135,10 +140,10 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         latency = took + samples.lag_s[index] if open_loop else took
         ok = outcome.error is None
         lasted = max(lasted, end)
-        if ok:
-            ends.append(end)
-            if open_loop:
-                service.append(took)
+        if _is_answered(outcome, samples.ttfb_s[index]):
+            answers.append(Answered(end, took, samples.path[index]))
+        if ok and open_loop:
+            service.append(took)
         for bucket in (every, by_path[samples.path[index]]):
             if outcome.status is not None:
                 bucket.statuses[str(outcome.status)] += 1
@@ -152,7 +157,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
                 bucket.tail.append(latency)
     if 0 < samples.never_answered < samples.clients:
         # What is awaited for clients that get nothing is no outage.
-        lasted = max(min(lasted, samples.duration_s), max(ends, default=0.0))
+        lasted = max(min(lasted, samples.duration_s), max((one.end_s for one in answers), default=0.0))
     first_bytes = sorted(value for value in samples.ttfb_s if not math.isnan(value))
     connects = sorted(samples.connect_s)
     service_ms = sorted(service)
@@ -164,7 +169,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         elapsed=elapsed,
         rate_rps=samples.rate_rps,
         stale_retries=samples.stale_retries,
-        stalled_s=_without_stops(stalled_seconds(sorted(ends), lasted), generator),
+        stalled_s=_without_stops(stalled_seconds(sorted(answers), lasted), generator),
         dropped_starts=samples.dropped_starts,
         never_answered=samples.never_answered,
         tail_ok=len(every.tail),
@@ -175,6 +180,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         service_p95_ms=percentile(service_ms, 0.95) * 1e3 if service_ms else None,
         service_p99_ms=percentile(service_ms, 0.99) * 1e3 if service_ms else None,
         cut_short=samples.cut_short,
+        error_reasons=_reasons(samples, every, by_path),
         timeline=make_timeline(samples),
         generator=GeneratorReport(
             cpu_share=generator.cpu_share,
@@ -189,10 +195,46 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         if generator
         else None,
         path_metrics={
-            path: PathReport(**_figures(bucket, elapsed))
-            for path, bucket in zip(samples.paths, by_path, strict=True)
+            path: PathReport(**_figures(bucket, elapsed), body_bytes=_sizes(samples, index))
+            for index, (path, bucket) in enumerate(zip(samples.paths, by_path, strict=True))
         },
     )
+
+
+def _is_answered(outcome: Outcome, ttfb_s: float) -> bool:
+    """Whether a request got an answer of any kind: one that cannot be read is one, half of one is not."""
+    if outcome.status is not None:
+        return True
+    return outcome.error is not None and not math.isnan(ttfb_s) and "Timeout" not in outcome.error
+
+
+def _reasons(samples: PhaseSamples, every: _Bucket, by_path: Sequence[_Bucket]) -> list[ErrorReason]:
+    """The first reason of each kind of error, the most frequent kind first."""
+    found = []
+    for kind, _ in every.errors.most_common():
+        path = max(range(len(by_path)), key=lambda index: by_path[index].errors[kind])
+        bucket = by_path[path]
+        found.append(
+            ErrorReason(
+                kind=kind,
+                path=samples.paths[path],
+                reason=samples.reasons.get((kind, path), ""),
+                count=bucket.errors[kind],
+                requests=bucket.ok + bucket.err,
+            )
+        )
+    return found
+
+
+def _sizes(samples: PhaseSamples, path: int) -> BodySizes | None:
+    sizes = samples.seen[path].sizes if samples.seen else {}
+    if not sizes:
+        return None
+    half = sum(sizes.values()) / 2
+    ordered = sorted(sizes)
+    passed = accumulate(sizes[size] for size in ordered)
+    median = next(size for size, count in zip(ordered, passed, strict=True) if count >= half)
+    return BodySizes(least=ordered[0], median=median, most=ordered[-1])
 
 
 def make_timeline(samples: PhaseSamples) -> Timeline | None:
@@ -248,21 +290,47 @@ def percentile_curve(histograms: Iterable[str]) -> list[tuple[float, float]]:
     return [(value, whole.get_value_at_percentile(value) / 1e3) for value in wanted]
 
 
-def stalled_seconds(ends: Sequence[float], lasted_s: float) -> float:
-    """Seconds in which nothing was answered well: the sum of gaps of at least ``STALL_S`` between ok ends.
+class Answered(NamedTuple):
+    """An answer of any kind: when it ended, how long it took (both in seconds), and its path's index."""
 
-    Where an ok answer takes longer than that by nature (a slow board), a gap counts only from five
-    times the median gap.
+    end_s: float
+    took_s: float
+    path: int = 0
+
+
+def stalled_seconds(answers: Sequence[Answered], lasted_s: float) -> float:
+    """Seconds in which nothing was answered, not even badly: the sum of too long gaps between answers.
+
+    A gap is too long from a second on and from three times what is usual before an answer of the same path:
+    a slow board is not stalled while it renders. Usual is the gap that half of the time before such answers
+    lies in, so that clients which are answered all at once do not hide it, or the path's median service time
+    where that is less: so that an outage does not make itself usual.
 
     Args:
-        ends: offsets of ok answers, ascending.
+        answers: in the order of their ends.
         lasted_s: from the phase's start to the end of its last request, failed ones included.
     """
-    if not ends:
+    if not answers:
         return lasted_s
-    gaps = [ends[0]] + [b - a for a, b in pairwise(ends)] + [max(0.0, lasted_s - ends[-1])]
-    least = max(STALL_S, 5 * statistics.median(gaps))
-    return sum(gap for gap in gaps if gap >= least)
+    gaps: dict[int, list[float]] = {}
+    took: dict[int, list[float]] = {}
+    before_s = 0.0
+    for one in answers:
+        gaps.setdefault(one.path, []).append(one.end_s - before_s)
+        took.setdefault(one.path, []).append(one.took_s)
+        before_s = one.end_s
+    usual = {path: min(_middle_of_time(gaps[path]), statistics.median(took[path])) for path in gaps}
+    last = lasted_s - before_s  # nobody knows what it was that did not come
+    rated = [(gap, usual[path]) for path, of_path in gaps.items() for gap in of_path]
+    rated.append((last, max(usual.values())))
+    return sum(gap for gap, typical in rated if gap >= max(STALL_S, STALL_FACTOR * typical))
+
+
+def _middle_of_time(gaps: Sequence[float]) -> float:
+    """The gap that the middle of their sum lies in, from the shortest to the longest."""
+    ordered = sorted(gaps)
+    half = sum(ordered) / 2
+    return next(gap for gap, passed in zip(ordered, accumulate(ordered), strict=True) if passed >= half)
 
 
 def _without_stops(stalled_s: float, generator: GeneratorHealth | None) -> float:

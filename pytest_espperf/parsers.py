@@ -10,6 +10,12 @@ import re
 from collections.abc import Callable, Iterable
 
 
+def file_of(source: str) -> str:
+    """The file's name in a profile's source: ``/home/me/espperf.toml: [profiles.x]`` -> ``espperf.toml``."""
+    head = source.rpartition(": [")[0] or source
+    return head.replace("\\", "/").rpartition("/")[2]
+
+
 def bool_word(text: str) -> bool:
     """``yes/no``, ``true/false``, ``on/off``, ``1/0``."""
     word = text.strip().lower()

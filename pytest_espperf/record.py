@@ -14,6 +14,7 @@ from pytest_espperf.artifact import (
     Capacity,
     EndedEarly,
     Finding,
+    PathAnswer,
     PhaseResult,
     RawRun,
     RunRole,
@@ -89,6 +90,7 @@ class SessionRecord:
         hard_stop_reason: str = "",
         ended: Mapping[str, EndedEarly] | None = None,
         capacity: Capacity | None = None,
+        answers: Mapping[str, dict[str, PathAnswer]] | None = None,
     ) -> SessionArtifact:
         """The artifact so far, without a verdict.
 
@@ -97,6 +99,7 @@ class SessionRecord:
             hard_stop_reason: why no later phase is driven, "" where they are.
             ended: the profiles that ended before their planned rounds.
             capacity: how many connections the board serves at once, where that is known.
+            answers: what the paths answered before the load, by profile.
         """
         raw_runs = [
             RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
@@ -130,6 +133,7 @@ class SessionRecord:
             boards=self._of_run,
             ended_early=dict(ended or {}),
             capacity=capacity,
+            answers=dict(answers or {}),
             partial=True,
         )
 

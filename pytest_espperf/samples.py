@@ -52,6 +52,28 @@ class GeneratorHealth:
     stopped_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class FirstAnswer:
+    """The first answer of one status to one path; content type and coding are "" where it names none."""
+
+    body_bytes: int
+    content_type: str
+    encoding: str
+
+
+@dataclass
+class PathSeen:
+    """What the answers to one path looked like, warm-up included.
+
+    Attributes:
+        sizes: length of the body in bytes -> how many right answers had it; of at most 1,000 lengths.
+        first: the first answer of each status.
+    """
+
+    sizes: dict[int, int] = field(default_factory=dict)
+    first: dict[int, FirstAnswer] = field(default_factory=dict)
+
+
 @dataclass
 class PhaseSamples:
     """The samples of one phase, as parallel arrays in order of completion per client.
@@ -71,6 +93,8 @@ class PhaseSamples:
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
         never_answered: closed loop: clients that asked and never got an answer, of any status.
+        reasons: (error kind, path's index) -> the first error of that kind in words.
+        seen: what the answers looked like, in the order of the paths.
     """
 
     paths: tuple[str, ...]
@@ -91,6 +115,8 @@ class PhaseSamples:
     generator: GeneratorHealth | None = None
     cut_short: str = ""
     never_answered: int = 0
+    reasons: dict[tuple[str, int], str] = field(default_factory=dict)
+    seen: list[PathSeen] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.service_s)

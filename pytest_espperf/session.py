@@ -190,6 +190,7 @@ class PerfSession(Driver):
             self._say(f"{self.plan.board}: {line}" if self.plan.board else line)
         self.ended |= handover.ended
         self.capacity = handover.capacity or self.capacity
+        self.answers |= handover.answers
         if handover.hard_stop_reason:
             self.stop(handover.hard_stop_reason)
         self.phase_ended()
@@ -333,4 +334,6 @@ class PerfSession(Driver):
 
     def _artifact(self) -> SessionArtifact:
         facts = self.reach().facts() or self._facts
-        return self.record.artifact(facts, self.hard_stop_reason, self.ended, self.capacity)
+        return self.record.artifact(
+            facts, self.hard_stop_reason, self.ended, capacity=self.capacity, answers=self.answers
+        )

@@ -32,6 +32,7 @@ OPTIONS = {"options", "options_sim", "lookup", "tables"}
 ROOMS = {"profiles", "device", "load", "metrics", "history", "gate", "report", "sim"}
 SESSION = {
     "session",
+    "answers",
     "board",
     "boards",
     "judging",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from pytest_espperf.artifact import PhaseReport
+from pytest_espperf.artifact import PathAnswer, PhaseReport
 from pytest_espperf.board import BoardFacts
 from pytest_espperf.device import Probe
 from pytest_espperf.driving import Driver
@@ -21,6 +22,7 @@ from pytest_espperf.measuring import LoadEnd, Measured
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.session import PerfSession
 from pytest_espperf.state import PerfState
+from pytest_espperf.workload import Profile
 
 WORDS = {
     "perf_profiles": "python_light",
@@ -73,6 +75,19 @@ class Bench:
         return Measured(PhaseReport(requests_total=9, ok=9), PhaseSamples(("/",), 1, 1.0), [], ended)
 
 
+class AnswersRight:
+    """Asked for its paths, a board answers as it should."""
+
+    reason = ""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, dict[str, PathAnswer]] = {}
+
+    def ask(self, profiles: Iterable[Profile], _budget_s: float) -> None:
+        right = PathAnswer(status=200)
+        self.answers = {one.name: {spec.path: right for spec in one.requests} for one in profiles}
+
+
 class StandingReach:
     """A board that is there, and a reference beside it."""
 
@@ -83,6 +98,7 @@ class StandingReach:
             heard=list,
             probe=lambda _: Probe(1, 200, 0.01),
             find_delayed_acks=lambda *_: None,
+            target=None,
         )
         self.meter = bench
         self.reference: Any = None
@@ -101,6 +117,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path)
     monkeypatch.setattr("pytest_espperf.driving.Reach", lambda *_: StandingReach(made))
     monkeypatch.setattr("pytest_espperf.driving.find_capacity", lambda *_, **__: None)
+    monkeypatch.setattr("pytest_espperf.driving.Asker", lambda *_: AnswersRight())
     return made
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
 from pytest_espperf.metrics import (
+    Answered,
     aggregate,
     make_histogram,
     make_timeline,
@@ -108,10 +109,14 @@ def test_exact_percentiles_of_many_samples_match_numpy() -> None:
 
 
 def test_seconds_lost_to_an_outage_are_told() -> None:
-    steady = [index / 100 for index in range(1, 200)]
+    steady = [Answered(index / 100, 0.02) for index in range(1, 200)]
+    last_s = steady[-1].end_s
     assert stalled_seconds(steady, 2.0) == 0.0
-    assert stalled_seconds([*steady, 6.0], 6.1) == pytest.approx(6.0 - steady[-1])
-    assert stalled_seconds(steady, 5.0) == pytest.approx(5.0 - steady[-1])
+    assert stalled_seconds([*steady, Answered(6.0, 0.02)], 6.1) == pytest.approx(6.0 - last_s)
+    assert stalled_seconds(steady, 5.0) == pytest.approx(5.0 - last_s)
+    # It hung, and answered after all; and it hung for most of the time.
+    assert stalled_seconds([*steady, Answered(6.0, 4.0)], 6.1) == pytest.approx(6.0 - last_s)
+    assert stalled_seconds([*steady, Answered(60.0, 58.0)], 60.1) == pytest.approx(60.0 - last_s)
 
 
 def test_an_outage_that_outlasts_a_warm_phase_is_a_stall() -> None:
@@ -124,8 +129,45 @@ def test_an_outage_that_outlasts_a_warm_phase_is_a_stall() -> None:
     assert report.stalled_s == pytest.approx(4.0)
 
 
-def test_a_board_that_is_slow_by_nature_is_not_stalled() -> None:
-    assert stalled_seconds([2.0, 4.0, 6.0, 8.0], 8.0) == 0.0
+SLOW_BY_NATURE = {
+    "one client": [Answered(2.0 * k, 2.0) for k in range(1, 5)],
+    "clients answered together": [Answered(4.5 * (k // 3 + 1), 4.5) for k in range(12)],
+    "clients in a queue": [Answered(2.0 * k, 6.0) for k in range(1, 10)],
+    "one slow path of two": [
+        answer
+        for k in range(5)
+        for answer in (Answered(4.55 * k + 0.05, 0.05, 0), Answered(4.55 * k + 4.55, 4.5, 1))
+    ],
+    "one slow request in fifty": [
+        answer
+        for k in range(4)
+        for answer in (
+            *(Answered(4.5 * k + 0.05 * j, 0.05, 0) for j in range(1, 50)),
+            Answered(4.5 * k + 4.5, 2.05, 1),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("answers", SLOW_BY_NATURE.values(), ids=SLOW_BY_NATURE)
+def test_a_board_that_is_slow_by_nature_is_not_stalled(answers: list[Answered]) -> None:
+    lasted_s = answers[-1].end_s
+    assert stalled_seconds(answers, lasted_s) == 0.0
+    # Three times as long is not its nature.
+    late_s = lasted_s + 14.0
+    assert stalled_seconds([*answers, Answered(late_s, 14.0, answers[-1].path)], late_s) == pytest.approx(
+        14.0
+    )
+
+
+def test_an_error_answer_is_an_answer() -> None:
+    rows = [(0.5 * k, 0.5, 0, 1) for k in range(8)]
+    assert summarise(samples(rows, [OK, Outcome(503, "http_503")])).stalled_s == 0.0
+    cannot_be_read = samples(rows, [OK, Outcome(None, "RemoteProtocolError")])
+    assert summarise(cannot_be_read).stalled_s == pytest.approx(4.0)
+    cannot_be_read.ttfb_s = array("f", [0.1] * len(rows))
+    assert summarise(cannot_be_read).stalled_s == 0.0
+    assert summarise(samples(rows, [OK, TIMEOUT])).stalled_s == pytest.approx(4.0)
 
 
 def result(ok: int, p95: float | None, rps: float, *, passed: bool = True) -> PhaseResult:

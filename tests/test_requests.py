@@ -19,7 +19,6 @@ from load_servers import LoopFactory, Peer, answer, phase, serving
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.device.probe import Redirect, probe, read_redirect
-from pytest_espperf.doctor import measures
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.judge_reach import answer as judge_answer
 from pytest_espperf.load import connection, run_phase
@@ -65,7 +64,7 @@ def heads_of(*paths: str, target: Target) -> dict[str, list[list[bytes]]]:
             run_phase(there, (RequestSpec(path),), phase(0.001, 1), deadline_s=20)
             sent.setdefault("load", []).append(taken()[0])
         for path in paths:
-            assert not isinstance(measures.first_answer(Caller(there, path, timeout_s=5)), str)
+            assert not isinstance(first_answer(Caller(there, path, timeout_s=5)), str)
         sent["doctor"] = taken()
         if shutil.which("curl"):
             for path in paths:

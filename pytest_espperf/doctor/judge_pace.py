@@ -240,9 +240,13 @@ def errors(reports: Sequence[PhaseReport]) -> Check:
     }
     parts = [f"{wrong:,} of {total - limited:,} requests"]
     if kinds:
-        parts.append(", ".join(f"{count:,} x {kind}" for kind, count in kinds.most_common(4)))
+        first: dict[str, str] = {}
+        for reason in (one for report in reports for one in report.error_reasons if one.reason):
+            first.setdefault(reason.kind, f": {reason.reason}")
+        named = (f"{count:,} x {kind}{first.get(kind, '')}" for kind, count in kinds.most_common(4))
+        parts.append(", ".join(named))
     if stalled:
-        parts.append(f"no good answer for {stalled:.1f} s in all")
+        parts.append(f"no answer for {stalled:.1f} s in all")
     if cut:
         parts.append(cut)
     figure = "; ".join(parts)

@@ -105,6 +105,18 @@ def no_answer(reason: str) -> Check:
     )
 
 
+def unreadable(reason: str) -> Check:
+    """An answer that the load engine cannot read, however browsers and curl get along with it."""
+    return Check(
+        "board",
+        "answer",
+        "fail",
+        reason,
+        "correct what its server sends: browsers and curl may put up with it, but every request of a session "
+        "would be an error.",
+    )
+
+
 def answer(path: str, found: Answer, *, tries: int, redirect: Redirect | None = None) -> Check:
     """What the probe path answers, after how many tries, and where it sends its clients."""
     figure = f"{path}: status {found.status}, HTTP/{found.version}, {found.took_ms:.1f} ms"
@@ -114,6 +126,9 @@ def answer(path: str, found: Answer, *, tries: int, redirect: Redirect | None = 
         "took_ms": round(found.took_ms, 3),
         "tries": tries,
     }
+    if found.beyond:
+        advice = "count the bytes of the body as it is sent (in UTF-8), not its characters."
+        return Check("board", "answer", "fail", f"{figure}; {found.beyond}", advice, values)
     if found.status >= 400:
         advice = "name a path that it has with --perf-probe-path."
         if found.status in {401, 403}:

@@ -15,7 +15,7 @@ import httpx
 
 from pytest_espperf import device, load, metrics
 from pytest_espperf.artifact import PhaseReport
-from pytest_espperf.load.talk import Answer, Caller, words
+from pytest_espperf.load.talk import Caller, words
 from pytest_espperf.loops import run_async
 from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
@@ -84,19 +84,6 @@ def touch(target: Target, path: str, *, timeout_s: float) -> Contact:
             untrusted = isinstance(error, ssl.SSLCertVerificationError)
             trouble = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
             return Contact(connect_ms=connect_ms, tls_trouble=trouble, untrusted=untrusted)
-
-
-def first_answer(caller: Caller) -> Answer | str:
-    """One answer; in words, why there is none."""
-
-    async def ask() -> Answer | str:
-        async with caller.line() as line:
-            try:
-                return await line.ask()
-            except httpx.TransportError as error:
-                return words(error)
-
-    return run_async(ask())
 
 
 @dataclass(frozen=True)

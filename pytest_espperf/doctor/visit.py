@@ -22,7 +22,7 @@ from pytest_espperf.figures import moved_counters, number_at
 from pytest_espperf.identity import asked_for
 from pytest_espperf.judging import history_folder
 from pytest_espperf.load.capacity import hold
-from pytest_espperf.load.talk import Answer, Caller
+from pytest_espperf.load.talk import Answer, Caller, first_answer
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import is_address
 from pytest_espperf.telemetry_table import load_telemetry
@@ -213,16 +213,16 @@ class _Visit:
             probe = board.probe(effort.probe_s)
         except ProbeError as error:
             yield judge_reach.connect(contact)
-            yield judge_reach.no_answer(str(error))
+            yield judge_reach.unreadable(str(error)) if error.came else judge_reach.no_answer(str(error))
             return
         if contact.trouble:  # it came to life meanwhile
             contact = measures.touch(board.target, self._settings.perf_probe_path, timeout_s=effort.contact_s)
         yield judge_reach.connect(contact)
         if contact.tls:
             yield judge_reach.tls(contact, insecure=board.target.insecure)
-        answer = measures.first_answer(caller)
+        answer = first_answer(caller)
         if isinstance(answer, str):
-            yield judge_reach.no_answer(f"one try in two: {answer}")
+            yield judge_reach.unreadable(answer)  # the health probe reads what the load engine does not
             return
         yield judge_reach.answer(
             self._settings.perf_probe_path, answer, tries=probe.tries, redirect=probe.redirect

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pytest_espperf.artifact import KEPT_OUT_MOST, SLOWER, Finding, Json, SessionArtifact, has_answers
+from pytest_espperf.artifact import (
+    ANSWERS,
+    KEPT_OUT_MOST,
+    SLOWER,
+    Finding,
+    Json,
+    SessionArtifact,
+    has_answers,
+)
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -186,11 +194,15 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
 def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
     """Whether so many of the newest sessions were kept out without proof that the next one joins.
 
-    Sessions that failed for another reason say nothing of it.
+    Sessions that failed for another reason say nothing of it, nor do those whose answers changed.
     """
     since = takewhile(lambda session: not is_bar(session), reversed(alike))
-    kept_out = [one.gate for one in since if one.gate and (one.gate.held_back or one.gate.kind in SLOWER)]
-    newest = kept_out[:KEPT_OUT_MOST]
+    gates = [one.gate for one in since if one.gate]
+    newest = [
+        gate
+        for gate in gates
+        if (gate.held_back or gate.kind in SLOWER) and all(one.kind != ANSWERS for one in gate.findings)
+    ][:KEPT_OUT_MOST]
     return len(newest) == KEPT_OUT_MOST and 2 * sum(gate.held_back for gate in newest) > KEPT_OUT_MOST
 
 

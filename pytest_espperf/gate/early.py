@@ -32,6 +32,7 @@ import msgspec
 from pytest_espperf.artifact import EndedEarly, SessionArtifact
 from pytest_espperf.figures import COLLECTED
 from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.baseline import baseline_of, choose, depth_of, rounds_by_profile
 from pytest_espperf.gate.drift import drifts
 from pytest_espperf.gate.error_rate import error_change
@@ -148,6 +149,7 @@ def _holds(
     yield any(
         not result.passed for phases in rounds_of(candidate, profile).values() for result in phases.values()
     )
+    yield bool(changed_answers(candidate, {profile: baseline}))
     yield error_change(candidate, profile, baseline) > p.ERROR_POINTS / 2
     yield any(row.verdict != "unchanged" for row in plain_rows(candidate, profile, baseline[-1], policy))
     yield any(gate.drift_score >= p.DRIFT_ALARM / 2 for gate in gates)

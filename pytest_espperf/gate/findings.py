@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pytest_espperf.artifact import (
     ACCEPTED,
+    ANSWERS,
     DISTURBED,
     ENDED_EARLY,
     HELD_BACK,
@@ -24,6 +25,9 @@ from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import is_composite, pct
 from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
 
+MOST_CHANGES = 3
+"""Paths whose answers changed that one finding names."""
+
 NOT_JUDGED = "not-judged"
 """``kind`` of the finding that a profile has no figures that can be compared."""
 
@@ -33,7 +37,22 @@ def has_figures(candidate: SessionArtifact) -> bool:
     return any(gateable_phases(rounds_of(candidate, profile)) for profile in profiles_of(candidate))
 
 
-def standing(candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool) -> Iterator[Finding]:
+def answers(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """That profiles answer something else than in the baseline; see :mod:`pytest_espperf.gate.answers`."""
+    for profile, changes in changed.items():
+        more = f"; and {len(changes) - MOST_CHANGES} more paths" if len(changes) > MOST_CHANGES else ""
+        yield Finding(
+            severity="warn",
+            kind=ANSWERS,
+            where=profile,
+            message=f"{profile}: other answers than in the baseline: "
+            f"{'; '.join(changes[:MOST_CHANGES])}{more}.",
+        )
+
+
+def standing(
+    candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool, changed: bool = False
+) -> Iterator[Finding]:
     """Whether a session that does not fail may be a baseline, where its verdict does not say so.
 
     Args:
@@ -41,8 +60,17 @@ def standing(candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool) -
         verdict: of it.
         gives_way: it joins the baseline even if it looks slower, see
             :attr:`pytest_espperf.gate.baseline.Choice.gives_way`.
+        changed: whether its answers are others than the baseline's.
     """
     if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
+        return
+    if changed:
+        yield Finding(
+            severity="warn",
+            kind=HELD_BACK,
+            message="what is measured is not what it was: this session is not used as a baseline unless it "
+            "is accepted.",
+        )
         return
     slower = [row for row in verdict.gates if row.looks_slower or _unclear_otherwise(row)]
     if slower and gives_way:
@@ -145,9 +173,14 @@ def lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
         )
 
 
-def changes(rows: Sequence[GateRow]) -> Iterator[Finding]:
-    """What no reader of a table may miss: profiles without a clear answer, and a bench that changed."""
-    unclear = [row for row in rows if row.verdict == "inconclusive"]
+def changes(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[Finding]:
+    """What no reader of a table may miss: profiles without a clear answer, and a bench that changed.
+
+    Args:
+        rows: of all gates.
+        changed: the profiles whose answers changed, which have a finding of their own.
+    """
+    unclear = [row for row in rows if row.verdict == "inconclusive" and row.profile not in changed]
     for profile in dict.fromkeys(row.profile for row in unclear):
         worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
         yield Finding(

@@ -9,11 +9,13 @@ without a single successful request, a reboot or a crash among the reasons, a se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from statistics import median
 
-from pytest_espperf.artifact import NOT_MEASURED, Finding, PhaseResult, SessionArtifact
+from msgspec import structs
+
+from pytest_espperf.artifact import NOT_MEASURED, ErrorReason, Finding, PhaseResult, SessionArtifact
 from pytest_espperf.computer import own_fault
 from pytest_espperf.figures import COLLECTED, COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
@@ -32,6 +34,9 @@ HARD_REASONS = (
     "no successful request",
 )
 """Words in a reason of failure that fail the session even if one run alone has it; in lower case."""
+
+REASONS = 3
+"""Reasons of errors that are named of one profile."""
 
 STALL_SHARE = 0.1
 """Share of a phase's duration lost to outages from which on a reader is told."""
@@ -62,6 +67,7 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
         *_budgets(candidate),
         *_crashes_in_pairs(candidate),
         *generator_findings(candidate),
+        *_errors(candidate),
         *_conditions(candidate),
         *memory_findings(candidate, policy),
     ]
@@ -146,6 +152,37 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
                 where=cell,
                 message=f"{cell}: {reason} ({len(broken)} of {runs}).{tail}",
             )
+
+
+def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
+    """Why requests failed, profile by profile, where no broken budget says it already."""
+    for profile in profiles_of(candidate):
+        results = [result for result in results_of(candidate) if result.profile == profile]
+        budgets = " ".join(text for result in results for text in result.fail_reasons)
+        found: dict[tuple[str, str], ErrorReason] = {}
+        for result in results:
+            for one in result.report.error_reasons:
+                # The rate limiter has a finding of its own.
+                if one.kind != "http_429" and str(one) not in budgets:
+                    first = found.setdefault((one.kind, one.path), structs.replace(one, count=0))
+                    found[one.kind, one.path] = structs.replace(first, count=first.count + one.count)
+        reasons = sorted(
+            (structs.replace(one, requests=_asked(results, one.path)) for one in found.values()),
+            key=lambda one: -one.count,
+        )
+        if reasons:
+            more = f"; {len(reasons) - REASONS} more kinds" if len(reasons) > REASONS else ""
+            yield Finding(
+                kind="errors",
+                where=profile,
+                message=f"{profile}: errors: {'; '.join(map(str, reasons[:REASONS]))}{more}.",
+            )
+
+
+def _asked(results: Iterable[PhaseResult], path: str) -> int:
+    """How many requests of a path there were in all of these phases."""
+    reports = (result.report.path_metrics.get(path) for result in results)
+    return sum(report.requests_total for report in reports if report is not None)
 
 
 def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:

@@ -8,8 +8,10 @@ from statistics import median
 import msgspec
 
 from pytest_espperf.artifact import (
+    ANSWERS,
     FAILING,
     GATE_OFF,
+    MAIN_RULE,
     Finding,
     GateRow,
     Json,
@@ -20,6 +22,7 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.gate import findings as say
 from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.baseline import (
     Choice,
     baseline_of,
@@ -131,9 +134,12 @@ def judge(
         ),
         *delayed_ack_rows(candidate, baselines),
     ]
+    changed = changed_answers(candidate, baselines)
+    rows = [_of_other_answers(row) if row.profile in changed else row for row in rows]
     findings += [
         *environment,
-        *say.changes(rows),
+        *say.answers(changed),
+        *say.changes(rows, changed),
         *say.not_judged(candidate, baselines, rows),
         *say.disturbed_rounds(candidate, profiles),
         *say.ended_early(candidate),
@@ -147,10 +153,15 @@ def judge(
         words.append("inconclusive")  # green must not stand for a profile that was not seen
     if starving:
         words.append("inconclusive")  # nor for clients that got nothing
+    if changed:
+        words.append("inconclusive")
     verdict = _verdict(candidate, findings, words, baseline=_baseline(choice, policy), rows=rows, where=where)
     return msgspec.structs.replace(
         verdict,
-        findings=[*verdict.findings, *say.standing(candidate, verdict, gives_way=choice.gives_way)],
+        findings=[
+            *verdict.findings,
+            *say.standing(candidate, verdict, gives_way=choice.gives_way, changed=bool(changed)),
+        ],
         disturbed={
             one.profile: count
             for one in profiles
@@ -161,6 +172,15 @@ def judge(
             )
             and not rounds_of(candidate, one.profile, ("confirm",))
         },
+    )
+
+
+def _of_other_answers(row: GateRow) -> GateRow:
+    """A gate that compared other answers: neither faster nor as fast as before means anything then."""
+    if row.rule != MAIN_RULE or row.verdict not in {"improved", "unchanged"}:
+        return row
+    return msgspec.structs.replace(
+        row, verdict="inconclusive", detail=f"{row.verdict}, but its answers are others than in the baseline"
     )
 
 
@@ -315,14 +335,18 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
 
 
 def unclear_profiles(verdict: Verdict) -> list[str]:
-    """The profiles that are slower, or not shown within the tolerance, and were not measured again yet."""
+    """The profiles that are slower, or not shown within the tolerance, and were not measured again yet.
+
+    Of a profile whose answers changed more rounds would say nothing, but that it is slower all the same.
+    """
+    changed = {finding.where for finding in verdict.findings if finding.kind == ANSWERS}
     return list(
         dict.fromkeys(
             row.profile
             for row in verdict.gates
             if not row.confirmation
             and row.rule not in SETTLED_RULES
-            and (row.verdict in FAILING or row.verdict == "inconclusive")
+            and (row.verdict in FAILING or (row.verdict == "inconclusive" and row.profile not in changed))
         )
     )
 

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from pytest_espperf.artifact import (
+    ANSWERS,
     DELAYED_ACK,
     SCHEMA_VERSION,
     STANDING,
+    PathReport,
     PhaseReport,
     SessionArtifact,
     Verdict,
@@ -113,7 +115,8 @@ def _utf8(data: bytes, path: Path | None) -> bytes:
 
 def _standing(verdict: Verdict) -> Verdict:
     """A verdict without all that does not say whether its session is a baseline."""
-    findings = [finding for finding in verdict.findings if finding.kind in STANDING]
+    kept = STANDING | {ANSWERS}
+    findings = [finding for finding in verdict.findings if finding.kind in kept]
     return msgspec.structs.replace(verdict, places=[], findings=findings)
 
 
@@ -128,7 +131,11 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
         before = watched(report.stats_before)
         return msgspec.structs.replace(
             report,
-            path_metrics={},
+            path_metrics={
+                path: PathReport(status_counts=one.status_counts, body_bytes=one.body_bytes)
+                for path, one in report.path_metrics.items()
+            },
+            error_reasons=[],
             histogram=None,
             timeline=None,
             events=[],

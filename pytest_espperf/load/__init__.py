@@ -2,11 +2,13 @@
 
 ``schedule``, ``feed``, ``plans``, ``wire``, ``chunked`` and ``outcomes`` are pure; ``connection``,
 ``stamped`` and ``lanes`` are the engine; ``custom`` drives a user's own httpx transport instead;
-``transport`` is our connection as one; ``delayed_ack`` looks at a board with a client as others have.
+``transport`` is our connection as one. ``asking`` asks for each path once; ``talk`` is one client for checks,
+``delayed_ack`` one of the kind that others have.
 """
 
 from __future__ import annotations
 
+from pytest_espperf.load.asking import Asked, ask_each
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.delayed_ack import DelayedAcks, find_delayed_acks
 from pytest_espperf.load.engine import Progress, run_phase
@@ -16,10 +18,12 @@ from pytest_espperf.load.transport import EspperfTransport
 
 __all__ = [
     "ENGINE_VERSION",
+    "Asked",
     "DelayedAcks",
     "EspperfTransport",
     "Progress",
     "TransportFactory",
+    "ask_each",
     "classify",
     "find_delayed_acks",
     "run_phase",

@@ -183,4 +183,4 @@ class CustomTraffic:
                     check.feed(piece)
         finally:
             await response.aclose()
-        return plan.judge(response.status_code, body_bytes, check)
+        return plan.judge(response.status_code, body_bytes, check, response.headers.raw)

@@ -30,6 +30,7 @@ from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import Header, PhaseSpec, RequestSpec, Target
 
 _SWEEP_S = 0.02
+_UNTIL_DONE_S = 1e6
 _NS_PER_S = 1_000_000_000
 
 
@@ -245,6 +246,7 @@ def run_phase(
     on_heartbeat: Callable[[Progress], None] | None = None,
     transport: TransportFactory | None = None,
     loop_factory: LoopFactory | None = None,
+    each_once: bool = False,
 ) -> PhaseSamples:
     """Drive one phase of load and return what was observed.
 
@@ -264,6 +266,7 @@ def run_phase(
         on_heartbeat: told how the phase stands, on the loop's thread: what it takes is the generator's time.
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
+        each_once: one client asks for each path once, whatever the phase says of duration and rate.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
@@ -282,6 +285,7 @@ def run_phase(
             on_heartbeat=on_heartbeat,
             transport=transport,
             make_loop=fastest_loop() if loop_factory is None else loop_factory,
+            each_once=each_once,
         )
     )
 
@@ -300,6 +304,7 @@ def _drive(
     on_heartbeat: Callable[[Progress], None] | None,
     transport: TransportFactory | None,
     make_loop: LoopFactory,
+    each_once: bool,
 ) -> PhaseSamples:
     """Drive the phase in this thread, in which no event loop runs; see :func:`run_phase`."""
     call_ns = perf_counter_ns()
@@ -312,6 +317,7 @@ def _drive(
     )
     recorder = Recorder(samples)
     plans = make_plans(target, requests, headers, recorder.table, own_connection=transport is None)
+    samples.seen = [plan.seen for plan in plans]
     turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
@@ -323,6 +329,8 @@ def _drive(
             begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
             recorder.start_at(begin_ns)
             feed = _make_feed(turn, phase, begin_ns, warmup_s)
+            if each_once:
+                feed = ClosedFeed(plans, begin_ns, _UNTIL_DONE_S, most=len(plans))
             if connector is None:
                 assert transport is not None
                 traffic = CustomTraffic(

@@ -8,6 +8,7 @@ from pytest_espperf.load.outcomes import Plan
 from pytest_espperf.load.schedule import count_of_starts, intended_start_ns
 
 _NS_PER_S = 1_000_000_000
+_ENDLESS = 1 << 62
 
 
 class ClosedFeed:
@@ -17,10 +18,12 @@ class ClosedFeed:
         turn: the plans of one rotation.
         begin_ns: when the measured part begins; requests before it are warm-up.
         duration_s: how long from then on requests are started.
+        most: places of the rotation; none is taken behind the last of them.
     """
 
-    def __init__(self, turn: Sequence[Plan], begin_ns: int, duration_s: float) -> None:
+    def __init__(self, turn: Sequence[Plan], begin_ns: int, duration_s: float, most: int = _ENDLESS) -> None:
         self._turn = tuple(turn)
+        self._most = most
         self._taken: dict[int, int] = {}
         self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
 
@@ -29,6 +32,8 @@ class ClosedFeed:
         if now_ns >= self._stop_ns:
             return None
         place = self._taken.get(client, client)
+        if place >= self._most:
+            return None
         self._taken[client] = place + 1
         return self._turn[place % len(self._turn)], now_ns
 

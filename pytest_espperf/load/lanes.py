@@ -18,7 +18,7 @@ from pytest_espperf.load.guard import SelfWatch, engine_label
 from pytest_espperf.load.outcomes import BodyCheck, Plan
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.schedule import backoff_s
-from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.load.wire import HeadCache, no_response
 
 _NEVER = 1 << 62
 _CLOSE_PATIENCE_S = 1.0
@@ -136,8 +136,9 @@ class Lane:
         else:
             connection = self._connection
             first_ns = connection.first_ns if connection is not None else 0
+            came = connection.reader.what_came() if connection is not None else ""
             self._drop_connection()
-            self._fail(httpx.ReadTimeout("no complete response in time"), first_ns, now_ns)
+            self._fail(httpx.ReadTimeout(no_response(came)), first_ns, now_ns)
         self.advance()
 
     def on_open(self, connection: Connection) -> None:
@@ -160,9 +161,7 @@ class Lane:
         assert plan is not None
         assert head is not None
         check = self._check
-        outcome = plan.known.get(head.status) if check is None else None
-        if outcome is None:
-            outcome = plan.judge(head.status, reader.body_bytes, check)
+        outcome = plan.judge(head.status, reader.body_bytes, check, head.headers)
         end_ns = connection.last_ns
         self.deadline_ns = _NEVER
         self.answered = True
@@ -173,7 +172,7 @@ class Lane:
         if not reader.keep_alive:
             self._drop_connection()
             if reader.excess:
-                self._count_garbage(plan, end_ns)
+                self._count_garbage(plan, reader.what_is_beyond(), end_ns)
         if self.advance() and self._connection is not None:
             self._traffic.watch.turned(self._begin_ns - end_ns)
 
@@ -193,11 +192,11 @@ class Lane:
         else:
             self._back_off(free=1)
 
-    def on_idle_end(self, connection: Connection, data: bytes) -> None:  # noqa: ARG002 - see Owner
+    def on_idle_end(self, connection: Connection, data: bytes) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
         self._connection = None
-        if data and self._plan is not None and not _is_idle_farewell(data):
-            self._count_garbage(self._plan, perf_counter_ns())
+        if data and self._plan is not None and not is_idle_farewell(data):
+            self._count_garbage(self._plan, connection.reader.what_is_beyond(len(data)), perf_counter_ns())
 
     def _send(self, connection: Connection) -> int:
         plan = self._plan
@@ -241,9 +240,9 @@ class Lane:
             plan.index, plan.failed(exc), self._begin_ns, first_ns, end_ns, self._intended_ns
         )
 
-    def _count_garbage(self, plan: Plan, now_ns: int) -> None:
+    def _count_garbage(self, plan: Plan, what: str, now_ns: int) -> None:
         """Bytes behind a response: that response keeps its outcome, the garbage is an error of its own."""
-        exc = httpx.RemoteProtocolError("bytes behind the end of a response")
+        exc = httpx.RemoteProtocolError(what)
         self._traffic.recorder.add(plan.index, plan.failed(exc), now_ns, 0, now_ns, now_ns)
 
     def _back_off(self, *, free: int) -> None:
@@ -272,7 +271,7 @@ class Lane:
             self._connection = None
 
 
-def _is_idle_farewell(data: bytes) -> bool:
+def is_idle_farewell(data: bytes) -> bool:
     """Some servers say 408 when they close an idle connection: a close, not an answer."""
     return data.startswith(b"HTTP/1.") and data[8:12] == b" 408"
 

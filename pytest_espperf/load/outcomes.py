@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 
 import httpx
 
 from pytest_espperf.computer import LOCAL, lack_of
+from pytest_espperf.figures import one_line
 from pytest_espperf.load.faults import LocalError
 from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError
-from pytest_espperf.samples import Outcome
+from pytest_espperf.samples import FirstAnswer, Outcome, PathSeen
 from pytest_espperf.workload import RequestSpec
 
 MAX_OUTCOMES = 255
 """Outcomes are indexed by a byte; the last index gathers all that found no place of their own."""
 
+MAX_SIZES = 1000
+"""Lengths of bodies that are counted apart for one path."""
+
 _OTHER = Outcome(None, "other")
+_SHOWN = 40
+"""Bytes of a wanted text, and digits of a digest, that a reason quotes."""
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 def classify(exc: BaseException) -> str:
@@ -48,10 +57,12 @@ class OutcomeTable:
     Attributes:
         outcomes: what the samples' bytes index.
         wrong: beside it, whether that outcome is an error.
+        reasons: see :class:`~pytest_espperf.samples.PhaseSamples`.
     """
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
+    def __init__(self, outcomes: list[Outcome], reasons: dict[tuple[str, int], str] | None = None) -> None:
         self.outcomes = outcomes
+        self.reasons = {} if reasons is None else reasons
         self.wrong: list[bool] = []
         self._indices: dict[tuple[int | None, str | None], int] = {}
 
@@ -71,6 +82,12 @@ class OutcomeTable:
                 self.wrong.append(error is not None)
             self._indices[key] = known
         return known
+
+    def error(self, status: int | None, kind: str, path: int, reason: Callable[[], str]) -> int:
+        """The index of an error; its reason is made, and kept, where it is the path's first of its kind."""
+        if (kind, path) not in self.reasons:
+            self.reasons[kind, path] = one_line(reason())
+        return self.index(status, kind)
 
 
 class BodyCheck:
@@ -104,6 +121,16 @@ class BodyCheck:
             return "body_sha256"
         return None if self._found else "body_contains"
 
+    def reason(self, body_bytes: int) -> str:
+        """What is wrong with the whole body, in words."""
+        spec, kind = self._spec, self.error(body_bytes)
+        if kind == "body_size":
+            return f"the body has {body_bytes:,} bytes, not {spec.size_bytes:,}"
+        if kind == "body_sha256" and self._digest is not None:
+            return f"the body's SHA-256 is {self._digest.hexdigest()[:_SHOWN]}..., not {spec.sha256}"
+        wanted = (spec.contains or b"").decode(errors="replace")
+        return f"{wanted[:_SHOWN]!r} is not in the body of {body_bytes:,} bytes"
+
 
 class Plan:
     """One path of the phase, made ready: the request, and how its answers are judged.
@@ -112,12 +139,23 @@ class Plan:
         index: the path's index in the samples.
         wire: the request's bytes.
         request: the same request for a transport that is not ours.
-        known: status -> outcome index, for answers whose body is not looked at.
         looks_at_body: whether a :class:`BodyCheck` is needed.
         limit: longest body read, in bytes.
+        seen: what the answers looked like.
     """
 
-    __slots__ = ("_spec", "_table", "index", "known", "limit", "looks_at_body", "request", "wire")
+    __slots__ = (
+        "_known",
+        "_sizes",
+        "_spec",
+        "_table",
+        "index",
+        "limit",
+        "looks_at_body",
+        "request",
+        "seen",
+        "wire",
+    )
 
     def __init__(
         self, index: int, spec: RequestSpec, request: httpx.Request, wire: bytes, table: OutcomeTable
@@ -125,7 +163,9 @@ class Plan:
         self.index = index
         self.request = request
         self.wire = wire
-        self.known: dict[int, int] = {}
+        self.seen = PathSeen()
+        self._sizes = self.seen.sizes
+        self._known: dict[int, int] = {}
         self.looks_at_body = (spec.size_bytes, spec.sha256, spec.contains) != (None, None, None)
         self.limit = max(MAX_BODY_BYTES, spec.size_bytes or 0)
         self._spec = spec
@@ -135,20 +175,52 @@ class Plan:
         """A fresh check for one response."""
         return BodyCheck(self._spec)
 
-    def judge(self, status: int, body_bytes: int, check: BodyCheck | None) -> int:
+    def judge(self, status: int, body_bytes: int, check: BodyCheck | None, headers: Headers) -> int:
         """Outcome index of a complete answer."""
-        wanted = self._spec.statuses
-        right = status in wanted if wanted is not None else 200 <= status < 400
-        error = None if right else f"http_{status}"
-        if right and check is not None:
-            error = check.error(body_bytes)
-        outcome = self._table.index(status, error)
-        if not self.looks_at_body:
-            self.known[status] = outcome
+        outcome = self._known.get(status)
+        if outcome is None:
+            outcome = self._meet(status, body_bytes, headers)
+        if self._table.wrong[outcome]:
+            return outcome
+        if check is not None and (error := check.error(body_bytes)) is not None:
+            return self._table.error(
+                status, error, self.index, lambda: self._reason(check, body_bytes, headers)
+            )
+        count = self._sizes.get(body_bytes, 0)
+        if count or len(self._sizes) < MAX_SIZES:
+            self._sizes[body_bytes] = count + 1
         return outcome
 
     def failed(self, exc: BaseException) -> int:
         """Outcome index of a request that got no complete answer."""
-        if isinstance(exc, BodyTooLargeError) and self._spec.size_bytes is not None:
-            return self._table.index(None, "body_size")
-        return self._table.index(None, classify(exc))
+        wrong_size = isinstance(exc, BodyTooLargeError) and self._spec.size_bytes is not None
+        return self._table.error(None, "body_size" if wrong_size else classify(exc), self.index, exc.__str__)
+
+    def _meet(self, status: int, body_bytes: int, headers: Headers) -> int:
+        """Keep the first answer of a status; the outcome of all of them, whatever their bodies are."""
+        content_type = header_value(headers, b"content-type").partition(";")[0].strip().lower()
+        encoding = header_value(headers, b"content-encoding").lower()
+        self.seen.first[status] = FirstAnswer(body_bytes, content_type, encoding)
+        wanted = self._spec.statuses
+        right = status in wanted if wanted is not None else 200 <= status < 400
+        if right:
+            self._known[status] = self._table.index(status, None)
+        else:
+            self._known[status] = self._table.error(status, f"http_{status}", self.index, str)
+        return self._known[status]
+
+    def _reason(self, check: BodyCheck, body_bytes: int, headers: Headers) -> str:
+        """Why a body is wrong; a coding comes first, since checks are made of the bytes that came."""
+        reason = check.reason(body_bytes)
+        coding = header_value(headers, b"content-encoding")
+        if coding.lower() in {"", "identity"}:
+            return reason
+        asked = self.request.headers.get("accept-encoding", "")
+        though = " though identity was asked for" if asked == "identity" else ""
+        return f"the body came as {coding}{though}: {reason}"
+
+
+def header_value(headers: Headers, name: bytes) -> str:
+    """The value of a header, of several that repeat it joined by commas; "" without it."""
+    values = [value for key, value in headers if key.lower() == name]
+    return one_line(b", ".join(values).decode("latin-1"))

@@ -24,7 +24,7 @@ class Recorder:
 
     def __init__(self, samples: PhaseSamples) -> None:
         self.samples = samples
-        self.table = OutcomeTable(samples.outcomes)
+        self.table = OutcomeTable(samples.outcomes, samples.reasons)
         self.begin_ns = 0
         self.last_end_ns = 0
         self.errors = 0

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 
 import httpx
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.connection import Connection, Connector, connection_type
+from pytest_espperf.load.lanes import is_idle_farewell
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.plans import make_plans
 from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.loops import run_async
 from pytest_espperf.tls import tls_context
 from pytest_espperf.workload import RequestSpec, Target
 
 _CLOSE_TURNS = 10
+_MOMENT_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Answer:
         encoding: its Content-Encoding, "" where it has none.
         took_ms: until its last byte, from the request, or from where a connection had to be opened for it.
         keeps: whether it says that the board leaves the connection open.
+        beyond: what came behind its end, in words; "" where nothing did.
     """
 
     status: int
@@ -36,6 +40,7 @@ class Answer:
     encoding: str
     took_ms: float
     keeps: bool
+    beyond: str = ""
 
 
 class Caller:
@@ -78,11 +83,17 @@ class Line:
         self._open_connections: set[Connection] = set()
         self._connection: Connection | None = None
         self._awaited: asyncio.Future[None] | None = None
+        self._beyond = ""
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection that neither side has closed."""
         return self._connection is not None and not self._connection.closed
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether anything came in return for the last request."""
+        return self._connection is not None and self._connection.first_ns > 0
 
     @property
     def died_unanswered(self) -> bool:
@@ -125,7 +136,9 @@ class Line:
             await asyncio.wait_for(answered, self._timeout_s)
         except asyncio.TimeoutError:
             self.close()
-            raise httpx.ReadTimeout(f"no complete answer within {self._timeout_s:g} s") from None
+            came = connection.reader.what_came()
+            late = f"no complete answer within {self._timeout_s:g} s"
+            raise httpx.ReadTimeout(f"{late}: {came}" if came else late) from None
         head = connection.reader.head
         assert head is not None
         keeps = connection.reader.keep_alive
@@ -138,7 +151,13 @@ class Line:
             encoding=b", ".join(encodings).decode("latin-1"),
             took_ms=(connection.last_ns - began_ns) * 1e-6,
             keeps=keeps,
+            beyond=connection.reader.what_is_beyond() if connection.reader.excess else "",
         )
+
+    async def beyond(self) -> str:
+        """What comes behind the end of the last answer within a moment, in words; "" where nothing does."""
+        await asyncio.sleep(_MOMENT_S)
+        return self._beyond
 
     async def ask_again(self) -> Answer:
         """The same, once more where a kept-alive connection had died unanswered: that is no fault.
@@ -187,6 +206,8 @@ class Line:
 
     def on_idle_end(self, connection: Connection, data: bytes) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`; the connection knows that it is closed."""
+        if data and not is_idle_farewell(data):
+            self._beyond = connection.reader.what_is_beyond(len(data))
 
     def _expect(self) -> asyncio.Future[None]:
         self._awaited = asyncio.get_running_loop().create_future()
@@ -195,6 +216,34 @@ class Line:
     def _resolve(self) -> None:
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
+
+
+def first_answer(caller: Caller) -> Answer | str:
+    """One answer, and what comes right behind it; in words, why there is none."""
+
+    async def ask() -> Answer | str:
+        async with caller.line() as line:
+            try:
+                answer = await line.ask()
+                return answer if answer.beyond else replace(answer, beyond=await line.beyond())
+            except httpx.TransportError as error:
+                return words(error)
+
+    return run_async(ask())
+
+
+def why_unreadable(caller: Caller) -> str:
+    """Why what the board sends is no whole answer, in words; "" where an answer comes, or nothing at all."""
+
+    async def ask() -> str:
+        async with caller.line() as line:
+            try:
+                await line.ask()
+            except httpx.TransportError as error:
+                return words(error) if line.has_heard else ""
+            return ""
+
+    return run_async(ask())
 
 
 def words(error: httpx.TransportError) -> str:

@@ -21,6 +21,8 @@ _REMEMBERED_HEADS = 1024
 _REMEMBERED_HEAD_BYTES = 8 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _START = b"HTTP/1."
+_WANTS_CR = "Missing expected CR"
+_CR_LF = "its lines end in LF alone, not in CR LF"
 
 BODYLESS, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 _AWAIT_HEAD, _IN_LENGTH, _IN_CHUNKS, _IN_UNTIL_CLOSE, _DONE = range(5)
@@ -30,6 +32,11 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 class BodyTooLargeError(httpx.RemoteProtocolError):
     """A response body went beyond the limit that was set for it."""
+
+
+def no_response(came: str) -> str:
+    """The words of a time-out, with what came instead (:meth:`ResponseReader.what_came`)."""
+    return f"no complete response in time: {came}" if came else "no complete response in time"
 
 
 def request_bytes(request: httpx.Request, body: bytes = b"") -> bytes:
@@ -87,7 +94,8 @@ class _HeadParser:
         except httptools.HttpParserUpgrade:
             raise httpx.RemoteProtocolError("the server switched protocols unasked") from None
         except httptools.HttpParserError as exc:
-            raise httpx.RemoteProtocolError(f"malformed response head: {exc}") from None
+            hint = f" ({_CR_LF})" if _WANTS_CR in str(exc) else ""
+            raise httpx.RemoteProtocolError(f"malformed response head: {exc}{hint}") from None
 
     def finish(self) -> Head:
         """The head, once all of its bytes, and no more, were fed."""
@@ -240,10 +248,31 @@ class ResponseReader:
         if self._state == _DONE:
             return True
         if self._state != _AWAIT_HEAD:
-            raise httpx.RemoteProtocolError(f"connection closed after {self.body_bytes} bytes of the body")
+            raise httpx.RemoteProtocolError(f"connection closed, {self.what_came()}")
         if self._partial or self._head_bytes:
             raise httpx.RemoteProtocolError("connection closed inside the response head")
         raise httpx.RemoteProtocolError("connection closed without a response")
+
+    def what_came(self) -> str:
+        """What has come of an incomplete response, in words; "" before its first byte."""
+        if self._state == _AWAIT_HEAD:
+            size = self._head_bytes + len(self._partial or b"")
+            return f"{size:,} bytes came of a head without an end" if size else ""
+        if self._state == _IN_LENGTH:
+            declared = self.body_bytes + self._left
+            return f"{self.body_bytes:,} bytes of the body came, and Content-Length says {declared:,}"
+        if self._state == _IN_CHUNKS:
+            return f"{self.body_bytes:,} bytes of a chunked body came, and no last chunk"
+        body = f"{self.body_bytes:,} bytes of the body came"
+        return f"{body}, without Content-Length, and the connection was not closed"
+
+    def what_is_beyond(self, size: int = 0) -> str:
+        """What came behind the end of a response, in words: ``size`` bytes, or what this reader has seen."""
+        head = self.head
+        many = f"{size or self.excess:,} bytes"
+        if head is not None and head.framing == LENGTH and not self._bodyless:
+            return f"{many} came beyond Content-Length, which says {head.length:,}"
+        return f"{many} came behind the end of the response"
 
     def _feed_head(self, data: bytes) -> bool:
         start = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_espperf.artifact import (
+    ANSWERS,
     CAPACITY,
     DETECTABLE,
     GATE_OFF,
@@ -60,6 +61,8 @@ NOT_ALL_COMPARED = "not every profile could be compared with earlier sessions"
 
 STARVED = "not every client got an answer"
 """What an inconclusive session means in which the board served fewer connections than there were clients."""
+OTHER_ANSWERS = "the board answers something else than in the accepted sessions"
+"""What an inconclusive session means in which what is measured is not what it was."""
 
 NOTHING_MEASURED = "the board was not measured"
 """What a failed session means in which no phase was measured."""
@@ -80,6 +83,7 @@ NEXT_STEPS = {
         ),
     ),
     STARVED: ("follow the warning above and run again: what was measured is the clients that were served",),
+    OTHER_ANSWERS: ("see whether the board answers what it should: the warnings above say what changed",),
     SWITCHED_OFF: (),
     NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
     NOT_ALL_COMPARED: ("fix the warnings above and run again",),
@@ -169,6 +173,8 @@ def meaning_of(verdict: Verdict) -> str:
         return NOTHING_MEASURED
     if verdict.kind == "incomplete" and WORKER in of_all:
         return LOST_WORKER
+    if verdict.kind == "inconclusive" and any(one.kind == ANSWERS for one in verdict.findings):
+        return OTHER_ANSWERS
     if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
         return MEANINGS[verdict.kind]
     if any(finding.kind == CAPACITY for finding in verdict.findings):

@@ -142,21 +142,16 @@ def test_a_plain_run_loads_nothing_heavy(project: Project) -> None:
     assert "LOADED [] 0" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_fast_answer_with_the_wrong_body_is_an_error(project: Project) -> None:
+def test_an_open_loop_keeps_its_rate(project: Project) -> None:
     (project.pytester.path / "espperf.toml").write_text(
-        '[profiles.one]\npaths = ["/a", {path = "/b", contains = "no such text"}, {path = "/c", size = 3}]\n'
+        '[profiles.one]\npaths = ["/a", {path = "/b", contains = "message"}, {path = "/c", size = 16}]\n'
         "[profiles.one.phases.steady]\nrate = 50\nclients = 3\nduration_s = 0.5\n"
     )
-    result = project.run()
-    assert result.ret == 1
-    artifact = project.artifact()
-    assert artifact["gate"]["verdict"] == "failed"
-    report = artifact["raw_runs"][0]["results"][0]["report"]
+    assert project.run().ret == 0
+    report = project.artifact()["raw_runs"][0]["results"][0]["report"]
     assert report["rate_rps"] == 50
     assert report["requests_total"] == 25
-    assert set(report["error_kinds"]) == {"body_contains", "body_size"}
-    assert report["path_metrics"]["/a"]["err"] == 0
-    result.stdout.fnmatch_lines(["*error rate *is above the budget of 2 %*"])
+    assert report["error_kinds"] == {}
 
 
 def test_raw_samples_where_they_are_asked_for(project: Project) -> None:

@@ -101,7 +101,7 @@ def test_errors_of_every_request_fail(project: Project) -> None:
     project.web.status = 404
     result = project.run()
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*no request succeeded*404*"])
+    result.stdout.fnmatch_lines(["/a answers 404 (profile one, espperf.toml); /b answers 404 *"])
     assert project.artifact()["gate"]["verdict"] == "failed"
 
 

@@ -25,6 +25,9 @@ from pytest_espperf.report.view import (
     signed_pct,
 )
 
+MOST_REASONS = 2
+"""Reasons of errors that are shown of one run."""
+
 TABLE_ROWS = 30
 """Sessions of a trend that stand in its table, too: the newest."""
 
@@ -109,12 +112,14 @@ def _distribution(one: Distribution) -> Chart:
 def _course_rows(runs: Any) -> Iterator[tuple[str, ...]]:
     for label, report in runs:
         events = "; ".join(str(event) for event in report.events)
+        why = "; ".join(map(str, report.error_reasons[:MOST_REASONS]))
+        errors = f"{report.err} errors{f' ({why})' if why else ''}"
         stalled = f", {report.stalled_s:.1f} s without an answer" if report.stalled_s else ""
         yield (
             label,
             printable(
                 f"{number(report.rps_ok, 1)} req/s, p95 {number(report.p95_ms)} ms, max "
-                f"{number(report.max_ms)} ms, {report.err} errors{stalled}{'; ' if events else ''}{events}"
+                f"{number(report.max_ms)} ms, {errors}{stalled}{'; ' if events else ''}{events}"
             ),
         )
 

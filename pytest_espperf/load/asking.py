@@ -1,0 +1,87 @@
+"""Every path asked once before any load, over the very connections and rules that the load uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_espperf.load.custom import TransportFactory
+from pytest_espperf.load.engine import run_phase
+from pytest_espperf.samples import FirstAnswer, PhaseSamples
+from pytest_espperf.workload import Header, PhaseSpec, RequestSpec, Target
+
+_ONCE = PhaseSpec("answers", clients=1, duration_s=0.0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one path answered.
+
+    Attributes:
+        status: of the answer; None where none was complete.
+        answer: what it looked like; None likewise.
+        error: the kind of error that a request of the load counts as, "" for a right answer.
+        reason: the error in words.
+    """
+
+    status: int | None = None
+    answer: FirstAnswer | None = None
+    error: str = ""
+    reason: str = ""
+
+
+def ask_each(
+    target: Target,
+    requests: Sequence[RequestSpec],
+    *,
+    headers: Sequence[Header] = (),
+    timeout_s: float,
+    budget_s: float,
+    transport: TransportFactory | None = None,
+) -> list[Asked | None]:
+    """Ask for each path once, one after the other.
+
+    Args:
+        target: the board.
+        requests: the paths.
+        headers: the profile's headers.
+        timeout_s: of each request.
+        budget_s: of all together.
+        transport: makes the user's own httpx transport in place of our connections.
+
+    Returns:
+        one entry per path, None where no time was left to wait for its answer.
+
+    Raises:
+        UsageError: a request that cannot be made.
+    """
+    samples = run_phase(
+        target,
+        requests,
+        _ONCE,
+        headers=headers,
+        request_timeout_s=timeout_s,
+        deadline_s=budget_s,
+        transport=transport,
+        each_once=True,
+    )
+    return [_asked(samples, index) for index in range(len(requests))]
+
+
+def _asked(samples: PhaseSamples, path: int) -> Asked | None:
+    """What came of one path; bytes behind an answer are an error of their own, and count as the path's."""
+    met = [
+        samples.outcomes[outcome]
+        for of, outcome in zip(samples.path, samples.outcome, strict=True)
+        if of == path
+    ]
+    if not met:
+        return None
+    status = next((one.status for one in met if one.status is not None), None)
+    error = next((one.error for one in met if one.error is not None), "")
+    return Asked(
+        status=status,
+        answer=samples.seen[path].first.get(status) if status is not None else None,
+        error=error,
+        reason=samples.reasons.get((error, path), ""),
+    )
