@@ -65,23 +65,25 @@ class Asker:
     def _ask_profile(self, profile: Profile, ends: float) -> None:
         kept = self.answers.setdefault(profile.name, {})
         failures: dict[str, int] = {}
-        open_ = list(profile.requests)
+        waiting = list(profile.requests)
         for number in range(TRIES):
             left_s = ends - self.clock() - number * PAUSE_S
-            if not open_ or left_s < LEAST_S:
+            if not waiting or left_s < LEAST_S:
                 break
             self.sleep(number * PAUSE_S)
-            asked = self._ask_each(profile, open_, left_s)
-            again = []
-            for spec, one in zip(open_, asked, strict=True):
+            # Half of what is left, so that a path that hangs can be asked once more.
+            asked = self._ask_each(profile, waiting, left_s if number == TRIES - 1 else left_s / 2)
+            again, unasked = [], []
+            for spec, one in zip(waiting, asked, strict=True):
                 if one is None:
+                    unasked.append(spec)
                     continue
                 kept[spec.path] = describe(one)
                 if one.error:
                     failures[spec.path] = failures.get(spec.path, 0) + (one.status not in BUSY)
-                    if number == 0 or not _is_settled(one):
+                    if failures[spec.path] < 2 or not _is_settled(one):
                         again.append(spec)
-            open_ = again
+            waiting = [*again, *unasked]
         for path, answer in kept.items():
             if answer.trouble and failures[path] > 1:
                 self.wrong.append(sentence(path, answer, profile))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -106,22 +105,21 @@ class Board:
         Raises:
             ProbeError: there is none.
         """
-        ends = time.monotonic() + budget_s
+        second_look_s = min(SECOND_LOOK_S, budget_s / 4)
         try:
             self.last_probe = device.probe(
                 self.target,
                 self.settings.perf_probe_path,
                 tries=tries or self.settings.perf_probe_retries,
                 timeout_s=max(2.0, self.settings.perf_request_timeout),
-                budget_s=budget_s,
+                budget_s=budget_s - second_look_s,
             )
         except ProbeError as error:
-            raise ProbeError(str(error), came=self._what_comes(ends - time.monotonic())) from None
+            raise ProbeError(str(error), came=self._what_comes(second_look_s)) from None
         return self.last_probe
 
-    def _what_comes(self, budget_s: float) -> str:
+    def _what_comes(self, timeout_s: float) -> str:
         """What the load engine makes of an answer that the probe could not use; "" where nothing comes."""
-        timeout_s = min(SECOND_LOOK_S, budget_s)
         if timeout_s <= 0:
             return ""
         why = why_unreadable(Caller(self.target, self.settings.perf_probe_path, timeout_s=timeout_s))

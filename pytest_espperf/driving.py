@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from pytest_espperf.reach import Reach
 from pytest_espperf.reference import Reference
 from pytest_espperf.samples import PhaseSamples
 from pytest_espperf.telemetry_table import load_telemetry
+from pytest_espperf.workload import Profile
 
 if TYPE_CHECKING:
     from pytest_espperf.lab import LabBoard
@@ -340,11 +341,13 @@ class Driver(ABC):
             DeviceError: a path does not answer as it should; the session is stopped.
         """
         assert self.board is not None
-        self._ask_paths(probe_left_s, transport)
+        profiles = [
+            profile for profile in self.plan.profiles if profile.name in (self._selected or {profile.name})
+        ]
+        self._ask_paths(profiles, probe_left_s, transport)
         if transport is None:
             self._look_at_capacity(budget)
-            limit_s = min(DELAYED_ACK_S, self._hard_timeout_left())
-            self.board.find_delayed_acks(self.plan.profiles, limit_s)
+            self.board.find_delayed_acks(profiles, min(DELAYED_ACK_S, self._hard_timeout_left()))
 
     def _look_at_capacity(self, budget: PhaseBudget) -> None:
         """Find out, once in a session, whether the board serves all clients; the board has just answered.
@@ -378,19 +381,17 @@ class Driver(ABC):
         """Say which of the planned profiles are to be driven; all of them where nothing is said."""
         self._selected = profiles
 
-    def _ask_paths(self, budget_s: float, transport: load.TransportFactory | None) -> None:
+    def _ask_paths(
+        self, profiles: Sequence[Profile], budget_s: float, transport: load.TransportFactory | None
+    ) -> None:
         """Ask for each path once in a session, before any load; the board has just answered the probe.
 
         Raises:
             DeviceError: one of them does not answer as it should; the session is stopped.
         """
         assert self.board is not None
-        profiles = [
-            profile
-            for profile in self.plan.profiles
-            if profile.name not in self.answers and profile.name in (self._selected or {profile.name})
-        ]
-        if not profiles:
+        unasked = [profile for profile in profiles if profile.name not in self.answers]
+        if not unasked:
             return
         asker = Asker(
             self.board.target,
@@ -399,7 +400,7 @@ class Driver(ABC):
             self._clock,
             self._sleep,
         )
-        asker.ask(profiles, min(budget_s, self._hard_timeout_left()))
+        asker.ask(unasked, min(budget_s, self._hard_timeout_left()))
         self.answers |= asker.answers
         if asker.reason:
             self.stop(asker.reason)

@@ -262,6 +262,24 @@ def test_a_hung_board_holds_a_session_up_no_longer_than_it_may() -> None:
     assert asker.answers == {"shop": {}}
 
 
+def test_a_path_that_hangs_is_asked_again_before_others() -> None:
+    """Two of many are enough to end a session; to wait for all of them would take minutes."""
+    asker = asked(silent, *(RequestSpec(f"/{number}") for number in range(9)), timeout_s=0.5, budget_s=2.6)
+    assert asker.reason.startswith("/0 gives no answer that can be read: ReadTimeout")
+
+
+def test_paths_for_which_the_first_try_left_no_time_are_asked_later() -> None:
+    handler = by_path({b"/a": answer(), b"/b": answer(PAGE)})
+
+    def slow(peer: Peer) -> None:
+        peer.stopping.wait(0.7)
+        handler(peer)
+
+    asker = asked(slow, RequestSpec("/a"), RequestSpec("/b"), timeout_s=2.0, budget_s=1.2)
+    assert asker.reason == ""
+    assert asker.answers["shop"].keys() <= {"/a", "/b"}
+
+
 def test_no_path_is_asked_without_time() -> None:
     asker = asked(always(answer()), budget_s=0.1)
     assert asker.answers == {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_servers import Peer, answer, serving
+from load_servers import CHUNKED, Handler, Peer, always, answer, once, serving
 from nginx_server import needs_nginx, nginx
 
 import pytest_espperf.doctor
@@ -400,6 +400,68 @@ def test_a_compressed_answer_is_told(tmp_path: Path) -> None:
         checks = found(f"127.0.0.1:{server.port}", tmp_path)
     assert checks["encoding"].status == "warn"
     assert checks["encoding"].figure.startswith("gzip")
+
+
+def left_open(response: bytes) -> Handler:
+    """Answers one request, and leaves the connection open."""
+
+    def handle(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(response)
+            peer.until_gone()
+
+    return handle
+
+
+def in_two_writes(peer: Peer) -> None:
+    while peer.request() is not None:
+        peer.send(answer(b"hello"))
+        peer.stopping.wait(0.01)
+        peer.send(b"xx")
+
+
+UNREADABLE: dict[str, tuple[Handler, str]] = {
+    "Content-Length twice": (
+        always(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+        "Duplicate Content-Length",
+    ),
+    "lines that end in LF": (
+        once(b"HTTP/1.1 200 OK\nContent-Type: text/html\nConnection: close\n\nhello"),
+        "lines end in LF alone",
+    ),
+    "no last chunk": (
+        left_open(CHUNKED + b"5\r\nhello\r\n"),
+        "5 bytes of a chunked body came, and no last chunk",
+    ),
+    "no end at all": (left_open(b"HTTP/1.1 200 OK\r\n\r\nhello"), "the connection was not closed"),
+    "half a body": (
+        left_open(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"),
+        "5 bytes of the body came, and Content-Length says 9",
+    ),
+    "more than Content-Length": (
+        always(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nh\xc3\xa4ll\xc3\xb6"),
+        "2 bytes came beyond Content-Length, which says 5",
+    ),
+    "more, a moment later": (in_two_writes, "2 bytes came beyond Content-Length, which says 5"),
+}
+
+
+@pytest.mark.parametrize(("handler", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_board_whose_answers_the_load_cannot_read_is_not_well(
+    handler: Handler, reason: str, tmp_path: Path
+) -> None:
+    with serving(handler) as server:
+        checks = found(f"127.0.0.1:{server.port}", tmp_path, perf_request_timeout=0.5)
+    assert checks["answer"].status == "fail"
+    assert reason in checks["answer"].figure
+    assert "console" not in checks["answer"].advice, "it lives, and its answers are wrong"
+
+
+def test_a_dead_board_is_not_said_to_send_anything(tmp_path: Path) -> None:
+    with serving(lambda peer: peer.until_gone()) as server:
+        checks = found(f"127.0.0.1:{server.port}", tmp_path, perf_request_timeout=0.5)
+    assert checks["answer"].status == "fail"
+    assert "what comes" not in checks["answer"].figure
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_with_a_path_no_connection_is_empty(closes: bool) -> None:
     assert not empty
     assert len(heads) == 3
     assert heads[0].startswith(b"GET /hello?a=1 HTTP/1.1\r\n")
-    assert b"connection: close" in heads[0]
+    assert b"Connection: close" in heads[0]
     assert b"Host: board.test" in heads[0]
     assert b"127.0.0.1" not in heads[0]
     assert b"X-Key: 7" in heads[0]

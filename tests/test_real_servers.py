@@ -75,6 +75,7 @@ def test_a_firmware_that_begins_to_answer_by_two_writes_is_regressed_and_measure
     def session(writes: int) -> tuple[int, str, SessionArtifact]:
         with two_writes(tmp_path, writes=writes) as server:
             command = [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, "--device-id=bench"]
+            command += ["--perf-burst-clients=1", "--perf-long-clients=1"]
             done = subprocess.run(
                 command,
                 env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(tmp_path / "history")},

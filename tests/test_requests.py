@@ -23,7 +23,7 @@ from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.judge_reach import answer as judge_answer
 from pytest_espperf.load import connection, run_phase
 from pytest_espperf.load.connection import Connector
-from pytest_espperf.load.talk import Answer, Caller
+from pytest_espperf.load.talk import Answer, Caller, first_answer
 from pytest_espperf.load.transport import EspperfTransport
 from pytest_espperf.parsers import split_host, url_path
 from pytest_espperf.workload import RequestSpec, Target
