@@ -26,8 +26,17 @@ def run_async(main: Coroutine[Any, Any, _T]) -> _T:
     It runs in a thread of its own, so that the event loop that the calling thread runs, or has set for later,
     is left alone. A signal handler's exception (Ctrl-C) cancels the coroutine and is raised here.
     """
+
+    def run(relay: Deliver) -> _T:
+        watched = _watched(main, relay)
+        try:
+            return asyncio.run(watched)
+        finally:
+            watched.close()  # where not even an event loop could be made
+            main.close()
+
     with deferred_signals() as deliver:
-        return _in_thread(lambda relay: asyncio.run(_watched(main, relay)), deliver)
+        return _in_thread(run, deliver)
 
 
 def run_apart(work: Callable[[Deliver], _T]) -> _T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from dataclasses import dataclass
 
 import httpx
@@ -19,11 +20,20 @@ MAX_BODY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, the first ``MAX_BODY_BYTES`` of the body, and where a redirect leads ("" without one)."""
+    """An answer.
+
+    Attributes:
+        status: its status.
+        body: the first ``MAX_BODY_BYTES`` of its body.
+        location: where a redirect leads, "" without one.
+        took_s: seconds from the request to its end, connecting included; what this process took before is
+            not.
+    """
 
     status: int
     body: bytes
     location: str = ""
+    took_s: float = 0.0
 
 
 def make_verify(target: Target) -> ssl.SSLContext | bool:
@@ -65,6 +75,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
             },
         )
         async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
+            began_s = time.perf_counter()
             response = await client.send(request, stream=True)
             try:
                 body = b""
@@ -75,14 +86,14 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
             finally:
                 await response.aclose()
             location = response.headers.get("location", "") if response.is_redirect else ""
-            return Answer(response.status_code, body[:MAX_BODY_BYTES], location)
+            took_s = time.perf_counter() - began_s
+            return Answer(response.status_code, body[:MAX_BODY_BYTES], location, took_s)
 
     async def bounded() -> Answer:
         return await asyncio.wait_for(exchange(), timeout_s)
 
-    exchanged = bounded()
     try:
-        return run_async(exchanged)
+        return run_async(bounded())
     except asyncio.TimeoutError:
         raise DeviceError(f"no answer within {timeout_s:g} s") from None
     except httpx.TimeoutException as error:
@@ -91,5 +102,3 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
         if lack := lack_of(error):
             raise ComputerError(f"{describe_lack(lack)}: {advice(lack)}") from None
         raise DeviceError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
-    finally:
-        exchanged.close()  # where not even an event loop could be made

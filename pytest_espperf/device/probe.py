@@ -91,7 +91,7 @@ def probe(
                 return Probe(
                     tries=attempt,
                     status=answer.status,
-                    took_s=clock() - started,
+                    took_s=answer.took_s or clock() - started,
                     redirect=read_redirect(target, path, answer.location) if answer.location else None,
                 )
             last, ours = f"status {answer.status}", False
