@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_espperf import load
 from pytest_espperf.artifact import PathAnswer
 from pytest_espperf.parsers import file_of
 from pytest_espperf.workload import Profile, RequestSpec, Target
+
+MOST_TIMEOUTS = 4
+"""Request timeouts, of a second at least, that all of it may take."""
 
 TRIES = 3
 """Times that a path is asked which does not answer right, at most; two of them must have failed."""
@@ -56,13 +59,13 @@ class Asker:
             profiles: in order.
             budget_s: of all together; paths for which no time is left are not asked.
         """
-        ends = self.clock() + budget_s
+        ends = self.clock() + min(budget_s, MOST_TIMEOUTS * max(1.0, self.timeout_s))
         for profile in profiles:
-            if ends - self.clock() < LEAST_S:
+            if ends - self.clock() < LEAST_S or not self._ask_profile(profile, ends):
                 return
-            self._ask_profile(profile, ends)
 
-    def _ask_profile(self, profile: Profile, ends: float) -> None:
+    def _ask_profile(self, profile: Profile, ends: float) -> bool:
+        """Ask for the paths of one profile; whether it is worth going on: not with a board that hangs."""
         kept = self.answers.setdefault(profile.name, {})
         failures: dict[str, int] = {}
         waiting = list(profile.requests)
@@ -72,7 +75,7 @@ class Asker:
                 break
             self.sleep(number * PAUSE_S)
             # Half of what is left, so that a path that hangs can be asked once more.
-            asked = self._ask_each(profile, waiting, left_s if number == TRIES - 1 else left_s / 2)
+            asked = self._ask_each(profile, waiting, left_s if number else left_s / 2)
             again, unasked = [], []
             for spec, one in zip(waiting, asked, strict=True):
                 if one is None:
@@ -84,9 +87,12 @@ class Asker:
                     if failures[spec.path] < 2 or not _is_settled(one):
                         again.append(spec)
             waiting = [*again, *unasked]
+            if _is_lost(kept, failures):
+                break
         for path, answer in kept.items():
             if answer.trouble and failures[path] > 1:
                 self.wrong.append(sentence(path, answer, profile))
+        return not _is_lost(kept, failures)
 
     def _ask_each(
         self, profile: Profile, requests: Sequence[RequestSpec], budget_s: float
@@ -107,9 +113,14 @@ class Asker:
         return "; ".join(self.wrong[:SHOWN]) + more
 
 
+def _is_lost(kept: Mapping[str, PathAnswer], failures: Mapping[str, int]) -> bool:
+    """Whether a path gave no complete answer twice: others may take as long to do the same."""
+    return any(answer.status is None and failures.get(path, 0) > 1 for path, answer in kept.items())
+
+
 def _is_settled(asked: load.Asked) -> bool:
-    """Whether an answer is the same however often it is asked for: a wrong status or body of a live board."""
-    return asked.status is not None and asked.status < 500
+    """Whether two tries are enough; a board that fails now and then may answer 500."""
+    return asked.status is None or asked.status < 500
 
 
 def describe(asked: load.Asked) -> PathAnswer:

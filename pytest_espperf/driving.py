@@ -403,7 +403,7 @@ class Driver(ABC):
         asker.ask(unasked, min(budget_s, self._hard_timeout_left()))
         self.answers |= asker.answers
         if asker.reason:
-            self.stop(asker.reason)
+            self.stop("; ".join(filter(None, (asker.reason, self.board.last_words()))))
             raise DeviceError(self.hard_stop_reason)
 
     def _ended_before(self, planned: PlannedPhase) -> bool:
