@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pytest_espperf import load
 from pytest_espperf.artifact import PathAnswer
+from pytest_espperf.computer import LOCAL
 from pytest_espperf.parsers import file_of
 from pytest_espperf.workload import Profile, RequestSpec, Target
 
@@ -83,7 +84,8 @@ class Asker:
                     continue
                 kept[spec.path] = describe(one)
                 if one.error:
-                    failures[spec.path] = failures.get(spec.path, 0) + (one.status not in BUSY)
+                    boards = one.status not in BUSY and not one.error.startswith(LOCAL)
+                    failures[spec.path] = failures.get(spec.path, 0) + boards
                     if failures[spec.path] < 2 or not _is_settled(one):
                         again.append(spec)
             waiting = [*again, *unasked]

@@ -11,8 +11,9 @@ from load_servers import CHUNKED, Handler, Peer, always, answer, kinds, once, ph
 from pytest_espperf import metrics
 from pytest_espperf.answers import TRIES, Asker
 from pytest_espperf.artifact import ErrorReason, PathAnswer
+from pytest_espperf.computer import LOCAL
 from pytest_espperf.figures import MOST_TEXT, one_line
-from pytest_espperf.load import EspperfTransport, TransportFactory, run_phase
+from pytest_espperf.load import Asked, EspperfTransport, TransportFactory, run_phase
 from pytest_espperf.workload import Profile, RequestSpec
 
 PAGE = b"<h1>Welcome</h1>"
@@ -317,3 +318,13 @@ def test_text_of_a_board_becomes_one_line(text: str, line: str) -> None:
 def test_a_reason_is_read_by_people() -> None:
     assert str(ErrorReason(kind="http_503", path="/a", count=1, requests=1200)) == "/a: 503 (1 of 1,200)"
     assert str(ErrorReason(kind="other", path="/a", count=2, requests=2)) == "other (/a, 2 of 2)"
+
+
+def test_what_this_computer_lacks_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> list[Asked | None]:
+        return [Asked(error=f"{LOCAL}EMFILE", reason="no file descriptor left")]
+
+    monkeypatch.setattr("pytest_espperf.load.ask_each", lacking)
+    asker = asked(always(answer()))
+    assert not asker.wrong
+    assert asker.answers["shop"]["/a"].trouble
