@@ -329,6 +329,10 @@ class ResponseReader:
         if framing == LENGTH:
             if head.length > self._limit:
                 raise BodyTooLargeError(f"body of {head.length} bytes, limit {self._limit}")
+            if self._sink is None and len(data) - start == head.length:  # as nearly all answers come
+                self.body_bytes = head.length
+                self._state = _DONE
+                return True
             self._left = head.length
             self._state = _IN_LENGTH
             return self._feed_length(data, start)
