@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf import __version__
+from pytest_espperf import __version__, commands
 from pytest_espperf.artifact import Comparability
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
@@ -112,16 +112,9 @@ def describe_environment(root: Path) -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """What git says, None where there is no git or no repository."""
+    words = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is found as the user finds it
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = commands.run(words, _GIT_TIMEOUT_S, stderr=subprocess.DEVNULL)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.text.strip() if done.code == 0 else None

@@ -19,6 +19,8 @@ DATA = {
     "option",
     "figures",
     "interrupts",
+    "redaction",
+    "regular",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -34,6 +36,7 @@ SESSION = {
     "handover",
     "record",
     "calibrate",
+    "commands",
     "telemetry_table",
     "measuring",
     "doctor",

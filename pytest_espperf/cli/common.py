@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.history import HistoryStore
+    from pytest_espperf.history.progress import Telling
     from pytest_espperf.sharing import Sharing
 
 _T = TypeVar("_T")
@@ -99,6 +101,7 @@ def history_of(arguments: argparse.Namespace) -> Sharing:
         arguments.sharing = (
             sharing_at(text, Path(), source) if text else Sharing(HistoryStore(default_history()))
         )
+        arguments.sharing.store.progress = _telling()
     found: Sharing = arguments.sharing
     return found
 
@@ -149,6 +152,23 @@ def share(arguments: argparse.Namespace) -> None:
 def say_aside(line: str) -> None:
     """One line beside a command's answer."""
     print(line, file=sys.stderr)
+
+
+def _telling() -> Telling:
+    """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
+    from pytest_espperf.history.progress import Telling  # noqa: PLC0415 - run leaves the history to pytest
+
+    if not sys.stderr.isatty():
+        return Telling(say_aside)
+    width = max(20, shutil.get_terminal_size().columns - 1)
+
+    def draw(line: str) -> None:
+        print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
+
+    def clear() -> None:
+        print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
+
+    return Telling(draw, after_s=1.0, every_s=0.2, finish=clear)
 
 
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:

@@ -57,7 +57,7 @@ def _import(arguments: argparse.Namespace) -> int:
     for path, problem in _session_files(arguments.files):
         outcome: Adopted | Exception
         try:
-            outcome = problem or adoption.adopt(path)
+            outcome = problem or adoption.adopt(path, named=str(path) in arguments.files)
         except ArtifactError as error:
             outcome = error
         failed = failed or isinstance(outcome, Exception)
