@@ -121,11 +121,11 @@ def _digest(text: str) -> str:
 def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     """What is looked for, and what takes its place; every repetition is bounded, so that time is linear."""
     kept = r"\g<name>\g<is>" + REDACTED
-    key = r"(?P<name>-----BEGIN [A-Z ]{0,32}PRIVATE KEY)(?P<is>-----)[\s\S]{0,8192}?"
+    key = r"(?P<name>-----BEGIN [A-Z ]{0,32}PRIVATE KEY)(?P<is>-----)[A-Za-z0-9+/=\s\\:,-]{1,8192}"
     scheme = r"(?P<name>basic|digest|token)(?P<is>\s{1,4})(?=[A-Za-z+/_.-]{0,64}[0-9=])"
     user = r"(?P<name>-u|--user|--proxy-user)(?P<is>=|[ \t]{0,4})['\"]?[^\s:'\"]{1,256}"
     forms = (
-        (key + r"(?:-----END [A-Z ]{0,32}KEY-----|\Z)", kept),
+        (key, kept),
         # User and password in a URL; a user alone only where it is likely to be a token.
         (r"(?P<name>[a-z][a-z0-9+.-]{0,31})(?P<is>://)[^\s/'\"@:]{0,256}:[^\s/'\"]{0,1024}@", f"{kept}@"),
         (r"(?P<name>https?)(?P<is>://)[^\s/'\"@:]{1,1024}@", f"{kept}@"),

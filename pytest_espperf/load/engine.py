@@ -222,6 +222,7 @@ class Conductor:
         self._finish()
 
 
+@quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
 def run_phase(
     target: Target,
     requests: Sequence[RequestSpec],
@@ -275,7 +276,7 @@ def run_phase(
     loop = make_loop()
     # What a signal handler raises in the midst of a C loop's callback can be lost: uvloop swallows it in some
     # of its own.
-    with deferred_signals() as deliver_signals, quiet_gc():
+    with deferred_signals() as deliver_signals:
         traffic: Traffic | None = None
         try:
             warmup_ns = perf_counter_ns()
