@@ -19,6 +19,7 @@ from pytest_espperf.artifact import Comparability
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import SCHEDULE_VERSION, Plan
+from pytest_espperf.redaction import hidden, redact
 from pytest_espperf.workload import Profile
 
 _CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNORECASE)
@@ -77,7 +78,7 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for request in profile.requests
         ],
         "headers": sorted(
-            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {value}"
+            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {_compared(value)}"
             for name, value in profile.headers
         ),
         "phases": {
@@ -89,6 +90,11 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for phase in profile.phases
         },
     }
+
+
+def _compared(value: str) -> str:
+    """A header's value as it is kept: of a credential a digest, which can be compared."""
+    return value if redact(value, {}) == value else hidden(value)
 
 
 def describe_environment(root: Path) -> dict[str, Any]:

@@ -167,3 +167,16 @@ def test_a_profiles_own_limits_come_first() -> None:
     profile = replace(plan().profiles[0], limits={"max_p95_ms": 5.0})
     assert thresholds(resolve({}, {}, {}), profile)["max_p95_ms"] == 5.0
     assert thresholds(resolve({"perf_max_p99_ms": "7"}, {}, {}), profile)["max_p99_ms"] == 7.0
+
+
+def test_a_credential_in_the_value_of_any_header_is_compared_by_its_digest() -> None:
+    def headers(value: str) -> list[str]:
+        profile = replace(plan().profiles[0], headers=(("X-From", value),))
+        made = key(replace(plan(), profiles=(profile,)))
+        found: list[str] = made.fields["profiles"][profile.name]["headers"]
+        return found
+
+    assert headers("bench 1") == ["x-from: bench 1"]
+    (one,), (other,) = headers("Bearer abcdef12"), headers("Bearer abcdef13")
+    assert "abcdef" not in one
+    assert one != other

@@ -207,6 +207,8 @@ class HistoryStore:
             HistoryError: it cannot be written; one sentence with the path and the reason.
         """
         files.make_writable(self.folder)
+        if (self.folder / names.LATEST).is_dir():
+            raise HistoryError(f"{self.folder / names.LATEST} is a folder, and has to be a file: remove it")
         files.sweep(self.folder)
 
     def save(self, artifact: SessionArtifact, markdown: str | None = None, *, latest: bool) -> SavedSession:
