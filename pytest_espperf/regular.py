@@ -48,6 +48,16 @@ def exists(path: str | os.PathLike[str]) -> bool:
     return os.path.lexists(path)
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a file, by a link or not; a name that no file can have is none."""
+    return os.path.isfile(path)  # noqa: PTH113 - the one that raises nothing
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """The same of a folder."""
+    return os.path.isdir(path)  # noqa: PTH112 - the one that raises nothing
+
+
 def read_whole(path: Path, limit: int, *, follow: bool = False) -> bytes:
     """The bytes of a regular file of at most ``limit`` bytes.
 

@@ -43,6 +43,7 @@ ODD = "perf_20260102T000000Z_odd.json"
 EXPORTS = ("csv", "junit", "openmetrics", "github-action-benchmark", "bencher", "pytest-benchmark", "hdrlog")
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders, links only for some users")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of any bytes")
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -217,7 +218,7 @@ file_names = st.binary(max_size=229).map(named) | st.text(max_size=60).map(
 )
 
 
-@posix
+@linux
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=file_names.filter(lambda name: b"/" not in name and b"\0" not in name and len(name) <= 255))
 def test_a_file_may_have_any_name(name: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -514,3 +515,22 @@ def test_the_index_tells_how_far_it_is(tmp_path: Path) -> None:
     told.clear()
     store.select()
     assert told == []
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "\udcff\udcfe"])
+def test_a_history_and_a_reference_may_have_any_name(
+    place: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (*commands(name), ["import", name], ["report", name]):
+        assert main([*words, f"--perf-history={place}"]) in {0, 1, 4}, words
+    for words in (
+        ["list"],
+        ["show", "own"],
+        ["judge", str(place / OWN)],
+        ["prune"],
+        ["accept", "own", "--reason", "x"],
+    ):
+        assert main([*words, f"--perf-history={name}"]) in {0, 4}, words
+    for words in (["export", "own", f"csv={name}"], ["report", "own", "-o", name], ["compare", "own", name]):
+        assert main([*words, f"--perf-history={place}"]) in {0, 4}, words
+    capsys.readouterr()

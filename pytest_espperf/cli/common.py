@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_espperf import regular
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
 
@@ -120,7 +121,9 @@ def default_history() -> Path:
     """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
     here = Path.cwd()
     found = (
-        folder / DEFAULT_HISTORY for folder in (here, *here.parents) if (folder / DEFAULT_HISTORY).is_dir()
+        folder / DEFAULT_HISTORY
+        for folder in (here, *here.parents)
+        if regular.is_folder(folder / DEFAULT_HISTORY)
     )
     return next(found, here / DEFAULT_HISTORY)
 
@@ -137,7 +140,7 @@ def open_history(arguments: argparse.Namespace) -> HistoryStore:
             arguments.reached = sharing.pull(say_aside, quiet=True)
         if not arguments.reached and not sharing.store.file_names():
             raise UsageError(f"{sharing.source}: there is no copy of {sharing.sync.url} on this machine yet")
-    elif not sharing.folder.is_dir():
+    elif not regular.is_folder(sharing.folder):
         raise UsageError(
             f"{sharing.source or 'no session was kept here yet'}: there is no folder {sharing.folder}"
         )
@@ -180,10 +183,9 @@ def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifa
         UsageError: there is no history folder.
     """
     from pytest_espperf.history import load_session  # noqa: PLC0415 - see above
-    from pytest_espperf.judging import is_file  # noqa: PLC0415 - see above
 
     path = Path(reference)
-    return load_session(path) if is_file(path) else open_history(arguments).find(reference).artifact
+    return load_session(path) if regular.is_file(path) else open_history(arguments).find(reference).artifact
 
 
 def say_skipped(store: HistoryStore) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history
 from pytest_espperf.errors import UsageError
 
@@ -33,7 +34,7 @@ def _report(arguments: argparse.Namespace) -> int:
     session = find_session(arguments, arguments.session)
     # An id is any text: it may become a part of a file's name, and nothing else of a path.
     path: Path = arguments.output or Path(f"espperf-{clean_tag(session.session_id[:8]) or 'session'}.html")
-    if path.is_dir():
+    if regular.is_folder(path):
         raise UsageError(f"--output: {path} is a folder: name a file")
     shared = history_of(arguments)
     # A session's own file needs no history around it; there may be none.

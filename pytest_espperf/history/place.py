@@ -56,7 +56,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
         # Never made here: it would lie below the mount point of a share that is not there.
-        if not root.is_dir():
+        if not regular.is_folder(root):
             raise RemoteError(f"there is no folder {root}: make it once, or mount the share")
 
     def listing(self, folder: str) -> Mapping[str, Listed]:

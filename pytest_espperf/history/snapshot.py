@@ -102,7 +102,7 @@ def _own_shape() -> list[tuple[object, ...]]:
 def write_snapshot(folder: Path, memory: sqlite3.Connection) -> None:
     """Put the rows into the folder for the next one; where that cannot be done, it is not needed."""
     temp = folder / f"{names.TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{names.TEMP_SUFFIX}"
-    if not folder.is_dir():
+    if not regular.is_folder(folder):
         return
     with contextlib.suppress(sqlite3.Error, OSError):
         with contextlib.closing(sqlite3.connect(temp)) as target:

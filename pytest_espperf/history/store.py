@@ -207,7 +207,7 @@ class HistoryStore:
             HistoryError: it cannot be written; one sentence with the path and the reason.
         """
         files.make_writable(self.folder)
-        if (self.folder / names.LATEST).is_dir():
+        if regular.is_folder(self.folder / names.LATEST):
             raise HistoryError(f"{self.folder / names.LATEST} is a folder, and has to be a file: remove it")
         files.sweep(self.folder)
 
