@@ -42,8 +42,8 @@ class SavedSession:
         json_path: the session's own file, ``perf_....json``.
         markdown_path: the summary beside it, None where there is none.
         artifact: as it stands in the file, with later decisions filled in.
-        clock_behind: from :meth:`HistoryStore.save` only: the newest session, where its file name is later
-            than this one's: the clock was set back, and the order of the history is not that of saving.
+        clock_behind: from :meth:`HistoryStore.save` only: a session whose file name is later than this one's:
+            a clock was wrong, and the order of the history is not that of saving.
     """
 
     json_path: Path
@@ -244,8 +244,9 @@ class HistoryStore:
             path, summary = self.publish(own, text, stamp, artifact.tag, number)
             if copy is not None:
                 copy.publish_as(names.LATEST)
-        newest = names.sort_key(earlier[0]).stamp if earlier else ""
-        behind = earlier[0] if stamp < newest <= names.horizon() else None
+        # The newest of all, and the oldest: what is dated in the future comes before all others.
+        later = (name for name in (*earlier[:1], *earlier[-1:]) if names.sort_key(name).stamp > stamp)
+        behind = next(later, None)
         return SavedSession(path, summary, artifact, behind)
 
     def open_checkpoint(self, session_id: str) -> Checkpoint:
