@@ -127,7 +127,7 @@ class Watch:
         try:
             return self.process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            commands.end_tree(self.process)
             return self.process.wait()
 
     def _read(self) -> None:
