@@ -452,9 +452,10 @@ class Driver(ABC):
         try:
             # The flashing tool may need the very port.
             with console.released() if console is not None else nullcontext():
-                self._firmware.ensure(planned.role)
+                self._firmware.ensure(planned.role, within_s=self._hard_timeout_left())
                 self.reach().meter.forget()
         except DeviceError as error:
+            self._check_hard_timeout(planned)
             self.stop(str(error))
             raise
         return True

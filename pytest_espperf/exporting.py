@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history.files import write_atomic
@@ -90,7 +91,7 @@ def parse_path(given: str, here: Path, source: str) -> Path:
     """
     path = here / expand_user(os.path.expandvars(given), source)
     try:
-        folder = path.is_dir() or not path.name
+        folder = regular.is_folder(path) or not path.name
         _identity(path)
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
+from pytest_espperf import commands
 from pytest_espperf.artifact import RunRole
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import Plan, PlannedPhase
+from pytest_espperf.redaction import redact
 
 PAIRS = 6
 """Interleaved pairs per suspect profile."""
+
+_LONGEST_WORDS = 300
 
 
 class FirmwareSwitch:
@@ -52,8 +52,12 @@ class FirmwareSwitch:
     def _wanted(self, role: str) -> str:
         return role if role in self._commands else "ab-candidate"
 
-    def ensure(self, role: str) -> None:
+    def ensure(self, role: str, *, within_s: float = float("inf")) -> None:
         """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
+
+        Args:
+            role: of the phase that comes next.
+            within_s: seconds that are left of the session, where those are fewer than a command may take.
 
         Raises:
             DeviceError: the command failed or took too long; says how it ended.
@@ -67,54 +71,41 @@ class FirmwareSwitch:
         # Whatever comes of it, the firmware of before is no longer sure to be there.
         self._there = ""
         began = self._clock()
+        timeout_s = min(self._timeout_s, within_s)
         try:
-            code, output = _run(command, self._timeout_s)
+            code, output = _run(command, timeout_s)
         except subprocess.TimeoutExpired:
             raise DeviceError(
-                f"the command for the {name} firmware was not done after {self._timeout_s:g} s"
+                f"the command for the {name} firmware was not done after {timeout_s:.3g} s"
             ) from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in it
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DeviceError(f"the command for the {name} firmware cannot be started: {reason}") from None
         if code != 0:
-            last = (output.strip().splitlines() or ["it printed nothing"])[-1]
             raise DeviceError(
                 f"the command for the {name} firmware ended with exit code {code} "
-                f"after {self._clock() - began:.1f} s: {last}"
+                f"after {self._clock() - began:.1f} s: {_last_words(output)}"
             )
         self._there = wanted
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:
-    """Exit code and output of a shell command; on a timeout it is ended with all that it started.
+    """Exit code and the end of the output of a shell command; see :func:`pytest_espperf.commands.run`.
 
     Raises:
         subprocess.TimeoutExpired: it was not done in time.
     """
-    process = subprocess.Popen(  # noqa: S602 - the command is the user's own, written for a shell
-        command,
-        shell=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # a group of its own, to be ended as one; Windows ignores it
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout_s)
-    except BaseException:
-        _end_tree(process)
-        raise
-    return process.returncode, output
+    done = commands.run(command, timeout_s)
+    return done.code, done.text
 
 
-def _end_tree(process: subprocess.Popen[str]) -> None:
-    """End a shell and what it started: a flashing tool left behind would hold the serial port."""
-    if sys.platform == "win32":
-        words = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(words, check=False, capture_output=True)  # noqa: S603 - fixed words
-    else:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def _last_words(output: str) -> str:
+    """The last line of a command's output, as it may be shown."""
+    lines = output.strip().splitlines()
+    if not lines:
+        return "it printed nothing"
+    last = redact(lines[-1].strip())
+    return last if len(last) <= _LONGEST_WORDS else f"{last[:_LONGEST_WORDS]}..."
 
 
 def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPhase]:

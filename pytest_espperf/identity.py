@@ -18,6 +18,7 @@ from pytest_espperf.artifact import Comparability
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
 from pytest_espperf.profiles import SCHEDULE_VERSION, Plan
+from pytest_espperf.redaction import hidden, redact
 from pytest_espperf.repository import describe_repository
 from pytest_espperf.workload import Profile
 
@@ -76,7 +77,7 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for request in profile.requests
         ],
         "headers": sorted(
-            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {value}"
+            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {_compared(value)}"
             for name, value in profile.headers
         ),
         "phases": {
@@ -88,6 +89,11 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for phase in profile.phases
         },
     }
+
+
+def _compared(value: str) -> str:
+    """A header's value as it is kept: of a credential a digest, which can be compared."""
+    return value if redact(value, {}) == value else hidden(value)
 
 
 def describe_environment(root: Path, history: Path | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from pytest_espperf import gate
+from pytest_espperf import gate, regular
 from pytest_espperf.artifact import (
     DETECTABLE,
     NAMED_BASELINE,
@@ -82,14 +82,6 @@ def history_folder(settings: Settings, root: Path) -> Path:
         UsageError: a URL that cannot be one of a history.
     """
     return sharing_of(settings, root).folder
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
@@ -259,7 +251,7 @@ class Judge:
         path = root / os.path.expanduser(name)  # noqa: PTH111 - the one that raises nothing
         board = board or _named_board(self.settings)
         try:
-            if is_file(path):
+            if regular.is_file(path):
                 self.fixed = load_session(path)
             elif alone and board:
                 self.fixed = store.find(name, board=board).artifact

@@ -73,6 +73,8 @@ def make_histogram(seconds: Iterable[float]) -> str:
     for micros, count in Counter(min(HISTOGRAM_MAX_US, max(1, round(s * 1e6))) for s in seconds).items():
         histogram.record_value(micros, count)
     encoded: bytes = histogram.encode()
+    # Each refers to the other, and together they hold 0.1 MB: phases keep the garbage collector from that.
+    histogram.encoder = None
     return encoded.decode("ascii")
 
 

@@ -22,7 +22,7 @@ class Option(NamedTuple):
         kind: ``value``; ``flag`` (takes none); ``list`` (repeatable, values add up).
         separator: between the values of a ``list`` in one text; "" where one text is one value.
         original: flag of the original tool that means the same, "" where it had none.
-        secret: only what stands before the first ``:`` may be shown.
+        secret: its value is never kept or shown: of a header its name may be, of a text a digest.
         once: of a ``list``, whether a value that is given twice is an error, and not the same as once.
     """
 

@@ -26,12 +26,12 @@ from pytest_espperf.parsers import (
     whole,
     word,
 )
+from pytest_espperf.redaction import REDACTED, hidden, redact
 
 EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
 PRESETS = ("quick", "balanced", "classic", "soak")
 DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
 SIM = "sim"
-REDACTED = "<redacted>"
 
 
 class Settings(SimOptions):
@@ -313,11 +313,15 @@ class Settings(SimOptions):
     perf_ab_baseline_cmd: str = option(
         "",
         "shell command that puts the baseline's firmware on the board; with the next one, suspects are "
-        "decided by interleaved pairs of both",
+        "decided by interleaved pairs of both; redacted everywhere",
         metavar="CMD",
+        secret=True,
     )
     perf_ab_candidate_cmd: str = option(
-        "", "shell command that puts this session's firmware back", metavar="CMD"
+        "",
+        "shell command that puts this session's firmware back; redacted everywhere",
+        metavar="CMD",
+        secret=True,
     )
     perf_ab_timeout_s: float = option(
         300.0, "seconds that such a command may take", parse=number(above=0, most=86400), metavar="S"
@@ -419,10 +423,14 @@ class Settings(SimOptions):
         shown: dict[str, Any] = {}
         for row in OPTIONS:
             value = getattr(self, row.dest)
-            if row.secret:
-                value = [f"{name}: {REDACTED}" for name, _ in value]
-            shown[row.dest] = list(value) if isinstance(value, tuple) else value
+            if isinstance(value, tuple):
+                value = [f"{item[0]}: {REDACTED}" if row.secret else _shown(item) for item in value]
+            shown[row.dest] = hidden(value) if row.secret and isinstance(value, str) else _shown(value)
         return shown
+
+
+def _shown(value: Any) -> Any:
+    return redact(value, {}) if isinstance(value, str) else value
 
 
 OPTIONS: tuple[Option, ...] = tuple(

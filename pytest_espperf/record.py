@@ -24,8 +24,9 @@ from pytest_espperf.board import BoardFacts, facts_unreached
 from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.identity import describe_environment, make_comparability
 from pytest_espperf.judging import history_folder, thresholds
-from pytest_espperf.options import REDACTED, Settings
+from pytest_espperf.options import Settings
 from pytest_espperf.profiles import Plan, PlannedPhase
+from pytest_espperf.redaction import REDACTED
 
 
 class SessionRecord:

@@ -9,14 +9,14 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
-from pytest_espperf import metrics
+from pytest_espperf import metrics, regular
 from pytest_espperf.artifact import FAILING, SessionArtifact
 from pytest_espperf.errors import UsageError
 from pytest_espperf.exporting import write_file
 from pytest_espperf.gate import host_finding
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.history.names import OrderKey
+from pytest_espperf.history.names import OrderKey, clean_tag
 from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.registry import METRICS
 from pytest_espperf.report.boards import Ended, make_overview
@@ -112,7 +112,7 @@ def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:
         trends=tuple(_trends(session, shown)),
         distributions=tuple(_distributions(session, store, rows)),
         courses=tuple(_courses(session)),
-        excerpts=tuple(_excerpts(session, store.folder / f"serial_{session.session_id}.log")),
+        excerpts=tuple(_excerpts(session, _log_of(session, store))),
         left_out=len(rows) - len(shown),
     )
 
@@ -239,7 +239,7 @@ def _courses(session: SessionArtifact) -> Iterator[Course]:
             yield Course(cell, runs)
 
 
-def _excerpts(session: SessionArtifact, log: Path) -> Iterator[Excerpt]:
+def _excerpts(session: SessionArtifact, log: Path | None) -> Iterator[Excerpt]:
     """What the console said around each death, from its log; without a log, what the session kept of it."""
     lines = _lines(log)
     place = 0
@@ -261,11 +261,16 @@ def _excerpts(session: SessionArtifact, log: Path) -> Iterator[Excerpt]:
             yield Excerpt(f"{title}, {event.at_s:.1f} s", tuple(around))
 
 
-def _lines(log: Path) -> list[str]:
+def _log_of(session: SessionArtifact, store: HistoryStore) -> Path | None:
+    """The console's log; None where the session's id, which may be any text, is no part of a file's name."""
+    own = session.session_id
+    return store.folder / f"serial_{own}.log" if own and own == clean_tag(own) else None
+
+
+def _lines(log: Path | None) -> list[str]:
     """The end of a log; [] where there is none."""
     try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - MOST_LOG_BYTES))
-            return stream.read(MOST_LOG_BYTES).decode("utf-8", "replace").splitlines()
-    except OSError:
+        data = regular.read_end(log, MOST_LOG_BYTES) if log is not None else b""
+    except (OSError, ValueError):
         return []
+    return data.decode("utf-8", "replace").splitlines()

@@ -30,6 +30,7 @@ from pytest_espperf.firmware import confirmation_rounds, pairs
 from pytest_espperf.gate import unclear_profiles, unresolved_worst
 from pytest_espperf.handover import decode
 from pytest_espperf.history import HistoryStore, SavedSession
+from pytest_espperf.history.progress import Telling
 from pytest_espperf.judging import Judge, early_end, failed_by, with_failed_tests
 from pytest_espperf.options import Settings
 from pytest_espperf.profiles import PlannedPhase
@@ -122,6 +123,7 @@ class PerfSession(Driver):
         """
         self.make_room()
         self._sharing.prepare()
+        self.store.progress = Telling(self._say)
         self._sharing.pull_once(self._say, quiet=quiet)
         self._judge.find_baseline(self.store, self._root, alone=alone)
         self._record = SessionRecord(self.settings, self.plan, self._root, self._boards)

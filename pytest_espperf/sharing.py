@@ -20,7 +20,7 @@ from pytest_espperf.artifact import Finding, SessionArtifact
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.address import is_url, parse_url
-from pytest_espperf.history.names import parse_stamp
+from pytest_espperf.history.names import horizon, parse_stamp, sort_key
 from pytest_espperf.homes import cache_folder, expand_user
 from pytest_espperf.options import Settings
 
@@ -169,7 +169,9 @@ class Sharing:
             why = "the clock was set back"
             if self.sync is not None:
                 why = "this machine's clock, or that of the bench that saved the other one, is wrong"
-            say(f"WARNING: {why}: {saved.clock_behind} is later than this session, which is listed before it")
+            far = sort_key(saved.clock_behind).stamp > horizon()
+            order = "and counts as the oldest" if far else "which is listed before it"
+            say(f"WARNING: {why}: {saved.clock_behind} is later than this session, {order}")
 
     def send_saved(self, note: Callable[[Sent], None]) -> None:
         """Send all sessions of a run at once; nothing where none was saved, or nothing is shared.

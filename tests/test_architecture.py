@@ -26,6 +26,8 @@ DATA = {
     "homes",
     "tls",
     "streams",
+    "redaction",
+    "regular",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -45,6 +47,7 @@ SESSION = {
     "handover",
     "record",
     "calibrate",
+    "commands",
     "telemetry_table",
     "measuring",
     "doctor",

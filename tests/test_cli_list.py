@@ -166,8 +166,8 @@ def test_no_artifact_is_opened_once_the_index_knows_it(
     def refuse(path: Path) -> None:
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr("pytest_espperf.history.index.load_session", refuse)
-    monkeypatch.setattr("pytest_espperf.history.store.load_session", refuse)
+    monkeypatch.setattr("pytest_espperf.history.skim.read_bounded", refuse)
+    monkeypatch.setattr("pytest_espperf.history.store.load_listed", refuse)
     assert shown(capsys) == before
 
 

@@ -456,6 +456,26 @@ def test_a_clock_set_back_an_hour_is_said_and_loses_nothing(device: SimProcess, 
     assert "the clock was set back" in run.output
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders, links only for some users")
+def test_a_history_of_pipes_and_links_stops_no_session(device: SimProcess, tmp_path: Path) -> None:
+    folder = tmp_path / "history"
+    folder.mkdir()
+    for name in ("index.sqlite", "perf_20260101T000000Z_pipe.json", "latest.partial.json"):
+        os.mkfifo(folder / name)
+    for name in ("latest.json", "perf_20260102T000000Z_endless.json", "latest.partial-x.json"):
+        (folder / name).symlink_to("/dev/zero")
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    (folder / ".latest.partial.lock").symlink_to(precious)
+    run = drive(tmp_path, device, "before", fault(device))
+    check(run)
+    assert run.code == 0, run.output
+    assert run.verdict == "no-baseline", run.output
+    assert "perf_20260102T000000Z_endless.json: is a link" in run.told
+    assert "perf_20260101T000000Z_pipe.json: is not a regular file" in run.told
+    assert precious.read_text() == "content"
+
+
 def test_a_second_session_on_the_same_board_is_refused(device: SimProcess, tmp_path: Path) -> None:
     codes = []
 

@@ -14,7 +14,7 @@ import pytest
 from history_samples import FIELDS, session
 
 from pytest_espperf.artifact import HELD_BACK, Comparability, Finding, GateRow, Verdict
-from pytest_espperf.history import HistoryStore, index, load, names, snapshot
+from pytest_espperf.history import HistoryStore, index, load, names, skim, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
 
 
@@ -35,11 +35,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The session files that are opened while the index is brought up to date."""
     opened: list[str] = []
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path) -> bytes:
         opened.append(path.name)
-        return load.load_session(path)
+        return load.read_bounded(path)
 
-    monkeypatch.setattr(index, "load_session", counted)
+    monkeypatch.setattr(skim, "read_bounded", counted)
     return opened
 
 

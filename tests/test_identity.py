@@ -238,3 +238,16 @@ def test_a_budget_of_the_median_lifts_the_default_of_the_single_run() -> None:
     profile = replace(plan().profiles[0], limits={"max_p95_ms": 5000.0, "max_error_rate_worst": 1.0})
     own = thresholds(resolve({}, {}, {}), profile)
     assert (own["max_error_rate_worst"], own["max_p95_worst_ms"]) == (1.0, 5000.0)
+
+
+def test_a_credential_in_the_value_of_any_header_is_compared_by_its_digest() -> None:
+    def headers(value: str) -> list[str]:
+        profile = replace(plan().profiles[0], headers=(("X-From", value),))
+        made = key(replace(plan(), profiles=(profile,)))
+        found: list[str] = made.fields["profiles"][profile.name]["headers"]
+        return found
+
+    assert headers("bench 1") == ["x-from: bench 1"]
+    (one,), (other,) = headers("Bearer abcdef12"), headers("Bearer abcdef13")
+    assert "abcdef" not in one
+    assert one != other

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,6 +167,25 @@ def test_collections_are_held_off_and_restored() -> None:
         with quiet_gc():
             pass
         assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_what_a_phase_held_goes_with_it(loop_factory: LoopFactory) -> None:
+    """Its loop alone holds 0.25 MB; thawed garbage would be among what the collector hardly ever looks at."""
+    held: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    def make_loop() -> asyncio.AbstractEventLoop:
+        loop = loop_factory()
+        held.append(weakref.ref(loop))
+        return loop
+
+    gc.disable()
+    try:
+        with serving(delayed(0.001)) as server:
+            for _ in range(2):
+                run_phase(server.target, HELLO, phase(0.05, 2), deadline_s=20, loop_factory=make_loop)
+        assert [ref() for ref in held] == [None, None]
     finally:
         gc.enable()
 

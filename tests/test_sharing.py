@@ -338,6 +338,7 @@ def test_a_clock_that_differs_from_another_benchs_is_said(share: Path, others: B
     assert len(said) == 1
     assert "perf_20990101T000000Z.json is later than this session" in said[0]
     assert "this machine's clock, or that of the bench" in said[0]
+    assert said[0].endswith("and counts as the oldest")
     alone = Sharing(HistoryStore(bench.folder))
     alone.after_saving(saved, said.append)
     assert "WARNING: the clock was set back: " in said[-1]

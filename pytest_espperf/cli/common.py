@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_espperf import regular
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.artifact import SessionArtifact
     from pytest_espperf.history import HistoryStore
+    from pytest_espperf.history.progress import Telling
     from pytest_espperf.sharing import Sharing
 
 _T = TypeVar("_T")
@@ -99,6 +102,7 @@ def history_of(arguments: argparse.Namespace) -> Sharing:
         arguments.sharing = (
             sharing_at(text, Path(), source) if text else Sharing(HistoryStore(default_history()))
         )
+        arguments.sharing.store.progress = _telling()
     found: Sharing = arguments.sharing
     return found
 
@@ -117,7 +121,9 @@ def default_history() -> Path:
     """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
     here = Path.cwd()
     found = (
-        folder / DEFAULT_HISTORY for folder in (here, *here.parents) if (folder / DEFAULT_HISTORY).is_dir()
+        folder / DEFAULT_HISTORY
+        for folder in (here, *here.parents)
+        if regular.is_folder(folder / DEFAULT_HISTORY)
     )
     return next(found, here / DEFAULT_HISTORY)
 
@@ -134,7 +140,7 @@ def open_history(arguments: argparse.Namespace) -> HistoryStore:
             arguments.reached = sharing.pull(say_aside, quiet=True)
         if not arguments.reached and not sharing.store.file_names():
             raise UsageError(f"{sharing.source}: there is no copy of {sharing.sync.url} on this machine yet")
-    elif not sharing.folder.is_dir():
+    elif not regular.is_folder(sharing.folder):
         raise UsageError(
             f"{sharing.source or 'no session was kept here yet'}: there is no folder {sharing.folder}"
         )
@@ -151,6 +157,23 @@ def say_aside(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def _telling() -> Telling:
+    """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
+    from pytest_espperf.history.progress import Telling  # noqa: PLC0415 - run leaves the history to pytest
+
+    if not sys.stderr.isatty():
+        return Telling(say_aside)
+    width = max(20, shutil.get_terminal_size().columns - 1)
+
+    def draw(line: str) -> None:
+        print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
+
+    def clear() -> None:
+        print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
+
+    return Telling(draw, after_s=1.0, every_s=0.2, finish=clear)
+
+
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:
     """The session that a command was given: a file anywhere, or a name in its history.
 
@@ -160,10 +183,9 @@ def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifa
         UsageError: there is no history folder.
     """
     from pytest_espperf.history import load_session  # noqa: PLC0415 - see above
-    from pytest_espperf.judging import is_file  # noqa: PLC0415 - see above
 
     path = Path(reference)
-    return load_session(path) if is_file(path) else open_history(arguments).find(reference).artifact
+    return load_session(path) if regular.is_file(path) else open_history(arguments).find(reference).artifact
 
 
 def say_skipped(store: HistoryStore) -> None:

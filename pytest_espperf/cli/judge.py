@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, history_folder, open_history
 from pytest_espperf.cli.output import print_json, print_lines
 from pytest_espperf.lookup import add_arguments, resolve
@@ -53,14 +54,13 @@ def add_commands(commands: Any) -> None:
 
 def _judge(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history import HistoryStore, load_session  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.judging import is_file  # noqa: PLC0415 - likewise
     from pytest_espperf.rejudging import judge_again  # noqa: PLC0415 - likewise
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - likewise
 
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})
     path = Path(arguments.session)
-    if is_file(path):
+    if regular.is_file(path):
         session = load_session(path)
         store = open_history(arguments) if history_folder(arguments)[1] else HistoryStore(path.parent)
     else:

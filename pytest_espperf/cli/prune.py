@@ -65,6 +65,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history.names import horizon  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
     from pytest_espperf.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
@@ -83,6 +84,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         bar=MAX_SESSIONS,
         latest=latest.session_id if latest is not None else "",
         young_from=_stamp_of_days_ago(arguments.older_than),
+        young_to=horizon(),
     )
     going = plan(store.folder, choice)
     failed: list[str] = []

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history
 from pytest_espperf.errors import UsageError
 
@@ -26,12 +27,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from pytest_espperf.history.names import clean_tag  # noqa: PLC0415 - run leaves msgspec to pytest
     from pytest_espperf.reporting import check_installed, write_report  # noqa: PLC0415 - heavy
 
     check_installed("espperf report")
     session = find_session(arguments, arguments.session)
-    path: Path = arguments.output or Path(f"espperf-{session.session_id[:8] or 'session'}.html")
-    if path.is_dir():
+    # An id is any text: it may become a part of a file's name, and nothing else of a path.
+    path: Path = arguments.output or Path(f"espperf-{clean_tag(session.session_id[:8]) or 'session'}.html")
+    if regular.is_folder(path):
         raise UsageError(f"--output: {path} is a folder: name a file")
     shared = history_of(arguments)
     # A session's own file needs no history around it; there may be none.

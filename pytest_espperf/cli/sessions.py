@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history, share
 from pytest_espperf.cli.output import print_json, print_lines
 from pytest_espperf.errors import UsageError
@@ -98,7 +99,7 @@ def _undo(arguments: argparse.Namespace, store: HistoryStore, kind: str, word: s
     if arguments.reason:
         raise UsageError("--undo removes the decision, and keeps no --reason: leave it out")
     entry = _meant(arguments, store)
-    was = (store.folder / names.mark_name(kind, entry.json_path.stem)).exists()
+    was = regular.exists(store.folder / names.mark_name(kind, entry.json_path.stem))
     (store.unaccept if kind == "accept" else store.unpin)(entry)
     print(f"{_told(entry)}: {'no longer' if was else 'was not'} {word}")
     share(arguments)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_espperf import regular
 from pytest_espperf.cli.common import add_command, history_of, say_aside, share
 from pytest_espperf.cli.output import print_json
 from pytest_espperf.errors import ArtifactError, HistoryError
@@ -57,7 +58,7 @@ def _import(arguments: argparse.Namespace) -> int:
     for path, problem in _session_files(arguments.files):
         outcome: Adopted | Exception
         try:
-            outcome = problem or adoption.adopt(path)
+            outcome = problem or adoption.adopt(path, named=str(path) in arguments.files)
         except ArtifactError as error:
             outcome = error
         failed = failed or isinstance(outcome, Exception)
@@ -81,7 +82,7 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
         path = source.folder
         try:
             source.pull(say_aside, quiet=True)
-            found = session_files(path) if path.is_dir() else [path]
+            found = session_files(path) if regular.is_folder(path) else [path]
         except (HistoryError, OSError) as error:
             yield path, error
             continue

@@ -18,9 +18,13 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
+from pytest_espperf import regular
 from pytest_espperf.errors import BoardBusyError, UsageError
 from pytest_espperf.homes import state_folder
+from pytest_espperf.redaction import redact, redact_words
 from pytest_espperf.workload import Target
+
+_NOTE_BYTES = 64 * 1024
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -111,15 +115,8 @@ class BoardLock:
 
 
 def _redacted(command: list[str]) -> list[str]:
-    """The command line without the values of headers, which may be credentials."""
-    shown = []
-    secret_next = False
-    for word in command:
-        # --device-header X, --device-header=X, -o device_header=X, ...: whatever names it hides its value.
-        named = "device" in word and "header" in word
-        shown.append("<redacted>" if secret_next else re.split(r"[=:]", word)[0] if named else word)
-        secret_next = named and "=" not in word
-    return shown
+    """The command line without secrets."""
+    return redact_words(command)
 
 
 def _holder_path(lock: Path) -> Path:
@@ -133,10 +130,11 @@ def _forget(path: Path) -> None:
 
 def _read_holder(lock: Path) -> Holder | None:
     try:
-        return msgspec.json.decode(_holder_path(lock).read_bytes(), type=Holder)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(regular.read_whole(_holder_path(lock), _NOTE_BYTES), type=Holder)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def _told(holder: Holder) -> str:
-    return f"pid {holder.pid} on {holder.host}, started {holder.started_utc}, command: {holder.command[:300]}"
+    command = redact(holder.command)[:300]  # an earlier version may have written it
+    return f"pid {holder.pid} on {holder.host}, started {holder.started_utc}, command: {command}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.errors import HistoryError
@@ -37,12 +38,12 @@ def examine_machine(
     yield judge_loop(fastest_loop().__module__.partition(".")[0])
     yield judge_stamps(kernel_stamps(), scheme=scheme, platform=sys.platform)
     yield from judge_environment(describe_environment(root, history))
-    yield judge_history(history, try_to_write(history), exists=history.is_dir())
+    yield judge_history(history, try_to_write(history), exists=regular.is_folder(history))
 
 
 def try_to_write(folder: Path) -> str:
     """Why sessions cannot be kept there, "" where they can; the folder is not made."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = next(place for place in (folder, *folder.absolute().parents) if regular.exists(place))
     try:
         make_writable(there)
     except HistoryError as error:

@@ -62,14 +62,18 @@ class Adoption:
         for name in store.file_names():
             self._of_second[names.sort_key(name).stamp].append(name)
 
-    def adopt(self, path: Path) -> Adopted:
+    def adopt(self, path: Path, *, named: bool = False) -> Adopted:
         """Bring the session in the file ``path`` here, under its own time and tag; never as the latest one.
+
+        Args:
+            path: the file.
+            named: the user has named it, and not whoever filled a folder: it may be a link.
 
         Raises:
             ArtifactError: the file cannot be read, or its session has no id.
             HistoryError: this folder cannot be written.
         """
-        artifact, data = read_session(path)
+        artifact, data = read_session(path, follow=named)
         if not artifact.session_id:
             raise ArtifactError("has no session_id: it could come in twice", path=path)
         if artifact.session_id in self._here:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import filelock
 import msgspec
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, names
-from pytest_espperf.history.load import encode_session, load_session
+from pytest_espperf.history.load import encode_session, load_listed
 
 if TYPE_CHECKING:
     from pytest_espperf.history.store import HistoryStore, SavedSession
@@ -115,10 +116,10 @@ class Checkpoint:
 
     def _adopt(self, path: Path) -> None:
         """Archive the orphan ``path``, whose lock is held."""
-        if not path.exists():  # another session archived it meanwhile
+        if not regular.exists(path):  # another session archived it meanwhile
             return
         try:
-            artifact = load_session(path)
+            artifact = load_listed(path)
             if not self._is_saved(artifact):
                 self.recovered.append(self._store.save(_as_incomplete(artifact, path.name), latest=False))
         except ArtifactError as error:
@@ -132,7 +133,7 @@ class Checkpoint:
         for name in self._store.file_names():
             if artifact.session_id and names.sort_key(name).stamp == stamp:
                 with contextlib.suppress(ArtifactError):
-                    if load_session(self._folder / name).session_id == artifact.session_id:
+                    if load_listed(self._folder / name).session_id == artifact.session_id:
                         return True
         return False
 
@@ -173,6 +174,7 @@ def _as_incomplete(artifact: SessionArtifact, origin: str) -> SessionArtifact:
 def _try_lock(folder: Path, partial: str) -> filelock.BaseFileLock | None:
     """The held lock of a checkpoint, None where a running session has it."""
     path = folder / names.lock_name(partial)
+    files.clear_for_lock(path)
     lock = filelock.FileLock(path, timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -190,7 +192,7 @@ def _unlock(folder: Path, partial: str, lock: filelock.BaseFileLock) -> None:
     That is safe without further care: its name is never used again, and whoever still waits for it looks
     for the checkpoint after locking, and finds none.
     """
-    own = partial != names.PARTIAL and not (folder / partial).exists()
+    own = partial != names.PARTIAL and not regular.exists(folder / partial)
     if own:
         with contextlib.suppress(OSError):
             (folder / names.lock_name(partial)).unlink()

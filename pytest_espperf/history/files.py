@@ -11,11 +11,13 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_espperf import regular
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import names
 
@@ -124,7 +126,7 @@ def move_new(source: Path, target: Path) -> bool:
     with _explained(source.parent):
         if not _publish_exclusively(source, target):
             return False
-        if source.exists():
+        if regular.exists(source):
             source.unlink()
         sync_folder(source.parent)
     return True
@@ -140,6 +142,21 @@ def make_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with Staged(folder, b"writable\n"):
         pass
+
+
+def clear_for_lock(path: Path) -> None:
+    """Take away what stands under a lock's name and is no file: locking empties whatever a link leads to.
+
+    Raises:
+        HistoryError: it cannot be removed.
+    """
+    with _explained(path.parent):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return
+        if regular.is_link(status) or not stat.S_ISREG(status.st_mode):
+            path.unlink()
 
 
 def sweep(folder: Path, *, now: float | None = None) -> list[Path]:
@@ -215,6 +232,13 @@ def _replace(source: Path, target: Path) -> None:
 
 def _publish_exclusively(source: Path, target: Path) -> bool:
     """Give ``source`` the name ``target`` unless that name is taken. Whether it was given."""
+    if (
+        source.is_dir() and not source.is_symlink()
+    ):  # only a stranger's: it has one name, and keeps its content
+        if regular.exists(target):
+            return False
+        source.rename(target)
+        return True
     if hasattr(os, "link"):
         try:
             os.link(source, target)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import names
-from pytest_espperf.history.load import load_session
+from pytest_espperf.history.load import load_listed
 from pytest_espperf.history.rows import Query, SessionRow
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def find(store: HistoryStore, ref: str, *, board: str = "", one_board: bool = Fa
     row = next((row for row in rows if name in {row.name, *row.copies}), None)
     entry = store.entry_of(row) if row is not None else store.entry(name)
     if entry is None:
-        load_session(store.folder / name)  # says what is wrong with it
+        load_listed(store.folder / name)  # says what is wrong with it
         raise HistoryError(f"{name} in {store.folder} went away while it was read")
     return entry
 

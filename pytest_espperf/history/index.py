@@ -11,15 +11,16 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import KEPT_OUT_MOST, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
-from pytest_espperf.history.load import for_judging, load_session
+from pytest_espperf.history.load import for_judging
 from pytest_espperf.history.rows import (
     GATE_FACTS,
     MEDIANS,
@@ -29,6 +30,7 @@ from pytest_espperf.history.rows import (
     row_of,
     with_copies,
 )
+from pytest_espperf.history.skim import Skimmer
 
 try:
     import sqlite3
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _INT64_MASK = 2**63 - 1
+_TOLD_EVERY = 64
 
 _Stat = tuple[str, int, int, int]
 _Marks = dict[tuple[str, str], marks.Mark]
@@ -125,37 +128,49 @@ def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[
         table, detail = (
             ("session JOIN detail USING (name)", "detail") if query.details else ("session", "NULL")
         )
-        conditions, values = ["row IS NOT NULL"], list[Any]()
-        if base_key is not None:
-            conditions.append("base_key = ?")
-            values.append(base_key)
-        if store.until is not None:
-            conditions.append("(stamp, number, name) < (?, ?, ?)")
-            values += store.until
-        cursor = connection.execute(
-            f"SELECT row, {detail} FROM {table} WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants only
-            f"ORDER BY stamp {direction}, number {direction}, name {direction}",
-            values,
-        )
-        for blob, figures in cursor:
-            row = _decode_row(blob)
-            if row.name in copies:
-                continue
-            if row.name in originals:
-                row = msgspec.structs.replace(row, copies=originals[row.name])
-            row = _decided(row, decisions)
-            if figures is not None:
-                medians, gates = _decode_detail(figures)
-                row = msgspec.structs.replace(
-                    row,
-                    medians={
-                        cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()
-                    },
-                    gates={
-                        name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()
-                    },
-                )
-            yield row
+        for part, bounds in _parts(store, newest_first=query.newest_first):
+            conditions, values = ["row IS NOT NULL", part], list[Any](bounds)
+            if base_key is not None:
+                conditions.append("base_key = ?")
+                values.append(base_key)
+            cursor = connection.execute(
+                f"SELECT name, row, {detail} FROM {table} WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants only
+                f"ORDER BY stamp {direction}, number {direction}, name {direction}",
+                values,
+            )
+            for name, blob, figures in cursor:
+                row = _decode_row(blob)
+                if row.name != name:  # it would be opened, or removed, under that name
+                    raise sqlite3.DatabaseError("a row of another file")
+                if row.name in copies:
+                    continue
+                if row.name in originals:
+                    row = msgspec.structs.replace(row, copies=originals[row.name])
+                yield _decided(row if figures is None else _detailed(row, figures), decisions)
+
+
+def _parts(store: HistoryStore, *, newest_first: bool) -> list[tuple[str, Sequence[Any]]]:
+    """The sessions in the order of the history: those dated in the future come before all others."""
+    horizon, until = names.horizon(), store.until
+    past: tuple[str, Sequence[Any]] = ("stamp <= ?", [horizon])
+    future: tuple[str, Sequence[Any]] = ("stamp > ?", [horizon])
+    parts = [future, past]
+    if until is not None:
+        earlier = "(stamp, number, name) < (?, ?, ?)"
+        if until.stamp > horizon:
+            parts = [(f"stamp > ? AND {earlier}", [horizon, *until])]
+        else:
+            parts = [future, (f"stamp <= ? AND {earlier}", [horizon, *until])]
+    return parts[::-1] if newest_first else parts
+
+
+def _detailed(row: SessionRow, figures: bytes) -> SessionRow:
+    medians, gates = _decode_detail(figures)
+    return msgspec.structs.replace(
+        row,
+        medians={cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()},
+        gates={name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()},
+    )
 
 
 def copied(store: HistoryStore) -> list[SessionRow]:
@@ -267,13 +282,9 @@ def _scan(store: HistoryStore) -> set[_Stat]:
                 if not _is_text(name):
                     store.skip(ArtifactError(names.NAMELESS, path=store.folder / name))
                 elif name.endswith(".json") and name.startswith(("perf_", "accept_perf_", "pin_perf_")):
-                    try:
-                        status = entry.stat()
-                    except OSError:  # gone meanwhile, or a dangling link
-                        if not entry.is_symlink():
-                            continue
-                        found.add((name, 0, 0, 0))
-                    else:
+                    with contextlib.suppress(OSError):  # gone meanwhile
+                        # What a link leads to is never read: the link itself is what stands there.
+                        status = entry.stat(follow_symlinks=False)
                         inode = status.st_ino & _INT64_MASK
                         found.add((name, status.st_size, status.st_mtime_ns, inode))
     except FileNotFoundError:
@@ -302,25 +313,31 @@ def _forget(connection: sqlite3.Connection, gone: Iterable[_Stat]) -> None:
     connection.executemany("DELETE FROM mark WHERE name = ?", stale)
 
 
-def _learn(store: HistoryStore, connection: sqlite3.Connection, new: Iterable[_Stat]) -> None:
-    for status in new:
+def _learn(store: HistoryStore, connection: sqlite3.Connection, new: Collection[_Stat]) -> None:
+    skimmer = Skimmer()
+    for done, status in enumerate(new):
+        if done % _TOLD_EVERY == 0:
+            store.progress(done, len(new))
         if names.is_session_name(status[0]):
-            _learn_session(store, connection, status)
+            _learn_session(store, connection, status, skimmer)
         else:
             _learn_mark(store, connection, status)
+    store.progress(len(new), len(new))
 
 
-def _learn_session(store: HistoryStore, connection: sqlite3.Connection, status: _Stat) -> None:
+def _learn_session(
+    store: HistoryStore, connection: sqlite3.Connection, status: _Stat, skimmer: Skimmer
+) -> None:
     path = store.folder / status[0]
     key = names.order_key(path.name)
     if key is None:  # kept as a row without a session: named each time, and opened never
         _insert_session(connection, [*status, "", 0, "", "", None, names.NAMELESS, "", False])
         return
     try:
-        row = row_of(load_session(path), key)
+        row = skimmer.row(path, key)
     except ArtifactError as error:
         if isinstance(error.__cause__, OSError):  # may be readable the next time, with the same size and time
-            if path.exists() or path.is_symlink():
+            if regular.exists(path):
                 store.skip(error)
             return
         newer = isinstance(error, NewerSchemaError)
@@ -353,7 +370,7 @@ def _learn_mark(store: HistoryStore, connection: sqlite3.Connection, status: _St
         blob = _encode(marks.read_mark(path))
     except ArtifactError as error:
         if isinstance(error.__cause__, OSError):
-            if path.exists() or path.is_symlink():
+            if regular.exists(path):
                 store.skip(error)
             return
         reason, field = error.reason, error.field

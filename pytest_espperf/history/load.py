@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import (
     ANSWERS,
     DELAYED_ACK,
@@ -24,6 +25,7 @@ from pytest_espperf.artifact import (
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.figures import KNOWN, PEAKS, watched
 from pytest_espperf.history import migrate, names
+from pytest_espperf.redaction import settings_without_secrets
 from pytest_espperf.texts import as_utf8
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -56,28 +58,44 @@ _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def load_session(path: str | os.PathLike[str]) -> SessionArtifact:
-    """The session in the file ``path``, whatever version of the format wrote it.
+    """The session in the file ``path``, whatever version of the format wrote it; a link to one is followed.
 
     Raises:
         ArtifactError: the file cannot be read, or is no session; it carries the path and the field.
         NewerSchemaError: a later version of this package wrote it.
     """
-    return read_session(Path(path))[0]
+    return read_session(Path(path), follow=True)[0]
 
 
-def read_session(path: Path) -> tuple[SessionArtifact, bytes]:
-    """The session in the file ``path``, and the file's bytes as they are; in UTF-8, whatever it was saved as.
+def load_listed(path: Path) -> SessionArtifact:
+    """The same of a file that lies in a folder, and that nobody named: a link is not followed.
 
     Raises:
         ArtifactError: as :func:`load_session`.
     """
-    data = _utf8(read_bounded(path), path)
-    artifact = decode_session(data, path=path)
-    if not artifact.tag and artifact.session_id.startswith("s0-"):
-        tag = names.tag_of(path.name)  # the original kept a session's tag in its file name only
-        if tag:
-            artifact = msgspec.structs.replace(artifact, tag=tag)
-    return artifact, data
+    return read_session(path)[0]
+
+
+def read_session(path: Path, *, follow: bool = False) -> tuple[SessionArtifact, bytes]:
+    """The session in the file ``path``, and the file's bytes; in UTF-8, whatever it was saved as.
+
+    Args:
+        path: the file.
+        follow: whether it may be a link.
+
+    Raises:
+        ArtifactError: as :func:`load_session`.
+    """
+    data = _utf8(read_bounded(path, follow=follow), path)
+    return with_tag(decode_session(data, path=path), path), data
+
+
+def with_tag(artifact: SessionArtifact, path: Path) -> SessionArtifact:
+    """A session of the file ``path`` with its tag: the original kept it in the file's name only."""
+    if artifact.tag or not artifact.session_id.startswith("s0-"):
+        return artifact
+    tag = names.tag_of(path.name)
+    return structs.replace(artifact, tag=tag) if tag else artifact
 
 
 def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
@@ -103,7 +121,8 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
         raise ArtifactError("is nested too deeply", path=path) from None
     except MemoryError:
         raise ArtifactError("does not fit into memory", path=path) from None
-    return artifact
+    settings = settings_without_secrets(artifact.settings)
+    return artifact if settings == artifact.settings else structs.replace(artifact, settings=settings)
 
 
 def _utf8(data: bytes, path: Path | None) -> bytes:
@@ -117,7 +136,7 @@ def _standing(verdict: Verdict) -> Verdict:
     """A verdict without all that does not say whether its session is a baseline."""
     kept = STANDING | {ANSWERS}
     findings = [finding for finding in verdict.findings if finding.kind in kept]
-    return msgspec.structs.replace(verdict, places=[], findings=findings)
+    return structs.replace(verdict, places=[], findings=findings)
 
 
 _COMPARED = (DELAYED_ACK,)
@@ -129,7 +148,7 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
 
     def lighter(report: PhaseReport) -> PhaseReport:
         before = watched(report.stats_before)
-        return msgspec.structs.replace(
+        return structs.replace(
             report,
             path_metrics={
                 path: PathReport(status_counts=one.status_counts, body_bytes=one.body_bytes)
@@ -146,16 +165,14 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
         )
 
     runs = [
-        msgspec.structs.replace(
+        structs.replace(
             run,
-            results=[
-                msgspec.structs.replace(result, report=lighter(result.report)) for result in run.results
-            ],
+            results=[structs.replace(result, report=lighter(result.report)) for result in run.results],
         )
         for run in artifact.raw_runs
     ]
     gate = artifact.gate
-    return msgspec.structs.replace(
+    return structs.replace(
         artifact,
         raw_runs=runs,
         gate=_standing(gate) if gate is not None else None,
@@ -186,29 +203,24 @@ def encode_session(artifact: SessionArtifact) -> bytes:
     return data
 
 
-def read_bounded(path: Path, limit: int = MAX_BYTES) -> bytes:
+def read_bounded(path: Path, limit: int = MAX_BYTES, *, follow: bool = False) -> bytes:
     """The bytes of a regular file of at most ``limit`` bytes.
 
+    Args:
+        path: the file.
+        limit: bytes.
+        follow: whether it may be a link: the user has named it, and not whoever filled a folder.
+
     Raises:
-        ArtifactError: it cannot be read, is no regular file, or is larger.
+        ArtifactError: it cannot be read, is no regular file, is a link, or is larger.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError("is not a regular file", path=path)
-        if status.st_size > limit:
-            raise ArtifactError(f"is larger than {limit:,} bytes ({status.st_size:,})", path=path)
-        with path.open("rb") as stream:
-            # Not limit + 1 at once: such a buffer is allocated whole, for every small file of a history.
-            data = stream.read(status.st_size + 1)
-            if len(data) > status.st_size:  # it grew meanwhile
-                data += stream.read(limit + 1 - len(data))
+        return regular.read_whole(path, limit, follow=follow)
+    except (regular.NotRegularError, regular.TooLargeError) as error:
+        raise ArtifactError(str(error.strerror), path=path) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ArtifactError(f"cannot be read: {reason}", path=path) from error
-    if len(data) > limit:
-        raise ArtifactError(f"is larger than {limit:,} bytes", path=path)
-    return data
 
 
 def _check_size(data: bytes) -> None:
@@ -216,6 +228,8 @@ def _check_size(data: bytes) -> None:
         raise ArtifactError("is empty")
     if len(data) > MAX_BYTES:
         raise ArtifactError(f"is larger than {MAX_BYTES:,} bytes ({len(data):,})")
+    if len(data) <= MAX_VALUES:  # more do not fit into so few bytes
+        return
     # Each value is followed by a comma or closes a container, so this counts no value twice or never.
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
     if values > MAX_VALUES:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.errors import ArtifactError
 from pytest_espperf.history import files, names
@@ -99,12 +100,12 @@ def beside(
     ``refused`` grows by one that does not count; for ``present`` see :func:`apply_marks`.
     """
     own = path.with_name(names.mark_name(kind, path.stem))
-    if (own.name not in present) if present is not None else not own.exists():
+    if (own.name not in present) if present is not None else not regular.exists(own):
         return None
     try:
         mark = read_mark(own)
     except ArtifactError as error:
-        if own.exists():
+        if regular.exists(own):
             refused.append(error)
         return None
     if mark.session_id != artifact.session_id:

@@ -11,6 +11,9 @@ rest of the name decides. The price: a session recorded while the wall clock is 
 sessions of that hour. It is neither lost nor renamed, the save says so (``SavedSession.clock_behind``), and
 once the clock has passed that hour new sessions sort last again.
 
+A session that is dated more than a day in the future counts as older than all others, until that time has
+come: a clock that was wrong once must not make a session the newest one for ever. See :func:`horizon`.
+
 Older files have their number at the end (``perf_<UTC>_<tag>-2.json``) and keep their names. Where the tag of
 a first session ends in such a number, the next one of that second gets a greater one.
 """
@@ -49,6 +52,9 @@ _ISO = re.compile(
 )
 """Written out, because what ``datetime.fromisoformat`` reads depends on the version of Python."""
 
+_SKEW = timedelta(days=1)
+_EARLIEST_NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
 _UNWANTED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -82,6 +88,21 @@ def format_stamp(moment: datetime) -> str:
     """``20260131T235959Z``; the year always has four digits, which strftime does not promise."""
     at = moment.astimezone(timezone.utc)
     return f"{at.year:04d}{at.month:02d}{at.day:02d}T{at.hour:02d}{at.minute:02d}{at.second:02d}Z"
+
+
+def horizon(now: datetime | None = None) -> str:
+    """The last stamp that is taken for a time: a day ahead of the clock, since benches' clocks differ.
+
+    A clock that is set back to its beginning, as that of a computer without a battery, is taken for the
+    earliest at which this package can have run.
+    """
+    at = datetime.now(timezone.utc) if now is None else now
+    return format_stamp(max(at, _EARLIEST_NOW) + _SKEW)
+
+
+def place_of(key: OrderKey, horizon: str) -> tuple[bool, OrderKey]:
+    """Sorts session files oldest first; those dated after ``horizon`` come before all others."""
+    return key.stamp <= horizon, key
 
 
 def stamp_at(text: str) -> str:

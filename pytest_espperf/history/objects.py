@@ -30,7 +30,7 @@ UNDO = "un"
 """What stands before the kind of a decision that takes one back."""
 
 LAST_YEAR = 8999
-"""A decision of a later one is none: nobody could ever answer it."""
+"""A decision of a later one is none; whatever its date is, one that answers it can be taken."""
 
 _PLAIN = re.compile(r"(?!h-)[0-9a-z][0-9a-z-]{4,99}")
 """Ids that can be names everywhere, also where ``a`` and ``A`` are one name and ``con`` is none."""
@@ -97,9 +97,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     mark: marks.Mark
 
     @property
-    def order(self) -> tuple[str, str]:
-        """The greatest one holds: the newest, and one of those of the same second, everywhere the same."""
-        return self.stamp, self.name.rpartition("_")[2]
+    def order(self) -> tuple[bool, str, str]:
+        """The greatest one holds: the newest, and one of those of the same second, everywhere the same.
+
+        One that is dated in the future holds only where there is no other.
+        """
+        return self.stamp <= names.horizon(), self.stamp, self.name.rpartition("_")[2]
 
 
 _decode = msgspec.json.Decoder(Decision).decode
@@ -126,7 +129,9 @@ def make_event(kind: str, mark: marks.Mark, *, undo: bool, after: str = "") -> E
         at = datetime.now(timezone.utc)
     before = names.parse_stamp(after)
     if before is not None and at <= before:
-        at = before + timedelta(seconds=1)
+        # Nothing can be later than the last one that can be named; of now, it holds against one of then.
+        later = before + timedelta(seconds=1)
+        at = later if later.year <= LAST_YEAR else datetime.now(timezone.utc)
     stamp = names.format_stamp(at)
     session = session_name(mark.session_id)
     name = f"{UNDO if undo else ''}{kind}_{session}_{stamp}_{secrets.token_hex(4)}.json"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from pytest_espperf import regular
 from pytest_espperf.errors import ArtifactError, RemoteError
 from pytest_espperf.history import files
 from pytest_espperf.history.load import read_bounded
@@ -54,7 +56,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
         # Never made here: it would lie below the mount point of a share that is not there.
-        if not root.is_dir():
+        if not regular.is_folder(root):
             raise RemoteError(f"there is no folder {root}: make it once, or mount the share")
 
     def listing(self, folder: str) -> Mapping[str, Listed]:
@@ -63,8 +65,9 @@ class Folder:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat()
-                    if entry.is_file():
+                    # A link leads out of the share, or to what never ends.
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and not regular.is_link(status):
                         found[entry.name] = Listed(status.st_size, str(status.st_mtime_ns), status.st_mtime)
         return found
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from pytest_espperf import regular
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
+from pytest_espperf.history.load import load_listed
 from pytest_espperf.history.rows import SessionRow
 
 _ProfileKey = tuple[str, str]
@@ -37,7 +39,13 @@ class Choice:
 
 
 def choose(
-    rows: Sequence[SessionRow], *, keep: int, bar: int, latest: str = "", young_from: str = ""
+    rows: Sequence[SessionRow],
+    *,
+    keep: int,
+    bar: int,
+    latest: str = "",
+    young_from: str = "",
+    young_to: str = "~",
 ) -> Choice:
     """What may go of a whole history.
 
@@ -47,6 +55,7 @@ def choose(
         bar: how many sessions of each profile a session is judged against at most.
         latest: id of the session in ``latest.json``.
         young_from: stamp (``20260131T235959Z``) from which on sessions are too young to go, "" for none.
+        young_to: stamp up to which a session's date is believed.
     """
     newest = {row.name for row in rows[max(len(rows) - keep, 0) :]}
     needed = _needed(rows, bar)
@@ -58,7 +67,7 @@ def choose(
             ("accepted", row.accepted is not None),
             ("pinned", row.pinned),
             ("bar", row.name in needed),
-            ("young", bool(young_from) and row.stamp >= young_from),
+            ("young", bool(young_from) and young_from <= row.stamp <= young_to),
         )
         why = next((reason for reason, holds in reasons if holds), None)
         if why is None:
@@ -145,12 +154,12 @@ def remove(folder: Path, leaving: Leaving) -> bool:
     """Remove a session; its own file goes last, so that a session cut short in going is still one.
 
     Returns:
-        False where somebody has decided about it meanwhile: then nothing was removed.
+        False where somebody has decided about it meanwhile, or where it cannot be read: nothing was removed.
 
     Raises:
         HistoryError: a file cannot be removed.
     """
-    if _is_decided(folder, leaving.row):
+    if _is_decided(folder, leaving.row) or not _is_readable(folder / leaving.row.name):
         return False
     *others, own = leaving.files
     for path in others:
@@ -185,6 +194,15 @@ def _files_of(folder: Path, row: SessionRow) -> Leaving | None:
     return Leaving(row, tuple(sizes), samples, sum(sizes.values()))
 
 
+def _is_readable(path: Path) -> bool:
+    """Whether a file is a session through and through: what cannot be read is not ours to remove."""
+    try:
+        load_listed(path)
+    except ArtifactError:
+        return False
+    return True
+
+
 def _is_decided(folder: Path, row: SessionRow) -> bool:
     """Whether a decision about a session lies beside it; one that cannot be read was meant as one."""
     for name, kind in product((row.name, *row.copies), marks.KINDS):
@@ -193,7 +211,7 @@ def _is_decided(folder: Path, row: SessionRow) -> bool:
             if marks.read_mark(path).session_id == row.session_id:
                 return True
         except ArtifactError:
-            if os.path.lexists(path):
+            if regular.exists(path):
                 return True
     return False
 
@@ -223,5 +241,4 @@ def _status(path: Path) -> os.stat_result | None:
         status = path.lstat()
     except (OSError, ValueError):
         return None
-    is_junction = getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT
-    return None if is_junction else status
+    return None if regular.is_link(status) else status

@@ -13,7 +13,7 @@ from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError,
 from pytest_espperf.history import files, marks, names, objects
 from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.exchange import Exchange, Listing, batches, count, summary_name
-from pytest_espperf.history.load import MAX_BYTES, load_session, read_bounded
+from pytest_espperf.history.load import MAX_BYTES, load_listed, read_bounded
 from pytest_espperf.history.objects import MARKS, SESSIONS
 from pytest_espperf.history.place import Contents
 from pytest_espperf.history.refusals import words_of
@@ -183,8 +183,10 @@ class _Pull:
         newest = self._exchange.store.select(Query(completed_only=True, limit=1))
         own_id = own_stamp = ""
         with contextlib.suppress(ArtifactError):
-            own = load_session(folder / names.LATEST)
+            own = load_listed(folder / names.LATEST)
             own_id, own_stamp = own.session_id, names.stamp_at(own.timestamp_utc)
+        if own_stamp > names.horizon():
+            own_stamp = ""  # its clock was wrong
         # One of the same second that is the newest here came after this machine's.
         if newest and newest[0].session_id != own_id and newest[0].stamp >= own_stamp:
             with contextlib.suppress(ArtifactError):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 
 from pytest_espperf.history.address import Scheme
+from pytest_espperf.redaction import REDACTED, redact
 
-# What variables of the environment hold secrets; GOOGLE_APPLICATION_CREDENTIALS is the path of a file.
-_SECRET_NAME = re.compile(
-    r"(?!GOOGLE_APPLICATION_CREDENTIALS$|.*_FILE$).*(KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING|SAS)",
-    re.IGNORECASE,
-)
-_SECRET_PART = re.compile(r"\b(AccountKey|SharedAccessSignature)=[^;\s'\"]+", re.IGNORECASE)
-_SHORTEST_SECRET = 8
 _LONGEST_WORDS = 300
 # What azure's packages append to their first sentence: numbers of the request, the answer once more as XML.
 _APPENDED = re.compile(r"\s+(RequestId:|Attempted credentials:).*")
@@ -27,11 +20,8 @@ _DENIED_TYPES = ("DefaultCredentialsError", "HostKeyNotVerifiable", "PermissionD
 def words_of(error: Exception) -> str:
     """What an exception says, in one line, without what could be a secret in it."""
     text = _APPENDED.sub("", " ".join(str(error).split()))
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.match(name):
-            text = text.replace(value, "<redacted>")
-    text = _SECRET_PART.sub(r"\1=<redacted>", text)
-    text = re.sub(r"\?[^\s'\"]*=[^\s'\"]*", "?<redacted>", text)
+    text = redact(text)
+    text = re.sub(r"\?[^\s'\"]*=[^\s'\"]*", f"?{REDACTED}", text)
     if len(text) > _LONGEST_WORDS:
         text = f"{text[:_LONGEST_WORDS]}..."
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

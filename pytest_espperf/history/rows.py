@@ -211,9 +211,15 @@ def keys_of(comparability: Comparability | None) -> Keys:
     return Keys(_digest(fields), {str(name): _digest(facts) for name, facts in own.items()})
 
 
-def row_of(artifact: SessionArtifact, key: OrderKey) -> SessionRow:
-    """The row of ``artifact``, whose file has the place ``key``: with details, without later decisions."""
-    keys = keys_of(artifact.comparability)
+def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -> SessionRow:
+    """The row of ``artifact``: with details, without later decisions.
+
+    Args:
+        artifact: the session.
+        key: the place of its file.
+        keys: those of its comparability, where they are known.
+    """
+    keys = keys_of(artifact.comparability) if keys is None else keys
     facts = artifact.comparability.fields if artifact.comparability else {}
     board = facts.get("board") or artifact.device.get("id")
     return SessionRow(

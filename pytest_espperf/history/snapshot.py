@@ -10,6 +10,7 @@ torn and damaged ones.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import sqlite3
@@ -17,6 +18,7 @@ import urllib.parse
 import zlib
 from pathlib import Path
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import SCHEMA_VERSION
 from pytest_espperf.history import names
 
@@ -62,9 +64,7 @@ def open_snapshot(folder: Path) -> sqlite3.Connection | None:
     """The index as it lies there; None where there is none that can be trusted."""
     path = folder / names.INDEX
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        data = path.read_bytes()
+        data = regular.read_whole(path, MAX_BYTES)
     except (OSError, ValueError):
         return None
     if data[:15] != b"SQLite format 3" or _checksum(data) != int.from_bytes(data[_CHECKSUM], "big"):
@@ -75,7 +75,8 @@ def open_snapshot(folder: Path) -> sqlite3.Connection | None:
     connection = None
     try:
         connection = sqlite3.connect(f"file:{slashes}{quoted}?mode=ro&immutable=1", uri=True)
-        if connection.execute("SELECT format FROM about").fetchone() == (FORMAT,):
+        # Its tables are ours before anything is asked of them: a view of that name may have no end.
+        if _shape(connection) == _own_shape() and _says_format(connection):
             return connection
     except sqlite3.Error:
         pass
@@ -84,10 +85,25 @@ def open_snapshot(folder: Path) -> sqlite3.Connection | None:
     return None
 
 
+def _says_format(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT format FROM about").fetchone() == (FORMAT,))
+
+
+def _shape(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+@functools.lru_cache(maxsize=1)
+def _own_shape() -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as memory:
+        make_tables(memory)
+        return _shape(memory)
+
+
 def write_snapshot(folder: Path, memory: sqlite3.Connection) -> None:
     """Put the rows into the folder for the next one; where that cannot be done, it is not needed."""
     temp = folder / f"{names.TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{names.TEMP_SUFFIX}"
-    if not folder.is_dir():
+    if not regular.is_folder(folder):
         return
     with contextlib.suppress(sqlite3.Error, OSError):
         with contextlib.closing(sqlite3.connect(temp)) as target:

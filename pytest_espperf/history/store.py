@@ -16,14 +16,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pytest_espperf import regular
 from pytest_espperf.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
-from pytest_espperf.history.load import encode_session, load_session
+from pytest_espperf.history.load import encode_session, load_listed
 
 if TYPE_CHECKING:
     from pytest_espperf.history.checkpoint import Checkpoint
     from pytest_espperf.history.rows import Query, SessionRow
+
+
+Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody how far reading has come."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class SavedSession:
         json_path: the session's own file, ``perf_....json``.
         markdown_path: the summary beside it, None where there is none.
         artifact: as it stands in the file, with later decisions filled in.
-        clock_behind: from :meth:`HistoryStore.save` only: the newest session, where its file name is later
-            than this one's: the clock was set back, and the order of the history is not that of saving.
+        clock_behind: from :meth:`HistoryStore.save` only: a session whose file name is later than this one's:
+            a clock was wrong, and the order of the history is not that of saving.
     """
 
     json_path: Path
@@ -51,12 +59,14 @@ class HistoryStore:
         folder: where they are.
         until: only sessions before this place are seen; None: all of them. See :meth:`before`.
         skipped: every file that was met and could not be used, named once, in the order of meeting.
+        progress: is told how many of how many files were read, while the index learns them.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.until: names.OrderKey | None = None
         self.skipped: list[ArtifactError] = []
+        self.progress: Progress = _silent
         self._named: set[Path | None] = set()
 
     # -- reading -----------------------------------------------------------------------------------
@@ -68,6 +78,7 @@ class HistoryStore:
         """
         earlier = HistoryStore(self.folder)
         earlier.until = key
+        earlier.progress = self.progress
         return earlier
 
     def file_names(self, *, newest_first: bool = False) -> list[str]:
@@ -140,9 +151,9 @@ class HistoryStore:
             HistoryError: the folder cannot be read.
         """
         path = self.folder / names.LATEST
-        if self.until is None and path.exists():
+        if self.until is None and regular.exists(path):
             try:
-                return self._with_marks(load_session(path))
+                return self._with_marks(load_listed(path))
             except ArtifactError as error:
                 self.skip(error)
         completed = self.newest(is_completed)
@@ -218,6 +229,8 @@ class HistoryStore:
             HistoryError: it cannot be written; one sentence with the path and the reason.
         """
         files.make_writable(self.folder)
+        if regular.is_folder(self.folder / names.LATEST):
+            raise HistoryError(f"{self.folder / names.LATEST} is a folder, and has to be a file: remove it")
         files.sweep(self.folder)
 
     def save(self, artifact: SessionArtifact, markdown: str | None = None, *, latest: bool) -> SavedSession:
@@ -253,7 +266,9 @@ class HistoryStore:
             path, summary = self.publish(own, text, stamp, artifact.tag, number)
             if copy is not None:
                 copy.publish_as(names.LATEST)
-        behind = earlier[0] if earlier and names.sort_key(earlier[0]).stamp > stamp else None
+        # The newest of all, and the oldest: what is dated in the future comes before all others.
+        later = (name for name in (*earlier[:1], *earlier[-1:]) if names.sort_key(name).stamp > stamp)
+        behind = next(later, None)
         return SavedSession(path, summary, artifact, behind)
 
     def open_checkpoint(self, session_id: str) -> Checkpoint:
@@ -315,23 +330,26 @@ class HistoryStore:
                 key = names.order_key(name)
                 if key is None:
                     self.skip(ArtifactError(names.NAMELESS, path=self.folder / name))
-                elif self.until is None or key < self.until:
+                else:
                     keys.append(key)
-        return [key.name for key in sorted(keys, reverse=newest_first)]
+        horizon = names.horizon()
+        found = sorted((names.place_of(key, horizon) for key in keys), reverse=newest_first)
+        last = names.place_of(self.until, horizon) if self.until is not None else None
+        return [place[1].name for place in found if last is None or place < last]
 
     def _read(self, name: str, present: frozenset[str] | None) -> SavedSession | None:
         path = self.folder / name
         try:
-            artifact = load_session(path)
+            artifact = load_listed(path)
         except ArtifactError as error:
-            if path.exists() or path.is_symlink():  # else another process removed it meanwhile
+            if regular.exists(path):  # else another process removed it meanwhile
                 self.skip(error)
             return None
         artifact, refused = marks.apply_marks(artifact, path, present)
         for refusal in refused:
             self.skip(refusal)
         summary = path.with_suffix(".md")
-        has_summary = summary.name in present if present is not None else summary.exists()
+        has_summary = summary.name in present if present is not None else regular.exists(summary)
         return SavedSession(path, summary if has_summary else None, artifact)
 
     def _with_marks(self, artifact: SessionArtifact) -> SessionArtifact:
@@ -358,7 +376,7 @@ class HistoryStore:
             stem = names.session_stem(stamp, tag, number)
             number += 1
             beside = (f"{stem}.md", *(names.mark_name(kind, stem) for kind in marks.KINDS))
-            if any((self.folder / name).exists() for name in beside):
+            if any(regular.exists(self.folder / name) for name in beside):
                 continue
             path = own.publish_new(f"{stem}.json")
             if path is not None:

@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_espperf import commands
+
 _TAIL_BYTES = 2000
+_ANSWER_BYTES = 4 * 1024 * 1024
 _STOP_S = 3.0
 _COMMAND = (sys.executable, "-W", "ignore", "-m", "pytest_espperf.lab")
 
@@ -46,20 +49,17 @@ def ask(words: Sequence[str], within_s: float) -> Reply:
     # A file and no pipe: an ssh that labgrid leaves behind would hold a pipe open.
     with tempfile.TemporaryFile() as complaints:
         try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter and module, no shell
+            done = commands.run(
                 [*_COMMAND, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                within_s,
+                keep=_ANSWER_BYTES,
                 stderr=complaints,
-                timeout=within_s,
-                check=False,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is this process's business
+                environment=_environment(),
             )
         except subprocess.TimeoutExpired as late:
-            output, code = late.stdout or b"", None
+            output, code = late.output or b"", None
         else:
-            output, code = done.stdout, done.returncode
+            output, code = done.output, done.code
         # What follows the last newline is a line that was cut short, or nothing.
         lines = [json.loads(line) for line in output.split(b"\n")[:-1]]
         last = lines[-1] if lines else {"waiting_for": "labgrid to start"}
@@ -127,7 +127,7 @@ class Watch:
         try:
             return self.process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            commands.end_tree(self.process)
             return self.process.wait()
 
     def _read(self) -> None:

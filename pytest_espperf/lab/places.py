@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf.errors import DeviceError, UsageError
-from pytest_espperf.judging import is_file
 from pytest_espperf.lab.asking import Watch, ask
+from pytest_espperf.regular import is_file
 from pytest_espperf.report.terminal import printable
 
 GRACE_S = 60.0

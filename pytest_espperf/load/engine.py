@@ -233,6 +233,7 @@ class Conductor:
         self._finish()
 
 
+@quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
 def run_phase(
     target: Target,
     requests: Sequence[RequestSpec],
@@ -322,57 +323,56 @@ def _drive(
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
-    with quiet_gc():
-        traffic: Traffic | None = None
-        try:
-            warmup_ns = perf_counter_ns()
-            begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
-            recorder.start_at(begin_ns)
-            feed = _make_feed(turn, phase, begin_ns, warmup_s)
-            if each_once:
-                feed = ClosedFeed(plans, begin_ns, _UNTIL_DONE_S, most=len(plans))
-            if connector is None:
-                assert transport is not None
-                traffic = CustomTraffic(
-                    clients=phase.clients,
-                    feed=feed,
-                    recorder=recorder,
-                    make_transport=transport,
-                    timeout_s=request_timeout_s,
-                )
-            else:
-                traffic = LaneTraffic(
-                    clients=phase.clients,
-                    feed=feed,
-                    recorder=recorder,
-                    connector=connector,
-                    timeout_s=request_timeout_s,
-                    watch=watch,
-                )
-            closed = phase.rate_rps is None
-            stop_ns = begin_ns + round(phase.duration_s * _NS_PER_S)
-            timing = Timing(
-                warmup_ns=warmup_ns,
-                begin_ns=begin_ns,
-                steady_end_ns=stop_ns if closed and warmup_s > 0 else 0,
-                give_up_ns=0 if closed else stop_ns + round(request_timeout_s * _NS_PER_S),
-                deadline_ns=None if deadline_s is None else call_ns + round(deadline_s * _NS_PER_S),
-                heartbeat_s=heartbeat_s,
-            )
-            Conductor(
-                loop=loop,
-                traffic=traffic,
+    traffic: Traffic | None = None
+    try:
+        warmup_ns = perf_counter_ns()
+        begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
+        recorder.start_at(begin_ns)
+        feed = _make_feed(turn, phase, begin_ns, warmup_s)
+        if each_once:
+            feed = ClosedFeed(plans, begin_ns, _UNTIL_DONE_S, most=len(plans))
+        if connector is None:
+            assert transport is not None
+            traffic = CustomTraffic(
+                clients=phase.clients,
                 feed=feed,
                 recorder=recorder,
+                make_transport=transport,
+                timeout_s=request_timeout_s,
+            )
+        else:
+            traffic = LaneTraffic(
+                clients=phase.clients,
+                feed=feed,
+                recorder=recorder,
+                connector=connector,
+                timeout_s=request_timeout_s,
                 watch=watch,
-                timing=timing,
-                on_heartbeat=on_heartbeat,
-                deliver_signals=deliver_signals,
-            ).run()
-            samples.generator = watch.health(traffic.label)
-            samples.never_answered = traffic.never_answered()
-        finally:
-            _close(loop, traffic)
+            )
+        closed = phase.rate_rps is None
+        stop_ns = begin_ns + round(phase.duration_s * _NS_PER_S)
+        timing = Timing(
+            warmup_ns=warmup_ns,
+            begin_ns=begin_ns,
+            steady_end_ns=stop_ns if closed and warmup_s > 0 else 0,
+            give_up_ns=0 if closed else stop_ns + round(request_timeout_s * _NS_PER_S),
+            deadline_ns=None if deadline_s is None else call_ns + round(deadline_s * _NS_PER_S),
+            heartbeat_s=heartbeat_s,
+        )
+        Conductor(
+            loop=loop,
+            traffic=traffic,
+            feed=feed,
+            recorder=recorder,
+            watch=watch,
+            timing=timing,
+            on_heartbeat=on_heartbeat,
+            deliver_signals=deliver_signals,
+        ).run()
+        samples.generator = watch.health(traffic.label)
+        samples.never_answered = traffic.never_answered()
+    finally:
+        _close(loop, traffic)
     return samples
 
 

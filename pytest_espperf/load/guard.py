@@ -82,10 +82,15 @@ def engine_label(loop: asyncio.AbstractEventLoop, *, stamped: bool) -> str:
 
 @contextlib.contextmanager
 def quiet_gc() -> Iterator[None]:
-    """No automatic collection inside; what exists already is left out of explicit ones."""
+    """No automatic collection inside; what exists already is left out of explicit ones.
+
+    What is let go around and inside is collected here, while it is young and cheap to find: thawed objects
+    count as old, and the old ones are hardly ever looked at. The connections of a phase hold 0.3 MB.
+    """
     was_enabled = gc.isenabled()
     freeze = gc.get_freeze_count() == 0
     if freeze:
+        gc.collect(1)
         gc.freeze()
     gc.disable()
     try:
@@ -94,6 +99,7 @@ def quiet_gc() -> Iterator[None]:
         if was_enabled:
             gc.enable()
         if freeze:
+            gc.collect()
             gc.unfreeze()
 
 

@@ -50,6 +50,26 @@ def test_a_headers_value_is_nowhere_afterwards(project: Project, web: Web, statu
     assert SECRET not in kept(project.history)
 
 
+@pytest.mark.parametrize("how", ["command line", "environment", "ini"])
+def test_a_command_for_the_firmware_is_nowhere_afterwards(
+    project: Project, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = f"flash --pin {SECRET} || echo {SECRET}; exit 1"
+    words = []
+    if how == "command line":
+        words = [f"--perf-ab-baseline-cmd={command}", "--perf-ab-candidate-cmd", command]
+    elif how == "environment":
+        monkeypatch.setenv("ESPPERF_PERF_AB_BASELINE_CMD", command)
+        monkeypatch.setenv("ESPPERF_PERF_AB_CANDIDATE_CMD", command)
+    else:
+        words = ["-o", f"perf_ab_baseline_cmd={command}", "-o", f"perf_ab_candidate_cmd={command}"]
+    result = project.run("-vv", "-s", f"--perf-export=junit={project.history / 'x.xml'}", *words)
+    assert result.ret == 0
+    assert SECRET not in result.stdout.str() + result.stderr.str()
+    assert SECRET not in kept(project.history)
+    assert "<redacted, digest " in kept(project.history)
+
+
 def test_a_headers_value_is_in_no_message_when_the_board_is_gone(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
