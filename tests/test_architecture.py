@@ -19,6 +19,7 @@ DATA = {
     "option",
     "figures",
     "interrupts",
+    "text",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -49,6 +50,7 @@ SESSION = {
     "lab",
 }
 FRONT = {
+    "streams",
     "plugin",
     "fixtures",
     "suite",

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_espperf.cli import USAGE_ERROR
+from pytest_espperf.cli.output import say_aside
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
+from pytest_espperf.text import inert
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"
 SESSION_HELP = "id or its beginning, file, tag, 'latest' or 'latest~1'"
 
@@ -31,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """End with the usage line and one sentence."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+        self.exit(USAGE_ERROR, f"{inert(f'{self.prog}: error: {message}')}\n")
 
 
 def add_command(
@@ -146,11 +148,6 @@ def share(arguments: argparse.Namespace) -> None:
     history_of(arguments).push(say_aside)
 
 
-def say_aside(line: str) -> None:
-    """One line beside a command's answer."""
-    print(line, file=sys.stderr)
-
-
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:
     """The session that a command was given: a file anywhere, or a name in its history.
 
@@ -169,4 +166,4 @@ def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifa
 def say_skipped(store: HistoryStore) -> None:
     """Name the files of a history that could not be used."""
     for error in store.skipped:
-        print(f"skipped: {error}", file=sys.stderr)
+        say_aside(f"skipped: {error}")
