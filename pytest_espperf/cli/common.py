@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_espperf.cli import USAGE_ERROR
 from pytest_espperf.cli.output import say_aside
+from pytest_espperf.cli.program import USAGE_ERROR
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
 from pytest_espperf.text import inert

@@ -30,7 +30,7 @@ def _completion(arguments: argparse.Namespace) -> int:
         import shtab  # noqa: PLC0415 - an extra
     except ImportError:
         raise UsageError(f"completion needs the package shtab: {INSTALL}") from None
-    from pytest_espperf.cli import make_parser  # noqa: PLC0415 - it is what imports this
+    from pytest_espperf.cli.program import make_parser  # noqa: PLC0415 - it is what imports this
 
     shell: str = arguments.shell
     if shell not in shtab.SUPPORTED_SHELLS:

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli import FAILED, INTERRUPTED
 from pytest_espperf.cli.common import add_command
 from pytest_espperf.cli.output import print_data, say_aside
+from pytest_espperf.cli.program import FAILED, INTERRUPTED
 from pytest_espperf.cli.run import QUIET
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import add_arguments
