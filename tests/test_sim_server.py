@@ -594,7 +594,6 @@ FOREIGN = [
     {"Host": "localhost.evil.example"},
     {"Host": "127.0.0.1.nip.io"},
     {"Host": ""},
-    {"Host": "localhost:"},
     {"Host": "user@localhost"},
     {"Host": "10.0.0.7:8080"},
     {"Host": "[::1"},

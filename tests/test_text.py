@@ -20,6 +20,9 @@ from report_sessions import full_session
 from pytest_espperf import errors
 from pytest_espperf.artifact import Finding, GateRow, PhaseEvent, SessionArtifact, Verdict
 from pytest_espperf.cli import main
+from pytest_espperf.device.markers import Scanner
+from pytest_espperf.device.reboot import reboot_signs
+from pytest_espperf.device.telemetry import TelemetryReading
 from pytest_espperf.doctor import Check, Examination, render_json, render_page
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.outputs import plain_report
@@ -150,7 +153,7 @@ def hostile_session() -> SessionArtifact:
     gate = made.gate
     assert gate is not None
     findings = [
-        Finding(severity=severity, kind=kind, where=HOSTILE, message=HOSTILE)  # type: ignore[arg-type]
+        Finding(severity=severity, kind=kind, where=HOSTILE, message=HOSTILE)
         for severity in ("fail", "warn", "info")
         for kind in ("console", "reboot", "not-measured", "detectable", HOSTILE)
     ]
@@ -262,9 +265,9 @@ def test_no_command_prints_what_a_file_holds_raw(
         session = {**made, "session_id": text, "tag": text, "target": f"::{text}", "hard_stop_reason": text}
         (tmp_path / f"perf_2026010{index}T000000Z.json").write_text(json.dumps(session))
     (tmp_path / "perf_bad.json").write_text(json.dumps({name: name}))
-    text = [word.replace("\udcff", "") for word in words]
+    given = [word.replace("\udcff", "") for word in words]
     with contextlib.suppress(SystemExit):
-        main([*text, f"--perf-history={tmp_path}"])
+        main([*given, f"--perf-history={tmp_path}"])
     said = capsys.readouterr()
     assert_plain(said.out)
     assert_plain(said.err)
@@ -293,3 +296,26 @@ def test_reports_of_pytest_are_plain(pytester: pytest.Pytester) -> None:
         assert "##[" in str(report.longrepr)
         plain_report(report)
         assert_plain("\n".join(f" {line}" for line in str(report.longrepr).split("\n")))
+
+
+@seed(20261129)
+@example(b"rst:0x1 \x1b]0;x\x07\xe2\x80\xae##[group]\r\n::error::x\n")
+@given(st.binary(), st.binary())
+def test_what_a_console_says_is_plain(said: bytes, more: bytes) -> None:
+    scanner = Scanner()
+    for lines, events in (scanner.feed(said, 0.0), scanner.feed(more, 1.0), scanner.end(2.0)):
+        assert_plain(inert("\n".join(lines)))
+        for event in events:
+            assert_plain(inert(str(event)))
+
+
+@seed(20261129)
+@given(st.dictionaries(st.sampled_from(["boot_id", "reset_reason"]), st.text(), min_size=1))
+def test_what_telemetry_says_of_a_reboot_is_plain(said: dict[str, str]) -> None:
+    before, after = TelemetryReading(stats=dict.fromkeys(said, 1)), TelemetryReading(stats=said)
+    for sign in reboot_signs(before, after):
+        assert_plain(f" {errors.DeviceError(f'the board shows signs of a reboot: {sign}')}")
+        finding = Finding(severity="fail", kind="reboot", message=sign)
+        artifact = SessionArtifact(gate=Verdict(kind="failed", findings=[finding]))
+        assert_plain("\n".join(inert(line.text) for line in render_terminal(artifact)))
+        assert_plain(render_markdown(artifact))

@@ -175,7 +175,7 @@ def distribution_chart(distribution: Distribution) -> go.Figure:
     def curve(name: str, points: Curve, colour: str, dash: str) -> None:
         figure.add_scatter(
             x=[_one_in(at) for at, _ in points],
-            y=[milliseconds for _, milliseconds in points],
+            y=[milliseconds if 0 < milliseconds < MOST else None for _, milliseconds in points],
             name=name,
             mode="lines+markers",
             line={"color": colour, "dash": dash},
@@ -192,8 +192,9 @@ def distribution_chart(distribution: Distribution) -> go.Figure:
 
 def _log_ticks(distribution: Distribution) -> dict[str, list[Any]]:
     """1, 2 and 5 of each decade between the least and the largest latency, written out."""
-    values = [milliseconds for _, milliseconds in (*distribution.now, *distribution.baseline)]
-    least, largest = max(1e-3, min(values, default=1.0)), min(MOST, max(values, default=1.0))
+    every = [milliseconds for _, milliseconds in (*distribution.now, *distribution.baseline)]
+    values = [milliseconds for milliseconds in every if 0 < milliseconds < MOST]
+    least, largest = max(1e-3, min(values, default=1.0)), max(values, default=1.0)
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(max(least, largest))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
