@@ -15,7 +15,7 @@ import pytest
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import resolve
 from pytest_espperf.options import OPTIONS, Settings
-from pytest_espperf.text import inert, printable
+from pytest_espperf.text import printable
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
@@ -205,7 +205,7 @@ class PerfState:
         with self._terminal() as reporter:
             if reporter is not None:
                 self._begin_line(reporter)
-                reporter.write_line(f"[espperf] {inert(text)}")
+                reporter.write_line(f"[espperf] {printable(text)}")
                 reporter.flush()
 
     def rewrite(self, text: str) -> None:

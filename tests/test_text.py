@@ -299,7 +299,7 @@ def test_reports_of_pytest_are_plain(pytester: pytest.Pytester) -> None:
 
 
 @seed(20261129)
-@example(b"rst:0x1 \x1b]0;x\x07\xe2\x80\xae##[group]\r\n::error::x\n")
+@example(b"rst:0x1 \x1b]0;x\x07\xe2\x80\xae##[group]\r\n::error::x\n", b"")
 @given(st.binary(), st.binary())
 def test_what_a_console_says_is_plain(said: bytes, more: bytes) -> None:
     scanner = Scanner()
