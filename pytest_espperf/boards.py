@@ -16,7 +16,6 @@ from pytest_espperf.homes import expand_user
 from pytest_espperf.identity import asked_for
 from pytest_espperf.options import SIM, Settings
 from pytest_espperf.parsers import split_host
-from pytest_espperf.report.terminal import printable
 
 if TYPE_CHECKING:
     from pytest_espperf.lab import LabBoard
@@ -108,10 +107,8 @@ def _short_names(source: str, boards: Sequence[tuple[str, str]]) -> list[str]:
         for key in {told, name.casefold()}:
             if key in seen:
                 raise UsageError(
-                    printable(
-                        f"{source}: {seen[key]} and {given} are one board, or would both be called {name} in "
-                        "tests and files: measure one of them by itself"
-                    )
+                    f"{source}: {seen[key]} and {given} are one board, or would both be called {name} in "
+                    "tests and files: measure one of them by itself"
                 )
             seen[key] = given
         names.append(name)
@@ -146,7 +143,7 @@ def refuse_one_twice(boards: Iterable[Settings]) -> None:
 
 def one_board(first: str, second: str) -> str:
     """That two names of a run mean one board."""
-    return printable(f"{first} and {second} are one board, and each is measured once: leave one of them out")
+    return f"{first} and {second} are one board, and each is measured once: leave one of them out"
 
 
 def why_unreached(error: EspperfError, settings: Settings, others: Mapping[str, Settings]) -> str:

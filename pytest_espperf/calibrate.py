@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pytest_espperf import gate
@@ -15,13 +15,16 @@ from pytest_espperf.history import HistoryStore
 WANTED_PCT = (5.0, 10.0, 20.0)
 
 
-def run_sessions(command: Sequence[str], history: Path, count: int) -> list[SessionArtifact]:
+def run_sessions(
+    command: Sequence[str], history: Path, count: int, say: Callable[[str], None]
+) -> list[SessionArtifact]:
     """Run so many sessions of one firmware, one after another.
 
     Args:
         command: words for pytest.
         history: where they are kept; they are sessions like any other.
         count: at least 2.
+        say: prints a line of progress, at once.
 
     Raises:
         UsageError: a session could not be measured; what it said stands above.
@@ -29,7 +32,7 @@ def run_sessions(command: Sequence[str], history: Path, count: int) -> list[Sess
     store = HistoryStore(history)
     found = []
     for index in range(1, count + 1):
-        print(f"== session {index} of {count}", flush=True)  # noqa: T201 - a command's progress
+        say(f"== session {index} of {count}")
         before = set(store.file_names())
         done = subprocess.run([sys.executable, "-m", "pytest", *command], check=False)  # noqa: S603 - ours
         new = [name for name in store.file_names() if name not in before]

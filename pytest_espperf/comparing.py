@@ -26,6 +26,9 @@ from pytest_espperf.report.comparison import (
     RuleResult,
 )
 
+_MOST_LOG_RATIO = 600.0
+"""Beyond it a change in percent is more than a number holds."""
+
 Rules = Sequence[tuple[str, float]]
 
 
@@ -124,7 +127,10 @@ def _slower(metric: str, before: float | None, after: float | None) -> float | N
         return worse_by(metric, before, after)
     if before <= 0 or after <= 0:
         return None
-    return pct(math.log(before / after if METRICS[metric].better == "higher" else after / before))
+    faster = math.log(before) - math.log(after)
+    if abs(faster) > _MOST_LOG_RATIO:
+        return None
+    return pct(faster if METRICS[metric].better == "higher" else -faster)
 
 
 def _worst_first(cell: ComparedCell) -> float:

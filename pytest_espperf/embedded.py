@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_espperf.state import state_of
+from pytest_espperf.text import inert
 
 NAMES = ("pytest_embedded", "pytest_embedded.plugin")
 """What it is registered as: by its entry point, or by ``-p`` with its module."""
@@ -120,10 +121,10 @@ def show(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         return
     if feed.failed:
         reporter.write_line(
-            f"WARNING: --metric-path: {feed.path} cannot be written: {feed.failed}", yellow=True
+            inert(f"WARNING: --metric-path: {feed.path} cannot be written: {feed.failed}"), yellow=True
         )
     else:
-        reporter.write_line(f"exported log_metric: {feed.path}")
+        reporter.write_line(inert(f"exported log_metric: {feed.path}"))
 
 
 def _plugin(config: pytest.Config) -> Any:

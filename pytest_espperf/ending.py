@@ -14,8 +14,9 @@ import pytest
 from pytest_espperf import outputs
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import deferred_signals
-from pytest_espperf.items import is_phase, phase_of
+from pytest_espperf.items import is_phase, phase_of, uses_device
 from pytest_espperf.state import HANDED, PerfState, state_of
+from pytest_espperf.text import inert, printable
 
 if TYPE_CHECKING:
     from pytest_espperf.artifact import Finding
@@ -92,7 +93,9 @@ def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Remember a phase whose own test failed after it was measured."""
+    """Remember a phase whose own test failed after it was measured; what a board said in it becomes plain."""
+    if uses_device(item):
+        outputs.plain_report(report)
     if not report.failed or report.when == "setup":
         return
     state = state_of(item.config)
@@ -185,6 +188,7 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
 
 def own_report(name: str, failure: str) -> pytest.TestReport:
     """A test report of ours, about no item: passed where there is no failure."""
+    name, failure = printable(name), inert(failure)
     return pytest.TestReport(
         nodeid=f"espperf::{name}",
         location=("espperf", None, name),
@@ -197,7 +201,7 @@ def own_report(name: str, failure: str) -> pytest.TestReport:
 
 def _report(session: pytest.Session, name: str, message: str) -> None:
     """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
-    report = own_report(name, outputs.inert(message))
+    report = own_report(name, message)
     session.testscollected += 1  # the progress line counts it
     session.config.hook.pytest_runtest_logreport(report=report)
     # No such item will ever be collected: --lf must not look for it.
@@ -218,7 +222,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
     outcomes = _show_boards(reporter, state) if len(state.outcomes) > 1 else state.outcomes
     for board, outcome in outcomes.items():
         if not quiet:
-            reporter.section(f"espperf: {board}" if board else "espperf")
+            reporter.section(printable(f"espperf: {board}") if board else "espperf")
         _show_board(reporter, state.config, board, outcome)
     if len(state.outcomes) == 1 and outputs.NO_BOARD not in state.outcomes:  # of several, one was wanted
         outputs.show_overview(reporter, state.config)
@@ -249,9 +253,10 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
         outputs.annotate(reporter, config, board, outcome)
     folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
     if verbosity == 0 and folders:
-        reporter.write_line(
+        outputs.write_line(
+            reporter,
             f"{len(brief)} of {len(outcomes)} boards are shown in this table alone (-v shows them in full); "
-            f"their artifacts are in {', '.join(sorted(folders))}"
+            f"their artifacts are in {', '.join(sorted(folders))}",
         )
     _show_sent(reporter, config, sent)
     outputs.show_overview(reporter, config)
@@ -283,7 +288,7 @@ def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
     for line in lines:
         colour = COLOURS.get(line.mood)
         markup = {"bold": line.bold} | ({colour: True} if colour else {})
-        reporter.write_line(outputs.inert(line.text), **markup)
+        outputs.write_line(reporter, line.text, **markup)
 
 
 def _show_board(
@@ -296,17 +301,17 @@ def _show_board(
         lines[0] = replace(lines[0], text=f"{board}: {lines[0].text}")
     _write(reporter, lines)
     if outcome.save_error:
-        reporter.write_line(f"NOT SAVED: {outcome.save_error}", red=True)
+        outputs.write_line(reporter, f"NOT SAVED: {outcome.save_error}", red=True)
     elif outcome.saved is not None:
         for name, path in (
             ("saved_json", outcome.saved.json_path),
             ("saved_md", outcome.saved.markdown_path),
         ):
-            reporter.write_line(f"{name}={path}")  # the original's words: scripts look for them
+            outputs.write_line(reporter, f"{name}={path}")  # the original's words: scripts look for them
     _show_sent(reporter, config, outcome.sent)
     outputs.show(reporter, config, board, outcome)
 
 
 def _show_sent(reporter: pytest.TerminalReporter, config: pytest.Config, sent: Sent | None) -> None:
     if sent is not None and not (sent.arrived and config.get_verbosity() < 0):
-        reporter.write_line(outputs.inert(sent.text), red=not sent.arrived)
+        outputs.write_line(reporter, sent.text, red=not sent.arrived)

@@ -24,9 +24,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_espperf.text import printable
+
 
 class EspperfError(Exception):
-    """Base of all exceptions raised on purpose by this package."""
+    """Base of all exceptions raised on purpose by this package.
+
+    ``str()`` of one is a single printable line, whatever a board or a file put into the message: pytest
+    prints it as it is.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(EspperfError):

@@ -1,4 +1,4 @@
-"""Signals that wait: for an event loop that can take them, for a file that is being written."""
+"""Signals that wait (for an event loop, for a file that is being written), and SIGTERM as an interruption."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import FrameType
 
 @contextlib.contextmanager
 def deferred_signals(*, at_once_from: int = 2) -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C and the watchdog's alarm back until they can be taken.
+    """Hold Ctrl-C, the watchdog's alarm and a handled SIGTERM back until they can be taken.
 
-    Inside, the handlers of SIGINT and SIGALRM only take note; the function that is given runs the handlers
-    of before for what was noted, and so does the end of the block. Outside the main thread, where no signal
-    arrives, nothing is changed.
+    Inside, the handlers of SIGINT, SIGALRM and SIGTERM only take note; the function that is given runs the
+    handlers of before for what was noted, and so does the end of the block. Outside the main thread, where no
+    signal arrives, nothing is changed.
 
     Args:
         at_once_from: the signal of a kind that is handled at once: whoever sends it has seen the ones before
@@ -36,7 +36,7 @@ def deferred_signals(*, at_once_from: int = 2) -> Iterator[Callable[[], None]]:
             before[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGALRM"):  # Windows has no SIGALRM
+        for name in ("SIGINT", "SIGALRM", "SIGTERM"):  # Windows has no SIGALRM
             number = getattr(signal, name, None)
             handler = signal.getsignal(number) if number is not None else None
             if number is not None and callable(handler):
@@ -48,3 +48,30 @@ def deferred_signals(*, at_once_from: int = 2) -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     deliver()
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM interrupt as Ctrl-C does, so that what was measured is kept and children are ended.
+
+    The function that is given says whether one came. Where something else handles SIGTERM, and outside the
+    main thread, nothing is changed.
+    """
+    came = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    free = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if free:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield lambda: came
+    finally:
+        if free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_espperf import embedded
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.options import Settings
+from pytest_espperf.streams import guarded
+from pytest_espperf.text import inert, printable
 
 if TYPE_CHECKING:
     # Only where a board is measured.
@@ -93,7 +98,7 @@ def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: H
     log = config.stash.get(xml_key, None)
     if log is not None:
         for name, value in properties(artifact):
-            log.add_global_property(f"{board}:{name}" if board else name, value)
+            log.add_global_property(printable(f"{board}:{name}" if board else name), printable(value))
 
 
 def write_overview(config: pytest.Config, outcomes: Mapping[str, Outcome]) -> str:
@@ -158,19 +163,18 @@ def show_overview(reporter: pytest.TerminalReporter, config: pytest.Config) -> N
         from pytest_espperf.artifact import SessionArtifact  # noqa: PLC0415 - see above
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
-        for line in annotation_lines(SessionArtifact(), done.errors):
-            reporter.write_line(line)
+        _annotate(reporter, annotation_lines(SessionArtifact(), done.errors))
 
 
 def _show_done(reporter: pytest.TerminalReporter, config: pytest.Config, board: str) -> Exported | None:
     done = config.stash.get(DONE, {}).get(board)
     if done is not None:
         for name, path in done.written:
-            reporter.write_line(f"exported {name}: {path}")
+            write_line(reporter, f"exported {name}: {path}")
         for name, message in done.errors:
-            reporter.write_line(f"NOT EXPORTED: {name}: {message}", red=True)
+            write_line(reporter, f"NOT EXPORTED: {name}: {message}", red=True)
         for message in done.notes:
-            reporter.write_line(f"WARNING: {message}", yellow=True)
+            write_line(reporter, f"WARNING: {message}", yellow=True)
     return done
 
 
@@ -179,8 +183,7 @@ def annotate(reporter: pytest.TerminalReporter, config: pytest.Config, board: st
     if _on_github():
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
-        for line in annotation_lines(outcome.artifact, unsaved(config, board, outcome), board):
-            reporter.write_line(line)
+        _annotate(reporter, annotation_lines(outcome.artifact, unsaved(config, board, outcome), board))
 
 
 def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding]) -> None:
@@ -190,17 +193,49 @@ def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding])
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
 
         common = Verdict(kind="unchanged", findings=list(findings))
-        for line in annotation_lines(SessionArtifact(gate=common)):
-            reporter.write_line(line)
+        _annotate(reporter, annotation_lines(SessionArtifact(gate=common)))
 
 
-def inert(text: str) -> str:
-    """The text itself; in a GitHub job, with nothing in it that its runner would obey."""
-    if not _on_github():
-        return text
-    from pytest_espperf.report import github  # noqa: PLC0415 - only there
+def guard_terminal(config: pytest.Config) -> None:
+    """Let a run that measures a board go on where nobody reads its output, or the disk behind it is full."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    before = sys.stdout
+    guard = ExitStack()
+    guard.enter_context(guarded("stdout"))
+    config.add_cleanup(guard.close)
+    writer = config.get_terminal_writer()
+    if writer._file is before:  # noqa: SLF001 - pytest has no public way
+        writer._file = sys.stdout  # noqa: SLF001 - likewise
 
-    return github.inert(text)
+
+def write_line(reporter: pytest.TerminalReporter, text: str, **markup: bool) -> None:
+    """One line of ours on the terminal: text, whatever a board or a file put into it."""
+    reporter.write_line(inert(text), **markup)
+
+
+def _annotate(reporter: pytest.TerminalReporter, lines: Iterable[str]) -> None:
+    """Commands for GitHub's runner, whose texts are escaped."""
+    for line in lines:
+        reporter.write_line(line)
+
+
+def plain_report(report: pytest.TestReport) -> None:
+    """Make what a report tells of a failure or a skip plain text: pytest prints it as it is."""
+    report.longrepr = _plain(report.longrepr)
+
+
+def _plain(value: Any) -> Any:
+    """Texts of pytest's representations of exceptions, which are data classes that hold each other."""
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, _plain(getattr(value, field.name)))  # frozen or not
+    return value
 
 
 def _on_github() -> bool:

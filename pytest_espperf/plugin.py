@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pytest_espperf import confirming, embedded, ending, items
+from pytest_espperf import confirming, embedded, ending, items, outputs
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS
 from pytest_espperf.state import state_of
 from pytest_espperf.streams import open_closed_streams
+from pytest_espperf.text import inert
 
 pytest_plugins = ["pytest_espperf.fixtures"]
 
@@ -67,10 +68,17 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from pytest_espperf.profiles import describe_profiles  # noqa: PLC0415 - only here
 
     try:
-        print(describe_profiles(state_of(config).settings, config.rootpath))  # noqa: T201 - it is the answer
+        print(inert(describe_profiles(state_of(config).settings, config.rootpath)))  # noqa: T201 - it is the answer
     except EspperfError as error:
         raise pytest.UsageError(str(error)) from None
     return 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before anything is printed of a run for perf tests: its exit code does not hang on who reads it."""
+    if state_of(session.config).may_measure:
+        outputs.guard_terminal(session.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_espperf.text import grouped
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -29,7 +31,7 @@ class Metric:
 
     def format(self, value: float | None) -> str:
         """The value with its unit, ``-`` where there is none."""
-        return "-" if value is None else f"{value:,.{self.digits}f} {self.unit}"
+        return "-" if value is None else f"{grouped(value, self.digits)} {self.unit}"
 
     @property
     def best(self) -> Any:

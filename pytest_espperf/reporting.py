@@ -156,9 +156,9 @@ def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint 
     # A gate leaves out phases that the generator paced: only its ratios fit to other sessions' figures.
     change, threshold = gate.get("d_pct"), gate.get("smallest_detectable_pct")
     baseline = limit = None
-    if change is not None:
+    if change is not None and change > -100:
         baseline = _slower(value, metric, 1 / (1 + change / 100))
-        limit = _slower(baseline, metric, 1 + threshold / 100) if threshold is not None else None
+        limit = _slower(baseline, metric, 1 + threshold / 100) if threshold and threshold > -100 else None
     own = gate.get("verdict", "")
     return TrendPoint(
         when=_when(row.stamp),
@@ -196,7 +196,7 @@ def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
     medians = [
         cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
     ]
-    values = [value for value in medians if value]
+    values = [value for value in medians if value and value > 0]
     if not values or len(values) < len(medians):
         return None
     return math.exp(math.fsum(map(math.log, values)) / len(values))

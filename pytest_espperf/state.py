@@ -15,6 +15,7 @@ import pytest
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import resolve
 from pytest_espperf.options import OPTIONS, Settings
+from pytest_espperf.text import printable
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
@@ -110,6 +111,14 @@ class PerfState:
         """Whether no test is to be run: then no board is reached for, and nothing is kept."""
         return any(self.config.getoption(name, False) for name in ("collectonly", "setuponly", "setupplan"))
 
+    @property
+    def may_measure(self) -> bool:
+        """Whether a board may be measured in this run, as far as options tell."""
+        try:
+            return self.asked_for or self.device_named
+        except UsageError:
+            return False
+
     def planned(self) -> list[PlannedPhase]:
         """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""
         try:
@@ -200,8 +209,6 @@ class PerfState:
 
     def say(self, text: str) -> None:
         """One line of progress, on a line of its own, whatever the verbosity and capturing."""
-        from pytest_espperf.report.terminal import printable  # noqa: PLC0415 - only where there is a session
-
         with self._terminal() as reporter:
             if reporter is not None:
                 self._begin_line(reporter)
@@ -226,7 +233,7 @@ class PerfState:
         """Write over the current line; past pytest's writer, which would count it to its own."""
         width = self.config.get_terminal_writer().fullwidth - 1
         # Beyond the right margin a terminal goes on in the next line, and cannot come back.
-        shown = text[:width]
+        shown = printable(text)[:width]
         sys.stdout.write(f"\r{shown:<{width}}\r{shown}")
         sys.stdout.flush()
 

@@ -28,6 +28,7 @@ DATA = {
     "streams",
     "redaction",
     "regular",
+    "text",
     "__init__",
 }
 OPTIONS = {"options", "options_sim", "lookup", "tables"}
@@ -63,6 +64,7 @@ SESSION = {
     "lab",
 }
 FRONT = {
+    "streams",
     "plugin",
     "fixtures",
     "suite",

@@ -243,4 +243,4 @@ def test_what_is_said_is_one_line_whatever_a_board_has_put_into_it() -> None:
     config = MagicMock()
     PerfState(config).say("lost: \x1b[2J\n::error::no")
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    reporter.write_line.assert_called_once_with("[espperf] lost: ?[2J?::error::no")
+    reporter.write_line.assert_called_once_with("[espperf] lost: ?[2J ::error::no")

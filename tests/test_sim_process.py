@@ -255,7 +255,8 @@ def test_it_imports_nothing_of_pytest_or_of_other_rooms() -> None:
     code = (
         "import sys, pytest_espperf.sim.__main__ as _\n"
         "ours = {m for m in sys.modules if m.startswith('pytest_espperf.')}\n"
-        "others = {m for m in ours if not m.startswith('pytest_espperf.sim')} - {'pytest_espperf.errors'}\n"
+        "others = {m for m in ours if not m.startswith('pytest_espperf.sim')}\n"
+        "others -= {'pytest_espperf.errors', 'pytest_espperf.text'}\n"
         "print(sorted(others), 'pytest' in sys.modules)"
     )
     done = subprocess.run(
@@ -267,3 +268,19 @@ def test_it_imports_nothing_of_pytest_or_of_other_rooms() -> None:
         check=False,
     )
     assert (done.stdout.strip(), done.stderr) == ("[] False", "")
+
+
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
+def test_a_device_that_others_can_reach_says_so(host: str, warns: bool) -> None:
+    with subprocess.Popen(
+        device("--port", "0", "--host", host, "--exit-with-stdin"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    ) as alone:
+        assert alone.stdout is not None
+        assert alone.stdout.readline().startswith(READY)
+        _out, err = alone.communicate("", timeout=PATIENCE_S)
+    assert err.startswith(f"warning: {host} is not loopback: ") if warns else err == ""

@@ -582,3 +582,68 @@ def test_a_bad_change_is_400_with_the_sentence_and_changes_nothing(
 def test_configure_says_what_the_device_refused(sim: SimProcess) -> None:
     with pytest.raises(SimError, match="refused the change: 'loud' is no noise"):
         sim.configure(noise="loud")
+
+
+FOREIGN = [
+    {"Host": "rebind.evil.example"},
+    {
+        "Host": "rebind.evil.example:80",
+        "Origin": "http://rebind.evil.example:80",
+        "Sec-Fetch-Site": "same-origin",
+    },
+    {"Host": "localhost.evil.example"},
+    {"Host": "127.0.0.1.nip.io"},
+    {"Host": ""},
+    {"Host": "user@localhost"},
+    {"Host": "10.0.0.7:8080"},
+    {"Host": "[::1"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:3000"},
+    {"Origin": ""},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/sim/config"), ("GET", "/sim/config"), ("POST", "/debug/reboot")]
+)
+def test_no_web_page_changes_the_device(
+    sim: SimProcess, method: str, path: str, headers: dict[str, str]
+) -> None:
+    link = http.client.HTTPConnection(sim.host, sim.port, timeout=PATIENCE_S)
+    body = '{"slowdown":{"all":50}}' if method == "POST" else None
+    link.request(method, path, body, {"Content-Type": "text/plain", **headers})
+    answer = link.getresponse()
+    said = json.loads(answer.read())
+    link.close()
+    assert answer.status in {400, 403}
+    assert list(said) == ["error"]
+    assert sim.configuration()["slowdown"] == {}
+    assert ask(sim, "/hello")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:{}", "localhost:{}", "LOCALHOST.:{}", "127.0.0.2:{}", "[::1]:{}", "localhost:9000"]
+)
+def test_its_own_page_and_its_users_change_it(sim: SimProcess, host: str) -> None:
+    own = host.format(sim.port)
+    for more in (
+        {},
+        {"Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+    ):
+        link = http.client.HTTPConnection(sim.host, sim.port, timeout=PATIENCE_S)
+        link.request("POST", "/sim/config", '{"leak_bytes":1}', {"Host": own, **more})
+        assert link.getresponse().status == 200
+        link.close()
+
+
+def test_telemetry_is_reset_under_any_name(sim: SimProcess) -> None:
+    """It is what a board's load asks for, under the name that the board has there."""
+    link = http.client.HTTPConnection(sim.host, sim.port, timeout=PATIENCE_S)
+    link.request("GET", "/debug/server-stats?reset=1", headers={"Host": "board.local"})
+    assert link.getresponse().status == 200
+    link.close()

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_espperf import regular
+from pytest_espperf.cli.output import say_aside
+from pytest_espperf.cli.program import USAGE_ERROR
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
+from pytest_espperf.text import inert
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-USAGE_ERROR = 4
 DEFAULT_HISTORY = Path("tools") / "perf_history"
 SESSION_HELP = "id or its beginning, file, tag, 'latest' or 'latest~1'"
 
@@ -34,7 +36,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         """End with the usage line and one sentence."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+        self.exit(USAGE_ERROR, f"{inert(f'{self.prog}: error: {message}')}\n")
 
 
 def add_command(
@@ -152,11 +154,6 @@ def share(arguments: argparse.Namespace) -> None:
     history_of(arguments).push(say_aside)
 
 
-def say_aside(line: str) -> None:
-    """One line beside a command's answer."""
-    print(line, file=sys.stderr)
-
-
 def _telling() -> Telling:
     """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
     from pytest_espperf.history.progress import Telling  # noqa: PLC0415 - run leaves the history to pytest
@@ -191,4 +188,4 @@ def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifa
 def say_skipped(store: HistoryStore) -> None:
     """Name the files of a history that could not be used."""
     for error in store.skipped:
-        print(f"skipped: {error}", file=sys.stderr)
+        say_aside(f"skipped: {error}")

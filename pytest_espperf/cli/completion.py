@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pytest_espperf.cli.common import SESSION_HELP, add_command
+from pytest_espperf.cli.output import print_data
 from pytest_espperf.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
@@ -29,7 +30,7 @@ def _completion(arguments: argparse.Namespace) -> int:
         import shtab  # noqa: PLC0415 - an extra
     except ImportError:
         raise UsageError(f"completion needs the package shtab: {INSTALL}") from None
-    from pytest_espperf.cli import make_parser  # noqa: PLC0415 - it is what imports this
+    from pytest_espperf.cli.program import make_parser  # noqa: PLC0415 - it is what imports this
 
     shell: str = arguments.shell
     if shell not in shtab.SUPPORTED_SHELLS:
@@ -40,7 +41,7 @@ def _completion(arguments: argparse.Namespace) -> int:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined] # where shtab looks for it
         elif action.metavar in {"FILE", "FILE|DIR"} or SESSION_HELP in (action.help or ""):
             action.complete = shtab.FILE  # type: ignore[attr-defined] # likewise
-    print(shtab.complete(parser, shell))
+    print_data(f"{shtab.complete(parser, shell)}\n")
     return 0
 
 

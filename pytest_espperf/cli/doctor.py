@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf.cli.common import add_command
+from pytest_espperf.cli.output import print_data, say_aside
+from pytest_espperf.cli.program import FAILED, INTERRUPTED
 from pytest_espperf.cli.run import QUIET
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.options import OPTIONS, Settings
+from pytest_espperf.text import inert
 
 if TYPE_CHECKING:
     # `espperf list` does without.
     import pytest
 
     from pytest_espperf.doctor import Check
-
-FAILED, INTERRUPTED = 1, 2
-"""Exit codes; the latter is pytest's."""
 
 TAKEN = tuple(
     option
@@ -85,14 +84,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
         options={option.dest: shown[option.dest] for option in TAKEN if option.dest in settings.sources},
         interrupted=interrupted,
     )
-    print(render_json(examination) if arguments.json else render_page(examination), end="")
+    print_data(render_json(examination) if arguments.json else inert(render_page(examination)))
     if interrupted:
         return INTERRUPTED
     return FAILED if examination.status == "fail" else 0
 
 
 def _say(text: str) -> None:
-    print(f"[espperf] {text}", file=sys.stderr, flush=True)
+    say_aside(f"[espperf] {text}")
 
 
 def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session
+from pytest_espperf.cli.output import print_data, say
 from pytest_espperf.options import EXPORT_FORMATS
 
 SOURCE = "FORMAT"
@@ -35,7 +36,7 @@ class _List(argparse.Action):
         from pytest_espperf.report.exports import EXPORTS  # noqa: PLC0415 - run leaves that to pytest
 
         for name, export in EXPORTS.items():
-            print(f"{name:<26}{export.help}")
+            say(f"{name:<26}{export.help}")
         parser.exit()
 
 
@@ -45,11 +46,11 @@ def _export(arguments: argparse.Namespace) -> int:
     if "=" in arguments.format:
         target = parse_target(arguments.format, Path.cwd(), SOURCE)
         for path in write_target(find_session(arguments, arguments.session), target):
-            print(f"exported {target.format}: {path}")
+            say(f"exported {target.format}: {path}")
         return 0
     render = only_renderer(arguments.format, SOURCE)
     text = render(find_session(arguments, arguments.session))
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8")  # that is what the formats are in, whatever the code page
-    print(text, end="")
+    print_data(text)
     return 0

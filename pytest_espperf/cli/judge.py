@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, history_folder, open_history
-from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.cli.output import print_json, print_lines, say_aside
 from pytest_espperf.lookup import add_arguments, resolve
 from pytest_espperf.options import BY_DEST
 
@@ -78,5 +77,5 @@ def _judge(arguments: argparse.Namespace) -> int:
         )
     else:
         print_lines(render_terminal(judgement.artifact, verbosity=int(arguments.verbose)))
-        print(f"judged against what {store.folder} held before it", file=sys.stderr)
+        say_aside(f"judged against what {store.folder} held before it")
     return int(judgement.fails)

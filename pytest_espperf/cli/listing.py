@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_espperf.cli.common import add_command, checked, open_history, say_skipped
-from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.cli.output import print_json, print_lines, say_aside
 from pytest_espperf.parsers import one_of, whole
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _list(arguments: argparse.Namespace) -> int:
     elif rows:
         print_lines(_table(rows))
     if not rows:
-        print(f"no session in {store.folder} matches", file=sys.stderr)
+        say_aside(f"no session in {store.folder} matches")
     say_skipped(store)
     return 0
 

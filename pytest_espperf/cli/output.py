@@ -1,4 +1,7 @@
-"""What the commands print: lines, in colour where a terminal takes it, and JSON for other programs."""
+"""What the commands print: lines, in colour where a terminal takes it, and data for other programs.
+
+Nothing else in this package prints.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
+
+from pytest_espperf.text import inert, json_printable
 
 if TYPE_CHECKING:
     # `espperf run` leaves that to pytest's process.
@@ -25,6 +30,21 @@ def takes_colour(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def say(text: str, *, flush: bool = False) -> None:
+    """Print lines of a command's answer."""
+    print(inert(text), flush=flush)
+
+
+def say_aside(text: str) -> None:
+    """Print lines beside a command's answer, at once."""
+    print(inert(text), file=sys.stderr, flush=True)
+
+
+def print_data(text: str) -> None:
+    """Print a document for other programs as it is: what renders it has made it printable."""
+    print(text, end="")
+
+
 def print_lines(lines: Iterable[Line]) -> None:
     """Print lines; those with a mood are green, yellow or red."""
     in_colour = takes_colour(sys.stdout)
@@ -32,16 +52,20 @@ def print_lines(lines: Iterable[Line]) -> None:
         import colorama  # noqa: PLC0415 - pytest brings it, on Windows only
 
         colorama.just_fix_windows_console()
-    print("\n".join(_styled(line) if in_colour else line.text for line in lines))
+    print("\n".join(_styled(line) if in_colour else inert(line.text) for line in lines))
 
 
 def _styled(line: Line) -> str:
     codes = [*([_BOLD] if line.bold else []), *([_COLOURS[line.mood]] if line.mood in _COLOURS else [])]
-    return f"\x1b[{';'.join(codes)}m{line.text}\x1b[0m" if codes and line.text else line.text
+    text = inert(line.text)
+    return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if codes and text else text
 
 
 def print_json(value: Any, *, spread: bool = False) -> None:
-    """Print one object: UTF-8 whatever the code page, NaN as null; on one line, or ``spread``."""
+    """Print one object: UTF-8 whatever the code page, NaN as null; on one line, or ``spread``.
+
+    Characters that a terminal would obey are escaped.
+    """
     import msgspec  # noqa: PLC0415 - see above
 
     try:
@@ -50,7 +74,7 @@ def print_json(value: Any, *, spread: bool = False) -> None:
         data = msgspec.json.encode(_plain(msgspec.to_builtins(value)))
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(encoding="utf-8")
-    print((msgspec.json.format(data) if spread else data).decode())
+    print(json_printable((msgspec.json.format(data) if spread else data).decode()))
 
 
 def _plain(value: Any) -> Any:

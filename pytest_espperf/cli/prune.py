@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf.cli.common import add_command, checked, history_of, open_history, say_skipped
-from pytest_espperf.cli.output import print_json
+from pytest_espperf.cli.output import print_json, say, say_aside
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.parsers import number, whole
 
@@ -117,22 +116,22 @@ def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str
                 gone.append(leaving)
         except HistoryError as error:
             failed.append(leaving.row.name)
-            print(f"not removed: {leaving.row.name}: {error}", file=sys.stderr)
+            say_aside(f"not removed: {leaving.row.name}: {error}")
     return gone, failed
 
 
 def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
     for leaving in going:
-        print(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
+        say(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
     size = sum(leaving.size_bytes for leaving in going) / 1e6
     word = "removed" if done else "would remove"
-    print(f"{word} {len(going)} of {total} sessions, {size:,.2f} MB")
+    say(f"{word} {len(going)} of {total} sessions, {size:,.2f} MB")
     counts = Counter(choice.stay.values())
     told = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
     if told:
-        print(f"stay: {', '.join(told)}")
+        say(f"stay: {', '.join(told)}")
     if going and not done:
-        print("nothing was removed: add --yes to do it")
+        say("nothing was removed: add --yes to do it")
 
 
 def _described(going: list[Leaving], choice: Choice, failed: list[str], *, done: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history
+from pytest_espperf.cli.output import say
 from pytest_espperf.errors import UsageError
 
 
@@ -39,5 +40,5 @@ def _report(arguments: argparse.Namespace) -> int:
     shared = history_of(arguments)
     # A session's own file needs no history around it; there may be none.
     write_report(session, open_history(arguments) if shared.sync is not None else shared.store, path)
-    print(path)
+    say(str(path))
     return 0

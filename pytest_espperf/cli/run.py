@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command, checked
+from pytest_espperf.cli.output import say
 from pytest_espperf.errors import UsageError
 from pytest_espperf.lookup import add_arguments
 from pytest_espperf.option import Option
@@ -106,7 +107,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - likewise
 
     sharing = sharing_at(arguments.perf_history or str(DEFAULT_HISTORY), Path.cwd(), "--perf-history")
-    sharing.pull(print)  # what comes in during the first session would be taken for a part of it
+    sharing.pull(say)  # what comes in during the first session would be taken for a part of it
     words = [
         *_pytest_words(arguments),
         f"--perf-history={sharing.folder if sharing.sync is None else sharing.sync.url}",
@@ -114,7 +115,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         "--perf-confirm=0",  # what is measured again because it was slow would make the bench look calmer
         *_own_words(arguments.rest),
     ]
-    print("\n".join(["", *describe(run_sessions(words, sharing.folder, arguments.sessions))]))
+    found = run_sessions(words, sharing.folder, arguments.sessions, partial(say, flush=True))
+    say("\n".join(["", *describe(found)]))
     return 0
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf import regular
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history, share
-from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.cli.output import print_json, print_lines, say, say_aside
 from pytest_espperf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,11 +59,10 @@ def _show(arguments: argparse.Namespace) -> int:
         print_json(session, spread=True)
         return 0
     from pytest_espperf.report import Line, make_view, render_terminal  # noqa: PLC0415 - likewise
-    from pytest_espperf.report.terminal import printable  # noqa: PLC0415 - likewise
 
     lines = render_terminal(session, verbosity=int(arguments.verbose))
     if arguments.verbose:
-        facts = [Line(f"{name:<10}{printable(value)}") for name, value in make_view(session).facts]
+        facts = [Line(f"{name:<10}{value}") for name, value in make_view(session).facts]
         lines += [Line(""), *facts]
     print_lines(lines)
     return 0
@@ -77,7 +75,7 @@ def _accept(arguments: argparse.Namespace) -> int:
     if not arguments.reason.strip():
         raise UsageError("--reason: it is missing; say why, for those who come later")
     accepted = store.accept(_meant(arguments, store), arguments.reason, _user())
-    print(f"accepted {_told(accepted)}: {arguments.reason}")
+    say(f"accepted {_told(accepted)}: {arguments.reason}")
     share(arguments)
     return 0
 
@@ -87,7 +85,7 @@ def _pin(arguments: argparse.Namespace) -> int:
     if arguments.undo:
         return _undo(arguments, store, "pin", "pinned")
     pinned = store.pin(_meant(arguments, store), arguments.reason, _user())
-    print(f"pinned {_told(pinned)}")
+    say(f"pinned {_told(pinned)}")
     share(arguments)
     return 0
 
@@ -101,7 +99,7 @@ def _undo(arguments: argparse.Namespace, store: HistoryStore, kind: str, word: s
     entry = _meant(arguments, store)
     was = regular.exists(store.folder / names.mark_name(kind, entry.json_path.stem))
     (store.unaccept if kind == "accept" else store.unpin)(entry)
-    print(f"{_told(entry)}: {'no longer' if was else 'was not'} {word}")
+    say(f"{_told(entry)}: {'no longer' if was else 'was not'} {word}")
     share(arguments)
     return 0
 
@@ -116,7 +114,7 @@ def _meant(arguments: argparse.Namespace, store: HistoryStore) -> SavedSession:
     boards = entry.artifact.boards
     if boards > 1 and not arguments.board and re.match("latest(~|$)", arguments.session):
         said = f"{arguments.session} is one session of a run of {boards} boards"
-        print(f"{said}: that of {_board(entry)}; --board means another one", file=sys.stderr)
+        say_aside(f"{said}: that of {_board(entry)}; --board means another one")
     return entry
 
 
@@ -127,9 +125,8 @@ def _told(entry: SavedSession) -> str:
 
 def _board(entry: SavedSession) -> str:
     from pytest_espperf.report.exports.figures import board_of  # noqa: PLC0415 - run leaves it to pytest
-    from pytest_espperf.report.terminal import printable  # noqa: PLC0415 - likewise
 
-    return printable(board_of(entry.artifact)) or "a board without a name"
+    return board_of(entry.artifact) or "a board without a name"
 
 
 def _user() -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_espperf import regular
-from pytest_espperf.cli.common import add_command, history_of, say_aside, share
-from pytest_espperf.cli.output import print_json
+from pytest_espperf.cli.common import add_command, history_of, share
+from pytest_espperf.cli.output import print_json, say, say_aside
 from pytest_espperf.errors import ArtifactError, HistoryError
 
 if TYPE_CHECKING:
@@ -93,12 +92,12 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
 
 def _tell(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
     if isinstance(outcome, Exception):
-        print(f"not imported: {outcome}", file=sys.stderr)
+        say_aside(f"not imported: {outcome}")
         if arguments.json:
             print_json({"file": str(path), "outcome": "failed", "error": str(outcome)})
         return
     for error in outcome.refused:
-        print(f"decision not imported: {error}", file=sys.stderr)
+        say_aside(f"decision not imported: {error}")
     if arguments.json:
         print_json(
             {
@@ -110,7 +109,7 @@ def _tell(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exceptio
             }
         )
     elif not outcome.is_new:
-        print(f"skipped {path}: {outcome.session_id} is here already, as {outcome.name}")
+        say(f"skipped {path}: {outcome.session_id} is here already, as {outcome.name}")
     else:
         along = f" ({' and '.join(outcome.decisions)} along)" if outcome.decisions else ""
-        print(f"{'would import' if arguments.dry_run else 'imported'} {path} as {outcome.name}{along}")
+        say(f"{'would import' if arguments.dry_run else 'imported'} {path} as {outcome.name}{along}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from pytest_espperf import text
+
 LONGEST_LINE = 1000
 """Bytes after which a line is broken: a board that sends no line ends must not fill the memory."""
 
@@ -69,8 +71,7 @@ class ConsoleEvent:
 
 def printable(line: bytes) -> str:
     """A console line as text that no terminal takes for commands."""
-    text = _ESCAPES.sub("", line.decode("utf-8", errors="replace"))
-    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
+    return text.printable(_ESCAPES.sub("", line.decode("utf-8", errors="replace")), instead="�")
 
 
 @dataclass

@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 from pytest_espperf.doctor.findings import AREAS, Area, Check, Examination, Status
-from pytest_espperf.report.terminal import WIDTH, printable
+from pytest_espperf.report.terminal import WIDTH
+from pytest_espperf.text import json_printable, printable
 
 _TITLES: dict[Area, str] = {
     "board": "the board",
@@ -47,7 +48,7 @@ def render_page(found: Examination) -> str:
 
 def render_json(found: Examination) -> str:
     """The same as one JSON object, ASCII alone; units stand in the names."""
-    return json.dumps(
+    document = json.dumps(
         {
             "host": found.host,
             "timestamp_utc": found.timestamp_utc,
@@ -68,6 +69,7 @@ def render_json(found: Examination) -> str:
         },
         indent=2,
     )
+    return json_printable(document)
 
 
 def _verdict(found: Examination) -> str:
@@ -93,7 +95,7 @@ def _check(check: Check) -> list[str]:
 
 
 def _wrapped(text: str, indent: str, hanging: int = 0) -> list[str]:
-    flat = printable(" ".join(text.split()))
+    flat = " ".join(printable(text).split())
     wrapped = textwrap.wrap(
         flat,
         WIDTH,

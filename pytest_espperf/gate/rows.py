@@ -16,10 +16,13 @@ from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, natural, rounds_of
 
+_MOST_LOG_RATIO = 700.0
+"""``exp`` of it is 1e304."""
+
 
 def pct(log_ratio: float) -> float:
-    """A log ratio in percent: 0.0953 -> 10.0."""
-    return 100.0 * math.expm1(log_ratio)
+    """A log ratio in percent: 0.0953 -> 10.0; at most as much as a number holds."""
+    return 100.0 * math.expm1(min(log_ratio, _MOST_LOG_RATIO))
 
 
 def is_composite(row: GateRow) -> bool:

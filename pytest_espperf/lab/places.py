@@ -18,7 +18,6 @@ from typing import Any
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.lab.asking import Watch, ask
 from pytest_espperf.regular import is_file
-from pytest_espperf.report.terminal import printable
 
 GRACE_S = 60.0
 """How long a coordinator may be silent before its places are no longer taken to be ours."""
@@ -70,7 +69,7 @@ class LabBoard:
         reply = ask(("locate", str(self.path), self.target), _LOCATE_S)
         if reply.problem:
             where = f"board {self.name} (target {self.target} of {self.path})"
-            raise DeviceError(printable(f"{where}: {reply.problem}"))
+            raise DeviceError(f"{where}: {reply.problem}")
         answer = reply.answer
         self._lost, self._silence = "", None
         self.places = tuple(answer["places"])
@@ -94,7 +93,7 @@ class LabBoard:
             self._hear(self._watch.news())
             if self._watch.ended and not self._lost:
                 self._notes.append(
-                    printable(f"what watches {self._where()} had ended ({self._watch.ended}): started again")
+                    f"what watches {self._where()} had ended ({self._watch.ended}): started again"
                 )
                 self._start_watch()
         if self._lost or self._silence is None:
@@ -130,10 +129,10 @@ class LabBoard:
                     self._notes.append(f"{self._unknown(said['at'] - self._silence[0])}: {self._silence[1]}")
                 self._silence = None
             elif said.get("lost"):
-                self._lost = self._lost or printable(said["lost"])
+                self._lost = self._lost or said["lost"]
             elif self._silence is None:
                 why = said.get("silent") or said["problem"]
-                self._silence = (said.get("at", self.clock()), printable(why))
+                self._silence = (said.get("at", self.clock()), why)
 
     def _unknown(self, silent_s: float) -> str:
         return f"for {silent_s:.0f} s it was not known whether {self._where()} was held"
@@ -177,7 +176,7 @@ def load_lab(path: Path, source: str) -> Lab:
     path = path.absolute()
     reply = ask(("read", str(path)), _READ_S)
     if reply.problem:
-        raise UsageError(printable(f"{source}: {path}: {reply.problem}"))
+        raise UsageError(f"{source}: {path}: {reply.problem}")
     coordinator = reply.answer["coordinator"]
     boards = tuple(
         LabBoard(
@@ -193,10 +192,8 @@ def load_lab(path: Path, source: str) -> Lab:
     if twice := _same(boards):
         first, second = twice
         raise UsageError(
-            printable(
-                f"{source}: {path}: the targets {first.target} and {second.target} are one board, "
-                f"{_shared(first, second)}: give each board one target"
-            )
+            f"{source}: {path}: the targets {first.target} and {second.target} are one board, "
+            f"{_shared(first, second)}: give each board one target"
         )
     return Lab(path, boards)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 
 from pytest_espperf.artifact import Finding, GateRow, SessionArtifact
-from pytest_espperf.report.terminal import Line, finding_lines, printable
+from pytest_espperf.report.terminal import Line, finding_lines
 from pytest_espperf.report.view import BLAMING, MOODS, Mood, make_view, signed_pct
+from pytest_espperf.text import printable
 
 WORST_FIRST = (
     "failed",

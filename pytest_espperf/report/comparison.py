@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pytest_espperf.artifact import CellAggregate, PathAggregate, SessionArtifact
 from pytest_espperf.registry import METRICS
 from pytest_espperf.report.listing import SHOWN_OF_AN_ID, clip
-from pytest_espperf.report.terminal import WIDTH, Line, printable
+from pytest_espperf.report.terminal import WIDTH, Line
+from pytest_espperf.text import grouped, printable
 
 COLUMNS: tuple[str, ...] = tuple(
     name
@@ -168,14 +169,15 @@ def _cell(cell: ComparedCell) -> list[Line]:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f}"
+    return "-" if value is None else grouped(value, 1)
 
 
 def _change(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
     digits = 1 if abs(value) < 100 else 0
-    return f"{round(value, digits) + 0.0:+.{digits}f} {'pt' if metric == POINTS else '%'}"
+    text = f"{round(value, digits) + 0.0:+.{digits}f}" if abs(value) < 1e12 else f"{value:+.3g}"
+    return f"{text} {'pt' if metric == POINTS else '%'}"
 
 
 def _wrapped(text: str) -> list[str]:

@@ -5,14 +5,13 @@ The runner takes a line for a command that begins with ``::`` or has ``##[`` any
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.report.failing import failing_findings, failing_gates, finding_name, gate_message
 from pytest_espperf.report.markdown import render_markdown
-from pytest_espperf.report.terminal import printable
 from pytest_espperf.report.view import MOODS, finding_text
+from pytest_espperf.text import inert, printable
 
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes of a job's summary file, above which all of it is refused."""
@@ -62,16 +61,7 @@ def _told_by(verdict: Verdict) -> list[tuple[str, str, str]]:
 
 
 def _command(kind: str, title: str, message: str) -> str:
-    return f"::{kind} title={escape_property(printable(title))}::{escape_data(_printable_lines(message))}"
-
-
-def inert(text: str) -> str:
-    """Text for the log whose lines are no commands, whatever a board has put into them."""
-    return re.sub(r"(?m)^( *):(?=:)", r"\1: ", _printable_lines(text)).replace("##[", "## [")
-
-
-def _printable_lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
+    return f"::{kind} title={escape_property(printable(title))}::{escape_data(inert(message))}"
 
 
 def step_summary(session: SessionArtifact, used: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.report.terminal import Line, printable
+from pytest_espperf.report.terminal import Line
 from pytest_espperf.report.view import MOODS, signed_pct
+from pytest_espperf.text import printable
 
 SHOWN_OF_AN_ID = 8
 
@@ -77,7 +78,7 @@ def _cells(session: ListedSession) -> tuple[str, ...]:
         session.tag,
         signed_pct(session.worst_pct),
     )
-    return tuple(cell if cell.isprintable() else printable(cell) for cell in cells)
+    return tuple(map(printable, cells))
 
 
 def _shrink(widths: list[int], width: int) -> None:

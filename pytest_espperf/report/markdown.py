@@ -15,21 +15,38 @@ from pytest_espperf.report.view import (
     make_view,
     signed_pct,
 )
+from pytest_espperf.text import grouped, printable
 
 MOST_PLACES = 10
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
 
+_LINKED = re.compile(r"(?i):(?=//)|(?<=/)/|(?<=www)\.|(?<=\w)\.(?=[^\W\d])")
+"""What makes a link of plain text: ``https://``, ``//host``, ``www.``, ``name.tld``."""
+
+_BLOCK = re.compile(r"^(\d*)(?=[.=])")
+"""What makes a list or a heading of a line's beginning: ``1.``, ``===``."""
+
+_GITHUB = re.compile(r"(?i)(\\[@#](?=\w)|\bgh\\-(?=\d))")
+"""Mentions, addresses and numbers, for which GitHub searches the rendered page: an escape is gone by then."""
+
+_GAP = "&#8203;"
+"""A space of no width, which stands between the sign and the name there."""
+
 
 def escape(text: str) -> str:
-    """Any text as plain Markdown text on one line: no markup, no table cell, no HTML, no mention."""
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return _SPECIAL.sub(r"\\\1", flat)
+    """Any text as plain Markdown text on one line: no markup, HTML or table cell, no link or mention."""
+    escaped = _LINKED.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\1", _flat(text)))
+    return _GITHUB.sub(rf"\1{_GAP}", _BLOCK.sub(r"\1\\", escaped))
+
+
+def _flat(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
 def code(text: str) -> str:
     """Any text as an inline code span that may stand in a table cell."""
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    flat = _flat(text)
     flat = flat.replace("\\|", "\\ |")  # in a table "\\\\|" is a backslash and the end of the cell
     fence = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
     pad = " " if flat.startswith("`") or flat.endswith("`") or not flat else ""
@@ -37,7 +54,7 @@ def code(text: str) -> str:
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else grouped(value, digits)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:

@@ -21,6 +21,7 @@ from pytest_espperf.report.view import (
     make_view,
     signed_pct,
 )
+from pytest_espperf.text import grouped, printable
 
 WIDTH = 80
 MOST_PLACES = 5
@@ -35,16 +36,14 @@ _SEVERITY_MOODS: dict[str, Mood] = {"fail": "bad", "warn": "warn", "info": "plai
 
 @dataclass(frozen=True)
 class Line:
-    """One line and how it is meant."""
+    """One line of printable text and how it is meant."""
 
     text: str
     mood: Mood = "plain"
     bold: bool = False
 
-
-def printable(text: str) -> str:
-    """Text that cannot move the cursor or colour the terminal, whatever a board sent."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", printable(self.text))
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:
@@ -162,10 +161,10 @@ def _cells(view: View, verbosity: int) -> list[Line]:
 
 def _cell(row: CellRow) -> Line:
     def number(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:,.{digits}f}"
+        return "-" if value is None else grouped(value, digits)
 
     name = f"  {row.name}" if row.is_path else row.name
-    errors = "-" if row.error_rate is None else f"{row.error_rate:.1f} %"
+    errors = "-" if row.error_rate is None else f"{grouped(row.error_rate, 1)} %"
     return Line(
         f"{_clip(name, 33):<34}{number(row.rps, 1):>9}{number(row.p50_ms, 1):>9}"
         f"{number(row.p95_ms, 1):>9}{number(row.p99_ms, 1):>9}{errors:>9}"

@@ -24,6 +24,7 @@ from pytest_espperf.artifact import (
     Verdict,
 )
 from pytest_espperf.registry import METRICS
+from pytest_espperf.text import grouped
 
 Mood = Literal["good", "bad", "warn", "plain"]
 
@@ -295,7 +296,9 @@ def signed_pct(value: float | None) -> str:
     """``+80.5 %``, never ``-0.0 %``; ``-`` where there is none."""
     if value is None:
         return "-"
-    return f"{round(value, 1) + 0.0:+.1f} %" if abs(value) < 1000 else f"{value:+.0f} %"
+    if abs(value) < 1000:
+        return f"{round(value, 1) + 0.0:+.1f} %"
+    return f"{value:+.0f} %" if abs(value) < 1e12 else f"{value:+.3g} %"
 
 
 def bound_text(row: GateRow, value: float | None) -> str:
@@ -306,11 +309,11 @@ def bound_text(row: GateRow, value: float | None) -> str:
     if value is None:
         # Rows of the first version have no number of rounds.
         return UNKNOWN if row.rounds and row.metric != "p99_ms" else "-"
-    return f"{value:.1f} %" if value <= MOST_PCT else UNKNOWN
+    return f"{value:.1f} %" if abs(value) <= MOST_PCT else UNKNOWN
 
 
 def format_metric(metric: str, value: float | None) -> str:
     """A gate's value, without its unit: see :func:`legend`."""
     if value is None or metric not in METRICS:
         return "-" if value is None else f"{value:g}"
-    return f"{value:,.{METRICS[metric].digits}f}"
+    return grouped(value, METRICS[metric].digits)

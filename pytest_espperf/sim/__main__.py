@@ -28,6 +28,7 @@ from pytest_espperf.sim.config import (
 from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import server_context
+from pytest_espperf.text import inert
 
 T = TypeVar("T")
 
@@ -51,13 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except RuntimeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _complain(f"error: {error}")
         return 1
     except OSError as error:
         where = f"{args.host}:{args.port}"
-        sys.stderr.write(f"error: cannot listen on {where}: {error.strerror or error}; try another --port\n")
+        _complain(f"error: cannot listen on {where}: {error.strerror or error}; try another --port")
         return 1
     return 0
+
+
+def _complain(sentence: str) -> None:
+    sys.stderr.write(f"{inert(sentence)}\n")
 
 
 async def _run(config: SimConfig, args: argparse.Namespace) -> None:
@@ -70,7 +75,9 @@ async def _run(config: SimConfig, args: argparse.Namespace) -> None:
         threading.Thread(target=_wait_for_eof, args=(loop, until), daemon=True).start()
     gc.freeze()  # what is loaded by now stays: the collector need not look at it between requests
 
-    def ready(real_port: int) -> None:
+    def ready(real_port: int, loopback: bool) -> None:
+        if not loopback:
+            _complain(f"warning: {host} is not loopback: whoever reaches this computer can use this device")
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"{READY}{'https' if https else 'http'}://{shown}:{real_port}\n")
         sys.stdout.flush()

@@ -144,6 +144,11 @@ class Connection(asyncio.Protocol):
         """Whether an answer can still be sent."""
         return not (self._closing or self._gone)
 
+    @property
+    def local_address(self) -> str:
+        """The address at which the client reached the device."""
+        return str(self._transport.get_extra_info("sockname")[0])
+
     def send(self, response: Response, *, give_up: bool = False) -> None:
         """Answer the request in progress; close where the rules of the board say so."""
         if not self.alive:

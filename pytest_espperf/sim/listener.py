@@ -9,6 +9,8 @@ import ssl
 import sys
 from collections.abc import Callable
 
+from pytest_espperf.sim.origin import is_loopback
+
 _BACKLOG = 64
 _RETRY_S = 0.05
 _RETRIES = 100
@@ -37,8 +39,13 @@ class Listener:
         self._tls = tls
         self._server: asyncio.AbstractServer | None = None
         self._socket = _bound(host, port)
-        self._host = host
+        self.host = host
         self.port: int = self._socket.getsockname()[1]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this computer can reach it."""
+        return is_loopback(self._socket.getsockname()[0])
 
     @property
     def is_up(self) -> bool:
@@ -61,10 +68,10 @@ class Listener:
         self.close()
         for _ in range(_RETRIES):
             with contextlib.suppress(OSError):
-                self._socket = _bound(self._host, self.port)
+                self._socket = _bound(self.host, self.port)
                 return
             await asyncio.sleep(_RETRY_S)
-        self._socket = _bound(self._host, self.port)
+        self._socket = _bound(self.host, self.port)
 
     def close(self) -> None:
         """Stop to listen and give up the port."""

@@ -13,6 +13,8 @@ from pytest_espperf.sim.catalog import COSTS, RouteCost
 from pytest_espperf.sim.device import Device
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
 
+REBOOT_PATH = "/debug/reboot"
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -182,5 +184,5 @@ _PYTHON: Mapping[str, Callable[[Mapping[str, str]], Response]] = {
 _DEBUG: Mapping[str, tuple[str, Callable[[Request, Device, float], Response]]] = {
     "/debug/server-stats": ("GET", _server_stats),
     "/debug/memory-stats": ("GET", _memory_stats),
-    "/debug/reboot": ("POST", _reboot),
+    REBOOT_PATH: ("POST", _reboot),
 }

@@ -21,7 +21,8 @@ from pytest_espperf.sim.faults import DOWN, HANG, REBOOT_S, SPOILING, FaultPlan,
 from pytest_espperf.sim.listener import Listener
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
 from pytest_espperf.sim.model import RateLimiter, ScaledClock, Ticket, TimingModel
-from pytest_espperf.sim.routes import Reply, reply
+from pytest_espperf.sim.origin import refuse_foreign
+from pytest_espperf.sim.routes import REBOOT_PATH, Reply, reply
 
 CONTROL_PATH = "/sim/config"
 _REBOOT_DELAY_S = 0.05
@@ -72,6 +73,11 @@ class SimServer:
         """The port it listens on."""
         return self._listener.port
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this computer can reach it."""
+        return self._listener.is_loopback
+
     async def start(self) -> None:
         """Begin to serve; the device's time, and with it that of its faults, starts here."""
         self.clock.restart()
@@ -121,11 +127,17 @@ class SimServer:
         """Serve a request, unless the device hangs: then keep it until that is over."""
         if request.path == CONTROL_PATH:
             connection.cools = False
-            connection.send(self._control(request))
+            connection.send(self._refuse_foreign(connection, request) or self._control(request))
+        elif request.path == REBOOT_PATH and (refusal := self._refuse_foreign(connection, request)):
+            connection.send(refusal)
         elif self._plan.active(HANG, self.clock.now()):
             self._held.append(lambda: self._serve(connection, request))
         else:
             self._serve(connection, request)
+
+    def _refuse_foreign(self, connection: Connection, request: Request) -> Response | None:
+        why = refuse_foreign(request, (self._listener.host, connection.local_address))
+        return error_response(403, why) if why else None
 
     # Serving
 
@@ -312,12 +324,12 @@ async def serve(
     host: str,
     port: int,
     *,
-    ready: Callable[[int], None],
+    ready: Callable[[int, bool], None],
     until: asyncio.Event,
     tls: ssl.SSLContext | None = None,
     console: Console | None = None,
 ) -> None:
-    """Run a device until the event is set; ``ready`` is told the port.
+    """Run a device until the event is set; ``ready`` is told the port, and whether it is loopback's.
 
     Raises:
         OSError: the port or the address cannot be had, or not again after a reboot.
@@ -325,7 +337,7 @@ async def serve(
     server = SimServer(config, host, port, until, tls=tls, console=console)
     await server.start()
     try:
-        ready(server.port)
+        ready(server.port, server.is_loopback)
         with contextlib.suppress(asyncio.CancelledError):
             await until.wait()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import random
 import socket
@@ -179,3 +180,33 @@ def test_the_reference_device_is_on_loopback() -> None:
     with SimProcess.start(console="socket") as device:
         assert device.host == "127.0.0.1"
         assert device.console_url.startswith("socket://127.0.0.1:")
+
+
+@pytest.mark.parametrize("github", ["", "true"])
+def test_a_boards_status_line_is_text_in_what_pytest_prints(
+    project: Project, monkeypatch: pytest.MonkeyPatch, github: str
+) -> None:
+    """In the progress, the failure section and the short summary."""
+    monkeypatch.setenv("GITHUB_ACTIONS", github)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed below
+                while True:
+                    link, _ = server.accept()
+                    with link:
+                        link.recv(4096)
+                        link.sendall(b"HTTP/9.9 \x1b[2J##[add-mask]e\xe2\x80\xae\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        result = project.run(f"--device-ip=127.0.0.1:{port}", "--perf-probe-retries=1", device=False)
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    said = result.stdout.str() + result.stderr.str()
+    assert result.ret == 1
+    assert "add-mask" in said
+    assert not {"\x1b", "\u202e"} & set(said)
+    assert "##[" not in said

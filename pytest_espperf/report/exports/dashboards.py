@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.registry import Metric
 from pytest_espperf.report.exports.figures import board_of, figures
+from pytest_espperf.text import json_printable
 
 NS_PER_MS = 1e6
 LATENCY_OF = "p50_ms"
@@ -67,4 +68,4 @@ def _measure(metric: Metric) -> tuple[str, float]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+    return json_printable(json.dumps(value, indent=2, allow_nan=False)) + "\n"

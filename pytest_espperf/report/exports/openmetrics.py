@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.registry import METRICS, Metric
 from pytest_espperf.report.exports.figures import began, board_of, figures
-from pytest_espperf.report.terminal import printable
+from pytest_espperf.text import printable
 
 
 @dataclass(frozen=True)

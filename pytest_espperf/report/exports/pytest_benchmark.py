@@ -11,6 +11,7 @@ from pytest_espperf import __version__
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.registry import METRICS, Metric
 from pytest_espperf.report.exports.figures import began, board_of, cells, planned_reports, usable
+from pytest_espperf.text import json_printable
 
 
 def render_pytest_benchmark(session: SessionArtifact) -> str:
@@ -32,7 +33,7 @@ def render_pytest_benchmark(session: SessionArtifact) -> str:
         "datetime": moment.isoformat() if moment is not None else session.timestamp_utc,
         "version": f"pytest-espperf {__version__}",
     }
-    return json.dumps(document, indent=2, allow_nan=False, default=str) + "\n"
+    return json_printable(json.dumps(document, indent=2, allow_nan=False, default=str)) + "\n"
 
 
 def _benchmarks(session: SessionArtifact) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pytest_espperf.artifact import PathReport, PhaseResult, RawRun, SessionArtifact
 from pytest_espperf.registry import METRICS
-from pytest_espperf.report.terminal import printable
+from pytest_espperf.text import printable
 
 KEYS = ("session_id", "timestamp_utc", "tag", "profile", "phase", "run", "role", "path", "elapsed_s")
 

@@ -11,16 +11,20 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pytest_espperf.artifact import PhaseReport
+from pytest_espperf.artifact import PhaseReport, Timeline
 from pytest_espperf.figures import number_at
 from pytest_espperf.registry import METRICS
 from pytest_espperf.report.html.data import Course, Curve, Distribution, PointKind, Trend, TrendPoint
 from pytest_espperf.report.view import signed_pct
+from pytest_espperf.text import printable
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; each kind has a shape of its own, too.
 NOW, BASELINE, BAD, GOOD, UNCLEAR = "#0072B2", "#8a8f98", "#D55E00", "#009E73", "#E69F00"
 BAND = "rgba(138, 143, 152, 0.18)"
 TICKS = 8
+
+MOST = 1e12
+"""What no board, phase or histogram has: beyond it nothing is drawn."""
 
 _KINDS: dict[PointKind, tuple[str, str, str]] = {
     "history": ("in the history", GOOD, "circle"),
@@ -113,7 +117,7 @@ def trend_chart(trend: Trend) -> go.Figure:
         if points[place].is_this:
             figure.add_scatter(
                 x=[place],
-                y=[points[place].value],
+                y=_figures([points[place].value]),
                 name="this session",
                 mode="markers",
                 marker={"symbol": "circle-open", "size": 16, "color": NOW, "line": {"width": 2}},
@@ -133,7 +137,8 @@ def _band(points: Sequence[TrendPoint]) -> tuple[list[float | None], list[float 
 
     A limit far from all values (a session in ruins) would leave no room for them: it is drawn at its edge.
     """
-    least, most = min(point.value for point in points) / 2, max(point.value for point in points) * 2
+    values = [point.value for point in points if _drawable(point.value)] or [0.0]
+    least, most = min(values) / 2, max(values) * 2
     bars: list[float | None] = []
     limits: list[float | None] = []
     bar = limit = None
@@ -146,9 +151,9 @@ def _band(points: Sequence[TrendPoint]) -> tuple[list[float | None], list[float 
 
 
 def _hover(point: TrendPoint, number: Callable[[float | None], str]) -> str:
-    name = f" {html.escape(point.name)}" if point.name else ""
+    name = f" {_label(point.name)}" if point.name else ""
     change = f", {signed_pct(point.d_pct)} slower" if point.d_pct is not None else ""
-    return f"{html.escape(point.when)}{name}<br>{number(point.value)}{change}<br>{html.escape(point.verdict)}"
+    return f"{_label(point.when)}{name}<br>{number(point.value)}{change}<br>{_label(point.verdict)}"
 
 
 def distribution_chart(distribution: Distribution) -> go.Figure:
@@ -170,7 +175,7 @@ def distribution_chart(distribution: Distribution) -> go.Figure:
     def curve(name: str, points: Curve, colour: str, dash: str) -> None:
         figure.add_scatter(
             x=[_one_in(at) for at, _ in points],
-            y=[milliseconds for _, milliseconds in points],
+            y=[milliseconds if 0 < milliseconds < MOST else None for _, milliseconds in points],
             name=name,
             mode="lines+markers",
             line={"color": colour, "dash": dash},
@@ -187,7 +192,8 @@ def distribution_chart(distribution: Distribution) -> go.Figure:
 
 def _log_ticks(distribution: Distribution) -> dict[str, list[Any]]:
     """1, 2 and 5 of each decade between the least and the largest latency, written out."""
-    values = [milliseconds for _, milliseconds in (*distribution.now, *distribution.baseline)]
+    every = [milliseconds for _, milliseconds in (*distribution.now, *distribution.baseline)]
+    values = [milliseconds for milliseconds in every if 0 < milliseconds < MOST]
     least, largest = max(1e-3, min(values, default=1.0)), max(values, default=1.0)
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(max(least, largest))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
@@ -214,22 +220,41 @@ def course_chart(course: Course) -> go.Figure:
     _rates(figure, course, starts)
     _heap(figure, course, starts, lengths)
     for (label, report), start in zip(course.runs, starts, strict=True):
-        _mark(figure, html.escape(label), report, start)
+        _mark(figure, _label(label), report, start)
     return figure
 
 
 def _length_s(report: PhaseReport) -> float:
+    line = _timeline(report)
+    lengths = (report.elapsed, line.slice_s * len(line.ok) if line is not None else 0.0)
+    return max(0.001, *(length for length in lengths if _drawable(length)))
+
+
+def _timeline(report: PhaseReport) -> Timeline | None:
+    """A report's timeline, where its slices have a length."""
     line = report.timeline
-    return max(report.elapsed, line.slice_s * len(line.ok) if line is not None else 0.0, 0.001)
+    return (
+        line if line is not None and line.slice_s > 1e-6 and _drawable(line.slice_s * len(line.ok)) else None
+    )
 
 
-def _slices(course: Course, starts: Sequence[float]) -> Iterator[tuple[float, PhaseReport, int]]:
-    """Middle of each slice on the common axis, its report, its number; -1 between runs, to break lines."""
+def _slices(course: Course, starts: Sequence[float]) -> Iterator[tuple[float, Timeline, int]]:
+    """Middle of each slice on the common axis, its timeline, its number; -1 between runs, to break lines."""
     for (_, report), start in zip(course.runs, starts, strict=True):
-        if report.timeline is not None:
-            yield start, report, -1
-            for index in range(len(report.timeline.ok)):
-                yield start + (index + 0.5) * report.timeline.slice_s, report, index
+        if (line := _timeline(report)) is not None:
+            yield start, line, -1
+            for index in range(len(line.ok)):
+                yield start + (index + 0.5) * line.slice_s, line, index
+
+
+def _at(values: Sequence[float | None], index: int) -> float | None:
+    """A value of a timeline, whose lists may be of unlike lengths; None where there is none to draw."""
+    value = values[index] if 0 <= index < len(values) else None
+    return value if value is not None and _drawable(value) else None
+
+
+def _drawable(value: float) -> bool:
+    return abs(value) < MOST  # False of NaN, too
 
 
 def _latencies(figure: go.Figure, course: Course, starts: Sequence[float]) -> None:
@@ -241,7 +266,7 @@ def _latencies(figure: go.Figure, course: Course, starts: Sequence[float]) -> No
         slices = list(_slices(course, starts))
         figure.add_scatter(
             x=[_short(at) for at, _, _ in slices],
-            y=[None if index < 0 else getattr(report.timeline, key)[index] for _, report, index in slices],
+            y=[_at(getattr(line, key), index) for _, line, index in slices],
             name=name,
             mode="lines",
             line={"color": colour, "width": width},
@@ -252,12 +277,12 @@ def _latencies(figure: go.Figure, course: Course, starts: Sequence[float]) -> No
 
 
 def _rates(figure: go.Figure, course: Course, starts: Sequence[float]) -> None:
-    slices = [(at, report.timeline, index) for at, report, index in _slices(course, starts) if index >= 0]
+    slices = [(at, line, index) for at, line, index in _slices(course, starts) if index >= 0]
     for key, name, colour in (("ok", "ok", GOOD), ("err", "errors", BAD)):
         figure.add_bar(
             x=[_short(at) for at, _, _ in slices],
-            y=[_short(getattr(line, key)[index] / line.slice_s) for _, line, index in slices if line],
-            width=[line.slice_s for _, line, _ in slices if line],
+            y=[_short((_at(getattr(line, key), index) or 0.0) / line.slice_s) for _, line, index in slices],
+            width=[line.slice_s for _, line, _ in slices],
             name=name,
             marker={"color": colour, "line": {"width": 0}},
             hovertemplate=f"{name} %{{y:.4g}}/s<extra></extra>",
@@ -276,7 +301,7 @@ def _heap(figure: go.Figure, course: Course, starts: Sequence[float], lengths: S
             (at, value)
             for (_, report), start, length in zip(course.runs, starts, lengths, strict=True)
             for at, reading in ((start, report.mem_before), (start + length, report.mem_after))
-            if (value := number_at(reading, key)) is not None
+            if (value := number_at(reading, key)) is not None and 0 <= value < MOST
         ]
         if points and (first := points[0][1]) > 0:
             figure.add_scatter(
@@ -301,13 +326,15 @@ def _mark(figure: go.Figure, label: str, report: PhaseReport, start: float) -> N
     for began, ended in _silences(report):
         figure.add_vrect(x0=start + began, x1=start + ended, fillcolor=BAD, opacity=0.15, line_width=0)
     for event in report.events:
+        if not _drawable(event.at_s):
+            continue
         colour = BAD if event.fatal else UNCLEAR
         figure.add_vline(x=start + event.at_s, line={"color": colour, "width": 1.5, "dash": "dash"})
         figure.add_annotation(
             x=start + event.at_s,
             y=0.5,
             yref="y domain",
-            text=html.escape(event.kind[:20]),
+            text=_label(event.kind[:20]),
             textangle=-90,
             showarrow=False,
             xanchor="left",
@@ -317,7 +344,7 @@ def _mark(figure: go.Figure, label: str, report: PhaseReport, start: float) -> N
 
 def _silences(report: PhaseReport) -> Iterator[tuple[float, float]]:
     """Seconds between which nothing was answered well, by slices; only where the phase stalled."""
-    line = report.timeline
+    line = _timeline(report)
     if line is None or report.stalled_s <= 0:
         return
     began: int | None = None
@@ -330,9 +357,14 @@ def _silences(report: PhaseReport) -> Iterator[tuple[float, float]]:
             began = None
 
 
+def _label(text: str) -> str:
+    """Text from outside for a chart, which takes some HTML."""
+    return html.escape(printable(text))
+
+
 def _figures(values: Sequence[float | None]) -> list[float | None]:
     """Five significant figures: more than a screen shows, less than a file of 6 MB can hold."""
-    return [None if value is None else float(f"{value:.5g}") for value in values]
+    return [float(f"{value:.5g}") if value is not None and _drawable(value) else None for value in values]
 
 
 def _short(value: float) -> float:

@@ -14,7 +14,6 @@ from pytest_espperf.registry import METRICS
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Distribution, ReportData, Trend
 from pytest_espperf.report.html.template import number, render
-from pytest_espperf.report.terminal import printable
 from pytest_espperf.report.view import (
     View,
     bound_text,
@@ -84,7 +83,7 @@ def _trend(trend: Trend) -> Chart:
     rows = (
         (
             point.when,
-            printable(point.name),
+            point.name,
             point.verdict,
             metric.format(point.value),
             metric.format(point.baseline),
@@ -103,7 +102,7 @@ def _distribution(one: Distribution) -> Chart:
         for at, now in one.now:
             before = then.get(at)
             change = signed_pct(100 * (now / before - 1)) if before else "-"
-            yield f"{at:.6g}", f"{now:,.3f}", "-" if before is None else f"{before:,.3f}", change
+            yield f"{at:.6g}", number(now, 3), number(before, 3), change
 
     head = ("percentile", "now ms", "baseline ms", "slower")
     return _chart(one.cell, "", distribution_chart(one), head, rows())
@@ -114,10 +113,10 @@ def _course_rows(runs: Any) -> Iterator[tuple[str, ...]]:
         events = "; ".join(str(event) for event in report.events)
         why = "; ".join(map(str, report.error_reasons[:MOST_REASONS]))
         errors = f"{report.err} errors{f' ({why})' if why else ''}"
-        stalled = f", {report.stalled_s:.1f} s without an answer" if report.stalled_s else ""
+        stalled = f", {number(report.stalled_s, 1)} s without an answer" if report.stalled_s else ""
         yield (
             label,
-            printable(
+            (
                 f"{number(report.rps_ok, 1)} req/s, p95 {number(report.p95_ms)} ms, max "
                 f"{number(report.max_ms)} ms, {errors}{stalled}{'; ' if events else ''}{events}"
             ),
@@ -165,4 +164,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value))
-    return printable(f"{value}")
+    return f"{value}"
