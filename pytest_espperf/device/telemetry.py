@@ -73,13 +73,14 @@ class TelemetryReading:
 
 @dataclass
 class Telemetry:
-    """Reads a board's telemetry; a path that answers 404 once is not asked again.
+    """Reads a board's telemetry; a path that answers 404 and never told anything is not asked again.
 
     Attributes:
         retries: further tries where the board is busy (429, 503, 504) or drops the connection.
         retry_delay_s: before the first of them; grows linearly.
         notes: what could not be read and why, each once, for the report.
         absent: the paths that the board does not have.
+        told: the paths that it has answered: a later refusal (a login that ran out) is a fault to be said.
     """
 
     target: Target
@@ -92,6 +93,7 @@ class Telemetry:
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     def read(self, *, reset: bool = False, budget_s: float = float("inf")) -> TelemetryReading:
         """Counters and memory, as the board tells them; never raises for a board that does not.
@@ -132,10 +134,11 @@ class Telemetry:
                 reason = str(error)
             else:
                 if answer.status == 200:
+                    self.told.add(path)
                     return self.spec.known(self._decode(path, answer.body))
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
-                    if answer.status in GONE:
+                    if answer.status in GONE and path not in self.told:
                         self.absent.add(path)
                     break
             if attempt <= self.retries:
