@@ -434,6 +434,19 @@ def test_the_holders_command_shows_no_header_value(tmp_path: Path, monkeypatch: 
         lock.release()
 
 
+def test_a_command_line_in_another_encoding_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", b"--rootdir=/pr\xfcf".decode("utf-8", "surrogateescape")])
+    lock = BoardLock(HERE, folder=tmp_path)
+    lock.acquire()
+    try:
+        with pytest.raises(BoardBusyError, match=r"--rootdir=/pr\ufffd+f"):
+            BoardLock(HERE, folder=tmp_path).acquire()
+    finally:
+        lock.release()
+
+
 def test_an_unusable_lock_folder_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):

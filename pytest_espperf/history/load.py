@@ -24,7 +24,7 @@ from pytest_espperf.artifact import (
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.figures import KNOWN, PEAKS, watched
 from pytest_espperf.history import migrate, names
-from pytest_espperf.texts import as_utf8
+from pytest_espperf.texts import as_utf8, encodable
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest session file that is read (or written): some 10,000 phases with their histograms."""
@@ -311,7 +311,7 @@ def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return encodable(value)
     if isinstance(value, dict):
         return {_printable(key): _printable(inner) for key, inner in value.items()}
     if isinstance(value, list):
