@@ -447,12 +447,12 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         connections: that were open at once and answered.
-        ended: what one more met: ``unanswered``, ``refused``, ``closed``; "" where no more were tried, so
-            that the board serves at least as many.
+        ended: what one more met: ``unanswered``, ``refused``, ``closed``, ``busy`` (status 503); "" where no
+            more were tried, so that the board serves at least as many.
     """
 
     connections: int = 0
-    ended: Literal["", "unanswered", "refused", "closed"] = ""
+    ended: Literal["", "unanswered", "refused", "closed", "busy"] = ""
 
 
 class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,6 +98,19 @@ def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
+UNREAD = "no telemetry from"
+"""How a note begins that says why telemetry could not be read; others say what was not kept of it."""
+
+
+def count_values(tree: object) -> int:
+    """How many values a reading has, containers included."""
+    if isinstance(tree, Mapping):
+        return 1 + sum(map(count_values, tree.values()))
+    if isinstance(tree, (list, tuple)):
+        return 1 + sum(map(count_values, tree))
+    return 1
+
+
 def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
     """A value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
     if not isinstance(tree, Mapping) or depth == 0:

@@ -6,9 +6,11 @@ numpy's default), exact, from all samples.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
 import statistics
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -37,6 +39,12 @@ from pytest_espperf.samples import GeneratorHealth, Outcome, PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
 HISTOGRAM_DIGITS = 3
+HISTOGRAM_HEAD_BYTES = 8
+"""Cookie and length in front of the packed part (HdrHistogram's V2 format)."""
+
+MAX_HISTOGRAM_BYTES = 1 << 20
+"""Of an unpacked histogram; one with a value in each of its counts has 300 KB."""
+
 MAX_SLICES = 60
 MIN_SLICE_S = 0.25
 """A timeline's slices are as many as fit, up to 60."""
@@ -278,18 +286,32 @@ CURVE = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9,
 def percentile_curve(histograms: Iterable[str]) -> list[tuple[float, float]]:
     """Several histograms (as :func:`make_histogram` makes them) together: ``(percentile, milliseconds)``.
 
-    It ends at the percentile that one value lies above; what cannot be decoded is left out.
+    It ends at the percentile that one value lies above; what cannot be decoded, or is larger than a histogram
+    of a phase can be, is left out.
     """
     whole = HdrHistogram(1, HISTOGRAM_MAX_US, HISTOGRAM_DIGITS)
     for text in histograms:
         with contextlib.suppress(Exception):  # hdrh raises what its parts do: zlib, struct, ctypes, its own
-            whole.add(HdrHistogram.decode(text))
+            if _is_small(text):
+                whole.add(HdrHistogram.decode(text))
     total = whole.get_total_count()
     if not total:
         return []
     last = 100.0 * (1 - 1 / total)
     wanted = [*(value for value in CURVE if value < last), last]
     return [(value, whole.get_value_at_percentile(value) / 1e3) for value in wanted]
+
+
+def _is_small(encoded: str) -> bool:
+    """Whether a histogram unpacks to no more than ``MAX_HISTOGRAM_BYTES``; a few bytes can ask for gigabytes.
+
+    Raises:
+        ValueError: it is no base64 (binascii.Error).
+        zlib.error: it is not packed.
+    """
+    packed = base64.b64decode(encoded)[HISTOGRAM_HEAD_BYTES:]
+    unpacked = zlib.decompressobj().decompress(packed, MAX_HISTOGRAM_BYTES + 1)
+    return len(unpacked) <= MAX_HISTOGRAM_BYTES
 
 
 class Answered(NamedTuple):

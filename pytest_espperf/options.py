@@ -18,6 +18,7 @@ from pytest_espperf.parsers import (
     bool_word,
     header,
     host,
+    locale_text,
     number,
     one_of,
     percent,
@@ -69,7 +70,10 @@ class Settings(SimOptions):
         secret=True,
     )
     device_id: str = option(
-        "", "board identity: sessions of one identity are compared (default: host:port)", metavar="NAME"
+        "",
+        "board identity: sessions of one identity are compared (default: host:port)",
+        parse=locale_text,
+        metavar="NAME",
     )
     device_reference: str = option(
         "",

@@ -97,6 +97,14 @@ def word(text: str) -> str:
     return stripped
 
 
+def locale_text(text: str) -> str:
+    """Text whose bytes were in the locale's encoding: others cannot be told apart once they are written."""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        shown = "".join("?" if "\ud800" <= char <= "\udfff" else char for char in text)
+        raise ValueError(f"{shown!r} has bytes (?) that are not in the encoding of this locale")
+    return text
+
+
 def header(text: str) -> tuple[str, str]:
     """``Name: value`` of an HTTP header."""
     name, colon, value = text.partition(":")

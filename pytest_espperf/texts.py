@@ -1,4 +1,4 @@
-"""Bytes of files that people wrote -> UTF-8. Pure.
+"""Text from elsewhere -> text in UTF-8. Pure.
 
 Editors and shells of Windows put a byte order mark in front (Notepad, ``Out-File -Encoding utf8``), or write
 UTF-16 (``>`` in Windows PowerShell).
@@ -32,3 +32,11 @@ def as_utf8(data: bytes) -> bytes:
     if data[:2].count(0) == 1 and len(data) > 1:
         return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le").encode("utf-8", "surrogatepass")
     return data
+
+
+def encodable(text: str) -> str:
+    """The same text with U+FFFD for each lone surrogate, which UTF-8 and JSON cannot hold.
+
+    They stand for the bytes of a command line or a path that are not in the locale's encoding.
+    """
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

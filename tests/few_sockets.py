@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass
@@ -24,7 +25,8 @@ class Board:
         requests: answered so far.
         most: connections that were open at once at the most.
         answer_s: what an answer takes.
-        beyond: what a connection beyond the sockets meets: "waits" in the backlog, or is "closed" at once.
+        beyond: what a connection beyond the sockets meets: "waits" in the backlog, is "closed" at once, or is
+            answered 503 ("busy").
         idle_s: after so many seconds without a request a connection is closed.
     """
 
@@ -54,7 +56,7 @@ class Board:
                 now = time.monotonic()
                 for sock in [sock for sock, at_s in heard.items() if now - at_s > self.idle_s]:
                     self._close(sock, selector, heard)
-                wanted = len(heard) < self.sockets or self.beyond == "closed"
+                wanted = len(heard) < self.sockets or self.beyond != "waits"
                 if wanted != accepting:
                     accepting = wanted
                     if wanted:
@@ -69,6 +71,11 @@ class Board:
     ) -> None:
         sock, _ = listener.accept()
         if len(heard) >= self.sockets:
+            if self.beyond == "busy":
+                with suppress(OSError):
+                    sock.settimeout(1.0)
+                    sock.recv(4096)
+                    sock.sendall(BUSY)
             sock.close()
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -53,7 +53,9 @@ def held(port: int, most: int = 12, known: int = 0, path: str = "/hello") -> Hel
 class TestHold:
     """What is found of boards."""
 
-    @pytest.mark.parametrize(("beyond", "ended"), [("waits", "unanswered"), ("closed", "closed")])
+    @pytest.mark.parametrize(
+        ("beyond", "ended"), [("waits", "unanswered"), ("closed", "closed"), ("busy", "busy")]
+    )
     def test_the_limit_of_a_board_with_few_sockets(self, beyond: str, ended: str) -> None:
         with few_sockets(7, beyond=beyond) as board:
             assert held(board.port) == Held(7, ended)  # type: ignore[arg-type] # one of the words
@@ -273,6 +275,12 @@ class TestVerdict:
 )
 def test_the_sentence_names_what_to_pass(clients: dict[str, int], advice: str) -> None:
     assert advice in sentence(LIMITED, clients)
+
+
+def test_the_sentence_says_what_clients_beyond_meet() -> None:
+    assert "5 of 12 clients are answered 503: the board serves 7 connections at once" in sentence(
+        Capacity(connections=7, ended="busy"), {"a:burst": 12}
+    )
 
 
 def test_no_sentence_where_everybody_is_served() -> None:

@@ -14,6 +14,7 @@ import pytest
 from load_servers import wait_until
 
 from pytest_espperf.device import ConsoleEvent, SerialConsole
+from pytest_espperf.device.console import MAX_EVENTS, FirstAndLast
 from pytest_espperf.device.markers import LONGEST_LINE, Scanner, printable
 from pytest_espperf.errors import UsageError
 from pytest_espperf.sim.process import SimProcess
@@ -214,9 +215,13 @@ class TestReading:
         try:
             with wire.accept() as end:
                 end.sendall(PANIC + b"Traceback (most recent call last):\r\n" * 3000 + PANIC)
-                assert wait_until(lambda: sum(event.fatal for event in console._events) == 2, 10)
-                events = console.take()
-                assert len(events) <= 102
+                events: list[ConsoleEvent] = []
+
+                def both() -> bool:
+                    events.extend(console.take())
+                    return sum(event.fatal for event in events) == 2
+
+                assert wait_until(both, 10)
         finally:
             console.close()
 
@@ -271,3 +276,29 @@ def test_the_reference_devices_console(kind: str, tmp_path: Path) -> None:
             assert heard(console, 1)[0].kind == "task watchdog"
         finally:
             console.close()
+
+
+# --- floods -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fatal", [True, False])
+def test_of_a_flood_the_first_and_the_last_are_kept_and_the_rest_counted(fatal: bool) -> None:
+    kept = FirstAndLast()
+    for number in range(10_000):
+        kept.add(ConsoleEvent(float(number), "reboot", fatal, f"line {number}"))
+    events = kept.take()
+    assert len(events) == MAX_EVENTS + 1
+    assert events[0].text == "line 0"
+    assert events[-1].text == "line 9999"
+    assert "9,900 more lines" in events[MAX_EVENTS // 2].text
+    assert [event.at_s for event in events] == sorted(event.at_s for event in events)
+    assert {event.fatal for event in events} == {fatal}
+    assert kept.take() == []
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_EVENTS // 2, MAX_EVENTS])
+def test_what_is_no_flood_is_kept_whole(count: int) -> None:
+    kept = FirstAndLast()
+    for number in range(count):
+        kept.add(ConsoleEvent(float(number), "reboot", True, f"line {number}"))
+    assert [event.text for event in kept.take()] == [f"line {number}" for number in range(count)]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,10 @@ from pytest_espperf.device import (
     resolve_target,
 )
 from pytest_espperf.device.address import mdns_address
-from pytest_espperf.device.http import Answer, get
+from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
+from pytest_espperf.device.telemetry import MOST_BYTES
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
+from pytest_espperf.figures import number_at
 from pytest_espperf.workload import Target
 
 HERE = Target(scheme="http", address="127.0.0.1", port=1, host_header="127.0.0.1:1")
@@ -434,6 +437,19 @@ def test_the_holders_command_shows_no_header_value(tmp_path: Path, monkeypatch: 
         lock.release()
 
 
+def test_a_command_line_in_another_encoding_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", b"--rootdir=/pr\xfcf".decode("utf-8", "surrogateescape")])
+    lock = BoardLock(HERE, folder=tmp_path)
+    lock.acquire()
+    try:
+        with pytest.raises(BoardBusyError, match=r"--rootdir=/pr\ufffd+f"):
+            BoardLock(HERE, folder=tmp_path).acquire()
+    finally:
+        lock.release()
+
+
 def test_an_unusable_lock_folder_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):
@@ -466,3 +482,39 @@ def test_signs_of_a_reboot(before: TelemetryReading, after: TelemetryReading, sa
     signs = reboot_signs(before, after, answered=50)
     assert says in " ".join(signs)
     assert bool(signs) == bool(says)
+
+
+# --- telemetry that is too much ---------------------------------------------------------------------
+
+
+def big(**more: Any) -> bytes:
+    """A reading of 5,000 values with the figures that are asked for at its end."""
+    return json.dumps({**{f"noise{number}": number for number in range(5000)}, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        big(requests_started=7, heap={"internal_free": 1000}),
+        json.dumps(
+            {"requests_started": 7, "text": "x" * MOST_BYTES, "heap": {"internal_free": 1000}}
+        ).encode(),
+        json.dumps(
+            {"requests_started": 7, "deep": [[[0] * 50] * 50], "heap": {"internal_free": 1000}}
+        ).encode(),
+    ],
+)
+def test_of_a_large_reading_the_figures_are_kept_that_rules_look_at(body: bytes) -> None:
+    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: Answer(200, body))
+    reading = telemetry.read_stats()
+    assert number_at(reading, "requests_started") == 7
+    assert number_at(reading, "internal_free") == 1000
+    assert len(json.dumps(reading)) < 2000
+    assert any("are more than is kept of a reading" in note for note in telemetry.notes)
+
+
+def test_a_reading_longer_than_what_is_read_is_said_to_be_just_that() -> None:
+    body = b'{"a": "' + b"x" * MAX_BODY_BYTES
+    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: Answer(200, body[:MAX_BODY_BYTES]))
+    assert telemetry.read_stats() == {}
+    assert any("longer than 1 MB" in note for note in telemetry.notes)

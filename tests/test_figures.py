@@ -180,6 +180,22 @@ def test_why_there_is_no_telemetry(status: int, body: bytes, note: str, absent: 
     assert telemetry.absent == ({"/m"} if absent else set())
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_telemetry_that_was_there_and_is_refused_is_not_absent(status: int) -> None:
+    """A login that ran out: the path is asked again, and the session has something to say."""
+    answers = [Answer(200, b'{"heap": 5}'), Answer(status, b""), Answer(200, b'{"heap": 4}')]
+    telemetry = Telemetry(
+        HERE,
+        timeout_s=1,
+        spec=TelemetrySpec(stats="/m", memory="/m"),
+        fetch=lambda *_, **__: answers.pop(0),
+        retries=0,
+    )
+    assert [telemetry.read().memory for _ in range(3)] == [{"heap": 5}, {}, {"heap": 4}]
+    assert telemetry.absent == set()
+    assert telemetry.notes == [f"no telemetry from /m: status {status}"]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_no_figure(value: float) -> None:
     assert number_at({"heap": {"x": value}}, "x") is None

@@ -197,3 +197,17 @@ def test_only_what_both_asked_for_is_compared(rng: random.Random) -> None:
     assert changed_answers(now, {PROFILE: [for_judging(session(rng))]}) == {}
     assert changed_answers(now, {}) == {}
     assert Verdict(kind="unchanged").held_back is False
+
+
+def test_a_profile_of_redirects_alone_says_so(rng: random.Random) -> None:
+    def found(answers: dict[str, PathAnswer]) -> list[str]:
+        made = session(rng)
+        verdict = judge(msgspec.structs.replace(made, answers={PROFILE: answers}), [])
+        return [one.message for one in verdict.findings if one.kind == "redirects"]
+
+    page, moved = PathAnswer(status=200), PathAnswer(status=301)
+    (message,) = found({f"/{number}": moved for number in range(5)})
+    assert "(/0: 301, /1: 301, /2: 301 and 2 more)" in message
+    assert found({"/": moved, "/index.html": page}) == []
+    assert found({"/cached": PathAnswer(status=304)}) == []
+    assert found({}) == []

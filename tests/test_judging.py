@@ -110,6 +110,14 @@ def test_a_session_that_measured_nothing_explains_nothing(store: HistoryStore, r
     assert "same hardware" not in " ".join(one.message for one in judged(store, session(rng)).findings)
 
 
+@pytest.mark.parametrize("raw_runs", [False, True])
+def test_a_session_that_measured_nothing_differs_from_none(store: HistoryStore, raw_runs: bool) -> None:
+    rng = random.Random(SEED)
+    keep(store, 0, session(rng), "no-baseline")
+    found = judged(store, empty(rng, raw_runs=raw_runs)).findings
+    assert [one for one in found if one.kind == "incomparable"] == []
+
+
 def test_what_explains_is_what_could_have_been_the_baseline(store: HistoryStore) -> None:
     """A session that failed half-way is newer, and differs in more."""
     rng = random.Random(SEED)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
 import math
 import random
+import struct
+import zlib
 from array import array
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
 from pytest_espperf.metrics import (
+    MAX_HISTOGRAM_BYTES,
     Answered,
     aggregate,
     make_histogram,
@@ -241,3 +245,19 @@ def test_a_percentile_curve_joins_histograms_and_ends_where_the_values_end() -> 
         below, above = (float(np.percentile(values, at, method=how)) * 1e3 for how in ("lower", "higher"))
         assert below * 0.998 <= milliseconds <= above * 1.002
     assert percentile_curve([]) == []
+
+
+def test_a_histogram_that_unpacks_to_more_than_a_phase_can_have_is_left_out() -> None:
+    honest = make_histogram([0.01] * 100)
+    raw = base64.b64decode(honest)
+    packer = zlib.compressobj(9)
+    packed = packer.compress(zlib.decompress(raw[8:])[:40])
+    packed += packer.compress(bytes(MAX_HISTOGRAM_BYTES)) + packer.flush()
+    bomb = base64.b64encode(raw[:4] + struct.pack(">i", len(packed)) + packed).decode()
+    assert percentile_curve([bomb]) == []
+    assert percentile_curve([bomb, honest]) == percentile_curve([honest])
+
+
+def test_the_widest_histogram_of_a_phase_is_small_enough() -> None:
+    spread = [1e-6 * 1.0012**step for step in range(16_800)]
+    assert percentile_curve([make_histogram(spread)])

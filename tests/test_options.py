@@ -115,6 +115,14 @@ def test_split_host_refuses(text: str) -> None:
         split_host(text)
 
 
+def test_a_board_identity_that_cannot_be_written_is_a_usage_error() -> None:
+    """Its bytes were not in the locale's encoding: the command line has lone surrogates for them."""
+    name = b"k\xfcche".decode("utf-8", "surrogateescape")
+    with pytest.raises(UsageError, match=r"'k[?]che' has bytes .* not in the encoding of this locale"):
+        resolve({"device_id": name}, {}, {})
+    assert resolve({"device_id": "k\u00fcche"}, {}, {}).device_id == "k\u00fcche"
+
+
 @given(st.text())
 def test_parsers_end_in_a_value_or_one_sentence(text: str) -> None:
     for parse in (number(least=0), whole(least=1), header, split_host):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import lxml.html
+import msgspec
 import pytest
 from hypothesis import example, given, seed
 from hypothesis import strategies as st
@@ -136,3 +137,16 @@ def test_the_summary_renders_as_tables_and_nothing_of_a_boards_as_markup() -> No
     # An address that stands in the text may be made a link, one that hides behind other words may not.
     assert all(link.text_content() in link.get("href") for link in document.iter("a"))
     assert hostile in document.text_content()
+
+
+def test_a_board_that_is_slow_by_nature_is_told_how_to_get_a_baseline() -> None:
+    def steps(finding: Finding) -> str:
+        failed = msgspec.structs.replace(session("failed"), gate=Verdict(kind="failed", findings=[finding]))
+        return " ".join(make_view(failed).next_steps)
+
+    broken = Finding(
+        severity="fail", kind="budget", message="p95 2,001.00 ms is above the budget of 2,000 ms"
+    )
+    assert "--perf-max-p95-ms" in steps(broken)
+    assert "--perf-max-p95-ms" not in steps(Finding(severity="fail", kind="broken", message="a crash"))
+    assert "--perf-max-p95-ms" not in steps(Finding(severity="warn", kind="budget", message="one bad run"))

@@ -11,6 +11,7 @@ import contextlib
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,10 +28,42 @@ READ_S = 0.1
 
 TRY_AGAIN_S = 0.5
 MAX_LOG_BYTES = 64 * 1024 * 1024
-MAX_WARNINGS = 100
-"""Events that are not fatal and have not been fetched yet; older ones are dropped. Fatal ones never are."""
+MAX_EVENTS = 100
+"""Events that are kept until they are fetched, of the fatal ones and of the others each: the first and the
+last. A board that prints the same line for ever must not fill the memory, nor the artifact."""
 
 _STOP_S = 3.0
+
+
+class FirstAndLast:
+    """The first and the last of many events, and how many came between them."""
+
+    def __init__(self, most: int = MAX_EVENTS) -> None:
+        self._first: list[ConsoleEvent] = []
+        self._last: deque[ConsoleEvent] = deque(maxlen=most // 2)
+        self._most_first = most - most // 2
+        self._count = 0
+
+    def add(self, event: ConsoleEvent) -> None:
+        """Take one more event."""
+        self._count += 1
+        if len(self._first) < self._most_first:
+            self._first.append(event)
+        else:
+            self._last.append(event)
+
+    def take(self) -> list[ConsoleEvent]:
+        """What was kept, oldest first, with a note in the place of what was not; begins anew."""
+        kept = [*self._first, *self._last]
+        dropped = self._count - len(kept)
+        if dropped:
+            place = len(self._first)
+            before = self._first[-1]
+            note = f"{dropped:,} more lines like those before and after"
+            kept.insert(place, ConsoleEvent(before.at_s, before.kind, before.fatal, note))
+        self._first, self._count = [], 0
+        self._last.clear()
+        return kept
 
 
 class SerialConsole:
@@ -51,7 +84,7 @@ class SerialConsole:
         self._clock = clock
         self._began_s = clock()
         self._scanner = Scanner()
-        self._events: list[ConsoleEvent] = []
+        self._fatal, self._warnings = FirstAndLast(), FirstAndLast()
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._paused = threading.Event()
@@ -92,8 +125,8 @@ class SerialConsole:
     def take(self) -> list[ConsoleEvent]:
         """The events since the last call, oldest first."""
         with self._lock:
-            events, self._events = self._events, []
-        return events
+            kept = [*self._fatal.take(), *self._warnings.take()]
+        return sorted(kept, key=lambda event: event.at_s)
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
@@ -156,10 +189,8 @@ class SerialConsole:
 
     def _add(self, events: list[ConsoleEvent]) -> None:
         with self._lock:
-            self._events += events
-            warnings = [event for event in self._events if not event.fatal]
-            for event in warnings[:-MAX_WARNINGS]:
-                self._events.remove(event)
+            for event in events:
+                (self._fatal if event.fatal else self._warnings).add(event)
 
     def _lost(self, error: Exception) -> None:
         """The port is gone: say so, and try to have it back."""

@@ -22,6 +22,7 @@ from pytest_espperf import regular
 from pytest_espperf.errors import BoardBusyError, UsageError
 from pytest_espperf.homes import state_folder
 from pytest_espperf.redaction import redact, redact_words
+from pytest_espperf.texts import encodable
 from pytest_espperf.workload import Target
 
 _NOTE_BYTES = 64 * 1024
@@ -99,7 +100,7 @@ class BoardLock:
             pid=os.getpid(),
             host=socket.gethostname(),
             started_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            command=" ".join(_redacted(sys.argv)),
+            command=encodable(" ".join(_redacted(sys.argv))),
             session=self._session,
         )
         # The holder's words are a courtesy: a full disk must not stop the session here.

@@ -10,12 +10,27 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.device.http import Answer, get
+from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.figures import COUNTERS, KNOWN, at_path, find_figure, within_bounds
+from pytest_espperf.figures import (
+    COUNTERS,
+    KNOWN,
+    UNREAD,
+    at_path,
+    count_values,
+    find_figure,
+    watched,
+    within_bounds,
+)
 from pytest_espperf.workload import Target
 
 BUSY = frozenset({429, 503, 504})
+MOST_VALUES = 2_000
+"""Values of one reading that are kept whole ..."""
+
+MOST_BYTES = 64 * 1024
+"""... and its length: a session keeps four readings per phase, and must be small enough to be read again."""
+
 GONE = frozenset({401, 403, 404, 405, 410, 501})
 
 _NO_NUMBER = re.compile(
@@ -73,13 +88,14 @@ class TelemetryReading:
 
 @dataclass
 class Telemetry:
-    """Reads a board's telemetry; a path that answers 404 once is not asked again.
+    """Reads a board's telemetry; a path that answers 404 and never told anything is not asked again.
 
     Attributes:
         retries: further tries where the board is busy (429, 503, 504) or drops the connection.
         retry_delay_s: before the first of them; grows linearly.
         notes: what could not be read and why, each once, for the report.
         absent: the paths that the board does not have.
+        told: the paths that it has answered: a later refusal (a login that ran out) is a fault to be said.
     """
 
     target: Target
@@ -92,6 +108,7 @@ class Telemetry:
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     def read(self, *, reset: bool = False, budget_s: float = float("inf")) -> TelemetryReading:
         """Counters and memory, as the board tells them; never raises for a board that does not.
@@ -132,32 +149,44 @@ class Telemetry:
                 reason = str(error)
             else:
                 if answer.status == 200:
-                    return self.spec.known(self._decode(path, answer.body))
+                    self.told.add(path)
+                    return self._decode(path, answer.body)
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
-                    if answer.status in GONE:
+                    if answer.status in GONE and path not in self.told:
                         self.absent.add(path)
                     break
             if attempt <= self.retries:
                 self.sleep(max(0.0, min(self.retry_delay_s * attempt, ends - self.clock())))
-        self._note(f"no telemetry from {path}: {reason}")
+        self._note(f"{UNREAD} {path}: {reason}")
         return {}
 
     def _decode(self, path: str, body: bytes) -> dict[str, Any]:
+        if len(body) >= MAX_BODY_BYTES:
+            self._note(f"{UNREAD} {path}: its answer is longer than {MAX_BODY_BYTES >> 20} MB")
+            return {}
         try:
             decoded = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
-            self._note(f"no telemetry from {path}: its answer is no JSON ({_no_number(body) or error})")
+            self._note(f"{UNREAD} {path}: its answer is no JSON ({_no_number(body) or error})")
             return {}
         if not isinstance(decoded, dict):
-            self._note(f"no telemetry from {path}: its answer is no JSON object")
+            self._note(f"{UNREAD} {path}: its answer is no JSON object")
             return {}
         kept: dict[str, Any] = within_bounds(decoded)
         if kept != decoded:
             self._note(
                 f"{path}: figures that are infinite, beyond 64 bits, or nested too deeply, were left out"
             )
-        return kept
+        known = self.spec.known(kept)
+        values = count_values(known)
+        if values <= MOST_VALUES and len(body) <= MOST_BYTES:
+            return known
+        self._note(
+            f"{path}: {values:,} values in {len(body):,} bytes are more than is kept of a reading; the "
+            "figures that rules look at were kept"
+        )
+        return {KNOWN: watched(known)}
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_espperf.artifact import BodySizes, SessionArtifact
+from pytest_espperf.artifact import BodySizes, Finding, SessionArtifact
 from pytest_espperf.gate.series import results_of
 
 MIX_POINTS = 10.0
@@ -30,6 +30,8 @@ SIZE_BYTES = 32
 
 _BUSY = frozenset({"429", "503", "504"})
 _NONE = "none"
+_NAMED = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,21 @@ def changed_answers(
         if changes:
             found[profile] = changes
     return found
+
+
+def redirect_findings(candidate: SessionArtifact) -> Iterator[Finding]:
+    """The profiles that measured redirects alone: the page behind them is what a user means."""
+    for profile, answers in candidate.answers.items():
+        if answers and all(one.status in _REDIRECTS for one in answers.values()):
+            named = ", ".join(f"{path}: {one.status}" for path, one in list(answers.items())[:_NAMED])
+            more = f" and {len(answers) - _NAMED} more" if len(answers) > _NAMED else ""
+            yield Finding(
+                severity="warn",
+                kind="redirects",
+                where=profile,
+                message=f"{profile}: every path answers with a redirect ({named}{more}), which requests do "
+                "not follow: what was measured is the redirect, and not the page behind it.",
+            )
 
 
 def _facts(session: SessionArtifact, profile: str) -> dict[str, _Facts]:

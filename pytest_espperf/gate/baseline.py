@@ -175,7 +175,8 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
             alike.append(session)
     usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
     choice.gives_way = _gives_way(alike)
-    choice.findings += groups.findings("", blocking=not alike)
+    if has_answers(candidate):  # the same holds for it
+        choice.findings += groups.findings("", blocking=not alike)
     if alike and not usable:
         choice.findings.append(
             Finding(

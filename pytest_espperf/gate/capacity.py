@@ -17,6 +17,7 @@ _MET = {
     "unanswered": "never get an answer",
     "refused": "are refused",
     "closed": "are closed at once",
+    "busy": "are answered 503",
 }
 
 _OPTIONS = ("burst", "long")

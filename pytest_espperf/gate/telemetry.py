@@ -20,6 +20,7 @@ from pytest_espperf.figures import (
     HEAP,
     PEAKS,
     STARTED,
+    UNREAD,
     WATCHED,
     find_figure,
     number_at,
@@ -64,6 +65,7 @@ def telemetry_findings(
     """
     sessions = list({id(one): one for baseline in baselines.values() for one in baseline}.values())
     yield from _lost(candidate, sessions)
+    yield from _cut(candidate)
     yield from _peaks(candidate, baselines)
     for name in COLLECTED:
         yield from _uncollected(candidate, sessions, name)
@@ -78,6 +80,13 @@ def _counts(session: SessionArtifact) -> dict[str, int]:
     return Counter(
         name for one in reports for name in watched(one.stats_after).keys() | watched(one.mem_after).keys()
     )
+
+
+def _cut(candidate: SessionArtifact) -> Iterator[Finding]:
+    """What was not kept of readings that were read."""
+    for note in _notes(candidate):
+        if not note.startswith(UNREAD):
+            yield Finding(severity="warn", kind="telemetry", message=f"telemetry: {note}.")
 
 
 def _lost(candidate: SessionArtifact, sessions: Sequence[SessionArtifact]) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from pytest_espperf.artifact import (
 )
 from pytest_espperf.gate import findings as say
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.answers import changed_answers
+from pytest_espperf.gate.answers import changed_answers, redirect_findings
 from pytest_espperf.gate.baseline import (
     Choice,
     baseline_of,
@@ -108,6 +108,7 @@ def judge(
     starving = list(capacity_findings(candidate, max(baselines.values(), key=len, default=[])))
     findings += starving
     findings += telemetry_findings(candidate, baselines)
+    findings += redirect_findings(candidate)
     where = places(candidate, baselines)
     if not policy.enabled:
         findings.append(

@@ -26,7 +26,7 @@ from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.figures import KNOWN, PEAKS, watched
 from pytest_espperf.history import migrate, names
 from pytest_espperf.redaction import settings_without_secrets
-from pytest_espperf.texts import as_utf8
+from pytest_espperf.texts import as_utf8, encodable
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest session file that is read (or written): some 10,000 phases with their histograms."""
@@ -325,7 +325,7 @@ def _values(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        return encodable(value)
     if isinstance(value, dict):
         return {_printable(key): _printable(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -17,7 +17,7 @@ from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.errors import ArtifactError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import read_bounded
-from pytest_espperf.texts import as_utf8
+from pytest_espperf.texts import as_utf8, encodable
 
 KINDS = ("accept", "pin")
 
@@ -62,7 +62,7 @@ def write_mark(
         HistoryError: the folder cannot be written.
     """
     at = names.format_stamp(datetime.now(timezone.utc))
-    mark = Mark(session_id=session_id, reason=_plain(reason), by=_plain(by), at=at)
+    mark = Mark(session_id=session_id, reason=encodable(reason), by=encodable(by), at=at)
     files.write_atomic(folder, names.mark_name(kind, stem), encode_mark(mark))
     return mark
 
@@ -116,7 +116,3 @@ def beside(
 
 MISPLACED = "belongs to another session than the file beside it"
 """Why a decision with a foreign session id counts for nothing."""
-
-
-def _plain(text: str) -> str:
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

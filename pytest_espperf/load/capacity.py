@@ -22,10 +22,8 @@ from pytest_espperf.loops import run_async
 
 Ended = Literal["", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
 
-UNSERVED: frozenset[Ended] = frozenset({"refused", "closed", "unanswered"})
-"""What a client meets that never gets an answer."""
-
-_AGAIN: frozenset[Ended] = UNSERVED | {"busy"}
+UNSERVED: frozenset[Ended] = frozenset({"refused", "closed", "unanswered", "busy"})
+"""What a client meets that never gets an answer, or none but 503."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Held:
 
     @property
     def is_limit(self) -> bool:
-        """Whether clients beyond these never get an answer."""
+        """Whether clients beyond these never get an answer, or none but 503."""
         return self.connections > 0 and self.ended in UNSERVED
 
 
@@ -80,7 +78,7 @@ async def _hold(
             if lines and left() < wait_s:
                 break
             ended, line, took_s = await _join(await closing.enter_async_context(caller.line(wait_s)))
-            if ended in _AGAIN and lines:
+            if ended in UNSERVED and lines:
                 if not await _still_answers(lines):
                     return Held(len(lines))
                 if len(lines) == known and all(one.is_open for one in lines):

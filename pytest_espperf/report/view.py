@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -160,8 +160,18 @@ def make_view(session: SessionArtifact) -> View:
         findings=tuple(findings),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=(*_where_to_look(session), *advice, *_accept(session)),
+        next_steps=(*_where_to_look(session), *advice, *_own_budgets(session), *_accept(session)),
     )
+
+
+def _own_budgets(session: SessionArtifact) -> Iterator[str]:
+    """How a board that is slow by nature gets a baseline: a session that breaks a budget is none."""
+    findings = session.gate.findings if session.gate is not None else []
+    if any(finding.kind == "budget" and finding.severity == "fail" for finding in findings):
+        yield (
+            "a board that is slow by nature needs budgets of its own: --perf-max-p95-ms, --perf-max-p99-ms, "
+            "or limits of its profile"
+        )
 
 
 def meaning_of(verdict: Verdict) -> str:
