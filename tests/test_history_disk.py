@@ -88,6 +88,7 @@ sys.path[:0] = sys.argv[2:]
 from history_samples import session
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.text import printable
 store = HistoryStore(sys.argv[1])
 checkpoint = store.open_checkpoint("x")
 checkpoint.write(session("x"))
@@ -134,7 +135,7 @@ def test_unusable_folders_are_refused_in_one_sentence(tmp_path: Path) -> None:
         for action in (store.prepare, lambda store=store: store.save(session(), latest=True)):
             with pytest.raises(HistoryError) as caught:
                 action()
-            assert str(folder) in str(caught.value)
+            assert printable(str(folder)) in str(caught.value)
             assert "cannot be written" in str(caught.value)
     with pytest.raises(HistoryError, match="cannot be read"):
         HistoryStore(tmp_path / "file").select()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import gate_sessions
@@ -19,8 +21,11 @@ DATA = TOOLS / "data"
 
 
 @pytest.fixture(autouse=True)
-def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(TOOLS))
+    before = signal.getsignal(signal.SIGTERM)  # which the benches handle
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def runs() -> list[RawRun]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_espperf import regular
-from pytest_espperf.cli.output import say_aside
+from pytest_espperf.cli.output import draw_aside, say_aside
 from pytest_espperf.cli.program import USAGE_ERROR
 from pytest_espperf.errors import UsageError
 from pytest_espperf.options import BY_DEST
@@ -160,15 +159,7 @@ def _telling() -> Telling:
 
     if not sys.stderr.isatty():
         return Telling(say_aside)
-    width = max(20, shutil.get_terminal_size().columns - 1)
-
-    def draw(line: str) -> None:
-        print(f"\r{line[:width]:<{width}}", end="", file=sys.stderr, flush=True)
-
-    def clear() -> None:
-        print(f"\r{'':<{width}}\r", end="", file=sys.stderr, flush=True)
-
-    return Telling(draw, after_s=1.0, every_s=0.2, finish=clear)
+    return Telling(draw_aside, after_s=1.0, every_s=0.2, finish=lambda: draw_aside(""))
 
 
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -38,6 +39,12 @@ def say(text: str, *, flush: bool = False) -> None:
 def say_aside(text: str) -> None:
     """Print lines beside a command's answer, at once."""
     print(inert(text), file=sys.stderr, flush=True)
+
+
+def draw_aside(line: str) -> None:
+    """Draw a line of a terminal in the place of the one that was drawn before; "" clears it."""
+    width = max(20, shutil.get_terminal_size().columns - 1)
+    print(f"\r{inert(line)[:width]:<{width}}", end="" if line else "\r", file=sys.stderr, flush=True)
 
 
 def print_data(text: str) -> None:

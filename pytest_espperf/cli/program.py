@@ -33,6 +33,9 @@ def program(argv: Sequence[str] | None) -> int:
             ended.code = _settle(int(ended.code or 0), output, "")
             raise
         code = _settle(code, output, words[0] if words else "")
+    # Where code in a string (a dataclass being made) was interrupted, Python ends itself by SIGINT in the
+    # end, whoever handled that; it forgets it with the next code in a string.
+    eval("0")  # noqa: S307 - a constant
     if argv is None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt: the code stands
     return code
@@ -46,7 +49,6 @@ def _until_a_signal(words: list[str]) -> int:
         except KeyboardInterrupt:
             _complain("terminated" if terminated() else "interrupted")
             code = INTERRUPTED
-            eval("0")  # noqa: S307 - Python forgets only so that code in a string was interrupted, its exit code else
         return TERMINATED if terminated() else code
 
 
