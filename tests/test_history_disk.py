@@ -13,6 +13,7 @@ from history_samples import session
 from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.text import printable
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +89,6 @@ sys.path[:0] = sys.argv[2:]
 from history_samples import session
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.text import printable
 store = HistoryStore(sys.argv[1])
 checkpoint = store.open_checkpoint("x")
 checkpoint.write(session("x"))
