@@ -142,7 +142,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
     by_path = [_bucket() for _ in samples.paths]
     open_loop = len(samples.lag_s) > 0
     service: array[float] = array("d")
-    answers: list[Answered] = []
+    answers = [Answered(*warm) for warm in samples.warm_answers]
     for index in range(len(samples)):
         outcome = samples.outcomes[samples.outcome[index]]
         took = samples.service_s[index]

@@ -93,6 +93,8 @@ class PhaseSamples:
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
         never_answered: closed loop: clients that asked and never got an answer, of any status.
+        warm_answers: answers of any status within the phase to requests of its warm-up: offset of their end,
+            service time (seconds), and their path's index.
         reasons: (error kind, path's index) -> the first error of that kind in words.
         seen: what the answers looked like, in the order of the paths.
     """
@@ -115,6 +117,7 @@ class PhaseSamples:
     generator: GeneratorHealth | None = None
     cut_short: str = ""
     never_answered: int = 0
+    warm_answers: list[tuple[float, float, int]] = field(default_factory=list)
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: list[PathSeen] = field(default_factory=list)
 

@@ -198,6 +198,20 @@ def test_a_dead_board_is_told_in_one_sentence() -> None:
     assert clock.slept == [0.25, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("met", "tries"),
+    [
+        ("RemoteProtocolError: malformed chunk", 3),
+        ("RemoteProtocolError: Server disconnected without sending a response.", 12),  # it may still boot
+        ("ConnectError: refused", 12),
+    ],
+)
+def test_an_answer_that_is_malformed_each_time_is_not_waited_for(met: str, tries: int) -> None:
+    clock = Clock()
+    with pytest.raises(ProbeError, match=f"in {tries} tries"):
+        probe(HERE, "/", tries=12, timeout_s=6, fetch=answers(clock, met), sleep=clock.sleep, clock=clock)
+
+
 def test_a_hung_board_does_not_use_up_more_than_the_budget() -> None:
     clock = Clock()
     with pytest.raises(ProbeError):
@@ -320,6 +334,14 @@ def test_telemetry_is_optional_and_a_404_is_not_asked_again() -> None:
     assert telemetry.read().memory == {}
     assert asked == ["/debug/server-stats?reset=1", "/debug/memory-stats"]
     assert len(telemetry.notes) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_telemetry_behind_a_login_is_not_absent(status: int) -> None:
+    telemetry = Telemetry(HERE, timeout_s=1, fetch=lambda *_, **__: Answer(status, b""))
+    assert telemetry.read_stats() == {}
+    assert not telemetry.absent
+    assert any(f"status {status}" in note for note in telemetry.notes)
 
 
 def test_a_busy_board_is_asked_again() -> None:

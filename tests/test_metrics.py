@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
+from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.metrics import (
     MAX_HISTOGRAM_BYTES,
     Answered,
@@ -261,3 +262,24 @@ def test_a_histogram_that_unpacks_to_more_than_a_phase_can_have_is_left_out() ->
 def test_the_widest_histogram_of_a_phase_is_small_enough() -> None:
     spread = [1e-6 * 1.0012**step for step in range(16_800)]
     assert percentile_curve([make_histogram(spread)])
+
+
+def test_answers_to_requests_of_the_warm_up_are_no_silence() -> None:
+    """A board that works off what the warm-up left in its queue, while the phase's own requests wait."""
+    waiting = samples([(0.0, 6.0, 0, 0)], [TIMEOUT])
+    waiting.elapsed_s = 6.0
+    assert summarise(waiting).stalled_s == pytest.approx(6.0)
+    waiting.warm_answers = [(0.6 * number, 4.0, 0) for number in range(1, 10)]
+    assert summarise(waiting).stalled_s == 0.0
+
+
+def test_the_recorder_keeps_answers_of_the_warm_up_that_came_within_the_phase() -> None:
+    made = PhaseSamples(("/",), 2, 1.0)
+    recorder = Recorder(made)
+    recorder.start_at(1_000_000_000)
+    answered, silent = recorder.table.index(200, None), recorder.table.index(None, "ReadTimeout")
+    recorder.add(0, answered, 100, 200, 900_000_000, 100)  # over before
+    recorder.add(0, answered, 900_000_000, 0, 1_500_000_000, 900_000_000)
+    recorder.add(0, silent, 900_000_000, 0, 1_600_000_000, 900_000_000)
+    assert len(made) == 0
+    assert made.warm_answers == [pytest.approx((0.5, 0.6, 0))]

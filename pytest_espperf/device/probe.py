@@ -14,6 +14,15 @@ from pytest_espperf.workload import DEFAULT_PORTS, Target
 DELAY_STEP_S = 0.25
 LEAST_TRY_S = 0.5
 
+MALFORMED = "RemoteProtocolError: "
+"""How an error begins that says that what came was no HTTP."""
+
+DISCONNECTED = "disconnected"
+"""Part of the words for a connection that was closed without an answer: a board that boots may do that."""
+
+SETTLED_TRIES = 3
+"""The same malformed answer so many times in a row is no board that is still booting."""
+
 
 @dataclass(frozen=True)
 class Redirect:
@@ -75,17 +84,21 @@ def probe(
     """
     began = clock()
     last, ours = "no try was made", False
-    made = 0
+    made = alike = 0
     for attempt in range(1, tries + 1):
         left = budget_s - (clock() - began)
         if attempt > 1 and left < LEAST_TRY_S:
             break
         made = attempt
         started = clock()
+        before = last
         try:
             answer = fetch(target, path, timeout_s=max(LEAST_TRY_S, min(timeout_s, left)))
         except DeviceError as error:
             last, ours = str(error), isinstance(error, ComputerError)
+            alike = alike + 1 if last == before else 1
+            if alike >= SETTLED_TRIES and last.startswith(MALFORMED) and DISCONNECTED not in last:
+                break
         else:
             if answer.status < 500:
                 return Probe(

@@ -31,7 +31,7 @@ MOST_VALUES = 2_000
 MOST_BYTES = 64 * 1024
 """... and its length: a session keeps four readings per phase, and must be small enough to be read again."""
 
-GONE = frozenset({401, 403, 404, 405, 410, 501})
+GONE = frozenset({404, 405, 410, 501})
 
 _NO_NUMBER = re.compile(
     rb"(?:\"([^\"]{1,60})\"\s*:\s*)?(?<![\w\"])[-+]?(nan|inf(?:inity)?)\b(?!\")", re.IGNORECASE

@@ -216,7 +216,10 @@ def pace(reports: Sequence[PhaseReport], metric: str, name: str) -> Check | None
         advice = "run this again: from one round nothing can be said of how steady it is."
         return Check("noise", name, "note", f"{figure} in the one round there is", advice, values)
     values["spread_pct"] = round(spread, 1)
-    figure += f"; {len(found)} rounds of {reports[0].clients} clients are {spread:.1f} % apart"
+    clients = reports[0].clients
+    figure += (
+        f"; {len(found)} rounds of {clients} client{'' if clients == 1 else 's'} are {spread:.1f} % apart"
+    )
     if spread > SPREAD_PCT[metric]:
         advice = "look at the link above, and at what else the board does; more runs help: espperf calibrate."
         return Check("noise", name, "warn", figure, advice, values)

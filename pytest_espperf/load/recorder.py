@@ -47,9 +47,11 @@ class Recorder:
         begin_ns = self.begin_ns
         if self._open_loop:
             if intended_ns < begin_ns:
+                self._warm(path, outcome, start_ns, end_ns)
                 return
             self._lag((start_ns - intended_ns) * 1e-9)
         elif start_ns < begin_ns:
+            self._warm(path, outcome, start_ns, end_ns)
             return
         self._start((start_ns - begin_ns) * 1e-9)
         self._service((end_ns - start_ns) * 1e-9)
@@ -60,6 +62,12 @@ class Recorder:
             self.errors += 1
         if end_ns > self.last_end_ns:  # noqa: PLR1730 - max() takes three times as long
             self.last_end_ns = end_ns
+
+    def _warm(self, path: int, outcome: int, start_ns: int, end_ns: int) -> None:
+        """A request of the warm-up: where its answer came within the phase, the board was not silent then."""
+        if end_ns >= self.begin_ns and self.samples.outcomes[outcome].status is not None:
+            offset_s = (end_ns - self.begin_ns) * 1e-9
+            self.samples.warm_answers.append((offset_s, (end_ns - start_ns) * 1e-9, path))
 
     def connected(self, start_ns: int, end_ns: int) -> None:
         """A connection was opened."""
