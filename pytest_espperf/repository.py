@@ -7,6 +7,9 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+
+from pytest_espperf import commands
 
 TIMEOUT_S = 5.0
 """Longest wait for one answer of git."""
@@ -74,18 +77,15 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     Raises:
         _GitError: it cannot be started, or does not answer in time.
     """
+    # No file system monitor: it would be started, and stay.
+    words = ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
+    environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        return subprocess.run(  # noqa: S603 - fixed arguments
-            # No file system monitor: it would be started, and stay.
-            ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments],  # noqa: S607 - as the user finds it
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
-        )
+        with TemporaryFile() as complaints:
+            done = commands.run(words, TIMEOUT_S, stderr=complaints, environment=environment)
+            complaints.seek(0)
+            stderr = complaints.read(commands.KEPT_BYTES).decode("utf-8", "replace")
+        return subprocess.CompletedProcess(words, done.code, done.output.decode("utf-8", "replace"), stderr)
     except FileNotFoundError:
         raise _GitError("git is not installed") from None
     except subprocess.TimeoutExpired:

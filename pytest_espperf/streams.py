@@ -61,11 +61,8 @@ def guarded(name: str) -> Iterator[Guard]:
     A stream that is no file of this process's (a test's) stays as it is. One that was closed at the start is
     opened onto nothing: the next file that is opened would get its number.
     """
-    stream: TextIO | None = getattr(sys, name)
-    if stream is None:
-        _fill_closed()
-        stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
-        setattr(sys, name, stream)
+    open_closed_streams()
+    stream: TextIO = getattr(sys, name)
     raw = getattr(stream, "buffer", None)
     raw = getattr(raw, "raw", raw)
     if type(stream) is not io.TextIOWrapper or not isinstance(raw, io.RawIOBase):

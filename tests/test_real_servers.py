@@ -46,17 +46,21 @@ def test_the_cost_changes_while_it_runs_and_the_answer_keeps_its_length(server: 
         assert len(client.get("/template").content) == len(before.content) > 500
 
 
-def test_a_session_on_it_is_recorded(server: RealServer, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, "--perf-no-gate"]
-    done = subprocess.run(
-        command,
-        env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(tmp_path / "history")},
-        cwd=tmp_path,
+def run_on(server: RealServer, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A short session on a server, with a history in ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, *words],
+        env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(folder / "history")},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_a_session_on_it_is_recorded(server: RealServer, tmp_path: Path) -> None:
+    done = run_on(server, tmp_path, "--perf-no-gate")
     assert done.returncode == 0, done.stdout + done.stderr
     (session,) = HistoryStore(tmp_path / "history").sessions()
     assert [result.report.ok > 0 for _, result in session.results()] == [True, True]
@@ -74,17 +78,8 @@ def test_head_and_body_come_by_a_write_each_or_by_one(tmp_path: Path) -> None:
 def test_a_firmware_that_begins_to_answer_by_two_writes_is_regressed_and_measured(tmp_path: Path) -> None:
     def session(writes: int) -> tuple[int, str, SessionArtifact]:
         with two_writes(tmp_path, writes=writes) as server:
-            command = [sys.executable, "-m", "pytest_espperf.cli", "run", server.address, "--device-id=bench"]
-            command += ["--perf-burst-clients=1", "--perf-long-clients=1"]
-            done = subprocess.run(
-                command,
-                env={**os.environ, **ENVIRONMENT, **SHORT, "ESPPERF_PERF_HISTORY": str(tmp_path / "history")},
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            alone = ("--perf-burst-clients=1", "--perf-long-clients=1")
+            done = run_on(server, tmp_path, "--device-id=bench", *alone)
         return done.returncode, done.stdout, list(HistoryStore(tmp_path / "history").sessions())[-1]
 
     code, said, before = session(1)

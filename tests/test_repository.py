@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,17 @@ def test_git_that_hangs_is_not_waited_for(
     found = describe_repository(project)
     assert (found.commit, found.dirty) == ("0123abcd", None)
     assert "uncommitted is not known: git did not answer" in found.trouble
+
+
+@posix
+def test_what_git_leaves_behind_with_its_output_is_not_waited_for(project: Path, instead: Path) -> None:
+    """A hook or helper that holds the pipes: the answer is there, and no time-out is met."""
+    script(instead, "/bin/sleep 20 & echo 0123abcd")
+    began = time.monotonic()
+    found = describe_repository(project)
+    assert found.commit == "0123abcd"
+    assert not found.trouble
+    assert time.monotonic() - began < 15  # of the 20 s for which the pipe stays open
 
 
 @posix

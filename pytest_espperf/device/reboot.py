@@ -18,8 +18,8 @@ from pytest_espperf.device.telemetry import TelemetryReading
 from pytest_espperf.figures import STARTED, WIDTHS, find_figure, number_at
 
 UPTIME_WIDTHS = (*WIDTHS, 2**32 / 1000)
-"""Where uptimes wrap; the last one is of microseconds in 32 bits, told in milliseconds (71.6 minutes), and of
-milliseconds told in seconds."""
+"""Where uptimes wrap; the last one is of microseconds in 32 bits, given in milliseconds (71.6 minutes), and
+of milliseconds given in seconds."""
 
 TICKS_PER_S = (1000.0, 100.0, 1.0)
 """Milliseconds, FreeRTOS' ticks and seconds: a project may name any of them as its uptime."""

@@ -74,7 +74,7 @@ class TelemetrySpec:
 
 @dataclass(frozen=True)
 class TelemetryReading:
-    """One reading; an empty dict where the board told nothing.
+    """One reading; an empty dict where the board gave nothing.
 
     ``began_s`` and ``ended_s`` are when it was asked for and had come, on one monotonic clock; None where
     that is not known.
