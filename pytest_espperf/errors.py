@@ -15,7 +15,7 @@
         +-- PhaseTimeoutError    a phase ran into its watchdog budget
 
 What a *request* of a measured phase meets is not an exception here but a counted outcome
-(:mod:`pytest_espperf.samples`); inside a transport it is one of httpx's own exceptions.
+(:mod:`pytest_espperf.model.samples`); inside a transport it is one of httpx's own exceptions.
 
 Messages are one sentence: what is wrong, where the value came from, what to do.
 """
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_espperf.text import printable
+from pytest_espperf.model.text import printable
 
 
 class EspperfError(Exception):

@@ -5,7 +5,7 @@ One test, parametrized into one item for each phase of each run of each profile.
 
 from __future__ import annotations
 
-from pytest_espperf.artifact import PhaseResult
+from pytest_espperf.model.artifact import PhaseResult
 
 
 def test_perf(perf_phase: PhaseResult) -> None:

@@ -10,9 +10,9 @@ import pytest
 from history_samples import session
 
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.history.address import parse_url
-from pytest_espperf.history.remote import Remote
-from pytest_espperf.history.sync import Sync
+from pytest_espperf.history.shared.address import parse_url
+from pytest_espperf.history.shared.remote import Remote
+from pytest_espperf.history.shared.sync import Sync
 
 
 @pytest.fixture(autouse=True)

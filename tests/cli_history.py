@@ -11,11 +11,11 @@ from typing import Any
 import gate_sessions
 import msgspec
 
-from pytest_espperf import metrics
-from pytest_espperf.artifact import PathReport, SessionArtifact
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.history import HistoryStore, names
-from pytest_espperf.judging import Judge
-from pytest_espperf.lookup import resolve
+from pytest_espperf.model import metrics
+from pytest_espperf.model.artifact import PathReport, SessionArtifact
+from pytest_espperf.session.judging import Judge
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 FIGURES = ("requests_total", "ok", "rps_ok", "p50_ms", "p95_ms", "p99_ms")

@@ -309,9 +309,10 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     Args:
         replace: ``setattr``, or one that is undone.
     """
-    from pytest_espperf import device, firmware
+    from pytest_espperf import device
     from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
+    from pytest_espperf.session import firmware
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
@@ -323,7 +324,7 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
     """The same of ``espperf doctor`` and ``espperf calibrate``."""
     import pytest_espperf.doctor
-    from pytest_espperf import calibrate
+    from pytest_espperf.cli import calibrate
     from pytest_espperf.doctor import examine
     from pytest_espperf.doctor.visit import Effort
 

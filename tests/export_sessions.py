@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from pytest_espperf.artifact import (
+from pytest_espperf.model.artifact import (
     Comparability,
     Finding,
     GateRow,
@@ -16,8 +16,8 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.metrics import aggregate, summarise
-from pytest_espperf.samples import Outcome, PhaseSamples
+from pytest_espperf.model.metrics import aggregate, summarise
+from pytest_espperf.model.samples import Outcome, PhaseSamples
 
 PATHS = ("/hello", '/item?q="a b"&x=1,2\\3')
 PROFILES = ("light", "heavy")

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.artifact import (
+from pytest_espperf.gate.series import Series, build_series, undisturbed_rounds
+from pytest_espperf.model.artifact import (
     CellAggregate,
     Comparability,
     LinkReport,
@@ -21,7 +22,6 @@ from pytest_espperf.artifact import (
     Verdict,
     VerdictWord,
 )
-from pytest_espperf.gate.series import Series, build_series, undisturbed_rounds
 
 PROFILES = ("c_static_only", "python_light", "python_heavy")
 PHASES = ("burst", "long")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import (
+from pytest_espperf.model.artifact import (
     CellAggregate,
     Comparability,
     PhaseReport,

@@ -17,8 +17,8 @@ import pytest
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.guard import fastest_loop
-from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
 
 Handler = Callable[["Peer"], None]
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

@@ -18,7 +18,7 @@ from load_servers import HELLO, phase
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.stamped import kernel_stamps
-from pytest_espperf.workload import Target
+from pytest_espperf.model.workload import Target
 
 DELAY_S = 0.3
 BODY = b"x" * 1000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.history import HistoryStore, encode_session, marks, names
 from pytest_espperf.history.prune import Choice, choose, plan, remove
 from pytest_espperf.history.rows import Query, SessionRow
+from pytest_espperf.model.artifact import SessionArtifact
 
 
 def put(store: HistoryStore, artifact: SessionArtifact, *decisions: str) -> None:

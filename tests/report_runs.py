@@ -7,8 +7,8 @@ import random
 from gate_sessions import change, history, session
 from msgspec import structs
 
-from pytest_espperf.artifact import Finding, GeneratorReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.gate import judge
+from pytest_espperf.model.artifact import Finding, GeneratorReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.report.boards import Ended
 
 BUSY = "another session measures 10.0.0.4:8080: pid 4711 of ci on bench, since 20260101T000000Z"

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pytest_espperf.artifact import (
+from pytest_espperf.gate import judge
+from pytest_espperf.model.artifact import (
     Comparability,
     PhaseEvent,
     PhaseResult,
     RawRun,
     SessionArtifact,
 )
-from pytest_espperf.gate import judge
-from pytest_espperf.metrics import aggregate, summarise
-from pytest_espperf.samples import Outcome, PhaseSamples
+from pytest_espperf.model.metrics import aggregate, summarise
+from pytest_espperf.model.samples import Outcome, PhaseSamples
 
 OUTCOMES = [Outcome(200, None), Outcome(503, "http_503")]
 PROFILES = {"light": ("/hello", "/deps"), "heavy": ("/template",)}

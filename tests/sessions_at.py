@@ -13,8 +13,8 @@ from pathlib import Path
 from pytest_alone import ENVIRONMENT
 from short_sessions import SHORT
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import SessionArtifact
 
 LONGEST_S = 120.0
 

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from load_servers import CHUNKED, Handler, Peer, always, answer, kinds, once, phase, serving
 
-from pytest_espperf import metrics
-from pytest_espperf.answers import TRIES, Asker
-from pytest_espperf.artifact import ErrorReason, PathAnswer
-from pytest_espperf.computer import LOCAL
-from pytest_espperf.figures import MOST_TEXT, one_line
 from pytest_espperf.load import Asked, EspperfTransport, TransportFactory, run_phase
-from pytest_espperf.workload import Profile, RequestSpec
+from pytest_espperf.model import metrics
+from pytest_espperf.model.artifact import ErrorReason, PathAnswer
+from pytest_espperf.model.computer import LOCAL
+from pytest_espperf.model.figures import MOST_TEXT, one_line
+from pytest_espperf.model.workload import Profile, RequestSpec
+from pytest_espperf.session.answers import TRIES, Asker
 
 PAGE = b"<h1>Welcome</h1>"
 ZIPPED = gzip.compress(PAGE)

@@ -21,15 +21,15 @@ from real_servers import microdot, needs_micropython
 from sessions_at import artifacts, run_at
 from test_link import target
 
-from pytest_espperf.artifact import CAPACITY, Capacity, PhaseReport, SessionArtifact
-from pytest_espperf.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES, firmware_of, remembered
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.capacity import Held, hold
 from pytest_espperf.load.talk import Caller
+from pytest_espperf.model.artifact import CAPACITY, Capacity, PhaseReport, SessionArtifact
 from pytest_espperf.report.view import STARVED, meaning_of
+from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES, firmware_of, remembered
 
 
 @pytest.fixture

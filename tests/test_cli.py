@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.cli import main, make_parser
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from cli_history import as_measured, complete, fill
 from gate_sessions import key, run, with_runs
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.cli import main
-from pytest_espperf.comparing import compare
 from pytest_espperf.errors import UsageError
+from pytest_espperf.gate.comparison import compare
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report.comparison import render_comparison
 
 SEED = 20261125

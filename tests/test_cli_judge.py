@@ -10,13 +10,13 @@ import pytest
 from cli_history import complete, contents, fill
 from gate_sessions import more_rounds
 
-from pytest_espperf.artifact import OWN_TEST, Finding, SessionArtifact, Verdict
 from pytest_espperf.cli import main
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import with_failed_tests
-from pytest_espperf.lookup import resolve
-from pytest_espperf.rejudging import judge_again
+from pytest_espperf.model.artifact import OWN_TEST, Finding, SessionArtifact, Verdict
+from pytest_espperf.session.judging import with_failed_tests
+from pytest_espperf.session.rejudging import judge_again
 
 SLOW = (1.0, 1.0, 1.5, 1.0, 0.7, 1.0, 1.04, 1.5, 1.0)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pytest_espperf.artifact import Comparability, GateRow, SessionArtifact, Verdict
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import Comparability, GateRow, SessionArtifact, Verdict
 from pytest_espperf.report.listing import ListedSession, render_listing
 
 HISTORY = (

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf import commands
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.firmware import FirmwareSwitch
-from pytest_espperf.lookup import resolve
+from pytest_espperf.session.firmware import FirmwareSwitch
+from pytest_espperf.system import commands
 
 LONG_S = 60
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_espperf.device import TelemetryReading, reboot_signs
 from pytest_espperf.device.reboot import UPTIME_WIDTHS
-from pytest_espperf.figures import COUNTERS, WIDTHS, moved_counters, rise
+from pytest_espperf.model.figures import COUNTERS, WIDTHS, moved_counters, rise
 
 widths = st.sampled_from(WIDTHS)
 

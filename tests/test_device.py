@@ -26,8 +26,8 @@ from pytest_espperf.device.address import mdns_address
 from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
 from pytest_espperf.device.telemetry import MOST_BYTES
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
-from pytest_espperf.figures import number_at
-from pytest_espperf.workload import Target
+from pytest_espperf.model.figures import number_at
+from pytest_espperf.model.workload import Target
 
 HERE = Target(scheme="http", address="127.0.0.1", port=1, host_header="127.0.0.1:1")
 
@@ -381,7 +381,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from pytest_espperf.device import BoardLock
-from pytest_espperf.workload import Target
+from pytest_espperf.model.workload import Target
 lock = BoardLock(Target("http", "127.0.0.1", 1, "x"), folder=Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)

@@ -43,16 +43,17 @@ from docs_pages import (
     words,
 )
 
-from pytest_espperf.artifact import FAILING, VerdictWord
 from pytest_espperf.cli import make_parser
+from pytest_espperf.config.option import ENV_PREFIX
+from pytest_espperf.config.profiles import BUILT_IN, LIMITS, load_profiles
+from pytest_espperf.config.settings import OPTIONS
+from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.errors import UsageError
-from pytest_espperf.figures import WATCHED
-from pytest_espperf.option import ENV_PREFIX
-from pytest_espperf.options import OPTIONS
-from pytest_espperf.profiles import BUILT_IN, LIMITS, PRESETS, load_profiles
+from pytest_espperf.model.artifact import FAILING, VerdictWord
+from pytest_espperf.model.figures import WATCHED
 from pytest_espperf.report.exports import EXPORTS
+from pytest_espperf.session.plan import PRESETS
 from pytest_espperf.sim import SimConfig, SimProcess
-from pytest_espperf.telemetry_table import load_telemetry
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -23,6 +23,7 @@ from nginx_server import needs_nginx, nginx
 import pytest_espperf.doctor
 from pytest_espperf.cli import doctor as command
 from pytest_espperf.cli import main
+from pytest_espperf.config.settings import Settings
 from pytest_espperf.device import BoardLock
 from pytest_espperf.doctor import (
     Check,
@@ -34,10 +35,9 @@ from pytest_espperf.doctor import (
 )
 from pytest_espperf.errors import BoardBusyError
 from pytest_espperf.load.acks import prompt_acks
-from pytest_espperf.options import Settings
+from pytest_espperf.model.workload import Target
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.process import SimProcess
-from pytest_espperf.workload import Target
 
 QUICK = Effort(
     contact_s=1.0,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport
 from pytest_espperf.device import ConsoleEvent, LinkReading, TelemetryReading, TelemetrySpec
 from pytest_espperf.doctor import (
     Check,
@@ -24,6 +23,7 @@ from pytest_espperf.doctor.measures import Contact, KeptAlive, Wake, Wakes
 from pytest_espperf.load import DelayedAcks
 from pytest_espperf.load.capacity import Held
 from pytest_espperf.load.talk import Answer
+from pytest_espperf.model.artifact import GeneratorReport, PhaseReport
 
 # --- the page
 

@@ -10,19 +10,19 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from pytest_espperf.artifact import PathAnswer, PhaseReport
-from pytest_espperf.board import BoardFacts
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device import Probe
-from pytest_espperf.driving import Driver
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.firmware import confirmation_rounds
-from pytest_espperf.handover import WorkerDriver, decode
-from pytest_espperf.lookup import resolve
-from pytest_espperf.measuring import LoadEnd, Measured
-from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.session import PerfSession
-from pytest_espperf.state import PerfState
-from pytest_espperf.workload import Profile
+from pytest_espperf.model.artifact import PathAnswer, PhaseReport
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.workload import Profile
+from pytest_espperf.plugin.state import PerfState
+from pytest_espperf.session.board import BoardFacts
+from pytest_espperf.session.driver import Driver
+from pytest_espperf.session.firmware import confirmation_rounds
+from pytest_espperf.session.handover import WorkerDriver, decode
+from pytest_espperf.session.meter import LoadEnd, Measured
+from pytest_espperf.session.session import PerfSession
 
 WORDS = {
     "perf_profiles": "python_light",
@@ -115,9 +115,9 @@ class StandingReach:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path)
-    monkeypatch.setattr("pytest_espperf.driving.Reach", lambda *_: StandingReach(made))
-    monkeypatch.setattr("pytest_espperf.driving.find_capacity", lambda *_, **__: None)
-    monkeypatch.setattr("pytest_espperf.driving.Asker", lambda *_: AnswersRight())
+    monkeypatch.setattr("pytest_espperf.session.driver.Reach", lambda *_: StandingReach(made))
+    monkeypatch.setattr("pytest_espperf.session.driver.find_capacity", lambda *_, **__: None)
+    monkeypatch.setattr("pytest_espperf.session.driver.Asker", lambda *_: AnswersRight())
     return made
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from embedded_bench import DUMP, ORDERS, Board, Project, Samples
 
-from pytest_espperf.registry import METRICS
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.sim import SimConfig, SimProcess
 
 pytestmark = [

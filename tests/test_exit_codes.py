@@ -14,10 +14,10 @@ import pytest
 from history_samples import session
 from msgspec import structs
 
-from pytest_espperf.artifact import Comparability, SessionArtifact, Summary
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.streams import guarded
+from pytest_espperf.model.artifact import Comparability, SessionArtifact, Summary
+from pytest_espperf.system.streams import guarded
 
 ESPPERF = [sys.executable, "-m", "pytest_espperf.cli"]
 PATIENCE_S = 90

@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 from export_sessions import session
 
-from pytest_espperf import exporting
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.cli import main
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
-from pytest_espperf.exporting import ExportTarget, export_session, parse_target, plan_exports, write_target
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.lookup import resolve
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.output import exports
+from pytest_espperf.output.exports import (
+    ExportTarget,
+    export_session,
+    parse_target,
+    plan_exports,
+    write_target,
+)
 from pytest_espperf.report.exports import EXPORTS
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes and links of POSIX")
@@ -216,8 +222,8 @@ def test_the_command_lists_the_formats(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_step_summary_that_cannot_be_written_is_said(tmp_path: Path, sample: SessionArtifact) -> None:
     where: dict[str, Any] = {"GITHUB_STEP_SUMMARY": str(tmp_path)}
-    assert "cannot be written" in exporting.append_step_summary(sample, where)
-    assert exporting.append_step_summary(sample, {}) == ""
+    assert "cannot be written" in exports.append_step_summary(sample, where)
+    assert exports.append_step_summary(sample, {}) == ""
 
 
 def test_a_formats_name_may_have_blanks_around(tmp_path: Path) -> None:

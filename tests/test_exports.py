@@ -23,7 +23,7 @@ from msgspec import structs
 from prometheus_client import parser as older
 from pytest_benchmark.stats import Stats
 
-from pytest_espperf.artifact import PathReport, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import PathReport, SessionArtifact, Verdict
 from pytest_espperf.report.exports import EXPORTS
 from pytest_espperf.report.exports.pytest_benchmark import statistics_of
 

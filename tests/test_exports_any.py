@@ -15,9 +15,9 @@ from history_samples import DATA, sessions
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.history import load_session
-from pytest_espperf.options import BY_DEST
+from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report.exports import EXPORTS
 
 OLD = sorted(DATA.glob("schema?/perf_*.json"))

@@ -10,12 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import Telemetry, TelemetryReading, TelemetrySpec, reboot_signs
 from pytest_espperf.device.http import Answer
 from pytest_espperf.errors import UsageError
-from pytest_espperf.figures import at_path, find_figure, moved_counters, number_at, watched, within_bounds
-from pytest_espperf.telemetry_table import load_telemetry
-from pytest_espperf.workload import Target
+from pytest_espperf.model.figures import (
+    at_path,
+    find_figure,
+    moved_counters,
+    number_at,
+    watched,
+    within_bounds,
+)
+from pytest_espperf.model.workload import Target
 
 HERE = Target(scheme="http", address="127.0.0.1", port=8080, host_header="127.0.0.1:8080")
 

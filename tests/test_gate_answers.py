@@ -10,12 +10,19 @@ import msgspec
 import pytest
 from gate_sessions import history, kinds, session
 
-from pytest_espperf.artifact import BodySizes, PathAnswer, PathReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.verdict import unclear_profiles
 from pytest_espperf.history.load import for_judging
+from pytest_espperf.model.artifact import (
+    BodySizes,
+    PathAnswer,
+    PathReport,
+    PhaseReport,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.view import OTHER_ANSWERS, make_view
 

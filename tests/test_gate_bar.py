@@ -9,9 +9,9 @@ import pytest
 from gate_sessions import PHASES, PROFILES, change, history, key, kinds, more_rounds, session
 from msgspec import structs
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, choose, judge
 from pytest_espperf.gate.policy import DEFAULT_POLICY
+from pytest_espperf.model.artifact import GeneratorReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.exports.junit import render_junit
 

@@ -15,7 +15,11 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pytest_espperf.artifact import (
+from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
+from pytest_espperf.gate.baseline import is_bar
+from pytest_espperf.gate.rows import is_composite
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import (
     HELD_BACK,
     PROVISIONAL,
     Finding,
@@ -24,12 +28,8 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
-from pytest_espperf.gate.baseline import is_bar
-from pytest_espperf.gate.rows import is_composite
-from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import failed_by
 from pytest_espperf.report import render_markdown, render_terminal
+from pytest_espperf.session.judging import failed_by
 
 SEED = 20261128
 HEAVY = "python_heavy"

@@ -10,10 +10,10 @@ import pytest
 from gate_sessions import session
 from msgspec import structs
 
-from pytest_espperf.artifact import MAIN_RULE, SessionArtifact, Verdict
 from pytest_espperf.gate import judge
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.stats import NINE_IN_TEN, t_upper_tail
+from pytest_espperf.model.artifact import MAIN_RULE, SessionArtifact, Verdict
 
 SEED = 20261126
 

@@ -9,11 +9,11 @@ import pytest
 from gate_sessions import PHASES, PROFILES, change, history, session
 from msgspec import structs
 
-from pytest_espperf.artifact import EndedEarly, PhaseReport, SessionArtifact
 from pytest_espperf.gate import GatePolicy, decide_early, judge, measure_again
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import gate_error, history_noise
 from pytest_espperf.gate.stats import median_variance
+from pytest_espperf.model.artifact import EndedEarly, PhaseReport, SessionArtifact
 
 SEED = 20261128
 HEAVY = "python_heavy"

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from gate_sessions import change, history, session
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport, SessionArtifact
 from pytest_espperf.gate import host_finding, judge
 from pytest_espperf.gate.generator import LOST
 from pytest_espperf.gate.policy import MIN_CHANGE
+from pytest_espperf.model.artifact import GeneratorReport, PhaseReport, SessionArtifact
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.boards import render_boards, without
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from gate_sessions import history, session
 
-from pytest_espperf.artifact import PathAggregate, SessionArtifact, Summary
 from pytest_espperf.gate import judge
-from pytest_espperf.metrics import aggregate
+from pytest_espperf.model.artifact import PathAggregate, SessionArtifact, Summary
+from pytest_espperf.model.metrics import aggregate
 
 
 def with_paths(artifact: SessionArtifact, **p95: float | None) -> SessionArtifact:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from gate_sessions import cell
 
-from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, compare_to_previous, fails, parse_fail_on, parse_min_effect
 from pytest_espperf.gate.policy import METRICS, worse_by
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
 
 
 def test_fail_on() -> None:

@@ -12,11 +12,11 @@ from gate_sessions import PHASES, run, series_of, session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import SessionArtifact, Verdict
 from pytest_espperf.gate import judge
 from pytest_espperf.gate.noise import history_noise, series_noise
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.reference import LEAST_SESSIONS, environment
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
 
 SEED = 20261125
 PROFILE = "python_light"

@@ -11,10 +11,10 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pytest_espperf.artifact import DISTURBED, PhaseReport, SessionArtifact
 from pytest_espperf.gate import judge, measure_again
 from pytest_espperf.gate.rounds import Disturbed, Readings, RoundKey, disturbance_limits, find_disturbed
 from pytest_espperf.gate.stats import quiet_variance
+from pytest_espperf.model.artifact import DISTURBED, PhaseReport, SessionArtifact
 
 SEED = 20261128
 HEAVY = "python_heavy"

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from gate_sessions import PROFILES, change, history, more_rounds, report, run, session, with_runs
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport, RunRole, SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
+from pytest_espperf.model.artifact import GeneratorReport, PhaseReport, RunRole, SessionArtifact, Verdict
 
 PAIR: tuple[RunRole, RunRole] = ("ab-baseline", "ab-candidate")
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from gate_sessions import history, session, with_runs
 
-from pytest_espperf.artifact import Finding, Json, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, judge
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.history.load import for_judging
+from pytest_espperf.model.artifact import Finding, Json, PhaseReport, SessionArtifact, Verdict
 
 Change = Callable[[int, PhaseReport], dict[str, Any]]
 

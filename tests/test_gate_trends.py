@@ -13,11 +13,19 @@ from gate_sessions import PROFILES, history, key, more_rounds, scaled, session, 
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import ACCEPTED, Finding, Json, RawRun, SessionArtifact, Verdict, VerdictWord
 from pytest_espperf.gate import GatePolicy, bench_noise, judge, measure_again, rounds_needed
 from pytest_espperf.gate.drift import drifts
 from pytest_espperf.gate.series import Series
 from pytest_espperf.gate.verdict import WORST_FIRST
+from pytest_espperf.model.artifact import (
+    ACCEPTED,
+    Finding,
+    Json,
+    RawRun,
+    SessionArtifact,
+    Verdict,
+    VerdictWord,
+)
 
 
 @pytest.fixture

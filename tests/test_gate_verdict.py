@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from gate_sessions import PHASES, PROFILES, history, key, kinds, more_rounds, run, session, with_runs
 
-from pytest_espperf.artifact import Json, RunRole, SessionArtifact, Verdict
 from pytest_espperf.gate import (
     GatePolicy,
     detectable,
@@ -19,6 +18,7 @@ from pytest_espperf.gate import (
     measure_again,
     suspects,
 )
+from pytest_espperf.model.artifact import Json, RunRole, SessionArtifact, Verdict
 
 ACCEPT: Json = {"reason": "bigger templates"}
 

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from gate_sessions import history, more_rounds, session, with_runs
 
-from pytest_espperf.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.gate import GatePolicy, judge, measure_again, unresolved_worst
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.worst import WORST
+from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 
 ONE = "python_light"
 REASON = "p95 4,100.00 ms is above 4,000 ms, the budget of any single run"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf.history.address import is_url, parse_url
+from pytest_espperf.history.shared.address import is_url, parse_url
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ import pytest
 from gate_sessions import session as measured
 from history_samples import FIELDS, session
 
-from pytest_espperf.artifact import Comparability, SessionArtifact, Verdict
 from pytest_espperf.cli import main
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, index
 from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.rows import Query
-from pytest_espperf.judging import Judge
-from pytest_espperf.lookup import resolve
-from pytest_espperf.rejudging import judge_again
+from pytest_espperf.model.artifact import Comparability, SessionArtifact, Verdict
+from pytest_espperf.session.judging import Judge
+from pytest_espperf.session.rejudging import judge_again
 
 NAME = "perf_20260101T000000Z_v1.0"
 COPIES = (

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.errors import ArtifactError
-from pytest_espperf.history import files, marks, names, objects
+from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.marks import Mark
+from pytest_espperf.history.shared import objects
 
 WHOLE = "whole-session"
 DECIDE = ("accept", "pin")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from history_samples import session
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
-from pytest_espperf.text import printable
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.text import printable
 
 ROOT = Path(__file__).parents[1]
 

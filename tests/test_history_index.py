@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from history_samples import FIELDS, session
 
-from pytest_espperf.artifact import HELD_BACK, Comparability, Finding, GateRow, Verdict
 from pytest_espperf.history import HistoryStore, index, load, names, skim, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
+from pytest_espperf.model.artifact import HELD_BACK, Comparability, Finding, GateRow, Verdict
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ import sync_writer
 from benches import Bench, quick_disk  # noqa: F401 - of the benches in this process
 from history_places import AZ, BUCKET, CLOUDS, GS, USE
 
-from pytest_espperf.history import names, objects
-from pytest_espperf.history.side_by_side import side_by_side
+from pytest_espperf.history import names
+from pytest_espperf.history.shared import objects
+from pytest_espperf.history.shared.side_by_side import side_by_side
 
 pytest_plugins = ["history_servers"]
 

@@ -15,9 +15,9 @@ from history_samples import DATA, json_values, session, sessions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import SCHEMA_VERSION, SessionArtifact
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import decode_session, encode_session, load, load_session, migrate
+from pytest_espperf.model.artifact import SCHEMA_VERSION, SessionArtifact
 
 SEEDED = settings(
     derandomize=True,

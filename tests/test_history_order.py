@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prune_history import all_rows, prune
 
-from pytest_espperf.artifact import Comparability, SessionArtifact
 from pytest_espperf.cli import main
 from pytest_espperf.errors import HistoryError
-from pytest_espperf.history import HistoryStore, encode_session, marks, names, objects
+from pytest_espperf.history import HistoryStore, encode_session, marks, names
 from pytest_espperf.history.rows import Query
+from pytest_espperf.history.shared import objects
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
 
 STAMP = "20260101T000000Z"
 BEFORE, AFTER = "20251231T235959Z", "20260101T000001Z"

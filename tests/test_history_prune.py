@@ -12,12 +12,12 @@ from gate_sessions import session as gate_session
 from history_samples import FIELDS, session
 from prune_history import all_rows, days, prune, put
 
-from pytest_espperf import judging
-from pytest_espperf.artifact import Comparability, SessionArtifact
 from pytest_espperf.gate import GatePolicy
 from pytest_espperf.gate import choose as choose_bar
 from pytest_espperf.history import HistoryStore, marks, names
 from pytest_espperf.history.prune import Choice, choose
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
+from pytest_espperf.session import judging
 
 SEED = 20261125
 VERDICTS = (

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, save_samples
-from pytest_espperf.samples import Outcome, PhaseSamples
+from pytest_espperf.model.samples import Outcome, PhaseSamples
 
 
 def samples(count: int, *, open_loop: bool = False) -> PhaseSamples:

@@ -34,12 +34,12 @@ from history_places import (
 )
 
 from pytest_espperf.errors import RemoteError, UsageError
-from pytest_espperf.history import objects, remote, service
-from pytest_espperf.history.address import SCHEMES, parse_url
-from pytest_espperf.history.place import Listed
-from pytest_espperf.history.refusals import words_of
-from pytest_espperf.history.remote import Remote, check_installed
-from pytest_espperf.sharing import Sharing
+from pytest_espperf.history.shared import objects, remote, service
+from pytest_espperf.history.shared.address import SCHEMES, parse_url
+from pytest_espperf.history.shared.place import Listed
+from pytest_espperf.history.shared.refusals import words_of
+from pytest_espperf.history.shared.remote import Remote, check_installed
+from pytest_espperf.history.shared.sharing import Sharing
 
 pytest_plugins = ["history_servers"]
 
@@ -317,7 +317,7 @@ import sys
 from pathlib import Path
 from benches import Bench
 from pytest_espperf.errors import RemoteError
-from pytest_espperf.history.side_by_side import side_by_side
+from pytest_espperf.history.shared.side_by_side import side_by_side
 
 def try_one(url):
     bench = Bench(url, Path(sys.argv[1]) / url[:2], bound_s=1.0)

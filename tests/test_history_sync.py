@@ -11,9 +11,10 @@ from benches import Bench, quick_disk  # noqa: F401 - for every test
 from history_samples import DATA, session
 
 from pytest_espperf.errors import RemoteError
-from pytest_espperf.history import cache, encode_session, exchange, load, names, objects, place, remote
-from pytest_espperf.history.address import HistoryUrl
+from pytest_espperf.history import encode_session, load, names
 from pytest_espperf.history.adopt import Adoption
+from pytest_espperf.history.shared import cache, exchange, objects, place, remote
+from pytest_espperf.history.shared.address import HistoryUrl
 
 LOST = "0123456789abcdef"
 
@@ -191,7 +192,7 @@ def test_what_is_too_large_is_not_even_read(
     benches: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = benches
-    monkeypatch.setattr("pytest_espperf.history.pull.MAX_BYTES", 5000)
+    monkeypatch.setattr("pytest_espperf.history.shared.pull.MAX_BYTES", 5000)
     a.put(objects.SESSIONS, {"huge-one.json": b" " * 5001})
     read = count_reads(monkeypatch)
     assert "huge-one.json: is larger than 5,000 bytes (5,001)" in b.sync.pull().skipped[0]

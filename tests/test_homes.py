@@ -10,12 +10,12 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device.lock import lock_folder
 from pytest_espperf.errors import UsageError
-from pytest_espperf.exporting import parse_path
-from pytest_espperf.homes import cache_folder, expand_user, state_folder
-from pytest_espperf.lookup import resolve
-from pytest_espperf.sharing import sharing_at
+from pytest_espperf.history.shared.sharing import sharing_at
+from pytest_espperf.output.exports import parse_path
+from pytest_espperf.system.homes import cache_folder, expand_user, state_folder
 
 NOBODY = "~no-such-user-here/x"
 

@@ -17,7 +17,6 @@ from history_samples import session, sessions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import Comparability, SessionArtifact
 from pytest_espperf.cli import main
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.history import (
@@ -27,16 +26,17 @@ from pytest_espperf.history import (
     load_session,
     marks,
     names,
-    objects,
     snapshot,
 )
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.history.place import Folder
 from pytest_espperf.history.progress import Telling
 from pytest_espperf.history.prune import choose, plan, remove
 from pytest_espperf.history.rows import Query, row_of
+from pytest_espperf.history.shared import objects
+from pytest_espperf.history.shared.place import Folder
 from pytest_espperf.history.skim import Skimmer
-from pytest_espperf.regular import LINK, NO_FILE
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
+from pytest_espperf.system.regular import LINK, NO_FILE
 
 OWN = "perf_20260101T000000Z_own.json"
 ODD = "perf_20260102T000000Z_odd.json"
@@ -278,7 +278,7 @@ def test_an_id_is_no_path(place: Path, identity: str) -> None:
 
 
 def test_the_log_of_an_odd_id_is_not_read(place: Path) -> None:
-    from pytest_espperf.reporting import _log_of
+    from pytest_espperf.output.reports import _log_of
 
     store = HistoryStore(place)
     assert _log_of(session("../x"), store) is None

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pytest_espperf.artifact import Comparability, PhaseReport
-from pytest_espperf.budget import MARGIN_S, TELEMETRY_S, phase_budget
-from pytest_espperf.error_kinds import errors_by_kind
-from pytest_espperf.identity import describe_environment, make_comparability
-from pytest_espperf.judging import phase_failures, thresholds, worst_failures
-from pytest_espperf.lookup import resolve
-from pytest_espperf.metrics import summarise
-from pytest_espperf.profiles import Plan, PlannedPhase, load_profiles, make_plan
-from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.workload import PhaseSpec
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.profiles import load_profiles
+from pytest_espperf.model.artifact import Comparability, PhaseReport
+from pytest_espperf.model.error_kinds import errors_by_kind
+from pytest_espperf.model.metrics import summarise
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.workload import PhaseSpec
+from pytest_espperf.session.budget import MARGIN_S, TELEMETRY_S, phase_budget
+from pytest_espperf.session.identity import describe_environment, make_comparability
+from pytest_espperf.session.limits import phase_failures, thresholds, worst_failures
+from pytest_espperf.session.plan import Plan, PlannedPhase, make_plan
 
 
 def plan(**command_line: Any) -> Plan:

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from gate_sessions import session
 
-from pytest_espperf.artifact import SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import Judge
-from pytest_espperf.lookup import resolve
+from pytest_espperf.model.artifact import SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.session.judging import Judge
 
 SEED = 20261125
 SLOW = dict.fromkeys(("c_static_only", "python_light", "python_heavy"), 1.4)

@@ -9,12 +9,12 @@ import pytest
 from gate_sessions import key, session
 from msgspec import structs
 
-from pytest_espperf.artifact import GeneratorReport, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import Judge
-from pytest_espperf.lookup import resolve
-from pytest_espperf.rejudging import judge_again
+from pytest_espperf.model.artifact import GeneratorReport, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.session.judging import Judge
+from pytest_espperf.session.rejudging import judge_again
 
 A, B, C = "10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"
 LIGHT = ("python_light",)

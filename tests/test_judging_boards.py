@@ -10,10 +10,10 @@ import pytest
 from gate_sessions import session
 from msgspec import structs
 
-from pytest_espperf.artifact import Comparability, SessionArtifact, Verdict
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import Judge
-from pytest_espperf.lookup import resolve
+from pytest_espperf.model.artifact import Comparability, SessionArtifact, Verdict
+from pytest_espperf.session.judging import Judge
 
 HINT = "if that is the same hardware, --device-id={0} goes on with it."
 LEFT, RIGHT = "10.0.0.1:8080", "10.0.0.2:8080"

@@ -18,12 +18,12 @@ from gate_sessions import history, kinds, session, with_link
 from load_servers import Peer, answer, serving
 from sessions_at import run_at
 
-from pytest_espperf.artifact import LinkReport
 from pytest_espperf.device import LinkReading, read_link
 from pytest_espperf.device.link import PAUSE_S
 from pytest_espperf.gate import judge
-from pytest_espperf.gate.link import idle_connect_ms
-from pytest_espperf.workload import Target
+from pytest_espperf.gate.generator import idle_connect_ms
+from pytest_espperf.model.artifact import LinkReport
+from pytest_espperf.model.workload import Target
 
 
 def target(port: int, address: str = "127.0.0.1") -> Target:

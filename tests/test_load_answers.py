@@ -25,8 +25,8 @@ from load_servers import (
 )
 
 from pytest_espperf.load import run_phase
-from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.model.samples import Outcome
+from pytest_espperf.model.workload import RequestSpec, Target
 
 
 def close_after(count: int, *, say_so: bool) -> Callable[[Peer], None]:

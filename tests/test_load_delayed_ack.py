@@ -27,14 +27,14 @@ from load_servers import (
 )
 from msgspec.structs import replace
 
-from pytest_espperf.artifact import DELAYED_ACK, CellAggregate, PathAggregate, SessionArtifact
 from pytest_espperf.gate import fails, judge, measure_again
 from pytest_espperf.gate.delayed_ack import waits_ms
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.load import find_delayed_acks, run_phase
 from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.delayed_ack import MOST_BYTES, Promptness, read_delayed_acks
-from pytest_espperf.workload import Profile, RequestSpec, Target
+from pytest_espperf.model.artifact import DELAYED_ACK, CellAggregate, PathAggregate, SessionArtifact
+from pytest_espperf.model.workload import Profile, RequestSpec, Target
 
 needs_prompt_acks = pytest.mark.skipif(not prompt_acks(), reason="this kernel has no TCP_QUICKACK")
 TIMER_MS = 30.0

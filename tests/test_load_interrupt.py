@@ -29,7 +29,7 @@ from load_servers import (
 from pytest_espperf.load import Progress, run_phase
 from pytest_espperf.load.guard import quiet_gc
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.model.samples import PhaseSamples
 
 
 class Stop(BaseException):

@@ -16,7 +16,7 @@ from load_servers import (
 )
 
 from pytest_espperf.load import run_phase
-from pytest_espperf.samples import Outcome
+from pytest_espperf.model.samples import Outcome
 
 
 def test_open_loop_starts_at_fixed_times(loop_factory: LoopFactory) -> None:

@@ -25,8 +25,8 @@ from pytest_espperf.load import ENGINE_VERSION, Progress, run_phase
 from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.guard import SelfWatch, engine_label, fastest_loop
 from pytest_espperf.load.stamped import kernel_stamps
-from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import PhaseSpec, RequestSpec
+from pytest_espperf.model.samples import Outcome
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec
 
 
 def test_requests_in_flight_at_the_end_are_awaited_and_counted(loop_factory: LoopFactory) -> None:

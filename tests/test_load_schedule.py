@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.feed import ClosedFeed, OpenFeed
-from pytest_espperf.load.outcomes import OutcomeTable, Plan
-from pytest_espperf.load.plans import make_plans
-from pytest_espperf.load.schedule import backoff_s, count_of_starts, intended_start_ns, rotation
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.load.feed import (
+    ClosedFeed,
+    OpenFeed,
+    backoff_s,
+    count_of_starts,
+    intended_start_ns,
+    rotation,
+)
+from pytest_espperf.load.outcomes import OutcomeTable, Plan, make_plans
+from pytest_espperf.model.workload import RequestSpec, Target
 
 
 def plans(count: int) -> list[Plan]:

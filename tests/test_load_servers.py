@@ -26,8 +26,8 @@ from load_servers import (
 )
 
 from pytest_espperf.load import run_phase
-from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import Target
+from pytest_espperf.model.samples import Outcome
+from pytest_espperf.model.workload import Target
 
 
 def silent(peer: Peer) -> None:

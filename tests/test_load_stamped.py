@@ -32,7 +32,7 @@ from load_servers import (
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.load import EspperfTransport, run_phase, stamped
-from pytest_espperf.samples import Outcome
+from pytest_espperf.model.samples import Outcome
 
 pytestmark = pytest.mark.skipif(not stamped.kernel_stamps(), reason="this kernel stamps nothing")
 

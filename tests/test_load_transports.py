@@ -26,8 +26,8 @@ from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.load import run_phase
-from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.model.samples import Outcome
+from pytest_espperf.model.workload import RequestSpec, Target
 
 
 @pytest.fixture(scope="module")

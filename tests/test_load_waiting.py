@@ -14,11 +14,10 @@ import pytest
 from board_server import Boards
 from load_servers import HELLO, phase
 
-from pytest_espperf.load import guard, run_phase, waiting
-from pytest_espperf.load.guard import SelfWatch
-from pytest_espperf.load.waiting import CpuTurns, cpu_turns, lost_share
-from pytest_espperf.samples import GeneratorHealth
-from pytest_espperf.workload import Target
+from pytest_espperf.load import guard, run_phase
+from pytest_espperf.load.guard import CpuTurns, SelfWatch, cpu_turns, lost_share
+from pytest_espperf.model.samples import GeneratorHealth
+from pytest_espperf.model.workload import Target
 
 BUSY = 3
 """Processes that never rest, on the processor that the generator is kept on."""
@@ -72,7 +71,7 @@ def test_what_cannot_be_known_is_not_said(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_system_that_does_not_count_tells_nothing(
     told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "SCHEDSTAT", tmp_path / "schedstat")
+    monkeypatch.setattr(guard, "SCHEDSTAT", tmp_path / "schedstat")
     assert cpu_turns() is None
     (tmp_path / "schedstat").write_text(told, encoding="ascii")
     assert cpu_turns() is None

@@ -20,8 +20,8 @@ from pytest_espperf.load.wire import (
     ResponseReader,
     request_bytes,
 )
-from pytest_espperf.samples import Outcome
-from pytest_espperf.workload import RequestSpec, merge_headers
+from pytest_espperf.model.samples import Outcome
+from pytest_espperf.model.workload import RequestSpec, merge_headers
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from load_servers import HELLO, LoopFactory, answer, check_sound, delayed, phase
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.load import run_phase
-from pytest_espperf.loops import run_apart, run_async
+from pytest_espperf.system.loops import run_apart, run_async
 
 
 class Stop(BaseException):

@@ -9,14 +9,15 @@ from typing import Any, cast
 
 import pytest
 
-from pytest_espperf.artifact import LinkReport
-from pytest_espperf.budget import LINK_S, TELEMETRY_S, phase_budget
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.device import LinkReading, TelemetryReading
 from pytest_espperf.errors import DeviceError, ProbeError
-from pytest_espperf.lookup import resolve
-from pytest_espperf.measuring import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
-from pytest_espperf.profiles import load_profiles, make_plan
-from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.model.artifact import LinkReport
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, phase_budget
+from pytest_espperf.session.meter import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
+from pytest_espperf.session.plan import make_plan
 
 LOAD_S = 2.0
 GET_S = 0.005

@@ -13,9 +13,9 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_espperf.artifact import PathReport, PhaseReport, PhaseResult, RawRun
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.metrics import (
+from pytest_espperf.model.artifact import PathReport, PhaseReport, PhaseResult, RawRun
+from pytest_espperf.model.metrics import (
     MAX_HISTOGRAM_BYTES,
     Answered,
     aggregate,
@@ -26,7 +26,7 @@ from pytest_espperf.metrics import (
     stalled_seconds,
     summarise,
 )
-from pytest_espperf.samples import Outcome, PhaseSamples
+from pytest_espperf.model.samples import Outcome, PhaseSamples
 
 finite = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 

@@ -13,18 +13,17 @@ from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pytest_espperf import comparing
-from pytest_espperf.artifact import PhaseEvent, PhaseReport, SessionArtifact, Timeline
-from pytest_espperf.gate import judge
+from pytest_espperf.gate import comparison, judge
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import PhaseEvent, PhaseReport, SessionArtifact, Timeline
+from pytest_espperf.output.reports import gather
 from pytest_espperf.report import render_markdown, render_terminal
 from pytest_espperf.report.boards import Ended, make_overview, render_boards
 from pytest_espperf.report.comparison import render_comparison
 from pytest_espperf.report.html import page
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Course, Distribution, Trend, TrendPoint
-from pytest_espperf.report.html.overview import render_overview
-from pytest_espperf.reporting import gather
+from pytest_espperf.report.html.page import render_overview
 
 ANY = settings(
     derandomize=True,
@@ -100,7 +99,7 @@ def test_any_distribution_is_drawn(curve: list[tuple[float, float]]) -> None:
 @example("p95_ms", 100.0, 5e-324)
 @example("rps_ok", 5e-324, 1e308)
 def test_any_two_medians_are_compared(metric: str, before: float, after: float) -> None:
-    comparing._slower(metric, before, after)
+    comparison._slower(metric, before, after)
 
 
 @ANY
@@ -122,5 +121,5 @@ def test_any_session_is_shown_compared_judged_and_drawn(
     alike = structs.replace(
         other, aggregated=other.aggregated | one.aggregated, comparability=one.comparability
     )
-    assert render_comparison(comparing.compare(one, alike))
+    assert render_comparison(comparison.compare(one, alike))
     judge(one, [alike])

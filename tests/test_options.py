@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.parsers import header, number, whole
+from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
 from pytest_espperf.errors import UsageError
-from pytest_espperf.lookup import resolve
-from pytest_espperf.options import BY_DEST, OPTIONS, Settings
-from pytest_espperf.parsers import header, number, split_host, whole
+from pytest_espperf.model.address import split_host
 
 
 def test_order_is_command_line_environment_ini_default() -> None:

@@ -18,19 +18,19 @@ from gate_sessions import change, history, run, session
 from load_servers import HELLO, NOWHERE, always, answer, delayed, phase, serving
 from sessions_at import artifacts, run_at
 
-from pytest_espperf.artifact import GeneratorReport, PhaseReport, SessionArtifact
-from pytest_espperf.computer import LACKS, lack_of, own_fault
 from pytest_espperf.device import probe
 from pytest_espperf.device.http import get
 from pytest_espperf.errors import ComputerError, ProbeError
 from pytest_espperf.gate import judge, measure_again
 from pytest_espperf.gate.stops import stopped_rounds, without_stops
-from pytest_espperf.judging import phase_failures
 from pytest_espperf.load import connection, guard, limits, run_phase
 from pytest_espperf.load.faults import LocalError, transport_error
 from pytest_espperf.load.guard import STOP_S, SelfWatch
 from pytest_espperf.load.outcomes import classify
-from pytest_espperf.metrics import summarise
+from pytest_espperf.model.artifact import GeneratorReport, PhaseReport, SessionArtifact
+from pytest_espperf.model.computer import LACKS, lack_of, own_fault
+from pytest_espperf.model.metrics import summarise
+from pytest_espperf.session.limits import phase_failures
 
 LIMITS = {
     "max_error_rate": 2.0,

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.profiles import BUILT_IN, load_profiles
 from pytest_espperf.errors import UsageError
-from pytest_espperf.lookup import resolve
-from pytest_espperf.profiles import BUILT_IN, Plan, describe_profiles, load_profiles, make_plan
+from pytest_espperf.session.plan import Plan, describe_profiles, make_plan
 
 SHOP = """
 [profiles.shop]

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.load import Progress
-from pytest_espperf.lookup import resolve
-from pytest_espperf.profiles import load_profiles, make_plan
-from pytest_espperf.progress import OVERHEAD_S, Pace
+from pytest_espperf.session.plan import make_plan
+from pytest_espperf.session.progress import OVERHEAD_S, Pace
 
 
 class Clock:

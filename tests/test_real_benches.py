@@ -14,7 +14,7 @@ import pytest
 from pytest_alone import ENVIRONMENT
 from short_sessions import SHORT
 
-from pytest_espperf.artifact import RawRun, SessionArtifact
+from pytest_espperf.model.artifact import RawRun, SessionArtifact
 
 TOOLS = Path(__file__).parent.parent / "tools"
 DATA = TOOLS / "data"

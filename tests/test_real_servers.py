@@ -14,9 +14,9 @@ from pytest_alone import ENVIRONMENT
 from real_servers import SERVERS, RealServer, missing, needs_cc, two_writes
 from short_sessions import SHORT
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.config.profiles import BUILT_IN
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.profiles import BUILT_IN
+from pytest_espperf.model.artifact import SessionArtifact
 
 PATHS = sorted({path for paths in BUILT_IN.values() for path in paths})
 

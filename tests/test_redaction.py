@@ -9,11 +9,11 @@ from history_samples import session
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.device import lock
 from pytest_espperf.history.load import decode_session, encode_session
-from pytest_espperf.lookup import resolve
-from pytest_espperf.options import OPTIONS
-from pytest_espperf.redaction import REDACTED, SECRET_OPTIONS, hidden, redact, redact_words
+from pytest_espperf.model.redaction import REDACTED, SECRET_OPTIONS, hidden, redact, redact_words
 
 SECRET = "s3cr3t-7f1b"
 

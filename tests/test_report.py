@@ -9,7 +9,7 @@ from hypothesis import example, given, seed
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pytest_espperf.artifact import (
+from pytest_espperf.model.artifact import (
     CellAggregate,
     Finding,
     GateRow,

@@ -11,12 +11,12 @@ import pytest
 from msgspec import structs
 from report_runs import BUSY, DIED, bench
 
-from pytest_espperf.artifact import Finding, GateRow, SessionArtifact, Verdict, VerdictWord
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import host_finding
+from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.output.reports import link, write_overview
 from pytest_espperf.report.boards import WORST_FIRST, Ended, board_row, make_overview, render_boards
 from pytest_espperf.report.view import MOODS
-from pytest_espperf.reporting import link, write_overview
 
 SEED = 20261126
 

@@ -20,12 +20,12 @@ from prune_history import put
 from report_runs import bench
 from report_sessions import full_session
 
-from pytest_espperf.artifact import Finding, GateRow, SessionArtifact, Verdict
 from pytest_espperf.cli import main
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict
+from pytest_espperf.output.reports import MOST_SESSIONS, check_installed, gather, write_overview, write_report
 from pytest_espperf.report.boards import Ended
-from pytest_espperf.reporting import MOST_SESSIONS, check_installed, gather, write_overview, write_report
 
 SEED = 20261125
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

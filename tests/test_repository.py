@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf import repository
 from pytest_espperf.doctor.machine import judge_repository
-from pytest_espperf.identity import describe_environment
-from pytest_espperf.repository import Repository, describe_repository
+from pytest_espperf.session import repository
+from pytest_espperf.session.identity import describe_environment
+from pytest_espperf.session.repository import Repository, describe_repository
 
 HISTORY = Path("tools") / "perf_history"
 

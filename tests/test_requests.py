@@ -16,6 +16,7 @@ import httpx
 import pytest
 from load_servers import LoopFactory, Peer, answer, phase, serving
 
+from pytest_espperf.config.parsers import url_path
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.device.probe import Redirect, probe, read_redirect
@@ -25,8 +26,8 @@ from pytest_espperf.load import connection, run_phase
 from pytest_espperf.load.connection import Connector
 from pytest_espperf.load.talk import Answer, Caller, first_answer
 from pytest_espperf.load.transport import EspperfTransport
-from pytest_espperf.parsers import split_host, url_path
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.model.address import split_host
+from pytest_espperf.model.workload import RequestSpec, Target
 
 PATHS = (
     "/",

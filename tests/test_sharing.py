@@ -16,15 +16,15 @@ import pytest
 from benches import Bench, quick_disk  # noqa: F401 - for every test
 from history_samples import session
 
-from pytest_espperf import sharing
-from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.cli import main
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
-from pytest_espperf.history import HistoryStore, cache, names, objects, remote
+from pytest_espperf.history import HistoryStore, names
 from pytest_espperf.history.names import parse_stamp
-from pytest_espperf.judging import history_folder
-from pytest_espperf.lookup import resolve
-from pytest_espperf.sharing import Sent, Sharing, sharing_at, sharing_of
+from pytest_espperf.history.shared import cache, objects, remote, sharing
+from pytest_espperf.history.shared.sharing import Sent, Sharing, sharing_at
+from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.session.folder import history_folder, sharing_of
 
 Machine = Callable[[str], None]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_espperf.options import OPTIONS
+from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.sim.__main__ import _config, _parser
 from pytest_espperf.sim.catalog import TARGETS
 from pytest_espperf.sim.config import (

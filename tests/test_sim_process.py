@@ -256,7 +256,7 @@ def test_it_imports_nothing_of_pytest_or_of_other_rooms() -> None:
         "import sys, pytest_espperf.sim.__main__ as _\n"
         "ours = {m for m in sys.modules if m.startswith('pytest_espperf.')}\n"
         "others = {m for m in ours if not m.startswith('pytest_espperf.sim')}\n"
-        "others -= {'pytest_espperf.errors', 'pytest_espperf.text'}\n"
+        "others -= {'pytest_espperf.errors', 'pytest_espperf.model.text'}\n"
         "print(sorted(others), 'pytest' in sys.modules)"
     )
     done = subprocess.run(

@@ -18,20 +18,20 @@ from msgspec import structs
 from report_sessions import full_session
 
 from pytest_espperf import errors
-from pytest_espperf.artifact import Finding, GateRow, PhaseEvent, SessionArtifact, Verdict
 from pytest_espperf.cli import main
 from pytest_espperf.device.markers import Scanner
 from pytest_espperf.device.reboot import reboot_signs
 from pytest_espperf.device.telemetry import TelemetryReading
 from pytest_espperf.doctor import Check, Examination, render_json, render_page
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.outputs import plain_report
+from pytest_espperf.model.artifact import Finding, GateRow, PhaseEvent, SessionArtifact, Verdict
+from pytest_espperf.model.text import grouped, inert, json_printable, printable
+from pytest_espperf.output.reports import write_overview, write_report
+from pytest_espperf.plugin.outputs import plain_report
 from pytest_espperf.report import render_markdown, render_terminal
 from pytest_espperf.report.boards import Ended, render_boards
 from pytest_espperf.report.exports import EXPORTS
 from pytest_espperf.report.github import annotation_lines
-from pytest_espperf.reporting import write_overview, write_report
-from pytest_espperf.text import grouped, inert, json_printable, printable
 
 PACKAGE = Path(__file__).parent.parent / "pytest_espperf"
 HOSTILE = "a\x1b[2J\x9b5mb\x07\r\n::error::c \u202ed\u2066 ##[add-mask]e\u2028f\x7f\udcffg##vso[task]h"

@@ -10,14 +10,14 @@ import pytest
 from history_samples import session
 
 from pytest_espperf.cli import main
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.profiles import load_profiles
+from pytest_espperf.config.tables import read_tables
 from pytest_espperf.errors import ArtifactError, UsageError
 from pytest_espperf.history import load_session
 from pytest_espperf.history.load import encode_session
-from pytest_espperf.lookup import resolve
-from pytest_espperf.profiles import load_profiles
-from pytest_espperf.tables import read_tables
-from pytest_espperf.texts import as_utf8
-from pytest_espperf.tls import tls_context
+from pytest_espperf.model.encoding import as_utf8
+from pytest_espperf.system.tls import tls_context
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 TEXT = '[profiles.caf]\npaths = ["/hello"]\n'

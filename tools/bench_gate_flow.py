@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from bench_gate_model import DURATION, PROFILES, Lab, Pool
 
-from pytest_espperf.artifact import (
+from pytest_espperf.gate import GatePolicy, decide_early, judge, measure_again
+from pytest_espperf.model.artifact import (
     SLOWER,
     STANDING,
     Comparability,
@@ -30,7 +31,6 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.gate import GatePolicy, decide_early, judge, measure_again
 
 OVERHEAD_S = 0.3
 """Seconds between two phases."""

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_espperf.artifact import Comparability, PhaseReport, PhaseResult, RawRun, RunRole, SessionArtifact
+from pytest_espperf.model.artifact import (
+    Comparability,
+    PhaseReport,
+    PhaseResult,
+    RawRun,
+    RunRole,
+    SessionArtifact,
+)
 
 Floats = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ import numpy as np
 from bench_gate_model import PHASES, PROFILES, Floats
 from scipy import stats
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
 
 METRICS = ("rps_ok", "p95_ms", "p50_ms", "p99_ms", "p95_tail_ms", "error_rate")
 CELLS = tuple((profile, phase) for profile in PROFILES for phase in PHASES)

@@ -24,7 +24,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pytest_espperf.artifact import (
+from pytest_espperf.history import HistoryStore, encode_session, load_session, names
+from pytest_espperf.history.rows import Query
+from pytest_espperf.model.artifact import (
     CellAggregate,
     Comparability,
     GateRow,
@@ -36,8 +38,6 @@ from pytest_espperf.artifact import (
     Summary,
     Verdict,
 )
-from pytest_espperf.history import HistoryStore, encode_session, load_session, names
-from pytest_espperf.history.rows import Query
 
 PROFILES = {
     "c_static_only": ["/file", "/static/large.txt"],

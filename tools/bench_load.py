@@ -34,8 +34,8 @@ from bench_process import descriptors, resident_mb
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
 
 FULL_SHARE = 0.9
 """Share of its core from which on a process counts as the limit."""

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from pytest_espperf.load import connection, run_phase
 from pytest_espperf.load.guard import fastest_loop
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
 
 Result = dict[str, Any]
 WARMUP_S = 0.3

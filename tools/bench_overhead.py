@@ -25,11 +25,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pytest_espperf import device, load, metrics
-from pytest_espperf.board import Board
-from pytest_espperf.driving import Driver
+from pytest_espperf import device, load
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.measuring import Meter
+from pytest_espperf.model import metrics
+from pytest_espperf.session.board import Board
+from pytest_espperf.session.driver import Driver
+from pytest_espperf.session.meter import Meter
 
 DRAIN = "in-flight"
 PARTS = (

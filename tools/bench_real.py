@@ -36,8 +36,8 @@ from pathlib import Path
 from real_rig import SessionError, busy, session
 from real_servers import SERVERS, missing
 
-from pytest_espperf.artifact import ACCEPTED, FAILING, SessionArtifact
-from pytest_espperf.gate.words import detectable
+from pytest_espperf.gate.rows import detectable
+from pytest_espperf.model.artifact import ACCEPTED, FAILING, SessionArtifact
 
 SLOWED = "python_heavy"
 SIM = "sim"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import SessionArtifact
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

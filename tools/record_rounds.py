@@ -31,7 +31,7 @@ import numpy as np
 from real_rig import busy_spells, session
 from real_servers import SERVERS, missing
 
-from pytest_espperf.artifact import PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
 
 METRICS = ("rps_ok", "p95_ms", "p99_ms", "ok", "err")
 DIGITS = 5

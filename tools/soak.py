@@ -31,11 +31,11 @@ from pathlib import Path
 import msgspec
 from bench_process import descriptors, resident_mb
 
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.judging import MAX_SESSIONS
-from pytest_espperf.lookup import resolve
-from pytest_espperf.session import PerfSession
+from pytest_espperf.session.judging import MAX_SESSIONS
+from pytest_espperf.session.session import PerfSession
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.process import SimProcess
 

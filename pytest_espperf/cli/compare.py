@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session
-from pytest_espperf.cli.output import print_json, print_lines
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, print_json, print_lines
+from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.errors import UsageError
-from pytest_espperf.options import BY_DEST
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.artifact import SessionArtifact
-    from pytest_espperf.report.comparison import Comparison
+    from pytest_espperf.model.artifact import SessionArtifact
+    from pytest_espperf.model.comparison import Comparison
 
 
 def add_commands(commands: Any) -> None:
@@ -48,7 +47,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.comparing import compare  # noqa: PLC0415 - run leaves these to pytest
+    from pytest_espperf.gate.comparison import compare  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.report.comparison import render_comparison  # noqa: PLC0415 - likewise
 
     rules = _rules(arguments.fail_on)

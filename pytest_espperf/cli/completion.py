@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command
-from pytest_espperf.cli.output import print_data
+from pytest_espperf.cli.common import SESSION_HELP, add_command, print_data
 from pytest_espperf.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")

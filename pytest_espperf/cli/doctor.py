@@ -8,14 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import add_command
-from pytest_espperf.cli.output import print_data, say_aside
+from pytest_espperf.cli.common import add_command, print_data, say_aside
 from pytest_espperf.cli.program import FAILED, INTERRUPTED
 from pytest_espperf.cli.run import QUIET
+from pytest_espperf.config.lookup import add_arguments
+from pytest_espperf.config.settings import OPTIONS, Settings
 from pytest_espperf.errors import EspperfError, UsageError
-from pytest_espperf.lookup import add_arguments
-from pytest_espperf.options import OPTIONS, Settings
-from pytest_espperf.text import inert
+from pytest_espperf.model.text import inert
 
 if TYPE_CHECKING:
     # `espperf list` does without.
@@ -102,7 +101,7 @@ def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Pat
     """
     import pytest  # noqa: PLC0415 - the other commands do without
 
-    from pytest_espperf.state import state_of  # noqa: PLC0415 - likewise
+    from pytest_espperf.plugin.state import state_of  # noqa: PLC0415 - likewise
 
     found: list[tuple[Settings, Path] | EspperfError] = []
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session
-from pytest_espperf.cli.output import print_data, say
-from pytest_espperf.options import EXPORT_FORMATS
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, print_data, say
+from pytest_espperf.config.settings import EXPORT_FORMATS
 
 SOURCE = "FORMAT"
 
@@ -41,7 +40,7 @@ class _List(argparse.Action):
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.exporting import only_renderer, parse_target, write_target  # noqa: PLC0415 - see above
+    from pytest_espperf.output.exports import only_renderer, parse_target, write_target  # noqa: PLC0415 - see above
 
     if "=" in arguments.format:
         target = parse_target(arguments.format, Path.cwd(), SOURCE)

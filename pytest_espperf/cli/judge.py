@@ -7,11 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf import regular
-from pytest_espperf.cli.common import SESSION_HELP, add_command, history_folder, open_history
-from pytest_espperf.cli.output import print_json, print_lines, say_aside
-from pytest_espperf.lookup import add_arguments, resolve
-from pytest_espperf.options import BY_DEST
+from pytest_espperf.cli.common import (
+    SESSION_HELP,
+    add_command,
+    history_folder,
+    open_history,
+    print_json,
+    print_lines,
+    say_aside,
+)
+from pytest_espperf.config.lookup import add_arguments, resolve
+from pytest_espperf.config.settings import BY_DEST
+from pytest_espperf.system import regular
 
 POLICY = tuple(
     BY_DEST[name]
@@ -53,8 +60,8 @@ def add_commands(commands: Any) -> None:
 
 def _judge(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history import HistoryStore, load_session  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.rejudging import judge_again  # noqa: PLC0415 - likewise
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - likewise
+    from pytest_espperf.session.rejudging import judge_again  # noqa: PLC0415 - likewise
 
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})

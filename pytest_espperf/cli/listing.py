@@ -8,9 +8,16 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, get_args
 
-from pytest_espperf.cli.common import add_command, checked, open_history, say_skipped
-from pytest_espperf.cli.output import print_json, print_lines, say_aside
-from pytest_espperf.parsers import one_of, whole
+from pytest_espperf.cli.common import (
+    add_command,
+    checked,
+    open_history,
+    print_json,
+    print_lines,
+    say_aside,
+    say_skipped,
+)
+from pytest_espperf.config.parsers import one_of, whole
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -52,7 +59,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _verdicts(text: str) -> set[str]:
-    from pytest_espperf.artifact import VerdictWord  # noqa: PLC0415 - run leaves msgspec to pytest
+    from pytest_espperf.model.artifact import VerdictWord  # noqa: PLC0415 - run leaves msgspec to pytest
 
     return {one_of(*get_args(VerdictWord), UNJUDGED)(word) for word in text.split(",")}
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pytest_espperf import __version__
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import sigterm_interrupts
-from pytest_espperf.streams import Guard, guarded
-from pytest_espperf.text import inert
+from pytest_espperf.model.text import inert
+from pytest_espperf.system.streams import Guard, guarded
 
 ABOUT = "espperf: run sessions, look at the history, decide about it, take it elsewhere."
 

@@ -7,10 +7,18 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import add_command, checked, history_of, open_history, say_skipped
-from pytest_espperf.cli.output import print_json, say, say_aside
+from pytest_espperf.cli.common import (
+    add_command,
+    checked,
+    history_of,
+    open_history,
+    print_json,
+    say,
+    say_aside,
+    say_skipped,
+)
+from pytest_espperf.config.parsers import number, whole
 from pytest_espperf.errors import HistoryError, UsageError
-from pytest_espperf.parsers import number, whole
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -67,7 +75,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history.names import horizon  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
-    from pytest_espperf.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
+    from pytest_espperf.session.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
 
     if (shared := history_of(arguments)).sync is not None:
         raise UsageError(

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf import regular
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history
-from pytest_espperf.cli.output import say
+from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history, say
 from pytest_espperf.errors import UsageError
+from pytest_espperf.system import regular
 
 
 def add_commands(commands: Any) -> None:
@@ -29,7 +28,7 @@ def add_commands(commands: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history.names import clean_tag  # noqa: PLC0415 - run leaves msgspec to pytest
-    from pytest_espperf.reporting import check_installed, write_report  # noqa: PLC0415 - heavy
+    from pytest_espperf.output.reports import check_installed, write_report  # noqa: PLC0415 - heavy
 
     check_installed("espperf report")
     session = find_session(arguments, arguments.session)

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command, checked
-from pytest_espperf.cli.output import say
+from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command, checked, say
+from pytest_espperf.config.lookup import add_arguments
+from pytest_espperf.config.option import Option
+from pytest_espperf.config.parsers import whole
+from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.errors import UsageError
-from pytest_espperf.lookup import add_arguments
-from pytest_espperf.option import Option
-from pytest_espperf.options import OPTIONS
-from pytest_espperf.parsers import whole
 
 QUIET = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
 """This very package is loaded before pytest, which wants to say so."""
@@ -103,8 +102,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
-    from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - likewise
+    from pytest_espperf.cli.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
+    from pytest_espperf.history.shared.sharing import sharing_at  # noqa: PLC0415 - likewise
 
     sharing = sharing_at(arguments.perf_history or str(DEFAULT_HISTORY), Path.cwd(), "--perf-history")
     sharing.pull(say)  # what comes in during the first session would be taken for a part of it

@@ -6,10 +6,19 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf import regular
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, open_history, share
-from pytest_espperf.cli.output import print_json, print_lines, say, say_aside
+from pytest_espperf.cli.common import (
+    SESSION_HELP,
+    add_command,
+    find_session,
+    open_history,
+    print_json,
+    print_lines,
+    say,
+    say_aside,
+    share,
+)
 from pytest_espperf.errors import UsageError
+from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
     # `espperf run` leaves that to pytest's process.

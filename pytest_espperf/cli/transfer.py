@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf import regular
-from pytest_espperf.cli.common import add_command, history_of, share
-from pytest_espperf.cli.output import print_json, say, say_aside
+from pytest_espperf.cli.common import add_command, history_of, print_json, say, say_aside, share
 from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -74,7 +73,7 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
     """
     from pytest_espperf.history import names  # noqa: PLC0415 - see above
     from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
-    from pytest_espperf.sharing import sharing_at  # noqa: PLC0415 - see above
+    from pytest_espperf.history.shared.sharing import sharing_at  # noqa: PLC0415 - see above
 
     for text in sorted(given, key=lambda text: names.sort_key(Path(text).name)):
         source = sharing_at(text, Path(), "FILE|DIR")

@@ -8,7 +8,8 @@ from pytest_espperf.device.lock import BoardLock
 from pytest_espperf.device.markers import ConsoleEvent
 from pytest_espperf.device.probe import Probe, Redirect, probe
 from pytest_espperf.device.reboot import reboot_signs
-from pytest_espperf.device.telemetry import Telemetry, TelemetryReading, TelemetrySpec
+from pytest_espperf.device.telemetry import Telemetry, TelemetryReading
+from pytest_espperf.model.workload import TelemetrySpec
 
 __all__ = [
     "BoardLock",

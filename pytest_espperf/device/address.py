@@ -6,11 +6,11 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
-from pytest_espperf.dialing import Place, first_connected
 from pytest_espperf.errors import UsageError
-from pytest_espperf.loops import run_apart, run_async
-from pytest_espperf.parsers import is_address
-from pytest_espperf.workload import DEFAULT_PORTS, Target
+from pytest_espperf.model.address import is_address
+from pytest_espperf.model.workload import DEFAULT_PORTS, Target
+from pytest_espperf.system.dialing import Place, first_connected
+from pytest_espperf.system.loops import run_apart, run_async
 
 ANSWERS_S = 2.0
 """Longest wait for one of a name's addresses to answer."""

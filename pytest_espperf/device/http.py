@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from pytest_espperf.computer import advice, describe_lack, lack_of
 from pytest_espperf.errors import ComputerError, DeviceError, UsageError
-from pytest_espperf.loops import run_async
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import Target, merge_headers
+from pytest_espperf.model.computer import advice, describe_lack, lack_of
+from pytest_espperf.model.workload import Target, merge_headers
+from pytest_espperf.system.loops import run_async
+from pytest_espperf.system.tls import tls_context
 
 MAX_BODY_BYTES = 1 << 20
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import httptools
 import httpx
 
-from pytest_espperf.computer import lack_of
-from pytest_espperf.workload import Target, merge_headers
+from pytest_espperf.model.computer import lack_of
+from pytest_espperf.model.workload import Target, merge_headers
 
 CONNECTS = 4
 """Connects of one reading."""

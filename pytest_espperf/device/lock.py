@@ -18,12 +18,12 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock, Timeout
 
-from pytest_espperf import regular
 from pytest_espperf.errors import BoardBusyError, UsageError
-from pytest_espperf.homes import state_folder
-from pytest_espperf.redaction import redact, redact_words
-from pytest_espperf.texts import encodable
-from pytest_espperf.workload import Target
+from pytest_espperf.model.encoding import encodable
+from pytest_espperf.model.redaction import redact, redact_words
+from pytest_espperf.model.workload import Target
+from pytest_espperf.system import regular
+from pytest_espperf.system.homes import state_folder
 
 _NOTE_BYTES = 64 * 1024
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from pytest_espperf import text
+from pytest_espperf.model import text
 
 LONGEST_LINE = 1000
 """Bytes after which a line is broken: a board that sends no line ends must not fill the memory."""

@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 from pytest_espperf.device.http import Answer, get
 from pytest_espperf.errors import ComputerError, DeviceError, ProbeError
-from pytest_espperf.workload import DEFAULT_PORTS, Target
+from pytest_espperf.model.workload import DEFAULT_PORTS, Target
 
 DELAY_STEP_S = 0.25
 LEAST_TRY_S = 0.5

@@ -15,7 +15,7 @@ import math
 from typing import Any
 
 from pytest_espperf.device.telemetry import TelemetryReading
-from pytest_espperf.figures import STARTED, WIDTHS, find_figure, number_at
+from pytest_espperf.model.figures import STARTED, WIDTHS, find_figure, number_at
 
 UPTIME_WIDTHS = (*WIDTHS, 2**32 / 1000)
 """Where uptimes wrap; the last one is of microseconds in 32 bits, given in milliseconds (71.6 minutes), and

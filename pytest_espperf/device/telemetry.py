@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,17 +12,14 @@ import msgspec
 
 from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.figures import (
-    COUNTERS,
+from pytest_espperf.model.figures import (
     KNOWN,
     UNREAD,
-    at_path,
     count_values,
-    find_figure,
     watched,
     within_bounds,
 )
-from pytest_espperf.workload import Target
+from pytest_espperf.model.workload import Target, TelemetrySpec
 
 BUSY = frozenset({429, 503, 504})
 MOST_VALUES = 2_000
@@ -37,39 +34,6 @@ _NO_NUMBER = re.compile(
     rb"(?:\"([^\"]{1,60})\"\s*:\s*)?(?<![\w\"])[-+]?(nan|inf(?:inity)?)\b(?!\")", re.IGNORECASE
 )
 """What ``printf`` and ``json.dumps`` write for a number that is none, and the key before it."""
-
-
-@dataclass(frozen=True)
-class TelemetrySpec:
-    """Where a board tells its figures, and what it calls them.
-
-    Attributes:
-        stats: path of its counters, "" where it has none.
-        memory: path of its heap figures, "" where it has none; may be the same.
-        reset: query that zeroes the counters before they are read, "" where there is none.
-        keys: our name of a figure -> dotted path to it in the board's JSON.
-        counters: the board's own counters to be shown where they moved, besides those of
-            :data:`pytest_espperf.figures.COUNTERS`; names or dotted paths.
-    """
-
-    stats: str = "/debug/server-stats"
-    memory: str = "/debug/memory-stats"
-    reset: str = "reset=1"
-    keys: Mapping[str, str] = field(default_factory=dict)
-    counters: tuple[str, ...] = ()
-
-    @property
-    def counter_names(self) -> tuple[str, ...]:
-        """All counters that are watched."""
-        return (*COUNTERS, *self.counters)
-
-    def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        """A reading with the board's own names made known by ours; every key of the board is kept."""
-        values = {name: at_path(decoded, path) for name, path in self.keys.items()}
-        for name in self.counters:
-            values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)
-        found = {name: value for name, value in values.items() if value is not None}
-        return {**decoded, KNOWN: found} if found else decoded
 
 
 @dataclass(frozen=True)

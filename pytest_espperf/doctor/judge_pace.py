@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.device import LinkReading
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import KeptAlive, Wakes
 from pytest_espperf.gate.delayed_ack import CURE
-from pytest_espperf.gate.link import LOST_SHARE
+from pytest_espperf.gate.generator import LOST_SHARE
 from pytest_espperf.load import DelayedAcks
 from pytest_espperf.load.capacity import Held
-from pytest_espperf.metrics import percentile
-from pytest_espperf.registry import METRICS
+from pytest_espperf.model.artifact import PhaseReport
+from pytest_espperf.model.metrics import percentile
+from pytest_espperf.model.registry import METRICS
 
 WAKING_MS = 20.0
 """A first request that is slower by this, and twice as slow as the following ones, was held up: an access

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pytest_espperf.device import ConsoleEvent, Redirect, TelemetryReading, TelemetrySpec
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Contact
-from pytest_espperf.figures import (
+from pytest_espperf.gate.health import COLLAPSE_RATIO
+from pytest_espperf.load.talk import Answer
+from pytest_espperf.model.figures import (
     BOOT,
     COLLECTED,
     COUNTERS,
@@ -18,8 +20,6 @@ from pytest_espperf.figures import (
     find_figure,
     number_at,
 )
-from pytest_espperf.gate.health import COLLAPSE_RATIO
-from pytest_espperf.load.talk import Answer
 
 SLOW_NAME_S = 1.0
 """A name that takes longer than this makes every session's start slow, and its failure unclear."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import PhaseReport
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history.files import make_writable
-from pytest_espperf.identity import describe_environment
 from pytest_espperf.load.guard import BOUND_LAG_MS, fastest_loop
 from pytest_espperf.load.stamped import kernel_stamps
+from pytest_espperf.model.artifact import PhaseReport
+from pytest_espperf.session.identity import describe_environment
+from pytest_espperf.system import regular
 
 COARSE_S = 1e-5
 """Resolution of the clock from which on it shows in answers of a millisecond."""

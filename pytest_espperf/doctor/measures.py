@@ -13,12 +13,13 @@ from typing import Literal
 
 import httpx
 
-from pytest_espperf import device, load, metrics
-from pytest_espperf.artifact import PhaseReport
+from pytest_espperf import device, load
 from pytest_espperf.load.talk import Caller, words
-from pytest_espperf.loops import run_async
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.model import metrics
+from pytest_espperf.model.artifact import PhaseReport
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.system.loops import run_async
+from pytest_espperf.system.tls import tls_context
 
 AFTER_WAKING = 3
 """Requests that follow the first one after a second without any."""

@@ -7,8 +7,8 @@ import textwrap
 from typing import Any
 
 from pytest_espperf.doctor.findings import AREAS, Area, Check, Examination, Status
-from pytest_espperf.report.terminal import WIDTH
-from pytest_espperf.text import json_printable, printable
+from pytest_espperf.model.text import json_printable, printable
+from pytest_espperf.report.layout import WIDTH
 
 _TITLES: dict[Area, str] = {
     "board": "the board",

@@ -11,22 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pytest_espperf import device, load
-from pytest_espperf.artifact import PhaseReport
-from pytest_espperf.board import Board, connect
+from pytest_espperf.config.settings import SIM, Settings
+from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import TelemetryReading
 from pytest_espperf.doctor import judge_pace, judge_reach, measures
 from pytest_espperf.doctor.findings import Check, without_secrets
 from pytest_espperf.doctor.machine import examine_machine
 from pytest_espperf.errors import BoardBusyError, ProbeError, SimError, UsageError
-from pytest_espperf.figures import moved_counters, number_at
-from pytest_espperf.identity import asked_for
-from pytest_espperf.judging import history_folder
 from pytest_espperf.load.capacity import hold
 from pytest_espperf.load.talk import Answer, Caller, first_answer
-from pytest_espperf.options import SIM, Settings
-from pytest_espperf.parsers import is_address
-from pytest_espperf.telemetry_table import load_telemetry
-from pytest_espperf.workload import Profile, RequestSpec
+from pytest_espperf.model.address import is_address
+from pytest_espperf.model.artifact import PhaseReport
+from pytest_espperf.model.figures import moved_counters, number_at
+from pytest_espperf.model.workload import Profile, RequestSpec
+from pytest_espperf.session.board import Board, connect
+from pytest_espperf.session.folder import history_folder
+from pytest_espperf.session.identity import asked_for
 
 
 @dataclass(frozen=True)

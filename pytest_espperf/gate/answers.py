@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_espperf.artifact import BodySizes, Finding, SessionArtifact
 from pytest_espperf.gate.series import results_of
+from pytest_espperf.model.artifact import BodySizes, Finding, SessionArtifact
 
 MIX_POINTS = 10.0
 """Percent of the answers."""

@@ -14,15 +14,6 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from pytest_espperf.artifact import (
-    ANSWERS,
-    KEPT_OUT_MOST,
-    SLOWER,
-    Finding,
-    Json,
-    SessionArtifact,
-    has_answers,
-)
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -33,6 +24,15 @@ from pytest_espperf.gate.series import (
     gateable_phases,
     rounds_of,
     undisturbed_rounds,
+)
+from pytest_espperf.model.artifact import (
+    ANSWERS,
+    KEPT_OUT_MOST,
+    SLOWER,
+    Finding,
+    Json,
+    SessionArtifact,
+    has_answers,
 )
 
 PROFILES = "profiles"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_espperf.artifact import DELAYED_ACK, Finding, GateRow, Json, SessionArtifact, VerdictWord
+from pytest_espperf.model.artifact import DELAYED_ACK, Finding, GateRow, Json, SessionArtifact, VerdictWord
 
 RULE = "delayed-ack"
 

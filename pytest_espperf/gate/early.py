@@ -29,21 +29,20 @@ from statistics import median
 
 import msgspec
 
-from pytest_espperf.artifact import EndedEarly, SessionArtifact
-from pytest_espperf.figures import COLLECTED
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.baseline import baseline_of, choose, depth_of, rounds_by_profile
 from pytest_espperf.gate.drift import drifts
-from pytest_espperf.gate.error_rate import error_change
 from pytest_espperf.gate.health import health_findings, may_leak
 from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
-from pytest_espperf.gate.rows import above_floor, plain_rows, tolerance_of
+from pytest_espperf.gate.rows import above_floor, error_change, plain_rows, tolerance_of
 from pytest_espperf.gate.series import COMPOSITES, TAIL, ProfileRounds, Series, build_all, rounds_of
 from pytest_espperf.gate.stats import median_variance
 from pytest_espperf.gate.telemetry import falls_uncollected
 from pytest_espperf.gate.worst import unresolved_worst
+from pytest_espperf.model.artifact import EndedEarly, SessionArtifact
+from pytest_espperf.model.figures import COLLECTED
 
 
 @dataclass(frozen=True)

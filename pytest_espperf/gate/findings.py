@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
-from pytest_espperf.artifact import (
+from pytest_espperf.gate.baseline import name_of, profiles_of
+from pytest_espperf.gate.policy import MIN_CHANGE
+from pytest_espperf.gate.reference import LEAST_SESSIONS
+from pytest_espperf.gate.rows import is_composite, pct
+from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
+from pytest_espperf.model.artifact import (
     ACCEPTED,
     ANSWERS,
     DISTURBED,
@@ -19,11 +24,6 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.gate.baseline import name_of, profiles_of
-from pytest_espperf.gate.policy import MIN_CHANGE
-from pytest_espperf.gate.reference import LEAST_SESSIONS
-from pytest_espperf.gate.rows import is_composite, pct
-from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
 
 MOST_CHANGES = 3
 """Paths whose answers changed that one finding names."""

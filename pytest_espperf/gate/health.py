@@ -15,14 +15,14 @@ from statistics import median
 
 from msgspec import structs
 
-from pytest_espperf.artifact import NOT_MEASURED, ErrorReason, Finding, PhaseResult, SessionArtifact
-from pytest_espperf.computer import own_fault
-from pytest_espperf.figures import COLLECTED, COUNTERS, number_at
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.generator import generator_findings
 from pytest_espperf.gate.policy import LEAK_MIN_LOSS, LEAK_MIN_PHASES, GatePolicy
 from pytest_espperf.gate.series import cells_of, no_success, results_of, rounds_of
 from pytest_espperf.gate.stats import falling_score, theil_sen
+from pytest_espperf.model.artifact import NOT_MEASURED, ErrorReason, Finding, PhaseResult, SessionArtifact
+from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.figures import COLLECTED, COUNTERS, number_at
 
 HARD_REASONS = (
     "reboot",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from pytest_espperf.artifact import SessionArtifact
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.noise import (
@@ -24,6 +23,7 @@ from pytest_espperf.gate.noise import (
 )
 from pytest_espperf.gate.series import COMPOSITES, Series, build_all, undisturbed_rounds
 from pytest_espperf.gate.stats import median_variance
+from pytest_espperf.model.artifact import SessionArtifact
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from pytest_espperf import registry
-from pytest_espperf.artifact import CellAggregate, Verdict
+from pytest_espperf.model import registry
+from pytest_espperf.model.artifact import CellAggregate, Verdict
 
 ALPHA = 0.009
 """Chance of any false alarm per run that the composite gates share (weighted Bonferroni).

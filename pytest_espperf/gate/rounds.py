@@ -19,9 +19,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_espperf.artifact import RunRole
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.stats import quiet_variance
+from pytest_espperf.model.artifact import RunRole
 
 RoundKey = tuple[RunRole, int]
 """Role and run index of a round."""

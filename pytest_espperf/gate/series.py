@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from pytest_espperf.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.gate.reference import Environment, environment
 from pytest_espperf.gate.rounds import (
     Disturbed,
@@ -23,7 +22,8 @@ from pytest_espperf.gate.rounds import (
     disturbance_limits,
     find_disturbed,
 )
-from pytest_espperf.registry import METRICS
+from pytest_espperf.model.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.model.registry import METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
 """The metrics that are gated for every profile."""

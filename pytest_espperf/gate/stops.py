@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pytest_espperf.artifact import RawRun, SessionArtifact
-from pytest_espperf.computer import stood_still
+from pytest_espperf.model.artifact import RawRun, SessionArtifact
+from pytest_espperf.model.computer import stood_still
 
 
 def stopped_rounds(raw_runs: Iterable[RawRun]) -> dict[str, list[int]]:

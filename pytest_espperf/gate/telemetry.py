@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
-from pytest_espperf.artifact import Finding, PhaseResult, SessionArtifact
-from pytest_espperf.figures import (
+from pytest_espperf.gate.policy import LEAK_MIN_LOSS, LEAK_MIN_PHASES
+from pytest_espperf.gate.series import cells_of, results_of
+from pytest_espperf.model.artifact import Finding, PhaseResult, SessionArtifact
+from pytest_espperf.model.figures import (
     BOOT,
     COLLECTED,
     COUNTERS,
@@ -26,8 +28,6 @@ from pytest_espperf.figures import (
     number_at,
     watched,
 )
-from pytest_espperf.gate.policy import LEAK_MIN_LOSS, LEAK_MIN_PHASES
-from pytest_espperf.gate.series import cells_of, results_of
 
 REBOOT = (*BOOT, STARTED, "internal_min_free")
 """The figures of the reboot rule: each of them is enough for it."""

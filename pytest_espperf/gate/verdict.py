@@ -7,19 +7,6 @@ from statistics import median
 
 import msgspec
 
-from pytest_espperf.artifact import (
-    ANSWERS,
-    FAILING,
-    GATE_OFF,
-    MAIN_RULE,
-    Finding,
-    GateRow,
-    Json,
-    Place,
-    SessionArtifact,
-    Verdict,
-    VerdictWord,
-)
 from pytest_espperf.gate import findings as say
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.answers import changed_answers, redirect_findings
@@ -37,14 +24,13 @@ from pytest_espperf.gate.capacity import capacity_findings
 from pytest_espperf.gate.delayed_ack import RULE as DELAYED_ACK_RULE
 from pytest_espperf.gate.delayed_ack import delayed_ack_findings, delayed_ack_rows
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
-from pytest_espperf.gate.error_rate import error_row
+from pytest_espperf.gate.generator import link_findings
 from pytest_espperf.gate.health import health_findings
-from pytest_espperf.gate.link import link_findings
 from pytest_espperf.gate.noise import Noise, alpha_of, common_factor, noises, series_noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
-from pytest_espperf.gate.rows import gate_row, is_composite, pct, plain_rows, printed, tail_row
+from pytest_espperf.gate.rows import error_row, gate_row, is_composite, pct, plain_rows, printed, tail_row
 from pytest_espperf.gate.series import (
     COMPOSITES,
     TAIL,
@@ -58,6 +44,19 @@ from pytest_espperf.gate.stats import t_quantile
 from pytest_espperf.gate.stops import stopped_rounds, without_stops
 from pytest_espperf.gate.telemetry import telemetry_findings
 from pytest_espperf.gate.worst import unresolved_worst, worst_findings
+from pytest_espperf.model.artifact import (
+    ANSWERS,
+    FAILING,
+    GATE_OFF,
+    MAIN_RULE,
+    Finding,
+    GateRow,
+    Json,
+    Place,
+    SessionArtifact,
+    Verdict,
+    VerdictWord,
+)
 
 WORST_FIRST: tuple[VerdictWord, ...] = (
     "failed",

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pytest_espperf.artifact import Finding, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.series import rounds_of
+from pytest_espperf.model.artifact import Finding, PhaseResult, RunRole, SessionArtifact
 
 Phases = dict[str, PhaseResult]
 """A round's results, by phase."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import filelock
 import msgspec
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import encode_session, load_listed
+from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
     from pytest_espperf.history.store import HistoryStore, SavedSession

@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_espperf import regular
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import names
+from pytest_espperf.system import regular
 
 SWEEP_AFTER_S = 3600.0
 """Age from which a temporary file is a dead writer's: a live one exists for moments."""

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import KEPT_OUT_MOST, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
 from pytest_espperf.history.load import for_judging
@@ -31,6 +29,8 @@ from pytest_espperf.history.rows import (
     with_copies,
 )
 from pytest_espperf.history.skim import Skimmer
+from pytest_espperf.model.artifact import KEPT_OUT_MOST, Comparability, SessionArtifact
+from pytest_espperf.system import regular
 
 try:
     import sqlite3

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import (
+from pytest_espperf.errors import ArtifactError, NewerSchemaError
+from pytest_espperf.history import migrate, names
+from pytest_espperf.model.artifact import (
     ANSWERS,
     DELAYED_ACK,
     SCHEMA_VERSION,
@@ -22,11 +23,10 @@ from pytest_espperf.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.errors import ArtifactError, NewerSchemaError
-from pytest_espperf.figures import KNOWN, PEAKS, watched
-from pytest_espperf.history import migrate, names
-from pytest_espperf.redaction import settings_without_secrets
-from pytest_espperf.texts import as_utf8, encodable
+from pytest_espperf.model.encoding import as_utf8, encodable
+from pytest_espperf.model.figures import KNOWN, PEAKS, watched
+from pytest_espperf.model.redaction import settings_without_secrets
+from pytest_espperf.system import regular
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest session file that is read (or written): some 10,000 phases with their histograms."""

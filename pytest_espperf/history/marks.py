@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import Json, SessionArtifact
 from pytest_espperf.errors import ArtifactError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import read_bounded
-from pytest_espperf.texts import as_utf8, encodable
+from pytest_espperf.model.artifact import Json, SessionArtifact
+from pytest_espperf.model.encoding import as_utf8, encodable
+from pytest_espperf.system import regular
 
 KINDS = ("accept", "pin")
 

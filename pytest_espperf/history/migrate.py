@@ -1,6 +1,6 @@
 """Old artifacts become today's, step by step: pure functions from dict to dict.
 
-The history of the format stands at :data:`pytest_espperf.artifact.SCHEMA_VERSION`. A step never guesses
+The history of the format stands at :data:`pytest_espperf.model.artifact.SCHEMA_VERSION`. A step never guesses
 what was not measured: schema 0 has no comparability and no gate, so they stay unknown.
 
 Steps do not validate: what they do not understand they hand on, and the reader names the field. They raise
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pytest_espperf.artifact import SCHEMA_VERSION, Json
+from pytest_espperf.model.artifact import SCHEMA_VERSION, Json
 
 _LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "p95_tail_ms", "mean_ms", "max_ms")
 _FAILED_MS = 99_999.0

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from pytest_espperf import regular
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.load import load_listed
 from pytest_espperf.history.rows import SessionRow
+from pytest_espperf.system import regular
 
 _ProfileKey = tuple[str, str]
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from pytest_espperf.history import files
-from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.model.samples import PhaseSamples
 
 MAX_ROWS = 1_000_000
 """Rows kept of a phase; of a longer one every second, third, ... is, and the file's first line says so."""
@@ -21,7 +21,7 @@ COLUMNS = ("start_s", "lag_s", "service_s", "ttfb_s", "path", "status", "error")
 def save_samples(folder: Path, name: str, samples: PhaseSamples, *, most: int = MAX_ROWS) -> Path:
     """Write the samples of one phase, atomically.
 
-    The columns are those of :class:`pytest_espperf.samples.PhaseSamples`, seconds with microseconds;
+    The columns are those of :class:`pytest_espperf.model.samples.PhaseSamples`, seconds with microseconds;
     ``lag_s`` is empty in a closed loop, ``ttfb_s`` where no byte came, ``error`` for an ok request.
 
     Args:

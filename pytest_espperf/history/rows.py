@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.artifact import (
+from pytest_espperf.history import names
+from pytest_espperf.history.names import OrderKey
+from pytest_espperf.model.artifact import (
     HELD_BACK,
     PROVISIONAL,
     SLOWER,
@@ -19,8 +21,6 @@ from pytest_espperf.artifact import (
     Verdict,
     has_answers,
 )
-from pytest_espperf.history import names
-from pytest_espperf.history.names import OrderKey
 
 _T = TypeVar("_T")
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import structs
 
-from pytest_espperf.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
 from pytest_espperf.history import names
 from pytest_espperf.history.load import MAX_VALUES, read_bounded, read_session, with_tag
 from pytest_espperf.history.rows import Keys, SessionRow, keys_of, row_of
+from pytest_espperf.model.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
 
 _UNUSUAL = (msgspec.MsgspecError, ArithmeticError, RecursionError, ValueError, MemoryError)
 _REQUIRED = {"timestamp_utc", "raw_runs"}

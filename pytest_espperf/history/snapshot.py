@@ -18,9 +18,9 @@ import urllib.parse
 import zlib
 from pathlib import Path
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import SCHEMA_VERSION
 from pytest_espperf.history import names
+from pytest_espperf.model.artifact import SCHEMA_VERSION
+from pytest_espperf.system import regular
 
 FORMAT = f"4/{SCHEMA_VERSION}"
 """Layout of the index and the artifact schema it was read with; another one is rebuilt."""

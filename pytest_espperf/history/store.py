@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pytest_espperf import regular
-from pytest_espperf.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.load import encode_session, load_listed
+from pytest_espperf.model.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
+from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
     from pytest_espperf.history.checkpoint import Checkpoint

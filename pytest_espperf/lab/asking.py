@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_espperf import commands
+from pytest_espperf.system import commands
 
 _TAIL_BYTES = 2000
 _ANSWER_BYTES = 4 * 1024 * 1024

@@ -17,7 +17,7 @@ from typing import Any
 
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.lab.asking import Watch, ask
-from pytest_espperf.regular import is_file
+from pytest_espperf.system.regular import is_file
 
 GRACE_S = 60.0
 """How long a coordinator may be silent before its places are no longer taken to be ours."""

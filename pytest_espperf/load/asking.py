@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.engine import run_phase
-from pytest_espperf.samples import FirstAnswer, PhaseSamples
-from pytest_espperf.workload import Header, PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.samples import FirstAnswer, PhaseSamples
+from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
 
 _ONCE = PhaseSpec("answers", clients=1, duration_s=0.0)
 

@@ -18,7 +18,7 @@ import httpx
 
 from pytest_espperf.load.faults import LocalError
 from pytest_espperf.load.talk import Caller, Line
-from pytest_espperf.loops import run_async
+from pytest_espperf.system.loops import run_async
 
 Ended = Literal["", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
 

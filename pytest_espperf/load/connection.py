@@ -15,12 +15,12 @@ from typing import Any, Protocol, cast
 
 import httpx
 
-from pytest_espperf.dialing import first_connected, numeric_place
 from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps, take_over
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
-from pytest_espperf.parsers import is_address
+from pytest_espperf.model.address import is_address
+from pytest_espperf.system.dialing import first_connected, numeric_place
 
 _BUFFER_BYTES = 64 * 1024
 

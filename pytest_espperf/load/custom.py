@@ -12,10 +12,9 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.load.feed import ClosedFeed, Feed
+from pytest_espperf.load.feed import ClosedFeed, Feed, backoff_s
 from pytest_espperf.load.outcomes import Plan
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.schedule import backoff_s
 from pytest_espperf.load.wire import BodyTooLargeError
 
 _CLOSE_PATIENCE_S = 1.0

@@ -20,11 +20,10 @@ from typing import Literal
 import httpx
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
-from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.plans import make_plans
+from pytest_espperf.load.outcomes import OutcomeTable, make_plans
 from pytest_espperf.load.wire import ResponseReader
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import Profile, Target
+from pytest_espperf.model.workload import Profile, Target
+from pytest_espperf.system.tls import tls_context
 
 LEAST_PAUSE_MS = 20.0
 """Shortest pause within an answer that is looked into: half of the shortest timer, Linux's 40 ms."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.connection import Connector
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
-from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed
+from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed, rotation
 from pytest_espperf.load.guard import (
     LoopFactory,
     SelfWatch,
@@ -20,14 +20,12 @@ from pytest_espperf.load.guard import (
     quiet_gc,
 )
 from pytest_espperf.load.lanes import LaneTraffic
-from pytest_espperf.load.outcomes import Plan
-from pytest_espperf.load.plans import make_plans
+from pytest_espperf.load.outcomes import Plan, make_plans
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.schedule import rotation
-from pytest_espperf.loops import Deliver, run_apart
-from pytest_espperf.samples import PhaseSamples
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import Header, PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
+from pytest_espperf.system.loops import Deliver, run_apart
+from pytest_espperf.system.tls import tls_context
 
 _SWEEP_S = 0.02
 _UNTIL_DONE_S = 1e6

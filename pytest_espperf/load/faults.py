@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import httpx
 
-from pytest_espperf.computer import lack_of
+from pytest_espperf.model.computer import lack_of
 
 
 class LocalError(httpx.TransportError):
     """This computer could not open or use a connection.
 
     Attributes:
-        lack: the name of what it lacks, see :data:`pytest_espperf.computer.LACKS`.
+        lack: the name of what it lacks, see :data:`pytest_espperf.model.computer.LACKS`.
     """
 
     def __init__(self, message: str, lack: str) -> None:

@@ -13,11 +13,10 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.load.connection import Connection, Connector, connection_type
-from pytest_espperf.load.feed import Feed
+from pytest_espperf.load.feed import Feed, backoff_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
 from pytest_espperf.load.outcomes import BodyCheck, Plan
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.schedule import backoff_s
 from pytest_espperf.load.wire import HeadCache, no_response
 
 _NEVER = 1 << 62

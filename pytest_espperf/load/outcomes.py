@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import httpx
 
-from pytest_espperf.computer import LOCAL, lack_of
-from pytest_espperf.figures import one_line
+from pytest_espperf.errors import UsageError
 from pytest_espperf.load.faults import LocalError
-from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError
-from pytest_espperf.samples import FirstAnswer, Outcome, PathSeen
-from pytest_espperf.workload import RequestSpec
+from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, request_bytes
+from pytest_espperf.model.computer import LOCAL, lack_of
+from pytest_espperf.model.figures import one_line
+from pytest_espperf.model.samples import FirstAnswer, Outcome, PathSeen
+from pytest_espperf.model.workload import Header, RequestSpec, Target, merge_headers
 
 MAX_OUTCOMES = 255
 """Outcomes are indexed by a byte; the last index gathers all that found no place of their own."""
@@ -57,7 +59,7 @@ class OutcomeTable:
     Attributes:
         outcomes: what the samples' bytes index.
         wrong: beside it, whether that outcome is an error.
-        reasons: see :class:`~pytest_espperf.samples.PhaseSamples`.
+        reasons: see :class:`~pytest_espperf.model.samples.PhaseSamples`.
     """
 
     def __init__(self, outcomes: list[Outcome], reasons: dict[tuple[str, int], str] | None = None) -> None:
@@ -224,3 +226,47 @@ def header_value(headers: Headers, name: bytes) -> str:
     """The value of a header, of several that repeat it joined by commas; "" without it."""
     values = [value for key, value in headers if key.lower() == name]
     return one_line(b", ".join(values).decode("latin-1"))
+
+
+MOST_PATHS = 255
+"""Paths are indexed by a byte in the samples."""
+
+
+_OF_OUR_CONNECTION: tuple[Header, ...] = (("Connection", "keep-alive"),)
+
+
+def make_plans(
+    target: Target,
+    requests: Sequence[RequestSpec],
+    headers: Sequence[Header],
+    table: OutcomeTable,
+    *,
+    own_connection: bool,
+) -> list[Plan]:
+    """A plan per path.
+
+    Args:
+        target: the board.
+        requests: the paths.
+        headers: the profile's headers; they override ``target.headers``, which override ours.
+        table: where the outcomes of the phase are entered.
+        own_connection: False where a transport of the user's frames the requests: it may speak HTTP/2,
+            which has no ``Connection`` header.
+
+    Raises:
+        UsageError: too few or too many paths, or a request that cannot be made.
+    """
+    if not requests or len(requests) > MOST_PATHS:
+        raise UsageError(f"a profile has 1 to {MOST_PATHS} requests, not {len(requests)}")
+    ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
+    merged = merge_headers(ours, target.headers, tuple(headers))
+    origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
+    plans: list[Plan] = []
+    for index, spec in enumerate(requests):
+        try:
+            request = httpx.Request("GET", f"{origin}{spec.path}", headers=merged)
+            wire = request_bytes(request)
+        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as exc:
+            raise UsageError(f"the request for {spec.path!r} cannot be made: {exc}") from None
+        plans.append(Plan(index, spec, request, wire, table))
+    return plans

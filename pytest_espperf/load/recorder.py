@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.samples import PhaseSamples
+from pytest_espperf.model.samples import PhaseSamples
 
 _RECENT = 1000
 

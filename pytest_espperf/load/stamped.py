@@ -28,8 +28,8 @@ from collections.abc import Callable
 from time import perf_counter_ns, time_ns
 from typing import Protocol
 
-from pytest_espperf.dialing import connect_socket, numeric_place
 from pytest_espperf.load.acks import acknowledge, prompt_acks
+from pytest_espperf.system.dialing import connect_socket, numeric_place
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
 _TIMESPEC = struct.Struct("@ll")

@@ -11,12 +11,11 @@ import httpx
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.lanes import is_idle_farewell
-from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.plans import make_plans
+from pytest_espperf.load.outcomes import OutcomeTable, make_plans
 from pytest_espperf.load.wire import HeadCache
-from pytest_espperf.loops import run_async
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import RequestSpec, Target
+from pytest_espperf.model.workload import RequestSpec, Target
+from pytest_espperf.system.loops import run_async
+from pytest_espperf.system.tls import tls_context
 
 _CLOSE_TURNS = 10
 _MOMENT_S = 0.05

@@ -15,8 +15,8 @@ import httpx
 
 from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, request_bytes
-from pytest_espperf.tls import tls_context
-from pytest_espperf.workload import DEFAULT_PORTS
+from pytest_espperf.model.workload import DEFAULT_PORTS
+from pytest_espperf.system.tls import tls_context
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _CLOSE_TURNS = 100

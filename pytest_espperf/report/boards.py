@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from msgspec import structs
 
-from pytest_espperf.artifact import Finding, GateRow, SessionArtifact
-from pytest_espperf.report.terminal import Line, finding_lines
+from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact
+from pytest_espperf.model.text import printable
+from pytest_espperf.report.layout import Line
+from pytest_espperf.report.terminal import finding_lines
 from pytest_espperf.report.view import BLAMING, MOODS, Mood, make_view, signed_pct
-from pytest_espperf.text import printable
 
 WORST_FIRST = (
     "failed",

@@ -3,110 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
 
-from pytest_espperf.artifact import CellAggregate, PathAggregate, SessionArtifact
-from pytest_espperf.registry import METRICS
-from pytest_espperf.report.listing import SHOWN_OF_AN_ID, clip
-from pytest_espperf.report.terminal import WIDTH, Line
-from pytest_espperf.text import grouped, printable
-
-COLUMNS: tuple[str, ...] = tuple(
-    name
-    for name in METRICS
-    if name in CellAggregate.__struct_fields__ and name in PathAggregate.__struct_fields__
-)
-"""The metrics that cells and paths have alike."""
-
-POINTS = "error_rate"
-"""The metric whose change is told in percentage points: it is a percentage itself."""
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.comparison import COLUMNS, POINTS, ComparedCell, Comparison
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.text import clip, grouped, printable
+from pytest_espperf.report.layout import WIDTH, Line
+from pytest_espperf.report.listing import SHOWN_OF_AN_ID
 
 _NAME, _WHO, _FIGURE = 27, 8, 9
-_SHOWN_OF_A_VALUE = 40
-
-Figures = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A fact that has to be equal for a comparison, and is not; None where it is not recorded."""
-
-    field: str
-    a: object
-    b: object
-
-
-@dataclass(frozen=True)
-class ComparedCell:
-    """Medians of a cell, or of one of its paths.
-
-    Attributes:
-        cell: ``profile:phase``.
-        path: "" for the cell as a whole.
-        a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
-        slower: metric -> change from A to B in percent, slower positive; of :data:`POINTS` in percentage
-            points; None where it cannot be said.
-    """
-
-    cell: str
-    path: str
-    a: Figures
-    b: Figures
-    slower: Figures
-
-
-@dataclass(frozen=True)
-class RuleResult:
-    """What a plain rule says about one cell: ``name`` is ``profile:phase:metric``."""
-
-    name: str
-    rule: str
-    broken: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Session B against session A.
-
-    Attributes:
-        unknown: what makes it impossible to say whether they are comparable; "" where nothing does.
-        differences: what is not equal.
-        cells: those that both have, each followed by its paths, the worst first.
-        only_a, only_b: cells and paths (``profile:phase /path``) that one of the two has.
-        rules: what each plain rule says about each cell.
-    """
-
-    a: SessionArtifact
-    b: SessionArtifact
-    unknown: str
-    differences: tuple[Difference, ...]
-    cells: tuple[ComparedCell, ...]
-    only_a: tuple[str, ...]
-    only_b: tuple[str, ...]
-    rules: tuple[RuleResult, ...] = ()
-
-    @property
-    def comparable(self) -> bool:
-        """Whether figures of the two may be judged against each other."""
-        return not self.unknown and not self.differences
-
-    @property
-    def broken(self) -> list[RuleResult]:
-        """The rules that are broken."""
-        return [rule for rule in self.rules if rule.broken]
-
-    def why_not(self) -> str:
-        """Why they are not comparable, in one sentence; "" where they are."""
-        if self.unknown:
-            return self.unknown
-        told = [f"{one.field} ({_value(one.a)} in A, {_value(one.b)} in B)" for one in self.differences]
-        return printable(f"they differ in {', '.join(told)}") if told else ""
-
-
-def _value(value: object) -> str:
-    return "not recorded" if value is None else clip(repr(value), _SHOWN_OF_A_VALUE)
 
 
 def render_comparison(comparison: Comparison) -> list[Line]:

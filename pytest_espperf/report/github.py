@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_espperf.artifact import SessionArtifact, Verdict
-from pytest_espperf.report.failing import failing_findings, failing_gates, finding_name, gate_message
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.text import inert, printable
 from pytest_espperf.report.markdown import render_markdown
-from pytest_espperf.report.view import MOODS, finding_text
-from pytest_espperf.text import inert, printable
+from pytest_espperf.report.view import (
+    MOODS,
+    failing_findings,
+    failing_gates,
+    finding_name,
+    finding_text,
+    gate_message,
+)
 
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes of a job's summary file, above which all of it is refused."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.report.terminal import Line
+from pytest_espperf.model.text import clip, printable
+from pytest_espperf.report.layout import Line
 from pytest_espperf.report.view import MOODS, signed_pct
-from pytest_espperf.text import printable
 
 SHOWN_OF_AN_ID = 8
 
@@ -37,11 +37,6 @@ class ListedSession:
     pinned: bool = False
     standing: str = ""
     copies: int = 0
-
-
-def clip(text: str, width: int) -> str:
-    """At most ``width`` characters of a text."""
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def render_listing(sessions: Iterable[ListedSession], *, width: int | None = None) -> list[Line]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.text import grouped, printable
 from pytest_espperf.report.view import (
     CellRow,
     blamed,
@@ -15,7 +16,6 @@ from pytest_espperf.report.view import (
     make_view,
     signed_pct,
 )
-from pytest_espperf.text import grouped, printable
 
 MOST_PLACES = 10
 

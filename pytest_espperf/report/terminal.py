@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from pytest_espperf.artifact import Finding, GateRow, Place, SessionArtifact
+from pytest_espperf.model.artifact import Finding, GateRow, Place, SessionArtifact
+from pytest_espperf.model.text import grouped, printable
+from pytest_espperf.report.layout import WIDTH, Line
 from pytest_espperf.report.view import (
     MOODS,
     UNKNOWN,
@@ -21,9 +22,7 @@ from pytest_espperf.report.view import (
     make_view,
     signed_pct,
 )
-from pytest_espperf.text import grouped, printable
 
-WIDTH = 80
 MOST_PLACES = 5
 """Paths that are shown of the profiles that are slower; all of them with -v."""
 
@@ -32,18 +31,6 @@ _SHORT = {"environment-shift": "shifted", "not-gateable": "-", "inconclusive": "
 """What does not fit behind the figures; the first line and the findings have the word itself."""
 
 _SEVERITY_MOODS: dict[str, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of printable text and how it is meant."""
-
-    text: str
-    mood: Mood = "plain"
-    bold: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", printable(self.text))
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_espperf.model.text import inert
 from pytest_espperf.sim.config import (
     CONSOLE,
     NOISE_NAMES,
@@ -28,7 +29,6 @@ from pytest_espperf.sim.config import (
 from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import server_context
-from pytest_espperf.text import inert
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from board_server import served
 from plugin_project import Project, Web
 from pytest_alone import ENVIRONMENT
 
-import pytest_espperf.session  # noqa: F401 - loaded once, not by each run in this process
+import pytest_espperf.session.session  # noqa: F401 - loaded once, not by each run in this process
 
 
 @pytest.fixture

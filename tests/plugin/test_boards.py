@@ -10,13 +10,14 @@ import lxml.html
 import pytest
 from plugin_project import Project, Web
 
-from pytest_espperf.boards import short_name, why_unreached
+from pytest_espperf.config.profiles import load_profiles
+from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import BoardBusyError
 from pytest_espperf.history.names import OrderKey
 from pytest_espperf.history.rows import Query, row_of
-from pytest_espperf.options import Settings
-from pytest_espperf.profiles import load_profiles, make_plan
-from pytest_espperf.record import SessionRecord
+from pytest_espperf.session.boards import short_name, why_unreached
+from pytest_espperf.session.plan import make_plan
+from pytest_espperf.session.record import SessionRecord
 
 
 def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(

@@ -14,7 +14,7 @@ pytest.importorskip("xdist")
 
 from distributed_bench import SUITE, driven_by_two, driven_together
 
-from pytest_espperf.distributed import BoardScheduling, Names
+from pytest_espperf.plugin.xdist import BoardScheduling, Names
 
 CLIENTS = 2
 """Of the burst phase, the most that one worker sends at a time."""

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 from plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
 
-from pytest_espperf.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.text import inert
 from pytest_espperf.report import render_markdown
 from pytest_espperf.report.github import SUMMARY_LIMIT, annotation_lines, step_summary
-from pytest_espperf.text import inert
 
 REGISTERED = {
     "error",

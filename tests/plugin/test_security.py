@@ -15,15 +15,15 @@ import pytest
 from gate_sessions import run, session, with_runs
 from plugin_project import Project, Web
 
-from pytest_espperf.artifact import PhaseEvent
+from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device.http import get
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import judge
 from pytest_espperf.load import run_phase
-from pytest_espperf.lookup import resolve
+from pytest_espperf.model.artifact import PhaseEvent
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
 from pytest_espperf.report import render_markdown
 from pytest_espperf.sim.process import SimProcess
-from pytest_espperf.workload import PhaseSpec, RequestSpec, Target
 
 SECRET = "s3cr3t-t0ken-7f1b"
 

@@ -11,12 +11,12 @@ import pytest
 from distributed_bench import SUITE
 from plugin_project import FAST, Project, Web
 
-from pytest_espperf import ending
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.history.pull import Pulled
-from pytest_espperf.history.push import Pushed
-from pytest_espperf.history.sync import Sync
+from pytest_espperf.history.shared.pull import Pulled
+from pytest_espperf.history.shared.push import Pushed
+from pytest_espperf.history.shared.sync import Sync
+from pytest_espperf.plugin import ending
 
 
 class Machines:
@@ -114,7 +114,7 @@ COUNTING = """
 import os
 from pathlib import Path
 
-from pytest_espperf.history.sync import Sync
+from pytest_espperf.history.shared.sync import Sync
 
 def counted(name, do):
     def doing(sync):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report.exports.dashboards import render_bencher, render_github_action_benchmark
 from pytest_espperf.report.exports.figures import properties
 from pytest_espperf.report.exports.hdrlog import render_hdrlog

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.registry import Metric
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.registry import Metric
+from pytest_espperf.model.text import json_printable
 from pytest_espperf.report.exports.figures import board_of, figures
-from pytest_espperf.text import json_printable
 
 NS_PER_MS = 1e6
 LATENCY_OF = "p50_ms"

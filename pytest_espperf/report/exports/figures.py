@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeGuard
 
-from pytest_espperf.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
-from pytest_espperf.registry import METRICS, Metric
+from pytest_espperf.model.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
+from pytest_espperf.model.registry import METRICS, Metric
 
 GREATEST = 1e15
 """Figures above it are left out: a file from elsewhere may hold any float, and sums of them no sense."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_espperf.artifact import SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report.exports.figures import began, usable
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/]+={0,2}")

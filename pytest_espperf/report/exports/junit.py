@@ -10,11 +10,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
-from pytest_espperf.artifact import FAILING, GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import FAILING, GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.text import printable
 from pytest_espperf.report.exports.figures import began, properties, usable
-from pytest_espperf.report.failing import failing_findings, finding_name, gate_message
-from pytest_espperf.report.view import meaning_of
-from pytest_espperf.text import printable
+from pytest_espperf.report.view import failing_findings, finding_name, gate_message, meaning_of
 
 FIGURES = (
     "baseline",

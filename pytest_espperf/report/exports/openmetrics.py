@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.registry import METRICS, Metric
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.registry import METRICS, Metric
+from pytest_espperf.model.text import printable
 from pytest_espperf.report.exports.figures import began, board_of, figures
-from pytest_espperf.text import printable
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pytest_espperf import __version__
-from pytest_espperf.artifact import SessionArtifact
-from pytest_espperf.registry import METRICS, Metric
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.registry import METRICS, Metric
+from pytest_espperf.model.text import json_printable
 from pytest_espperf.report.exports.figures import began, board_of, cells, planned_reports, usable
-from pytest_espperf.text import json_printable
 
 
 def render_pytest_benchmark(session: SessionArtifact) -> str:

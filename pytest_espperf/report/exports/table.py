@@ -7,9 +7,9 @@ import io
 import typing
 from collections.abc import Iterator
 
-from pytest_espperf.artifact import PathReport, PhaseResult, RawRun, SessionArtifact
-from pytest_espperf.registry import METRICS
-from pytest_espperf.text import printable
+from pytest_espperf.model.artifact import PathReport, PhaseResult, RawRun, SessionArtifact
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.text import printable
 
 KEYS = ("session_id", "timestamp_utc", "tag", "profile", "phase", "run", "role", "path", "elapsed_s")
 

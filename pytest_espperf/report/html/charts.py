@@ -11,12 +11,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pytest_espperf.artifact import PhaseReport, Timeline
-from pytest_espperf.figures import number_at
-from pytest_espperf.registry import METRICS
+from pytest_espperf.model.artifact import PhaseReport, Timeline
+from pytest_espperf.model.figures import number_at
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.text import printable
 from pytest_espperf.report.html.data import Course, Curve, Distribution, PointKind, Trend, TrendPoint
 from pytest_espperf.report.view import signed_pct
-from pytest_espperf.text import printable
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; each kind has a shape of its own, too.
 NOW, BASELINE, BAD, GOOD, UNCLEAR = "#0072B2", "#8a8f98", "#D55E00", "#009E73", "#E69F00"

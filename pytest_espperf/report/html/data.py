@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_espperf.artifact import PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
 
 PointKind = Literal["history", "failing", "elsewhere", "doubtful", "accepted", "pinned"]
 """How a session stands: part of the history, failed here or elsewhere, unclear, or decided upon."""

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from pytest_espperf.artifact import Json, SessionArtifact
-from pytest_espperf.registry import METRICS
+from pytest_espperf.model.artifact import Json, SessionArtifact
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.text import grouped, printable
+from pytest_espperf.report.boards import Overview
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Distribution, ReportData, Trend
-from pytest_espperf.report.html.template import number, render
 from pytest_espperf.report.view import (
     View,
     bound_text,
@@ -165,3 +167,32 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value))
     return f"{value}"
+
+
+def render_overview(overview: Overview) -> str:
+    """The page as one HTML document that asks for nothing and runs nothing."""
+    return render("boards.html.jinja", overview=overview, text=finding_text)
+
+
+def render(name: str, **given: Any) -> str:
+    """A page, drawn from a template of the folder ``assets``."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pytest_espperf.report.html", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_plain,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(pct=signed_pct, number=number, bound=bound_text)
+    return environment.get_template(name).render(**given)
+
+
+def _plain(value: Any) -> Any:
+    """What an expression of a template shows; markup of ours is a ``Markup``, and no ``str`` itself."""
+    return printable(value) if type(value) is str else value
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """``1,234.50``; ``-`` where there is none."""
+    return "-" if value is None else grouped(value, digits)

@@ -1,0 +1,71 @@
+"""One row of the option table. Imported by every pytest run: keep it light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from pytest_espperf.config.parsers import bool_word
+
+ENV_PREFIX = "ESPPERF_"
+
+
+class Option(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        dest: attribute of :class:`Settings`, also the ini key (``perf_runs``).
+        default: the value where none is given.
+        help: one line.
+        parse: text -> value; raises ValueError with what is wrong.
+        metavar: what stands for the value in the help.
+        kind: ``value``; ``flag`` (takes none); ``list`` (repeatable, values add up).
+        separator: between the values of a ``list`` in one text; "" where one text is one value.
+        original: flag of the original tool that means the same, "" where it had none.
+        secret: its value is never kept or shown: of a header its name may be, of a text a digest.
+        once: of a ``list``, whether a value that is given twice is an error, and not the same as once.
+    """
+
+    dest: str
+    default: Any
+    help: str
+    parse: Callable[[str], Any]
+    metavar: str
+    kind: Literal["value", "flag", "list"]
+    separator: str
+    original: str
+    secret: bool
+    once: bool
+
+    @property
+    def flag(self) -> str:
+        """``--perf-runs``."""
+        return "--" + self.dest.replace("_", "-")
+
+    @property
+    def env(self) -> str:
+        """``ESPPERF_PERF_RUNS``."""
+        return ENV_PREFIX + self.dest.upper()
+
+    @property
+    def group(self) -> str:
+        """``device``, ``perf`` or ``sim``."""
+        return self.dest.partition("_")[0]
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - argparse's word for it
+    *,
+    parse: Callable[[str], Any] = str,
+    metavar: str = "",
+    separator: str | None = None,
+    original: str = "",
+    secret: bool = False,
+    once: bool = False,
+) -> Any:
+    """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
+    kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
+    if parse is bool_word:
+        kind = "flag"
+    return Option("", default, help, parse, metavar, kind, separator or "", original, secret, once)

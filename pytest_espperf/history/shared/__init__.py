@@ -1,0 +1,1 @@
+"""A history that several benches share."""

@@ -1,0 +1,1 @@
+"""What is known of sessions, in types and words. No I/O."""

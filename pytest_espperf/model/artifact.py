@@ -1,0 +1,522 @@
+"""The session artifact: the types behind the JSON that scripts rely on. Data only.
+
+Field names are the JSON keys; units stand in the names. A key that may be absent has a default, so
+that a reader of one part (the gate reads ``raw_runs``, ``aggregated`` and ``comparability``) is
+never stopped by another. Unknown keys are ignored on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Integer version of the artifact. Its history:
+
+0   the original tool's files: no ``schema_version``, no ``comparability``, no ``gate``
+1   first version of this package (frozen)
+"""
+
+VerdictWord = Literal[
+    "unchanged",
+    "improved",
+    "no-baseline",
+    "inconclusive",
+    "environment-shift",
+    "regressed",
+    "drift",
+    "failed",
+    "incomplete",
+]
+
+RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate", "reference"]
+
+ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline", "environment-shift"})
+"""Verdicts whose session joins the baseline unless it is held back, see :attr:`Verdict.joins_baseline`; the
+last one begins an epoch."""
+
+FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
+"""Verdicts that fail the session (exit code 1)."""
+
+Json = dict[str, Any]
+
+
+class BodySizes(msgspec.Struct, frozen=True, kw_only=True):
+    """Lengths of the bodies of right answers, in bytes."""
+
+    least: int
+    median: int
+    most: int
+
+
+class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why requests failed with one kind of error: the first one, on the path that had most of them.
+
+    Attributes:
+        kind: key of ``error_kinds``.
+        path: the path.
+        reason: of the first one, in words; "" where the kind says all.
+        count: errors of this kind on this path.
+        requests: all requests of this path.
+    """
+
+    kind: str
+    path: str
+    reason: str = ""
+    count: int = 0
+    requests: int = 0
+
+    def __str__(self) -> str:
+        many = f"{self.count:,} of {self.requests:,}"
+        if self.kind.startswith("http_"):
+            return f"{self.path}: {self.kind.removeprefix('http_')} ({many})"
+        return f"{f'{self.kind}: {self.reason}'.rstrip(': ')} ({self.path}, {many})"
+
+
+class PathReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One path's share of a phase. Latencies are of ok requests; None where there was none."""
+
+    requests_total: int = 0
+    ok: int = 0
+    err: int = 0
+    error_rate: float = 0.0
+    rps_total: float = 0.0
+    rps_ok: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    p95_tail_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+    status_counts: dict[str, int] = {}
+    error_kinds: dict[str, int] = {}
+    histogram: str | None = None
+    body_bytes: BodySizes | None = None
+
+
+class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the load generator was the limit; see :class:`pytest_espperf.model.samples.GeneratorHealth`.
+
+    ``boards`` is how many boards this computer drove at the same time, at most.
+    """
+
+    cpu_share: float = 0.0
+    lag_p99_ms: float | None = None
+    turnaround_ms: float | None = None
+    bound: bool = False
+    engine: str = ""
+    waited_share: float | None = None
+    lost_share: float | None = None
+    stopped_s: float = 0.0
+    boards: int = 1
+
+
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`.
+
+    Between two phases that follow each other directly one reading is made, and stands behind the first and
+    before the second. The second says what it shares: of ``connect_ms`` the first ``shared_connects``, and
+    of the other two as many.
+    """
+
+    connect_ms: list[float] = []
+    retransmitted: int = 0
+    failed: int = 0
+    shared_connects: int = 0
+    shared_retransmitted: int = 0
+    shared_failed: int = 0
+
+
+class Timeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase over time, in equal slices of ``slice_s`` seconds; a request belongs to where it ended.
+
+    Latencies are of ok requests; None in a slice without one.
+    """
+
+    slice_s: float
+    ok: list[int] = []
+    err: list[int] = []
+    p50_ms: list[float | None] = []
+    p95_ms: list[float | None] = []
+    max_ms: list[float | None] = []
+
+
+class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the serial console said during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
+
+    at_s: float
+    kind: str
+    text: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.at_s:.1f} s into the phase: {self.text}"
+
+
+class PhaseReport(PathReport, frozen=True, kw_only=True):
+    """One phase, all paths together; ``body_bytes`` is known of its paths alone."""
+
+    clients: int = 0
+    duration: float = 0.0
+    elapsed: float = 0.0
+    rate_rps: float | None = None
+    stale_retries: int = 0
+    stalled_s: float = 0.0
+    dropped_starts: int = 0
+    never_answered: int = 0
+    tail_ok: int = 0
+    connects: int = 0
+    connect_p50_ms: float | None = None
+    ttfb_p50_ms: float | None = None
+    service_p50_ms: float | None = None
+    service_p95_ms: float | None = None
+    service_p99_ms: float | None = None
+    cut_short: str = ""
+    error_reasons: list[ErrorReason] = []
+    generator: GeneratorReport | None = None
+    path_metrics: dict[str, PathReport] = {}
+    stats_before: Json = {}
+    stats_after: Json = {}
+    mem_before: Json = {}
+    mem_after: Json = {}
+    counters: dict[str, int] = {}
+    link: LinkReport | None = None
+    events: list[PhaseEvent] = []
+    timeline: Timeline | None = None
+    samples_file: str = ""
+
+
+class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A judged phase: its report and the absolute budgets it broke.
+
+    ``worst_reasons`` are the budgets of any single run that it broke: they fail a session where a replacement
+    breaks them again, see :mod:`pytest_espperf.gate.worst`.
+    """
+
+    profile: str
+    phase: str
+    passed: bool = msgspec.field(name="pass")
+    fail_reasons: list[str] = []
+    worst_reasons: list[str] = []
+    report: PhaseReport
+
+
+class RawRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one profile: its phases in the order they were driven.
+
+    ``role`` is ``run`` for the planned rounds, ``confirm`` for a round added because the profile was
+    about to fail, ``ab-baseline`` and ``ab-candidate`` for the two halves of an interleaved pair
+    (same ``run_index``) measured with the old and the new firmware, ``reference`` for a round on the
+    reference board ``board``, beside the planned round of the same ``run_index``.
+    """
+
+    profile: str
+    run_index: int
+    role: RunRole = "run"
+    board: str = ""
+    results: list[PhaseResult] = []
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric over the runs of a cell. ``best`` and ``worst`` follow the metric's direction."""
+
+    median: float | None = None
+    best: float | None = None
+    worst: float | None = None
+    mean: float | None = None
+
+
+class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """One path of a cell over its runs."""
+
+    requests_total: Summary = Summary()
+    error_rate: Summary = Summary()
+    p50_ms: Summary = Summary()
+    p95_ms: Summary = Summary()
+    p99_ms: Summary = Summary()
+    rps_ok: Summary = Summary()
+
+
+class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell (``profile:phase``) over its runs."""
+
+    profile: str
+    phase: str
+    sample_count: int = 0
+    pass_rate: float = 0.0
+    error_rate: Summary = Summary()
+    p50_ms: Summary = Summary()
+    p95_ms: Summary = Summary()
+    p99_ms: Summary = Summary()
+    p95_tail_ms: Summary = Summary()
+    rps_ok: Summary = Summary()
+    path_metrics: dict[str, PathAggregate] = {}
+
+
+class Comparability(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be equal for two sessions to be compared.
+
+    Attributes:
+        key: digest of ``fields``: equal keys mean wholly comparable sessions.
+        fields: flat facts about the session (board, scheme, engine, runs, ...) plus ``profiles``,
+            a mapping of profile name to that profile's own facts. All but ``profiles`` must be
+            equal for any comparison; a profile is compared where its own facts are equal.
+    """
+
+    key: str = ""
+    fields: Json = {}
+
+
+MAIN_RULE = "noise-floor"
+"""``rule`` of a gate that is judged by the noise of its baseline."""
+
+
+class GateRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One gate's answer.
+
+    ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
+    direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
+    ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
+    one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
+    excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
+    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` says
+    how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
+    of the noise without proof: its session is held back from the baseline.
+    """
+
+    name: str
+    profile: str = ""
+    metric: str = ""
+    rule: str = MAIN_RULE
+    verdict: str = "unchanged"
+    d_pct: float | None = None
+    threshold_pct: float | None = None
+    smallest_detectable_pct: float | None = None
+    baseline: float | None = None
+    now: float | None = None
+    sessions: int = 0
+    detail: str = ""
+    reliable_pct: float | None = None
+    at_most_pct: float | None = None
+    rounds: int = 0
+    suspect: bool = False
+    confirmation: str = ""
+    looks_slower: bool = False
+
+
+OWN_TEST = "own-test"
+"""``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
+
+NOT_MEASURED = "not-measured"
+"""``kind`` of the finding that too little was measured, of a profile or, without ``where``, at all."""
+
+WORKER = "worker"
+"""``kind`` of the finding that a worker died over a session, or that none was left for it."""
+
+LAB = "lab"
+"""``kind`` of the finding that says for how long it was not known whether the board was still ours."""
+
+GATE_OFF = "gate-off"
+"""``kind`` of the finding that says that the comparison was switched off."""
+
+NAMED_BASELINE = "named-baseline"
+"""``kind`` of the finding that the baseline which was named is none of this session."""
+
+HELD_BACK = "held-back"
+"""``kind`` of the finding that a session looks slower without proof, and so is no baseline."""
+
+KEPT_OUT_MOST = 3
+"""Sessions in a row that look slower or are: where most of them do so without proof, the next session that
+would be held back joins the baseline, which may be what is odd."""
+
+SLOWER = frozenset({"regressed", "drift"})
+"""Verdicts that a session is slower."""
+
+PROVISIONAL = "provisional"
+"""``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""
+
+CAPACITY = "capacity"
+"""``kind`` of the finding that clients never get an answer: the board serves fewer connections at once."""
+ANSWERS = "answers"
+"""``kind`` of the finding that a profile's paths answer something else than in the baseline."""
+
+STANDING = frozenset({HELD_BACK, PROVISIONAL})
+"""Findings that say whether a session is a baseline, where its verdict does not."""
+
+DISTURBED = "disturbed"
+"""``kind`` of the finding that rounds were disturbed, and what was done about them."""
+
+REPOSITORY = "repository"
+"""``kind`` of the finding that says why the commit, or what is uncommitted, is not known."""
+
+ENDED_EARLY = "ended-early"
+"""``kind`` of the finding that profiles ended before their planned rounds."""
+
+DETECTABLE = "detectable"
+"""``kind`` of the finding that says which slowdown the session would have noticed."""
+
+
+DELAYED_ACK = "delayed_ack"
+"""Key of ``device``: which paths wait for delayed acknowledgements, as ``asked`` (paths), ``waits_ms``
+(path -> milliseconds) and ``measured`` (whether the session's figures contain the wait)."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where time is lost: one path of one phase, against the median of the baseline's sessions.
+
+    ``d_pct`` is the change in percent with slower positive; values are in the metric's unit.
+    """
+
+    profile: str
+    phase: str
+    path: str
+    metric: str
+    baseline: float
+    now: float
+    d_pct: float
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a reader must know: a broken budget, an incomparable session, a note.
+
+    ``severity`` is ``fail`` (fails the session), ``warn`` or ``info``.
+    """
+
+    severity: Literal["fail", "warn", "info"] = "info"
+    kind: str = ""
+    where: str = ""
+    message: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
+
+    ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them, or
+    they broke a budget of any single run.
+    """
+
+    kind: VerdictWord = msgspec.field(name="verdict")
+    baseline: Json = {}
+    gates: list[GateRow] = []
+    findings: list[Finding] = []
+    places: list[Place] = []
+    disturbed: dict[str, int] = {}
+
+    @property
+    def fails(self) -> bool:
+        """Whether this verdict fails a session by itself (without ``--perf-strict``)."""
+        return self.kind in FAILING
+
+    @property
+    def joins_baseline(self) -> bool:
+        """Whether later sessions may be compared with this one, unless a decision says otherwise.
+
+        An inconclusive session joins where it is provisional; one that looks slower without proof never.
+        """
+        if self.held_back:
+            return False
+        provisional = any(finding.kind == PROVISIONAL for finding in self.findings)
+        return self.kind in ACCEPTED or (self.kind == "inconclusive" and provisional)
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the session looks slower without proof, and did not fail."""
+        judged = self.kind in ACCEPTED or self.kind == "inconclusive"
+        return judged and any(finding.kind == HELD_BACK for finding in self.findings)
+
+
+class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a profile was not measured in all of its planned rounds.
+
+    Attributes:
+        after: rounds that were measured.
+        planned: rounds that were planned.
+        why: ``calm``: a slowdown beyond the tolerance is excluded, and the planned rounds could not have
+            called one; ``slower``: each of the rounds is slower than the threshold.
+    """
+
+    after: int
+    planned: int
+    why: Literal["calm", "slower"]
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections the board serves at once, as it was found before the load.
+
+    Attributes:
+        connections: that were open at once and answered.
+        ended: what one more met: ``unanswered``, ``refused``, ``closed``, ``busy`` (status 503); "" where no
+            more were tried, so that the board serves at least as many.
+    """
+
+    connections: int = 0
+    ended: Literal["", "unanswered", "refused", "closed", "busy"] = ""
+
+
+class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a path answered when it was asked before the load.
+
+    Attributes:
+        status: None where no complete answer came.
+        body_bytes: length of the body, as it came.
+        content_type: without parameters, in lower case; "" where the answer names none.
+        encoding: its Content-Encoding, in lower case; "" where it names none.
+        trouble: why a request of the load fails on it, in words; "" for a right answer.
+    """
+
+    status: int | None = None
+    body_bytes: int | None = None
+    content_type: str = ""
+    encoding: str = ""
+    trouble: str = ""
+
+
+class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One session: everything that is kept of it.
+
+    ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
+    for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
+    it was not found, or a board closes each connection behind its answer. ``answers`` has, by profile and
+    path, what each path answered before the load. ``accepted`` (reason, when, by whom) and ``pinned`` are
+    decisions taken later; they are kept beside the artifact, which is never
+    rewritten, and filled in by the store.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    session_id: str = ""
+    timestamp_utc: str = ""
+    tag: str = ""
+    target: str = ""
+    profiles: list[str] = []
+    runs_per_profile: int = 0
+    overall_pass: bool = False
+    hard_stop_reason: str = ""
+    thresholds: dict[str, float] = {}
+    raw_runs: list[RawRun] = []
+    aggregated: dict[str, CellAggregate] = {}
+    comparison_to_previous: dict[str, dict[str, float | None]] = {}
+    gate: Verdict | None = None
+    settings: Json = {}
+    comparability: Comparability | None = None
+    environment: Json = {}
+    device: Json = {}
+    boards: int = 1
+    ended_early: dict[str, EndedEarly] = {}
+    capacity: Capacity | None = None
+    answers: dict[str, dict[str, PathAnswer]] = {}
+    partial: bool = False
+    accepted: Json | None = None
+    pinned: bool = False
+
+    def results(self) -> Iterator[tuple[int, PhaseResult]]:
+        """Every measured phase with its run index, in file order."""
+        for run in self.raw_runs:
+            for result in run.results:
+                yield run.run_index, result
+
+
+def has_answers(session: SessionArtifact) -> bool:
+    """Whether any request of a session succeeded; without one it says nothing about any firmware."""
+    return any(result.report.ok for _, result in session.results())

@@ -1,0 +1,153 @@
+"""What is asked of a board: requests, phases, profiles. Data only; shared by profiles and load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_espperf.model.figures import (
+    COUNTERS,
+    KNOWN,
+    at_path,
+    find_figure,
+)
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""The port of each scheme that a ``Host`` header leaves out."""
+
+
+@dataclass(frozen=True)
+class RequestSpec:
+    """One GET of a profile, and what a right answer looks like.
+
+    Attributes:
+        path: request target, with its query; the key of ``path_metrics``.
+        weight: how often it is taken per round of the rotation, >= 1.
+        statuses: the statuses that count as ok; None means 2xx and 3xx.
+        size_bytes: exact length of the decoded-transfer body, None for any.
+        sha256: lower-case hex digest of the body, None for any.
+        contains: bytes that must stand in the body, None for any.
+    """
+
+    path: str
+    weight: int = 1
+    statuses: frozenset[int] | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    contains: bytes | None = None
+
+
+@dataclass(frozen=True)
+class PhaseSpec:
+    """One load shape.
+
+    Attributes:
+        name: ``burst``, ``long`` or a name of the profile's own.
+        clients: closed loop: concurrent clients; open loop: most connections at once.
+        duration_s: seconds during which requests are started.
+        rate_rps: None for a closed loop, else the fixed rate of intended starts.
+    """
+
+    name: str
+    clients: int
+    duration_s: float
+    rate_rps: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named set of GET paths with its phases, headers and limits.
+
+    ``limits`` overrides absolute budgets by option name without the ``perf_`` prefix
+    (``max_p95_ms``); ``source`` says where the profile was defined.
+    """
+
+    name: str
+    requests: tuple[RequestSpec, ...]
+    phases: tuple[PhaseSpec, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+    source: str = "built-in"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go. ``address`` is what is connected to, ``host_header`` what is sent.
+
+    ``ca_file`` None means the system's trust store; ``insecure`` switches verification off. ``tls_name`` is
+    what a certificate must be for, "" for the address: the name that the board was asked for by.
+    """
+
+    scheme: str
+    address: str
+    port: int
+    host_header: str
+    headers: tuple[tuple[str, str], ...] = ()
+    ca_file: str | None = None
+    insecure: bool = False
+    tls_name: str = ""
+
+    @property
+    def origin(self) -> str:
+        """``scheme://address:port``, IPv6 addresses in brackets."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def own_headers(self) -> tuple[Header, ...]:
+        """The headers that every request to this target has, in the order in which a browser sends them."""
+        return (("Host", self.host_header), *_COMMON_HEADERS)
+
+
+Header = tuple[str, str]
+
+_COMMON_HEADERS: tuple[Header, ...] = (
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity"),
+    ("User-Agent", "pytest-espperf"),
+)
+
+
+def merge_headers(*groups: Sequence[Header]) -> list[Header]:
+    """Headers of all groups; a later group replaces the same names (in any case) of earlier ones.
+
+    Names may repeat within one group (two ``Cookie`` lines).
+    """
+    merged: list[Header] = []
+    for group in groups:
+        names = {name.lower() for name, _ in group}
+        merged = [pair for pair in merged if pair[0].lower() not in names] + list(group)
+    return merged
+
+
+@dataclass(frozen=True)
+class TelemetrySpec:
+    """Where a board tells its figures, and what it calls them.
+
+    Attributes:
+        stats: path of its counters, "" where it has none.
+        memory: path of its heap figures, "" where it has none; may be the same.
+        reset: query that zeroes the counters before they are read, "" where there is none.
+        keys: our name of a figure -> dotted path to it in the board's JSON.
+        counters: the board's own counters to be shown where they moved, besides those of
+            :data:`pytest_espperf.model.figures.COUNTERS`; names or dotted paths.
+    """
+
+    stats: str = "/debug/server-stats"
+    memory: str = "/debug/memory-stats"
+    reset: str = "reset=1"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    counters: tuple[str, ...] = ()
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """All counters that are watched."""
+        return (*COUNTERS, *self.counters)
+
+    def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        """A reading with the board's own names made known by ours; every key of the board is kept."""
+        values = {name: at_path(decoded, path) for name, path in self.keys.items()}
+        for name in self.counters:
+            values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)
+        found = {name: value for name, value in values.items() if value is not None}
+        return {**decoded, KNOWN: found} if found else decoded

@@ -1,0 +1,209 @@
+"""Exports of a session: what ``--perf-export`` and ``espperf export`` name, rendered and written.
+
+A PATH is taken as pytest takes that of ``--junitxml``: relative to where the command was started, with
+``~`` and variables of the environment replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import HistoryError, UsageError
+from pytest_espperf.history.files import write_atomic
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.text import nearest
+from pytest_espperf.report.exports import EXPORTS, Renderer
+from pytest_espperf.report.github import step_summary
+from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_user
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """One format and where it goes; a format of two files makes two names of ``path``."""
+
+    format: str
+    path: Path
+
+    def files(self) -> list[tuple[Path, Renderer]]:
+        """Each file with what renders it."""
+        return [
+            (self.path.with_name(f"{self.path.stem}{behind}{self.path.suffix}"), renderer)
+            for behind, renderer in EXPORTS[self.format].renderers.items()
+        ]
+
+
+@dataclass
+class Exported:
+    """What became of a session's exports.
+
+    Attributes:
+        written: format and file.
+        errors: format, and in words why a file of it is missing.
+        notes: what else was to be written and was not; nobody asked for it by name.
+    """
+
+    written: list[tuple[str, Path]] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_format(name: str, source: str) -> str:
+    """The name of a format, once it is known to be one.
+
+    Raises:
+        UsageError: it is none; names the known ones and the nearest.
+    """
+    if name not in EXPORTS:
+        raise UsageError(
+            f"{source}: {name!r} is no format{nearest(name, EXPORTS)} (known: {', '.join(EXPORTS)})"
+        )
+    return name
+
+
+def parse_target(text: str, here: Path, source: str) -> ExportTarget:
+    """``FORMAT=PATH``, split at the first ``=``.
+
+    Args:
+        text: as the user gave it.
+        here: what a relative PATH is relative to.
+        source: where the text came from, for messages.
+
+    Raises:
+        UsageError: an unknown format, no PATH, or one that no file can have.
+    """
+    name, _, given = text.partition("=")
+    check_format(name.strip(), source)
+    if not given.strip():
+        raise UsageError(f"{source}: {name.strip()} has no path: write {name.strip()}=PATH")
+    return ExportTarget(name.strip(), parse_path(given.strip(), here, source))
+
+
+def parse_path(given: str, here: Path, source: str) -> Path:
+    """The file that a user named.
+
+    Raises:
+        UsageError: no file can be there, or the home folder is not known.
+    """
+    path = here / expand_user(os.path.expandvars(given), source)
+    try:
+        folder = regular.is_folder(path) or not path.name
+        _identity(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{source}: {given!r} cannot be a file ({reason})") from None
+    if folder:
+        raise UsageError(f"{source}: {given} is a folder: name a file")
+    return path
+
+
+def plan_exports(
+    settings: Settings, here: Path, taken: Mapping[str, Path] | None = None
+) -> list[ExportTarget]:
+    """The exports that a session was asked for.
+
+    Args:
+        settings: the options in force.
+        here: what a relative PATH is relative to.
+        taken: files that others are going to write, by what they are called in a message.
+
+    Raises:
+        UsageError: see :func:`parse_target`; or two of them would write the same file.
+    """
+    source = settings.where("perf_export")
+    targets = [parse_target(text, here, source) for text in settings.perf_export]
+    owners = {_identity(path): name for name, path in (taken or {}).items()}
+    for target in targets:
+        for path, _ in target.files():
+            identity = _identity(path)
+            if identity in owners:
+                raise UsageError(f"{source}: {owners[identity]} and {target.format} would both write {path}")
+            owners[identity] = target.format
+    return targets
+
+
+def _identity(path: Path) -> str:
+    """The same text for the same file.
+
+    Raises:
+        OSError, RuntimeError: the path has a loop.
+        ValueError: no path holds such a character.
+    """
+    return os.path.normcase(path.resolve())
+
+
+def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exported:
+    """Render and write each; what cannot be written is in the result, never raised."""
+    done = Exported()
+    for target in targets:
+        try:
+            done.written += [(target.format, path) for path in write_target(session, target)]
+        except UsageError as error:
+            done.errors.append((target.format, str(error)))
+    return done
+
+
+def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
+    """Render and write one; the files.
+
+    Raises:
+        UsageError: a file cannot be written, which is named with the reason.
+    """
+    for path, renderer in target.files():
+        write_file(path, renderer(session).encode("utf-8", "replace"))
+    return [path for path, _ in target.files()]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named, wholly or not at all; its folder is made where needed.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a pipe, a device: nothing to put a file in the place of
+            return
+        file = path.resolve()  # where a link leads to
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file.parent, file.name, data)
+    except FileExistsError:
+        raise UsageError(f"{path} cannot be written: {path.parent} is no folder") from None
+    except (OSError, ValueError, RuntimeError, HistoryError) as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"{path} cannot be written: {getattr(cause, 'strerror', None) or cause}") from None
+
+
+def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]) -> str:
+    """Append the report to the summary of a GitHub job, where there is one.
+
+    Returns:
+        "" or, in words, why that failed.
+    """
+    name = environment.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        return ""
+    try:
+        path = Path(name)
+        used = path.stat().st_size if path.exists() else 0
+        with path.open("ab") as file:
+            file.write(step_summary(session, used).encode("utf-8", "replace"))
+    except (OSError, ValueError) as error:
+        return f"the job's summary {name} cannot be written: {getattr(error, 'strerror', None) or error}"
+    return ""
+
+
+def only_renderer(name: str, source: str) -> Renderer:
+    """What renders a format of a single file.
+
+    Raises:
+        UsageError: an unknown format, or one of several files.
+    """
+    renderers = list(EXPORTS[check_format(name, source)].renderers.values())
+    if len(renderers) > 1:
+        raise UsageError(f"{source}: {name} makes {len(renderers)} files: write {name}=PATH")
+    return renderers[0]

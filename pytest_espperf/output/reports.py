@@ -1,0 +1,277 @@
+"""``--perf-report`` and ``espperf report``: gathers what the HTML reports are drawn from, and writes them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+from pytest_espperf.errors import UsageError
+from pytest_espperf.gate import host_finding
+from pytest_espperf.gate.series import COMPOSITES
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.history.names import OrderKey, clean_tag
+from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
+from pytest_espperf.model import metrics
+from pytest_espperf.model.artifact import FAILING, SessionArtifact
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.output.exports import write_file
+from pytest_espperf.report.boards import Ended, make_overview
+from pytest_espperf.report.html.data import (
+    Course,
+    Distribution,
+    Excerpt,
+    PointKind,
+    ReportData,
+    Trend,
+    TrendPoint,
+)
+from pytest_espperf.report.view import make_view
+from pytest_espperf.system import regular
+
+MOST_SESSIONS = 1000
+"""Sessions of a history that are drawn: the newest."""
+
+BEFORE, AFTER = 4, 20
+"""Lines of a serial log around what was said."""
+
+MOST_EXCERPTS = 10
+MOST_LOG_BYTES = 8 * 1024 * 1024
+SHOWN_OF_AN_ID = 8
+
+
+def check_installed(source: str) -> None:
+    """Make sure that a report can be drawn.
+
+    Raises:
+        UsageError: plotly or jinja2 is missing; says how to have them.
+    """
+    try:
+        import jinja2  # noqa: F401, PLC0415 - an extra
+        import plotly  # noqa: F401, PLC0415 - an extra
+    except ImportError as error:
+        raise UsageError(
+            f"{source}: a report needs {error.name}: pip install 'pytest-espperf[report]'"
+        ) from None
+
+
+def write_report(session: SessionArtifact, store: HistoryStore, path: Path) -> None:
+    """Draw the HTML report of a session into a file.
+
+    Args:
+        session: with its verdict.
+        store: the history around it; a folder that is not there has none.
+        path: of the file; one that exists is replaced.
+
+    Raises:
+        HistoryError: the history cannot be read.
+        UsageError: the file cannot be written.
+    """
+    from pytest_espperf.report.html.page import render_html  # noqa: PLC0415 - plotly: only where one is drawn
+
+    write_file(path, render_html(gather(session, store)).encode("utf-8", "replace"))
+
+
+def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
+    """Draw the page over the boards of a run into a file.
+
+    Args:
+        boards: at least one, by its name.
+        path: of the file; one that exists is replaced.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from pytest_espperf.report.html.page import render_overview  # noqa: PLC0415 - jinja2, an extra
+
+    host = host_finding({board: ended.session for board, ended in boards.items()})
+    write_file(path, render_overview(make_overview(boards, host)).encode("utf-8", "replace"))
+
+
+def link(page: Path, file: Path) -> str:
+    """The URL of a file relative to a page, where both are moved together; "" of one not below its folder."""
+    try:
+        below = file.resolve().relative_to(page.parent.resolve())
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return quote_from_bytes(os.fsencode(below.as_posix()))
+
+
+def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:
+    """What the report of a session is drawn from.
+
+    Raises:
+        HistoryError: the history cannot be read.
+    """
+    rows = _comparable_rows(session, store)
+    shown = rows[-MOST_SESSIONS:]
+    return ReportData(
+        session=session,
+        trends=tuple(_trends(session, shown)),
+        distributions=tuple(_distributions(session, store, rows)),
+        courses=tuple(_courses(session)),
+        excerpts=tuple(_excerpts(session, _log_of(session, store))),
+        left_out=len(rows) - len(shown),
+    )
+
+
+def _comparable_rows(session: SessionArtifact, store: HistoryStore) -> list[SessionRow]:
+    """The completed comparable sessions, oldest first, and this one, be it saved or not."""
+    rows: list[SessionRow] = []
+    if session.comparability is not None:
+        query = Query(
+            comparable_with=session.comparability, completed_only=True, newest_first=False, details=True
+        )
+        rows = store.select(query)
+    if all(row.session_id != session.session_id for row in rows):
+        rows.append(row_of(session, OrderKey(session.timestamp_utc, 1, "")))
+    return rows
+
+
+def _trends(session: SessionArtifact, rows: Sequence[SessionRow]) -> Iterator[Trend]:
+    keys = keys_of(session.comparability)
+    for profile in _worst_first(session):
+        alike = [row for row in rows if profile in keys.common(row) or row.session_id == session.session_id]
+        for metric in COMPOSITES:
+            points = [_point(row, profile, metric, session.session_id) for row in alike]
+            found = tuple(point for point in points if point is not None)
+            if found:
+                yield Trend(f"{profile}:{metric}", metric, found)
+
+
+def _worst_first(session: SessionArtifact) -> list[str]:
+    """The measured profiles, those of the worst gates first."""
+    measured = dict.fromkeys(cell.profile for cell in session.aggregated.values())
+    judged = dict.fromkeys(row.profile for row in make_view(session).gates if row.profile in measured)
+    return list({**judged, **measured})
+
+
+def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint | None:
+    value = _composite(row, profile, metric)
+    if value is None:
+        return None
+    gate = (row.gates or {}).get(f"{profile}:{metric}", {})
+    # A gate leaves out phases that the generator paced: only its ratios fit to other sessions' figures.
+    change, threshold = gate.get("d_pct"), gate.get("smallest_detectable_pct")
+    baseline = limit = None
+    if change is not None and change > -100:
+        baseline = _slower(value, metric, 1 / (1 + change / 100))
+        limit = _slower(baseline, metric, 1 + threshold / 100) if threshold and threshold > -100 else None
+    own = gate.get("verdict", "")
+    return TrendPoint(
+        when=_when(row.stamp),
+        value=value,
+        verdict=f"{own} (session: {row.verdict})" if own and own != row.verdict else row.verdict,
+        kind=_kind(row, own),
+        name=row.tag or row.session_id[:SHOWN_OF_AN_ID],
+        baseline=baseline,
+        limit=limit,
+        d_pct=change,
+        opens_epoch=row.opens_epoch,
+        is_this=row.session_id == this,
+    )
+
+
+def _kind(row: SessionRow, verdict: str) -> PointKind:
+    if row.accepted is not None:
+        return "accepted"
+    if row.pinned:
+        return "pinned"
+    if row.in_history:
+        return "history"
+    if row.verdict in FAILING and verdict in {"unchanged", "improved"}:
+        return "elsewhere"
+    return "failing" if row.verdict in FAILING else "doubtful"
+
+
+def _slower(value: float, metric: str, factor: float) -> float:
+    """What is slower by a factor."""
+    return value * factor if METRICS[metric].better == "lower" else value / factor
+
+
+def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
+    """The geometric mean over the phases, of the medians over the runs."""
+    medians = [
+        cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
+    ]
+    values = [value for value in medians if value and value > 0]
+    if not values or len(values) < len(medians):
+        return None
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def _when(stamp: str) -> str:
+    """``20260131T235959Z`` as ``2026-01-31 23:59``."""
+    return f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
+
+
+def _distributions(
+    session: SessionArtifact, store: HistoryStore, rows: Sequence[SessionRow]
+) -> Iterator[Distribution]:
+    named = session.gate.baseline.get("sessions") if session.gate is not None else None
+    wanted = set(named) if isinstance(named, list) else set()
+    bar = [_histograms(one) for one in store.load_rows([row for row in rows if row.session_id in wanted])]
+    for cell, histograms in _histograms(session).items():
+        before = [text for one in bar for text in one.get(cell, ())]
+        yield Distribution(cell, metrics.percentile_curve(histograms), metrics.percentile_curve(before))
+
+
+def _histograms(session: SessionArtifact) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for run in session.raw_runs:
+        for result in run.results if run.role == "run" else ():
+            if result.report.histogram:
+                found.setdefault(f"{result.profile}:{result.phase}", []).append(result.report.histogram)
+    return found
+
+
+def _courses(session: SessionArtifact) -> Iterator[Course]:
+    for cell in session.aggregated:
+        runs = tuple(
+            (f"{run.role} {run.run_index}", result.report)
+            for run in session.raw_runs
+            for result in run.results
+            if f"{result.profile}:{result.phase}" == cell and run.role != "reference"
+        )
+        if any(report.timeline is not None for _, report in runs):
+            yield Course(cell, runs)
+
+
+def _excerpts(session: SessionArtifact, log: Path | None) -> Iterator[Excerpt]:
+    """What the console said around each death, from its log; without a log, what the session kept of it."""
+    lines = _lines(log)
+    place = 0
+    deaths = (
+        (f"{run.role} {run.run_index} {result.profile}:{result.phase}", event)
+        for run in session.raw_runs
+        for result in run.results
+        for event in result.report.events
+        if event.fatal
+    )
+    for title, event in islice(deaths, MOST_EXCERPTS):
+        said = event.text.partition(": ")[2].partition(" | ")[0] or event.text
+        found = next((at for at in range(place, len(lines)) if said in lines[at]), None)
+        if found is None:
+            yield Excerpt(f"{title}, {event.at_s:.1f} s", (event.text,))
+        else:
+            place = found + 1
+            around = lines[max(0, found - BEFORE) : found + AFTER]
+            yield Excerpt(f"{title}, {event.at_s:.1f} s", tuple(around))
+
+
+def _log_of(session: SessionArtifact, store: HistoryStore) -> Path | None:
+    """The console's log; None where the session's id, which may be any text, is no part of a file's name."""
+    own = session.session_id
+    return store.folder / f"serial_{own}.log" if own and own == clean_tag(own) else None
+
+
+def _lines(log: Path | None) -> list[str]:
+    """The end of a log; [] where there is none."""
+    try:
+        data = regular.read_end(log, MOST_LOG_BYTES) if log is not None else b""
+    except (OSError, ValueError):
+        return []
+    return data.decode("utf-8", "replace").splitlines()

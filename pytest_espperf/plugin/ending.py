@@ -1,0 +1,317 @@
+"""Both ends of a pytest run: reaching for the board, and the verdict.
+
+Failing gates become test reports, the exit status is escalated, the summary is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.errors import EspperfError
+from pytest_espperf.interrupts import deferred_signals
+from pytest_espperf.model.text import inert, printable
+from pytest_espperf.plugin import outputs
+from pytest_espperf.plugin.items import is_phase, phase_of, uses_device
+from pytest_espperf.plugin.state import HANDED, PerfState, state_of
+
+if TYPE_CHECKING:
+    from pytest_espperf.history.shared.sharing import Sent
+    from pytest_espperf.model.artifact import Finding
+    from pytest_espperf.report import Line
+    from pytest_espperf.session.session import Outcome, PerfSession
+
+COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
+
+INTERRUPTED = "the run was interrupted"
+
+MOST_IN_FULL = 4
+"""Boards of a run that are all shown in full; of more, those about which there is something to be done."""
+
+
+class Interruption:
+    """Remembers a Ctrl-C: a second one, while pytest deals with the first, leaves another exit status."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Before any other hook, in which the second one may come."""
+        state_of(self.config).ended_by = INTERRUPTED
+
+
+def begin(session: pytest.Session) -> None:
+    """Open the sessions where boards are needed.
+
+    Raises:
+        pytest.UsageError: it cannot be opened, in one sentence.
+    """
+    config = session.config
+    state = state_of(config)
+    if hasattr(config, "workerinput"):
+        if state.device_needed:
+            state.make_drivers(config.workerinput.get(HANDED, {}))
+        return
+    if not state.device_needed or state.only_looks:
+        return
+    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
+        return  # pytest is about to stop, too
+    open_sessions(config)
+
+
+def open_sessions(config: pytest.Config, *, reach: bool = True) -> None:
+    """Open the session of each board; ``reach`` as of :meth:`PerfSession.open`.
+
+    Raises:
+        pytest.UsageError: one cannot be opened, in one sentence.
+    """
+    from pytest_espperf.session.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
+
+    state = state_of(config)
+    quiet = config.get_verbosity() < 0
+    try:
+        sessions = state.make_sessions()
+        outputs.plan(config, state.settings, list(sessions))
+        refuse_one_twice(perf.settings for perf in sessions.values())
+        for perf in sessions.values():
+            perf.open(alone=len(sessions) == 1, reach=reach, quiet=quiet, others=state.at_hand())
+    except EspperfError as error:
+        state.close()
+        raise pytest.UsageError(str(error)) from None
+
+
+def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """In a worker: let the report of a phase's setup, in which it is measured, take its figures along."""
+    drivers = state_of(item.config).drivers
+    if call.when == "setup" and drivers and is_phase(item):
+        planned = phase_of(item)
+        item.user_properties.append((HANDED, drivers[planned.board].hand_over(planned)))
+
+
+def note(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Remember a phase whose own test failed after it was measured; what a board said in it becomes plain."""
+    if uses_device(item):
+        outputs.plain_report(report)
+    if not report.failed or report.when == "setup":
+        return
+    state = state_of(item.config)
+    if is_phase(item) and (board := phase_of(item).board) in state.opened():
+        state.failed.setdefault(board, []).append(item.nodeid)
+
+
+def finish(session: pytest.Session, exitstatus: int) -> None:
+    """Judge and write; escalate the exit status, never lower it. A worker gives its boards back."""
+    state = state_of(session.config)
+    for driver in state.drivers.values():
+        driver.close()
+    broken: list[Exception] = []
+    for board, perf in state.opened().items():
+        if board not in state.awaited:
+            perf.abandon()
+            continue
+        try:
+            _finish_board(session, exitstatus, board, perf)
+        except Exception as error:  # noqa: BLE001 - raised below: first the other boards get what is theirs
+            broken.append(error)
+    try:
+        _share(session)
+    except Exception as error:  # noqa: BLE001 - likewise: what is about all boards is still to be written
+        broken.append(error)
+    _finish_run(session)
+    if broken:
+        raise broken[0]
+
+
+def _share(session: pytest.Session) -> None:
+    """Send to a shared history what is on the disk of all boards: whatever is pressed, that stays."""
+    try:
+        with deferred_signals(at_once_from=3):
+            state_of(session.config).share()
+    except KeyboardInterrupt:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _finish_run(session: pytest.Session) -> None:
+    """Write what is about all boards together; a run that lacks it has failed."""
+    try:
+        with deferred_signals(at_once_from=3):
+            failed = outputs.write_overview(session.config, state_of(session.config).outcomes)
+            if failed:
+                _report(session, f"export {outputs.OF_ALL}", failed)
+                _escalate(session)
+    except KeyboardInterrupt:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: PerfSession) -> None:
+    state = state_of(session.config)
+    interrupted = False
+    try:
+        # What was measured is written, whatever is pressed; what is pressed is obeyed afterwards.
+        with deferred_signals(at_once_from=3):
+            failed = state.failed.get(board, [])
+            outcome = perf.finish(_interruption(session, exitstatus), failed_tests=failed)
+            state.outcomes[board] = outcome
+            outputs.write(session.config, board, outcome.artifact, perf.store)
+    except KeyboardInterrupt:
+        if board not in state.outcomes:
+            raise
+        interrupted = True
+    from pytest_espperf.report.view import failures  # noqa: PLC0415 - only after a session
+
+    outcome = state.outcomes[board]
+    broken = failures(outcome.verdict) if outcome.fails else []
+    broken += outputs.unsaved(session.config, board, outcome)
+    for name, message in broken:
+        _report(session, f"{board}::{name}" if board else name, message)
+    if broken or outcome.fails:
+        _escalate(session)
+    if interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def _interruption(session: pytest.Session, exitstatus: int) -> str:
+    """Why pytest stopped early, "" where it did not."""
+    if ended_by := state_of(session.config).ended_by:
+        return ended_by
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        return INTERRUPTED
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+        return "pytest met an internal error"
+    stopped = session.shouldfail or session.shouldstop
+    return str(stopped) if stopped else ""
+
+
+def own_report(name: str, failure: str) -> pytest.TestReport:
+    """A test report of ours, about no item: passed where there is no failure."""
+    name, failure = printable(name), inert(failure)
+    return pytest.TestReport(
+        nodeid=f"espperf::{name}",
+        location=("espperf", None, name),
+        keywords={"perf": 1},
+        outcome="failed" if failure else "passed",
+        longrepr=failure or None,
+        when="call",
+    )
+
+
+def _report(session: pytest.Session, name: str, message: str) -> None:
+    """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
+    report = own_report(name, message)
+    session.testscollected += 1  # the progress line counts it
+    session.config.hook.pytest_runtest_logreport(report=report)
+    # No such item will ever be collected: --lf must not look for it.
+    last_failed = getattr(session.config.pluginmanager.get_plugin("lfplugin"), "lastfailed", {})
+    last_failed.pop(report.nodeid, None)
+
+
+def _escalate(session: pytest.Session) -> None:
+    if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
+    """The summary of each session; of several boards, first what became of them."""
+    if not state.outcomes:
+        return
+    quiet = state.config.get_verbosity() < 0
+    outcomes = _show_boards(reporter, state) if len(state.outcomes) > 1 else state.outcomes
+    for board, outcome in outcomes.items():
+        if not quiet:
+            reporter.section(printable(f"espperf: {board}") if board else "espperf")
+        _show_board(reporter, state.config, board, outcome)
+    if len(state.outcomes) == 1 and outputs.NO_BOARD not in state.outcomes:  # of several, one was wanted
+        outputs.show_overview(reporter, state.config)
+
+
+def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, Outcome]:
+    """What became of several boards, and what is the same for all; returns those to be shown in full."""
+    from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
+    from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
+    from pytest_espperf.report.terminal import finding_lines  # noqa: PLC0415 - likewise
+
+    config, verbosity = state.config, state.config.get_verbosity()
+    outcomes, told, sent = _apart_from_sharing(state)
+    host = host_finding({board: outcome.artifact for board, outcome in outcomes.items()})
+    if host is not None and verbosity <= 0:
+        for board, outcome in outcomes.items():
+            outcomes[board] = replace(outcome, artifact=without(outcome.artifact, host.kind))
+    many = len(outcomes) > MOST_IN_FULL and verbosity <= 0
+    brief = {
+        board: outcome for board, outcome in outcomes.items() if many and _is_fine(config, board, outcome)
+    }
+    if verbosity >= 0:
+        reporter.section("espperf: boards")
+    sessions = {board: outcome.artifact for board, outcome in outcomes.items()}
+    _write(reporter, [*render_boards(sessions, brief, host), *finding_lines(told)])
+    outputs.annotate_run(reporter, told)
+    for board, outcome in brief.items():
+        outputs.annotate(reporter, config, board, outcome)
+    folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
+    if verbosity == 0 and folders:
+        outputs.write_line(
+            reporter,
+            f"{len(brief)} of {len(outcomes)} boards are shown in this table alone (-v shows them in full); "
+            f"their artifacts are in {', '.join(sorted(folders))}",
+        )
+    _show_sent(reporter, config, sent)
+    outputs.show_overview(reporter, config)
+    return {board: outcome for board, outcome in outcomes.items() if board not in brief}
+
+
+def _apart_from_sharing(
+    state: PerfState,
+) -> tuple[dict[str, Outcome], Sequence[Finding], Sent | None]:
+    """The outcomes without what all have from the history that they share; that; and what was sent."""
+    assert state.sharing is not None
+    outcomes, sent = {}, None
+    for board, outcome in state.outcomes.items():
+        sent = outcome.sent or sent
+        shown = state.sharing.without_findings(outcome.artifact)
+        outcomes[board] = replace(outcome, artifact=shown, sent=None)
+    return outcomes, state.sharing.findings, sent
+
+
+def _is_fine(config: pytest.Config, board: str, outcome: Outcome) -> bool:
+    """Whether there is nothing to be done about a board."""
+    from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
+
+    good = MOODS[outcome.verdict.kind] == "good" and not outcome.fails
+    return good and not outputs.unsaved(config, board, outcome)
+
+
+def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
+    for line in lines:
+        colour = COLOURS.get(line.mood)
+        markup = {"bold": line.bold} | ({colour: True} if colour else {})
+        outputs.write_line(reporter, line.text, **markup)
+
+
+def _show_board(
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome
+) -> None:
+    from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
+
+    lines = render_terminal(outcome.artifact, verbosity=config.get_verbosity())
+    if board and config.get_verbosity() < 0:  # no heading names it
+        lines[0] = replace(lines[0], text=f"{board}: {lines[0].text}")
+    _write(reporter, lines)
+    if outcome.save_error:
+        outputs.write_line(reporter, f"NOT SAVED: {outcome.save_error}", red=True)
+    elif outcome.saved is not None:
+        for name, path in (
+            ("saved_json", outcome.saved.json_path),
+            ("saved_md", outcome.saved.markdown_path),
+        ):
+            outputs.write_line(reporter, f"{name}={path}")  # the original's words: scripts look for them
+    _show_sent(reporter, config, outcome.sent)
+    outputs.show(reporter, config, board, outcome)
+
+
+def _show_sent(reporter: pytest.TerminalReporter, config: pytest.Config, sent: Sent | None) -> None:
+    if sent is not None and not (sent.arrived and config.get_verbosity() < 0):
+        outputs.write_line(reporter, sent.text, red=not sent.arrived)

@@ -1,0 +1,158 @@
+"""The fixtures: device_ip, device_port, board, health_probe, device_lock, watchdog, perf_phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.config.settings import SIM
+from pytest_espperf.errors import DeviceError, EspperfError, UsageError
+from pytest_espperf.model.address import split_host
+from pytest_espperf.plugin.items import selected_profiles
+from pytest_espperf.plugin.state import NO_DEVICE, NO_XDIST, ONLY_LOOKS, state_of
+
+if TYPE_CHECKING:
+    from pytest_espperf.device import Probe
+    from pytest_espperf.load import TransportFactory
+    from pytest_espperf.model.artifact import PhaseResult
+    from pytest_espperf.session.board import Board
+    from pytest_espperf.session.budget import PhaseBudget
+    from pytest_espperf.session.driver import Driver
+
+
+OVERRIDDEN = "the project's fixture device_ip"
+
+
+def _session(request: pytest.FixtureRequest) -> Driver:
+    if state_of(request.config).only_looks:
+        pytest.skip(ONLY_LOOKS)
+    driver = state_of(request.config).driving().get(request.getfixturevalue("espperf_board"))
+    worker = hasattr(request.config, "workerinput")
+    if driver is None and worker and state_of(request.config).device_named:
+        pytest.fail(NO_XDIST, pytrace=False)
+    if driver is None:
+        pytest.skip(NO_DEVICE)
+    if driver.board is None and not driver.hard_stop_reason and worker:
+        try:
+            driver.reach().find_named()
+        except EspperfError as error:
+            from pytest_espperf.session.boards import why_unreached  # noqa: PLC0415 - heavy: httpx, asyncio
+
+            why = why_unreached(error, driver.settings, state_of(request.config).at_hand())
+            driver.stop(why)
+            raise pytest.fail.Exception(why, pytrace=False) from None
+    if driver.hard_stop_reason:
+        pytest.skip(f"not measured: {driver.hard_stop_reason}")
+    return driver
+
+
+@pytest.fixture
+def espperf_board(request: pytest.FixtureRequest) -> str:
+    """The name of the board that a test is about, "" where the run has one only."""
+    if hasattr(request, "param"):
+        return str(request.param)
+    planned = getattr(request.node, "callspec", None)
+    return getattr(planned.params.get("perf_phase"), "board", "") if planned is not None else ""
+
+
+@pytest.fixture
+def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
+    """The board's address. Override it to take the address from elsewhere, as from a ``dut``'s console."""
+    board = _session(request).board
+    if board is None:
+        pytest.skip(NO_DEVICE)
+    return board.target.address
+
+
+@pytest.fixture
+def device_port(espperf_board: str, request: pytest.FixtureRequest) -> int:
+    """The board's HTTP port; override it with ``device_ip`` where it is another one."""
+    session = _session(request)
+    return session.board.target.port if session.board is not None else session.settings.device_port
+
+
+@pytest.fixture
+def device_lock(
+    espperf_board: str, request: pytest.FixtureRequest, device_ip: str, device_port: int
+) -> Board:
+    """The board, locked for this session: no other session measures it until this one ends."""
+    session = _session(request)
+    try:
+        host, port = _address(device_ip)
+        return session.connect(host, port or device_port, source=OVERRIDDEN)
+    except (DeviceError, UsageError) as error:
+        session.stop(str(error))
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+def _address(given: object) -> tuple[str, int | None]:
+    """What a ``device_ip`` fixture gave, which may be a project's own."""
+    try:
+        host, port = split_host(given) if isinstance(given, str) else ("", None)
+    except ValueError as error:
+        raise UsageError(f"{OVERRIDDEN} gives {given!r}: {error}") from None
+    if host in {"", SIM}:
+        raise UsageError(f"{OVERRIDDEN} gives {given!r}: it must be the address of a board")
+    return host, port
+
+
+@pytest.fixture
+def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable[[], Probe]:
+    """Call it to make sure that the board answers; fails the test, and stops the session, if not."""
+
+    def probe() -> Probe:
+        try:
+            return _session(request).probe()
+        except DeviceError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    return probe
+
+
+@pytest.fixture
+def board(device_lock: Board, health_probe: Callable[[], Probe]) -> Board:
+    """The probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
+    health_probe()
+    return device_lock
+
+
+@pytest.fixture
+def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
+    """The time budget of this phase; pytest-timeout holds the item to it. None outside of a phase."""
+    planned = getattr(getattr(request.node, "callspec", None), "params", {}).get("perf_phase")
+    if planned is None:
+        return None
+    return _session(request).budget(planned)
+
+
+@pytest.fixture(scope="session")
+def perf_transport() -> TransportFactory | None:
+    """Override it to send the load through an httpx transport of your own (one is made per client)."""
+    return None
+
+
+@pytest.fixture
+def perf_phase(
+    request: pytest.FixtureRequest,
+    device_lock: Board,
+    watchdog: PhaseBudget,
+    perf_transport: TransportFactory | None,
+) -> PhaseResult:
+    """One measured phase: requesting it makes a test a profile x run x phase benchmark."""
+    session = _session(request)
+    session.select(selected_profiles(request.config, request.param.board))
+    try:
+        result = session.run_phase(request.param, watchdog, perf_transport)
+    except DeviceError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    except pytest.fail.Exception:
+        session.stop(f"the watchdog ended {request.param.label(session.plan.runs)}")
+        raise
+    if result is None:
+        from pytest_espperf.session.driver import ended_sentence  # noqa: PLC0415 - heavy: httpx, asyncio
+
+        name = request.param.profile.name
+        pytest.skip(ended_sentence(name, session.ended[name]))
+    return result

@@ -1,0 +1,228 @@
+"""Which test items measure what: reading fixtures, markers and parameters of a collected run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.model.text import nearest
+from pytest_espperf.plugin import embedded
+from pytest_espperf.plugin.state import NO_DEVICE, state_of
+from pytest_espperf.system.homes import expand_user
+
+if TYPE_CHECKING:
+    from pytest_espperf.session.plan import PlannedPhase
+
+FIXTURES = "pytest_espperf.plugin.fixtures"
+DEVICE_FIXTURES = ("device_ip", "device_port", "device_lock", "health_probe", "board", "perf_phase")
+PATH_OPTIONS = (
+    "--perf-history",
+    "--perf-baseline",
+    "--perf-lock-file",
+    "--device-ca",
+    "--device-lab",
+    "--device-serial",
+)
+INI_FILES = (
+    "pytest.toml",
+    ".pytest.toml",
+    "pytest.ini",
+    ".pytest.ini",
+    "pyproject.toml",
+    "tox.ini",
+    "setup.cfg",
+)
+
+
+def _definition(node: pytest.Item | pytest.Metafunc, name: str) -> str:
+    """The module of the definition of a fixture that is in force for a test, "" where it uses none."""
+    # pytest has no public way to ask which definition of a fixture a test will get.
+    info = getattr(node, "_fixtureinfo", None) or getattr(node, "_arg2fixturedefs", None)
+    found = getattr(info, "name2fixturedefs", info or {}).get(name, ())
+    return getattr(found[-1].func, "__module__", "") if found else ""
+
+
+def uses_device(item: pytest.Item) -> bool:
+    """Whether an item requests a fixture of ours that needs a board; a project's namesakes do not count."""
+    return any(_definition(item, name) == FIXTURES for name in DEVICE_FIXTURES)
+
+
+def has_own_device(item: pytest.Item) -> bool:
+    """Whether the project overrides ``device_ip``, for example with what its ``dut`` printed."""
+    return _definition(item, "device_ip") not in {"", FIXTURES}
+
+
+def is_phase(item: pytest.Item) -> bool:
+    """Whether an item requests our ``perf_phase``."""
+    return _definition(item, "perf_phase") == FIXTURES
+
+
+def phase_of(item: pytest.Item) -> PlannedPhase:
+    """The phase that an item measures; it must be one that does."""
+    assert isinstance(item, pytest.Function)
+    phase: PlannedPhase = item.callspec.params["perf_phase"]  # type: ignore[assignment]
+    return phase
+
+
+def _is_planned(parameter: object) -> bool:
+    """False for what pytest puts in place of an empty list of parameters."""
+    return hasattr(parameter, "cell")
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """One item per phase for a test that requests ``perf_phase``, in run-major order."""
+    if "perf_phase" not in metafunc.fixturenames or _definition(metafunc, "perf_phase") not in {"", FIXTURES}:
+        return
+    state = state_of(metafunc.config)
+    planned = state.planned()
+    for marker in metafunc.definition.iter_markers("perf"):
+        if "profiles" in marker.kwargs and planned:
+            try:
+                planned = _of_profiles(planned, marker.kwargs["profiles"], metafunc.definition.nodeid)
+            except EspperfError as error:
+                state.error = state.error or error
+                planned = []
+    metafunc.parametrize("perf_phase", planned, indirect=True, ids=[phase.id for phase in planned])
+
+
+def parametrize_boards(metafunc: pytest.Metafunc) -> None:
+    """Of several boards each for a test that requests one without ``perf_phase``."""
+    fixtures = set(metafunc.fixturenames)
+    if "perf_phase" in fixtures or not fixtures & set(DEVICE_FIXTURES) or "espperf_board" not in fixtures:
+        return
+    state = state_of(metafunc.config)
+    state.planned()
+    if len(state.sessions) > 1:
+        metafunc.parametrize("espperf_board", list(state.sessions), indirect=True)
+
+
+def _of_profiles(planned: list[PlannedPhase], wanted: object, where: str) -> list[PlannedPhase]:
+    known = list(dict.fromkeys(phase.profile.name for phase in planned))
+    if isinstance(wanted, str) or not isinstance(wanted, Collection) or not wanted:
+        raise UsageError(f"{where}: @pytest.mark.perf(profiles=...) takes a list of names, not {wanted!r}")
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"{where}: @pytest.mark.perf(profiles=...): profile {name!r} is not among those of this "
+                f"session ({', '.join(known)}){nearest(str(name), known)}; --perf-profiles says which are"
+            )
+    return [phase for phase in planned if phase.profile.name in wanted]
+
+
+def mark_phase(item: pytest.Item) -> None:
+    """Mark what measures a phase: as perf, and with its time budget."""
+    if not is_phase(item):
+        return
+    item.add_marker("perf")
+    state, planned = state_of(item.config), phase_of(item)
+    if not _is_planned(planned) or planned.board not in state.sessions:
+        return
+    if item.config.pluginmanager.hasplugin("timeout"):
+        budget_s = state.sessions[planned.board].budget(planned).watchdog_s
+        # The load runs in a fixture: a project's timeout_func_only must not leave it unwatched.
+        item.add_marker(pytest.mark.timeout(budget_s, func_only=False))
+
+
+def select(session: pytest.Session) -> None:
+    """Once it is known what is left to be run: refuse, skip, or take note.
+
+    Raises:
+        UsageError: a bad option, two tests of one phase, or perf tests asked for without a device.
+    """
+    config, state = session.config, state_of(session.config)
+    needing = [item for item in session.items if uses_device(item)]
+    if not needing:
+        return
+    refuse_stray_path(config, embedded.path_options(config))
+    if state.error is not None:
+        raise state.error
+    homeless = [item for item in needing if not state.device_named and not has_own_device(item)]
+    if homeless and state.asked_for and not config.getoption("collectonly"):
+        raise UsageError(NO_DEVICE)
+    for item in homeless:
+        item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
+    state.selected = [item for item in needing if is_phase(item) and _is_planned(phase_of(item))]
+    _refuse_overlap(state.selected)
+    _restore_order(session, state.selected)
+    state.awaited = {phase_of(item).board for item in state.selected}
+    state.device_needed = len(homeless) < len(needing)
+
+
+def selected_profiles(config: pytest.Config, board: str) -> set[str]:
+    """The profiles of which phases of a board are to be run."""
+    phases = map(phase_of, state_of(config).selected)
+    return {phase.profile.name for phase in phases if phase.board == board}
+
+
+def _refuse_overlap(items: Iterable[pytest.Item]) -> None:
+    """Two tests must not measure the same phase: their figures would be mixed."""
+    seen: dict[str, str] = {}
+    for item in items:
+        planned = phase_of(item).id
+        if planned in seen:
+            raise UsageError(
+                f"{item.nodeid} and {seen[planned]} measure the same phase: "
+                "run one of them, or give each its profiles with @pytest.mark.perf(profiles=[...])"
+            )
+        seen[planned] = item.nodeid
+
+
+def _restore_order(session: pytest.Session, phases: list[pytest.Item]) -> None:
+    """Put phases that a plugin has shuffled back into run-major order: sessions are compared by it."""
+    if len({item.parent for item in phases}) != 1:
+        return
+    order = {phase.id: index for index, phase in enumerate(state_of(session.config).planned())}
+    phases.sort(key=lambda item: order[phase_of(item).id])
+    waiting = iter(list(phases))
+    shuffled = {id(item) for item in phases}
+    session.items[:] = [next(waiting) if id(item) in shuffled else item for item in session.items]
+
+
+def refuse_stray_path(config: pytest.Config, options: Collection[str] = PATH_OPTIONS) -> None:
+    """Refuse a path option whose value pytest took for a test, and its root directory from there.
+
+    pytest looks for its root before it knows the options of plugins, so that an existing folder in
+    ``--perf-history FOLDER`` can move it away from the project, and with it ini file, profiles and history.
+
+    Raises:
+        UsageError: that happened; says how to write it.
+    """
+    words = [str(word) for word in config.invocation_params.args]
+    here = config.invocation_params.dir
+    for option, value in pairwise(words):
+        if option not in options or not _exists(here / value):
+            continue
+        inner = [folder for folder in (here, *here.parents) if folder.is_relative_to(config.rootpath)]
+        passed_over = [
+            folder for folder in inner[:-1] if any((folder / name).is_file() for name in INI_FILES)
+        ]
+        if not inner or passed_over or (config.inipath is None and config.rootpath != here):
+            raise UsageError(
+                f"{option}: pytest took {value} for a test and moved its root directory to "
+                f"{config.rootpath}; write {option}={value}"
+            )
+
+
+def refuse_missing_lab(config: pytest.Config) -> None:
+    """Refuse ``--device-lab`` without its file, whatever tests are to be run: none may be skipped for it.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    given = config.getoption("device_lab")
+    if given and not _exists(path := config.rootpath / expand_user(given, "--device-lab")):
+        from pytest_espperf.lab import load_lab  # noqa: PLC0415 - heavy; it says what is wrong
+
+        load_lab(path, "--device-lab")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False

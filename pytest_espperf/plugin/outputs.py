@@ -1,0 +1,242 @@
+"""What a session leaves beside its artifact: a report, exports, JUnit properties, a GitHub job's page."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import EspperfError
+from pytest_espperf.model.text import inert, printable
+from pytest_espperf.plugin import embedded
+from pytest_espperf.system.streams import guarded
+
+if TYPE_CHECKING:
+    # Only where a board is measured.
+    from pytest_espperf.history import HistoryStore
+    from pytest_espperf.model.artifact import Finding, SessionArtifact
+    from pytest_espperf.output.exports import Exported, ExportTarget
+    from pytest_espperf.report.boards import Ended
+    from pytest_espperf.session.session import Outcome
+
+TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
+REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
+DONE: pytest.StashKey[dict[str, Exported]] = pytest.StashKey()
+"""All by board."""
+
+OVERVIEW: pytest.StashKey[Path] = pytest.StashKey()
+"""The report over several boards."""
+
+OF_ALL = "report of all boards"
+NO_BOARD = ""
+"""Under what :data:`DONE` has the outputs of a run over several boards, which are no single one's."""
+
+
+def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> None:
+    """Check, before anything is measured, that all of it can be had.
+
+    Of several boards each has files of its own, ``report-NAME.html``; ``report.html`` is over all of them.
+
+    Raises:
+        UsageError: it cannot; names the option.
+    """
+    from pytest_espperf.output.exports import parse_path, plan_exports  # noqa: PLC0415 - see above
+
+    here = config.invocation_params.dir
+    log = config.getoption("xmlpath", None)
+    taken = {"--junitxml": here / log} if log else {}
+    if (metrics := embedded.metric_path(config)) is not None:
+        taken["--metric-path"] = metrics
+    if settings.perf_report:
+        from pytest_espperf.output.reports import check_installed  # noqa: PLC0415 - see above
+
+        source = settings.where("perf_report")
+        check_installed(source)
+        taken[source] = path = parse_path(settings.perf_report, here, source)
+        config.stash[REPORTS] = {board: _of_board(path, board) for board in boards}
+        if len(boards) > 1:
+            config.stash[OVERVIEW] = path
+    targets = plan_exports(settings, here, taken)
+    config.stash[TARGETS] = {
+        board: [replace(target, path=_of_board(target.path, board)) for target in targets] for board in boards
+    }
+    embedded.open_feed(config)
+
+
+def _of_board(path: Path, board: str) -> Path:
+    return path.with_name(f"{path.stem}-{board}{path.suffix}") if board else path
+
+
+def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: HistoryStore) -> None:
+    """Write all of it; what cannot be written is kept for :func:`unsaved` and :func:`show`."""
+    from _pytest.junitxml import xml_key  # noqa: PLC0415 - only after a session; pytest has no public way
+
+    from pytest_espperf.output import exports  # noqa: PLC0415 - see above
+    from pytest_espperf.report.exports import properties  # noqa: PLC0415 - see above
+
+    done = exports.export_session(artifact, config.stash[TARGETS][board])
+    config.stash.setdefault(DONE, {})[board] = done
+    report = config.stash.get(REPORTS, {}).get(board)
+    if report is not None:
+        from pytest_espperf.output.reports import write_report  # noqa: PLC0415 - plotly
+
+        try:
+            write_report(artifact, store, report)
+            done.written.append(("report", report))
+        except EspperfError as error:
+            done.errors.append(("report", str(error)))
+    if (failed := exports.append_step_summary(artifact, os.environ)) != "":
+        done.notes.append(failed)
+    log = config.stash.get(xml_key, None)
+    if log is not None:
+        for name, value in properties(artifact):
+            log.add_global_property(printable(f"{board}:{name}" if board else name), printable(value))
+
+
+def write_overview(config: pytest.Config, outcomes: Mapping[str, Outcome]) -> str:
+    """Write the report over several boards, where one is wanted; "" or, in words, why that failed."""
+    path = config.stash.get(OVERVIEW, None)
+    if path is None or not outcomes:
+        return ""
+    from pytest_espperf.output.exports import Exported  # noqa: PLC0415 - see above
+    from pytest_espperf.output.reports import write_overview  # noqa: PLC0415 - likewise
+
+    done = config.stash.setdefault(DONE, {})[NO_BOARD] = Exported()
+    try:
+        write_overview({board: _ended(config, board, outcome) for board, outcome in outcomes.items()}, path)
+    except EspperfError as error:
+        done.errors.append((OF_ALL, str(error)))
+        return str(error)
+    done.written.append((OF_ALL, path))
+    return ""
+
+
+def _ended(config: pytest.Config, board: str, outcome: Outcome) -> Ended:
+    """What the report over several boards is told of one."""
+    from pytest_espperf.model.artifact import Finding  # noqa: PLC0415 - see above
+    from pytest_espperf.output.reports import link  # noqa: PLC0415 - likewise
+    from pytest_espperf.report.boards import Ended  # noqa: PLC0415 - likewise
+
+    page, done = config.stash[OVERVIEW], config.stash[DONE].get(board)
+    report = next((path for name, path in done.written if name == "report"), None) if done else None
+    summary = outcome.saved.markdown_path if outcome.saved is not None else None
+    missing = unsaved(config, board, outcome)
+    lost = [Finding(severity="fail", where=name, message=message) for name, message in missing]
+    if outcome.sent is not None and not outcome.sent.arrived:
+        lost.append(Finding(severity="warn", message=outcome.sent.text))
+    return Ended(
+        session=outcome.artifact,
+        fails=outcome.fails or bool(missing),
+        report=link(page, report) if report is not None else "",
+        summary=summary.name if summary is not None else "",
+        summary_link=link(page, summary) if summary is not None else "",
+        folder=str(outcome.saved.json_path.parent) if outcome.saved is not None else "",
+        lost=tuple(lost),
+    )
+
+
+def unsaved(config: pytest.Config, board: str, outcome: Outcome) -> list[tuple[str, str]]:
+    """What could not be written of a session, by name: the artifacts, the report, exports."""
+    lost = [("artifacts", outcome.save_error)] if outcome.save_error else []
+    done = config.stash.get(DONE, {}).get(board)
+    return lost + [(f"export {name}", message) for name, message in (done.errors if done else [])]
+
+
+def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+    """The files beside the artifact; on GitHub, the annotations of the session."""
+    _show_done(reporter, config, board)
+    annotate(reporter, config, board, outcome)
+
+
+def show_overview(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The report over several boards; on GitHub, an annotation where it could not be written."""
+    done = _show_done(reporter, config, NO_BOARD)
+    if done is not None and done.errors and _on_github():
+        from pytest_espperf.model.artifact import SessionArtifact  # noqa: PLC0415 - see above
+        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
+
+        _annotate(reporter, annotation_lines(SessionArtifact(), done.errors))
+
+
+def _show_done(reporter: pytest.TerminalReporter, config: pytest.Config, board: str) -> Exported | None:
+    done = config.stash.get(DONE, {}).get(board)
+    if done is not None:
+        for name, path in done.written:
+            write_line(reporter, f"exported {name}: {path}")
+        for name, message in done.errors:
+            write_line(reporter, f"NOT EXPORTED: {name}: {message}", red=True)
+        for message in done.notes:
+            write_line(reporter, f"WARNING: {message}", yellow=True)
+    return done
+
+
+def annotate(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+    """On GitHub, the annotations of the session."""
+    if _on_github():
+        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
+
+        _annotate(reporter, annotation_lines(outcome.artifact, unsaved(config, board, outcome), board))
+
+
+def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding]) -> None:
+    """On GitHub, the annotations of what several boards have in common."""
+    if findings and _on_github():
+        from pytest_espperf.model.artifact import SessionArtifact, Verdict  # noqa: PLC0415 - see above
+        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
+
+        common = Verdict(kind="unchanged", findings=list(findings))
+        _annotate(reporter, annotation_lines(SessionArtifact(gate=common)))
+
+
+def guard_terminal(config: pytest.Config) -> None:
+    """Let a run that measures a board go on where nobody reads its output, or the disk behind it is full."""
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    before = sys.stdout
+    guard = ExitStack()
+    guard.enter_context(guarded("stdout"))
+    config.add_cleanup(guard.close)
+    writer = config.get_terminal_writer()
+    if writer._file is before:  # noqa: SLF001 - pytest has no public way
+        writer._file = sys.stdout  # noqa: SLF001 - likewise
+
+
+def write_line(reporter: pytest.TerminalReporter, text: str, **markup: bool) -> None:
+    """One line of ours on the terminal: text, whatever a board or a file put into it."""
+    reporter.write_line(inert(text), **markup)
+
+
+def _annotate(reporter: pytest.TerminalReporter, lines: Iterable[str]) -> None:
+    """Commands for GitHub's runner, whose texts are escaped."""
+    for line in lines:
+        reporter.write_line(line)
+
+
+def plain_report(report: pytest.TestReport) -> None:
+    """Make what a report tells of a failure or a skip plain text: pytest prints it as it is."""
+    report.longrepr = _plain(report.longrepr)
+
+
+def _plain(value: Any) -> Any:
+    """Texts of pytest's representations of exceptions, which are data classes that hold each other."""
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, _plain(getattr(value, field.name)))  # frozen or not
+    return value
+
+
+def _on_github() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"

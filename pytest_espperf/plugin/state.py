@@ -1,0 +1,265 @@
+"""What the plugin's hooks and fixtures share during one pytest run, kept in ``config.stash``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.config.settings import OPTIONS, Settings
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.model.text import printable
+
+if TYPE_CHECKING:
+    # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
+    from pytest_espperf.history.shared.sharing import Sent, Sharing
+    from pytest_espperf.session.driver import Driver
+    from pytest_espperf.session.handover import WorkerDriver
+    from pytest_espperf.session.plan import PlannedPhase
+    from pytest_espperf.session.session import Outcome, PerfSession
+
+NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
+HANDED = "espperf"
+"""Under what the controller of pytest-xdist and its workers hand things to each other."""
+
+ONLY_LOOKS = "not measured: --setup-only runs no test"
+
+NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
+
+
+LIVE_S = 1.0
+"""Seconds between two lines of a running phase on a terminal, which take each other's place."""
+
+
+@dataclass
+class PerfState:
+    """Attributes are filled in as the run goes on.
+
+    Attributes:
+        error: the first bad value met while collecting; raised once collecting is over.
+        selected: the perf_phase items that are to be run.
+        failed: of each board, node ids of selected items that failed.
+        device_needed: whether any selected item needs a board.
+        sessions: one for each board, by its name ("" where there is one only); empty until they are made.
+        sharing: the history that all of them work on; None until they are made.
+        drivers: in their place in a worker of pytest-xdist.
+        awaited: names of the boards of which phases are to be measured.
+        outcomes: what became of them.
+        ended_by: why pytest stopped early, where its exit status may not tell.
+    """
+
+    config: pytest.Config
+    error: EspperfError | None = None
+    selected: list[pytest.Item] = field(default_factory=list)
+    failed: dict[str, list[str]] = field(default_factory=dict)
+    device_needed: bool = False
+    sessions: dict[str, PerfSession] = field(default_factory=dict)
+    sharing: Sharing | None = None
+    drivers: dict[str, WorkerDriver] = field(default_factory=dict)
+    awaited: set[str] = field(default_factory=set)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    ended_by: str = ""
+    _settings: Settings | None = None
+    _live: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        """The options in force.
+
+        Raises:
+            UsageError: a bad value; names its source.
+        """
+        if self._settings is None:
+            config = self.config
+            try:
+                ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
+            except (pytest.UsageError, TypeError) as error:  # pytest 9 checks the types of [tool.pytest]
+                raise UsageError(str(error)) from None
+            self._settings = resolve(
+                {option.dest: config.getoption(option.dest) for option in OPTIONS},
+                os.environ,
+                ini,
+                str(config.inipath or "the ini file"),
+            )
+        return self._settings
+
+    @property
+    def device_named(self) -> bool:
+        """Whether the options name a board."""
+        return bool(self.settings.device_ip or self.settings.device_lab)
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether this run was started for perf tests: ``-m`` names perf, or the packaged suite was named."""
+        config = self.config
+        expression = re.sub(r"\bnot\s+\(?\s*perf\b", "", config.getoption("markexpr") or "")
+        marked = re.search(r"\bperf\b", expression)
+        suite = any(
+            re.search(r"pytest_espperf[./\\]suite", str(given)) for given in config.invocation_params.args
+        )
+        return bool(marked) or suite
+
+    @property
+    def only_looks(self) -> bool:
+        """Whether no test is to be run: then no board is reached for, and nothing is kept."""
+        return any(self.config.getoption(name, False) for name in ("collectonly", "setuponly", "setupplan"))
+
+    @property
+    def may_measure(self) -> bool:
+        """Whether a board may be measured in this run, as far as options tell."""
+        try:
+            return self.asked_for or self.device_named
+        except UsageError:
+            return False
+
+    def planned(self) -> list[PlannedPhase]:
+        """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""
+        try:
+            sessions = self.make_sessions()
+        except EspperfError as error:
+            self.error = self.error or error
+            return []
+        phases = [phase for session in sessions.values() for phase in session.planned()]
+        return sorted(phases, key=lambda phase: phase.run)
+
+    def make_sessions(self) -> dict[str, PerfSession]:
+        """The sessions, made on first use; nothing is touched yet.
+
+        Raises:
+            UsageError: a bad option, profile or rule.
+        """
+        if not self.sessions:
+            from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - heavy: httpx, asyncio
+            from pytest_espperf.session.folder import sharing_of  # noqa: PLC0415 - likewise
+            from pytest_espperf.session.session import PerfSession  # noqa: PLC0415 - likewise
+
+            live = self._is_live()
+            boards = named_boards(self.settings, self.config.rootpath)
+            self.sharing = sharing_of(self.settings, self.config.rootpath)
+            self.sessions = {
+                board.name: PerfSession(
+                    board.settings,
+                    self.config.rootpath,
+                    sharing=self.sharing,
+                    boards=len(boards),
+                    board=board.name,
+                    place=board.place,
+                    say=self.say,
+                    watch=self.rewrite if live else None,
+                    watch_s=LIVE_S if live else float("inf"),
+                )
+                for board in boards
+            }
+        return self.sessions
+
+    def make_drivers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, WorkerDriver]:
+        """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
+        from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
+        from pytest_espperf.session.handover import WorkerDriver  # noqa: PLC0415 - see above
+
+        if not self.drivers:
+            boards = named_boards(self.settings, self.config.rootpath)
+            self.drivers = {
+                board.name: WorkerDriver(
+                    board.settings,
+                    self.config.rootpath,
+                    boards=len(boards),
+                    board=board.name,
+                    place=board.place,
+                    **told[board.name],
+                )
+                for board in boards
+                if board.name in told
+            }
+        return self.drivers
+
+    def driving(self) -> Mapping[str, Driver]:
+        """What drives the boards in this process."""
+        return self.drivers or self.opened()
+
+    def at_hand(self) -> dict[str, Settings]:
+        """The options of the boards that are driven in this run, by the id of their session."""
+        return {driver.session_id: driver.settings for driver in self.driving().values()}
+
+    def opened(self) -> dict[str, PerfSession]:
+        """Those of the sessions that are open."""
+        return {name: session for name, session in self.sessions.items() if session.is_open}
+
+    def share(self) -> None:
+        """Send what was saved of all boards, at once."""
+        if self.sharing is not None:
+            self.sharing.send_saved(self._note_sent)
+
+    def _note_sent(self, sent: Sent) -> None:
+        for board, outcome in self.outcomes.items():
+            if outcome.saved is not None:
+                self.outcomes[board] = replace(outcome, sent=sent)
+
+    def close(self) -> None:
+        """Give back the boards and end the reference devices; idempotent."""
+        for driver in (*self.sessions.values(), *self.drivers.values()):
+            driver.close()
+
+    def say(self, text: str) -> None:
+        """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        with self._terminal() as reporter:
+            if reporter is not None:
+                self._begin_line(reporter)
+                reporter.write_line(f"[espperf] {printable(text)}")
+                reporter.flush()
+
+    def rewrite(self, text: str) -> None:
+        """The line of the running phase, over the one before; "" wipes it away."""
+        with self._terminal() as reporter:
+            if reporter is None:
+                return
+            if not self._live:
+                self._begin_line(reporter)
+            self._live = text
+            self._show(text)
+
+    def _is_live(self) -> bool:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        return reporter is not None and reporter.isatty
+
+    def _show(self, text: str) -> None:
+        """Write over the current line; past pytest's writer, which would count it to its own."""
+        width = self.config.get_terminal_writer().fullwidth - 1
+        # Beyond the right margin a terminal goes on in the next line, and cannot come back.
+        shown = printable(text)[:width]
+        sys.stdout.write(f"\r{shown:<{width}}\r{shown}")
+        sys.stdout.flush()
+
+    @contextmanager
+    def _terminal(self) -> Generator[Any, None, None]:
+        """The terminal reporter, with capturing off; None where there is none."""
+        plugins = self.config.pluginmanager
+        capture = plugins.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+            yield plugins.getplugin("terminalreporter")
+
+    def _begin_line(self, reporter: Any) -> None:
+        if self._live:
+            self._live = ""
+            self._show("")
+        reporter.ensure_newline()
+        writer = self.config.get_terminal_writer()
+        if writer.width_of_current_line:  # dots without a file name before them, as with -q
+            writer.line()
+
+
+STATE = pytest.StashKey[PerfState]()
+
+
+def state_of(config: pytest.Config) -> PerfState:
+    """The state of a pytest run."""
+    if STATE not in config.stash:
+        config.stash[STATE] = PerfState(config)
+    return config.stash[STATE]

@@ -1,0 +1,1 @@
+"""One board's session: plan, drive, record, judge."""

@@ -1,0 +1,150 @@
+"""Every path of a session, asked once before the load: the answers are kept, and a wrong one ends it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_espperf import load
+from pytest_espperf.config.parsers import file_of
+from pytest_espperf.model.artifact import PathAnswer
+from pytest_espperf.model.computer import LOCAL
+from pytest_espperf.model.workload import Profile, RequestSpec, Target
+
+MOST_TIMEOUTS = 4
+"""Request timeouts, of a second at least, that all of it may take."""
+
+TRIES = 3
+"""Times that a path is asked which does not answer right, at most; two of them must have failed."""
+
+PAUSE_S = 0.25
+"""Before the second try; before the third one twice as long."""
+
+LEAST_S = 0.5
+"""A try is not worth beginning with less time than that."""
+
+BUSY = frozenset({429, 503, 504})
+"""Statuses of a board that has too much to do, or of a rate limiter: no reason to end a session."""
+
+SHOWN = 3
+"""Wrong answers that one message names."""
+
+
+@dataclass
+class Asker:
+    """Asks for the paths of a session.
+
+    Attributes:
+        target: the board.
+        timeout_s: of each request.
+        transport: makes the user's own httpx transport in place of our connections.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+        answers: what came so far, by profile and path.
+        wrong: what fails a session, each in words.
+    """
+
+    target: Target
+    timeout_s: float
+    transport: load.TransportFactory | None = None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    answers: dict[str, dict[str, PathAnswer]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def ask(self, profiles: Iterable[Profile], budget_s: float) -> None:
+        """Ask for every path of the profiles; a wrong answer is asked for again before it counts.
+
+        Args:
+            profiles: in order.
+            budget_s: of all together; paths for which no time is left are not asked.
+        """
+        ends = self.clock() + min(budget_s, MOST_TIMEOUTS * max(1.0, self.timeout_s))
+        for profile in profiles:
+            if ends - self.clock() < LEAST_S or not self._ask_profile(profile, ends):
+                return
+
+    def _ask_profile(self, profile: Profile, ends: float) -> bool:
+        """Ask for the paths of one profile; whether it is worth going on: not with a board that hangs."""
+        kept = self.answers.setdefault(profile.name, {})
+        failures: dict[str, int] = {}
+        waiting = list(profile.requests)
+        for number in range(TRIES):
+            left_s = ends - self.clock() - number * PAUSE_S
+            if not waiting or left_s < LEAST_S:
+                break
+            self.sleep(number * PAUSE_S)
+            # Half of what is left, so that a path that hangs can be asked once more.
+            asked = self._ask_each(profile, waiting, left_s if number else left_s / 2)
+            again, unasked = [], []
+            for spec, one in zip(waiting, asked, strict=True):
+                if one is None:
+                    unasked.append(spec)
+                    continue
+                kept[spec.path] = describe(one)
+                if one.error:
+                    boards = one.status not in BUSY and not one.error.startswith(LOCAL)
+                    failures[spec.path] = failures.get(spec.path, 0) + boards
+                    if failures[spec.path] < 2 or not _is_settled(one):
+                        again.append(spec)
+            waiting = [*again, *unasked]
+            if _is_lost(kept, failures):
+                break
+        for path, answer in kept.items():
+            if answer.trouble and failures[path] > 1:
+                self.wrong.append(sentence(path, answer, profile))
+        return not _is_lost(kept, failures)
+
+    def _ask_each(
+        self, profile: Profile, requests: Sequence[RequestSpec], budget_s: float
+    ) -> list[load.Asked | None]:
+        return load.ask_each(
+            self.target,
+            requests,
+            headers=profile.headers,
+            timeout_s=self.timeout_s,
+            budget_s=budget_s,
+            transport=self.transport,
+        )
+
+    @property
+    def reason(self) -> str:
+        """Why the session ends, in one sentence; "" where it does not."""
+        more = f"; and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
+        return "; ".join(self.wrong[:SHOWN]) + more
+
+
+def _is_lost(kept: Mapping[str, PathAnswer], failures: Mapping[str, int]) -> bool:
+    """Whether a path gave no complete answer twice: others may take as long to do the same."""
+    return any(answer.status is None and failures.get(path, 0) > 1 for path, answer in kept.items())
+
+
+def _is_settled(asked: load.Asked) -> bool:
+    """Whether two tries are enough; a board that fails now and then may answer 500."""
+    return asked.status is None or asked.status < 500
+
+
+def describe(asked: load.Asked) -> PathAnswer:
+    """What is kept of an answer."""
+    seen = asked.answer
+    return PathAnswer(
+        status=asked.status,
+        body_bytes=seen.body_bytes if seen is not None else None,
+        content_type=seen.content_type if seen is not None else "",
+        encoding=seen.encoding if seen is not None else "",
+        trouble=_trouble(asked) if asked.error else "",
+    )
+
+
+def _trouble(asked: load.Asked) -> str:
+    if asked.error == f"http_{asked.status}":
+        return f"answers {asked.status}"
+    if asked.status is not None:
+        return f"answers {asked.status}, but {asked.reason} ({asked.error})"
+    return f"gives no answer that can be read: {f'{asked.error}: {asked.reason}'.rstrip(': ')}"
+
+
+def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
+    """``/nosuch answers 404 (profile shop, pyproject.toml)``."""
+    return f"{path} {answer.trouble} (profile {profile.name}, {file_of(profile.source)})"

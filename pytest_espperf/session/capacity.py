@@ -1,0 +1,109 @@
+"""How many clients a board can serve, found before load is spent on it: two seconds at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.history.rows import Query
+from pytest_espperf.load.capacity import UNSERVED, hold
+from pytest_espperf.load.talk import Caller
+from pytest_espperf.model.artifact import Capacity, SessionArtifact
+from pytest_espperf.session.board import Board
+from pytest_espperf.session.judging import identity_of
+from pytest_espperf.session.plan import Plan
+
+MOST_S = 2.0
+"""Seconds that it may take."""
+
+LEAST_WAIT_S = 0.5
+"""Seconds that a new connection is given at least ..."""
+
+SLOWEST_TIMES = 4.0
+"""... and as many times what the slowest answer so far took."""
+
+
+def most_clients(plan: Plan) -> int:
+    """The largest number of clients of any phase."""
+    return max(phase.clients for profile in plan.profiles for phase in profile.phases)
+
+
+def clients_by_phase(plan: Plan) -> dict[str, int]:
+    """The clients of every cell, ``profile:phase``."""
+    return {
+        f"{profile.name}:{phase.name}": phase.clients for profile in plan.profiles for phase in profile.phases
+    }
+
+
+def find_capacity(
+    board: Board,
+    plan: Plan,
+    *,
+    known: Capacity | None,
+    budget_s: float = MOST_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Capacity | None:
+    """Open as many connections as the largest phase has clients, and no more; None where that says nothing.
+
+    Args:
+        board: it has just answered a probe.
+        plan: what will be driven.
+        known: what was found before.
+        budget_s: seconds that it may take.
+        clock: monotonic seconds.
+    """
+    ends = clock() + min(MOST_S, budget_s)
+    probe = board.last_probe
+    usual_s = probe.took_s if probe is not None else 0.0
+    path = board.settings.perf_probe_path
+    if probe is not None and probe.status >= 400:  # many boards close a connection behind an error
+        path = plan.profiles[0].requests[0].path
+    try:
+        held = hold(
+            Caller(board.target, path, timeout_s=board.settings.perf_request_timeout),
+            most=most_clients(plan),
+            patience_s=lambda slowest_s: max(LEAST_WAIT_S, SLOWEST_TIMES * max(usual_s, slowest_s)),
+            left=lambda: ends - clock(),
+            known=known.connections if known is not None and known.ended else 0,
+        )
+    except (httpx.TransportError, OSError):  # this computer's own fault, which the load will meet and say
+        return None
+    if not held.connections or (held.ended and held.ended not in UNSERVED):
+        return None
+    return Capacity(connections=held.connections, ended=held.ended)  # type: ignore[arg-type] # by the line above
+
+
+def remembered(store: HistoryStore, so_far: SessionArtifact) -> Capacity | None:
+    """The capacity that the board's newest session found with the same firmware; None for another firmware.
+
+    Args:
+        store: the history.
+        so_far: the session that is being measured.
+    """
+    board, firmware = identity_of(so_far), firmware_of(so_far)
+    if not board or not firmware:
+        return None
+    try:
+        rows = store.select(Query(board=board, completed_only=True))
+        found = store.load_rows([row for row in rows if row.board == board][:1])
+    except (HistoryError, ArtifactError):
+        return None
+    return next((one.capacity for one in found if firmware_of(one) == firmware), None)
+
+
+def firmware_of(session: SessionArtifact) -> dict[str, Any]:
+    """What tells a session's firmware from another one; empty where nothing does.
+
+    The version that the user names, and the commit of the project where nothing in it is changed.
+    """
+    version = session.device.get("firmware")
+    commit, dirty = session.environment.get("git_commit"), session.environment.get("git_dirty")
+    found = {"version": version} if version else {}
+    if commit and not dirty:
+        found["commit"] = commit
+    return found

@@ -1,0 +1,138 @@
+"""Switching the board between the baseline's and the candidate's firmware, by the user's own commands."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import DeviceError
+from pytest_espperf.model.artifact import RunRole
+from pytest_espperf.model.redaction import redact
+from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.system import commands
+
+PAIRS = 6
+"""Interleaved pairs per suspect profile."""
+
+_LONGEST_WORDS = 300
+
+
+class FirmwareSwitch:
+    """Puts one firmware or the other on the board.
+
+    A session begins with the candidate's on the board: that is what it measured in its planned rounds.
+
+    Attributes:
+        available: whether both commands were given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._commands = {
+            "ab-baseline": settings.perf_ab_baseline_cmd,
+            "ab-candidate": settings.perf_ab_candidate_cmd,
+        }
+        self._timeout_s = settings.perf_ab_timeout_s
+        self._say = say
+        self._clock = clock
+        self._there = "ab-candidate"
+        self.available = all(self._commands.values())
+
+    def must_switch(self, role: str) -> bool:
+        """Whether another firmware is on the board than the role needs."""
+        return self.available and self._wanted(role) != self._there
+
+    def _wanted(self, role: str) -> str:
+        return role if role in self._commands else "ab-candidate"
+
+    def ensure(self, role: str, *, within_s: float = float("inf")) -> None:
+        """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
+
+        Args:
+            role: of the phase that comes next.
+            within_s: seconds that are left of the session, where those are fewer than a command may take.
+
+        Raises:
+            DeviceError: the command failed or took too long; says how it ended.
+        """
+        if not self.must_switch(role):
+            return
+        wanted = self._wanted(role)
+        command = self._commands[wanted]
+        name = wanted.removeprefix("ab-")
+        self._say(f"switching to the {name} firmware")
+        # Whatever comes of it, the firmware of before is no longer sure to be there.
+        self._there = ""
+        began = self._clock()
+        timeout_s = min(self._timeout_s, within_s)
+        try:
+            code, output = _run(command, timeout_s)
+        except subprocess.TimeoutExpired:
+            raise DeviceError(
+                f"the command for the {name} firmware was not done after {timeout_s:.3g} s"
+            ) from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in it
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DeviceError(f"the command for the {name} firmware cannot be started: {reason}") from None
+        if code != 0:
+            raise DeviceError(
+                f"the command for the {name} firmware ended with exit code {code} "
+                f"after {self._clock() - began:.1f} s: {_last_words(output)}"
+            )
+        self._there = wanted
+
+
+def _run(command: str, timeout_s: float) -> tuple[int, str]:
+    """Exit code and the end of the output of a shell command; see :func:`pytest_espperf.system.commands.run`.
+
+    Raises:
+        subprocess.TimeoutExpired: it was not done in time.
+    """
+    done = commands.run(command, timeout_s)
+    return done.code, done.text
+
+
+def _last_words(output: str) -> str:
+    """The last line of a command's output, as it may be shown."""
+    lines = output.strip().splitlines()
+    if not lines:
+        return "it printed nothing"
+    last = redact(lines[-1].strip())
+    return last if len(last) <= _LONGEST_WORDS else f"{last[:_LONGEST_WORDS]}..."
+
+
+def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
+    """Further rounds of some profiles, run-major; ``rounds`` says how many of each."""
+    return [
+        PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
+        for index in range(1, max(rounds.values(), default=0) + 1)
+        for name, count in rounds.items()
+        if index <= count
+        for phase in plan.profile(name).phases
+    ]
+
+
+def pairs(plan: Plan, profiles: list[str]) -> list[PlannedPhase]:
+    """Interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
+
+    One switch serves all profiles, and the second half of a pair the first half of the next.
+    """
+    planned = []
+    for index in range(1, PAIRS + 1):
+        order: tuple[RunRole, ...] = ("ab-baseline", "ab-candidate")
+        if index % 2 == 0:
+            order = order[::-1]
+        planned += [
+            PlannedPhase(index, plan.profile(name), phase, role=role, board=plan.board)
+            for role in order
+            for name in profiles
+            for phase in plan.profile(name).phases
+        ]
+    return planned

@@ -1,0 +1,178 @@
+"""The plan of a session: presets, phases, and the order in which they are driven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pytest_espperf.config.profiles import load_profiles
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import UsageError
+from pytest_espperf.model.artifact import RunRole
+from pytest_espperf.model.text import nearest
+from pytest_espperf.model.workload import PhaseSpec, Profile
+
+SCHEDULE_VERSION = 1
+"""Part of the comparability key: raised when the same settings come to mean another load."""
+
+
+BURST, LONG = "burst", "long"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A schedule: runs, and seconds of burst and long by profile ("" for any other)."""
+
+    runs: int
+    seconds: Mapping[str, tuple[float, float]]
+    warmup_s: float = 0.0
+
+    def durations(self, profile: str) -> tuple[float, float]:
+        """Seconds of the burst and the long phase of a profile."""
+        return self.seconds.get(profile, self.seconds[""])
+
+
+PRESETS: Mapping[str, Preset] = {
+    "quick": Preset(runs=3, seconds={"": (2, 3)}),
+    "balanced": Preset(
+        runs=6,
+        seconds={"c_static_only": (3, 4), "python_light": (4, 8), "python_heavy": (8, 15), "": (4, 8)},
+    ),
+    "classic": Preset(runs=3, seconds={"": (12, 30)}),
+    "soak": Preset(runs=6, seconds={"": (60, 600)}, warmup_s=5),
+}
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """One phase of one round of one profile: the parameter of one test item.
+
+    ``board`` is its name where a run has several, else "".
+    """
+
+    run: int
+    profile: Profile
+    phase: PhaseSpec
+    role: RunRole = "run"
+    board: str = ""
+
+    @property
+    def cell(self) -> str:
+        """``python_heavy:burst``."""
+        return f"{self.profile.name}:{self.phase.name}"
+
+    @property
+    def id(self) -> str:
+        """``run1-python_heavy-burst``, the test id; of several boards' one behind the board's name."""
+        board = f"{self.board}-" if self.board else ""
+        return f"{board}{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
+
+    def label(self, runs: int) -> str:
+        """``run 1/6 python_heavy:burst``, for people."""
+        board = f"{self.board} " if self.board else ""
+        return f"{board}{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a session drives: the profiles, their phases resolved, and how often.
+
+    ``selection`` keeps the names as the user gave them, in order.
+    """
+
+    profiles: tuple[Profile, ...]
+    runs: int
+    warmup_s: float
+    board: str = ""
+
+    def profile(self, name: str) -> Profile:
+        """The planned profile of that name.
+
+        Raises:
+            KeyError: it is not planned.
+        """
+        return next(profile for profile in self.profiles if profile.name == name)
+
+    def phases(self) -> list[PlannedPhase]:
+        """Every phase in run-major order: run 1 of every profile, then run 2, ...
+
+        Interleaving the profiles spreads a slow drift of the link over all of them.
+        """
+        return [
+            PlannedPhase(run, profile, phase, board=self.board)
+            for run in range(1, self.runs + 1)
+            for profile in self.profiles
+            for phase in profile.phases
+        ]
+
+
+def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> Plan:
+    """Resolve the settings into a plan.
+
+    An explicit option wins over a profile's own phase, and that over the preset.
+
+    Args:
+        settings: the options in force.
+        known: all profiles by name, see :func:`load_profiles`; phases may be empty.
+        board: its name where a run has several.
+
+    Raises:
+        UsageError: an unknown profile is named.
+    """
+    preset = PRESETS[settings.perf_preset]
+    chosen = []
+    for name in settings.perf_profiles:
+        if name not in known:
+            raise UsageError(
+                f"{settings.where('perf_profiles')}: there is no profile {name!r}"
+                f"{nearest(name, known)} (known: {', '.join(sorted(known))})"
+            )
+        chosen.append(_with_phases(known[name], settings, preset))
+    warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
+    runs = settings.perf_runs or preset.runs
+    return Plan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
+
+
+def describe_profiles(settings: Settings, root: Path) -> str:
+    """What ``--perf-list-profiles`` prints: every known profile with its phases and paths.
+
+    Raises:
+        UsageError: a profile file is bad.
+    """
+    lines = []
+    preset = PRESETS[settings.perf_preset]
+    for profile in load_profiles(root).values():
+        full = _with_phases(profile, settings, preset)
+        phases = ", ".join(
+            f"{phase.name} {phase.duration_s:g} s x {phase.clients} clients"
+            + (f" at {phase.rate_rps:g}/s" if phase.rate_rps else "")
+            for phase in full.phases
+        )
+        lines.append(f"{profile.name}  ({profile.source}; {phases})")
+        lines += [f"    {request.path}" for request in profile.requests]
+    return "\n".join(lines)
+
+
+def _with_phases(profile: Profile, settings: Settings, preset: Preset) -> Profile:
+    burst_s, long_s = preset.durations(profile.name)
+    defaults = {
+        BURST: PhaseSpec(BURST, settings.perf_burst_clients, settings.perf_burst_duration or burst_s),
+        LONG: PhaseSpec(LONG, settings.perf_long_clients, settings.perf_long_duration or long_s),
+    }
+    if not profile.phases:
+        return replace(profile, phases=tuple(defaults.values()))
+    phases = []
+    for phase in profile.phases:
+        # A phase of the profile's own leaves 0 where it says nothing.
+        default = defaults.get(phase.name, defaults[LONG])
+        explicit = f"perf_{phase.name}_duration" in settings.sources and phase.name in defaults
+        asked_clients = f"perf_{phase.name}_clients" in settings.sources and phase.name in defaults
+        phases.append(
+            replace(
+                phase,
+                duration_s=default.duration_s if explicit or not phase.duration_s else phase.duration_s,
+                clients=default.clients if asked_clients or not phase.clients else phase.clients,
+            )
+        )
+    return replace(profile, phases=tuple(phases))

@@ -1,0 +1,112 @@
+"""A second board whose firmware stays: what moves on it, too, is not the firmware of the first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_espperf import device
+from pytest_espperf.config.settings import SIM, Settings
+from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.model.address import split_host
+from pytest_espperf.model.artifact import PhaseResult
+from pytest_espperf.session.board import Board, connect
+from pytest_espperf.session.budget import PhaseBudget
+from pytest_espperf.session.meter import Meter
+from pytest_espperf.session.plan import Plan, PlannedPhase
+
+
+@dataclass
+class Reference:
+    """The reference board of a session.
+
+    Attributes:
+        board: locked, like the first one.
+        lost: why it is measured no more, "" while it is.
+    """
+
+    board: Board
+    plan: Plan
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    lost: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.board, self.plan, self.clock, self.sleep)
+
+    @classmethod
+    def find(
+        cls,
+        settings: Settings,
+        first: Board,
+        plan: Plan,
+        *,
+        telemetry: device.TelemetrySpec,
+        closing: ExitStack,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> Reference | None:
+        """Reach for the board that ``--device-reference`` names; None where it names none.
+
+        Raises:
+            UsageError: the name does not resolve, or it is the very board that is measured.
+            BoardBusyError: another session measures it.
+            SimError: the reference device does not start.
+        """
+        if not settings.device_reference:
+            return None
+        source = settings.where("device_reference")
+        host, port = (SIM, 0) if settings.device_reference == SIM else split_host(settings.device_reference)
+        port = settings.device_port if port is None else port
+        if host != SIM and first.is_at(device.resolve_target(host, port, source=source).address, port):
+            raise UsageError(f"{source}: that is the board that is measured; name another one")
+        board = connect(
+            settings,
+            host,
+            port,
+            closing=closing,
+            telemetry=telemetry,
+            source=source,
+            reference=True,
+        )
+        return cls(board, plan, clock, sleep)
+
+    def measure(
+        self, planned: PlannedPhase, budget: PhaseBudget, left: Callable[[], float]
+    ) -> tuple[PlannedPhase, PhaseResult] | None:
+        """The same phase on this board; None where it could not be measured, which ends its measuring.
+
+        Args:
+            planned: what was just driven on the first board; only planned rounds are repeated here.
+            budget: of that phase.
+            left: seconds left of the reference's own share of the time.
+        """
+        if self.lost or planned.role != "run":
+            return None
+        try:
+            self.board.probe(min(budget.probe_s, left()))
+            measured = self._meter.measure(planned, budget, left=left)
+        except DeviceError as error:
+            self._lose(planned, str(error))
+            return None
+        if not measured.report.ok:
+            self._lose(planned, "no request succeeded")
+            return None
+        result = PhaseResult(
+            profile=planned.profile.name,
+            phase=planned.phase.name,
+            passed=not measured.signs,
+            fail_reasons=measured.signs,
+            report=measured.report,
+        )
+        return replace(planned, role="reference"), result
+
+    def _lose(self, planned: PlannedPhase, why: str) -> None:
+        self.lost = f"the reference board {self.board.name} was lost at {planned.cell}: {why}"
+
+    def describe(self) -> dict[str, Any]:
+        """What the artifact says of it."""
+        return {"name": self.board.name, "address": self.board.target.address, "lost": self.lost}
