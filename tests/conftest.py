@@ -1,4 +1,4 @@
-"""Fixtures that tests of several rooms share."""
+"""Fixtures that tests of several packages share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpcore  # noqa: F401 - httpx loads it late: within an inner pytest, which would take it out of sys.modules
 import pytest
-from load_servers import LOOPS, LoopFactory
+from support.load_servers import LOOPS, LoopFactory
+from support.paths import TESTS
 
 from pytest_espperf.load import connection
 
@@ -21,6 +22,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The pause before a profile is measured again is there for real disturbances.
 os.environ.setdefault("ESPPERF_PERF_CONFIRM_PAUSE_S", "0")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def helpers_are_found() -> Iterator[None]:
+    """The programs among the helpers find the others: a process that a test starts has no ``pythonpath``."""
+    paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nginx_server import needs_nginx, nginx
-from pytest_alone import ENVIRONMENT
+from support.nginx_server import needs_nginx, nginx
+from support.paths import ROOT
+from support.pytest_alone import ENVIRONMENT
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.process import SimProcess
 
-ROOT = Path(__file__).parent.parent
 SUITE = ("--pyargs", "pytest_espperf.suite", "-m", "perf", "-p", "no:xdist", "-p", "no:cacheprovider")
 SHORT = (
     "--perf-runs=2",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_alone import ENVIRONMENT
+from support.pytest_alone import ENVIRONMENT
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
@@ -438,7 +438,7 @@ def test_a_file_size_limit_is_a_full_disk(
 def test_a_clock_set_back_an_hour_is_said_and_loses_nothing(device: SimProcess, tmp_path: Path) -> None:
     first = drive(tmp_path, device, "before", fault(device))
     (tmp_path / "clock_back.py").write_text(
-        "import datetime\nfrom pytest_espperf import record\n\n"
+        "import datetime\nfrom pytest_espperf.session import record\n\n"
         "class Late(datetime.datetime):\n"
         "    @classmethod\n"
         "    def now(cls, tz=None):\n"
@@ -451,7 +451,7 @@ def test_a_clock_set_back_an_hour_is_said_and_loses_nothing(device: SimProcess, 
     assert len(names) == 2
     latest = json.loads((run.folder / "latest.json").read_text())
     assert latest["session_id"] != first.artifact["session_id"], "the latest is what was measured last"
-    assert latest["gate"]["verdict"] != "no-baseline", "the first is its bar, later name or not"
+    assert latest["gate"]["verdict"] != "no-baseline", "the first is its baseline, later name or not"
     assert (run.code == 0) == latest["overall_pass"], run.output
     assert "the clock was set back" in run.output
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pytest_alone import ENVIRONMENT
-from real_servers import SERVERS, RealServer, missing, needs_cc, two_writes
-from short_sessions import SHORT
+from support.pytest_alone import ENVIRONMENT
+from support.real_servers import SERVERS, RealServer, missing, needs_cc, two_writes
+from support.short_sessions import SHORT
 
 from pytest_espperf.config.profiles import BUILT_IN
 from pytest_espperf.history import HistoryStore

@@ -34,7 +34,7 @@ from itertools import count
 from pathlib import Path
 
 from real_rig import SessionError, busy, session
-from real_servers import SERVERS, missing
+from support.real_servers import SERVERS, missing
 
 from pytest_espperf.gate.rows import detectable
 from pytest_espperf.model.artifact import ACCEPTED, FAILING, SessionArtifact
@@ -157,7 +157,7 @@ class Bench:
     """Sessions on one kind of server.
 
     Attributes:
-        server: a name of tests/real_servers.py, or ``sim``.
+        server: a name of tests/support/real_servers.py, or ``sim``.
         words: options of each session.
         limit_s: how long a session may take.
         keep: where the histories are kept; None: nowhere.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from distributed_bench import Seen, driven_by_two, driven_together, known_dists, run_boards
+from support.distributed_bench import Seen, driven_by_two, driven_together, known_dists, run_boards
 
 BOARDS = 3
 VERDICTS = BOARDS  # a session, and a verdict, of each

@@ -15,7 +15,7 @@ from pytest_espperf.model.artifact import SessionArtifact
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from processes import running
+from support.processes import running
 
 BUSY = """
 import os, sys, threading

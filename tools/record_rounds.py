@@ -7,9 +7,9 @@
     python tools/record_rounds.py convert ARTIFACT FILE --server "my board, firmware 1.4"
     python tools/record_rounds.py show tools/data/*.json               # how noisy they are
 
-``measure`` runs one long session on a server of tests/real_servers.py; ``convert`` takes a session that was
-measured otherwise. A file keeps the rounds in their order: neighbours are alike, and whoever resamples takes
-blocks of them. A quiet recording wants a computer that does nothing else.
+``measure`` runs one long session on a server of tests/support/real_servers.py; ``convert`` takes a session
+that was measured otherwise. A file keeps the rounds in their order: neighbours are alike, and whoever
+resamples takes blocks of them. A quiet recording wants a computer that does nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from real_rig import busy_spells, session
-from real_servers import SERVERS, missing
+from support.real_servers import SERVERS, missing
 
 from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
 
@@ -164,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = made.add_subparsers(dest="what", required=True)
-    one = what.add_parser("measure", help="measure a server of tests/real_servers.py")
+    one = what.add_parser("measure", help="measure a server of tests/support/real_servers.py")
     one.add_argument("server", choices=SERVERS)
     one.add_argument("file", type=Path)
     one.add_argument("--runs", type=int, default=60)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_espperf.cli.program import USAGE_ERROR
 from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.text import inert
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
     from pytest_espperf.report import Line
 
 _T = TypeVar("_T")
+
+FAILED, INTERRUPTED, USAGE_ERROR = 1, 2, 4
+"""Exit codes, which are pytest's."""
 
 DEFAULT_HISTORY = Path("tools") / "perf_history"
 SESSION_HELP = "id or its beginning, file, tag, 'latest' or 'latest~1'"

@@ -29,12 +29,11 @@ def _completion(arguments: argparse.Namespace) -> int:
         import shtab  # noqa: PLC0415 - an extra
     except ImportError:
         raise UsageError(f"completion needs the package shtab: {INSTALL}") from None
-    from pytest_espperf.cli.program import make_parser  # noqa: PLC0415 - it is what imports this
 
     shell: str = arguments.shell
     if shell not in shtab.SUPPORTED_SHELLS:
         raise UsageError(f"this version of shtab ({shtab.__version__}) knows no {shell}: {INSTALL} --upgrade")
-    parser = make_parser()
+    parser: argparse.ArgumentParser = arguments.parser
     for action in _actions(parser):
         if action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined] # where shtab looks for it

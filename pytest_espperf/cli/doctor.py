@@ -8,18 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_espperf.cli.common import add_command, print_data, say_aside
-from pytest_espperf.cli.program import FAILED, INTERRUPTED
-from pytest_espperf.cli.run import QUIET
+from pytest_espperf.cli.common import FAILED, INTERRUPTED, add_command, print_data, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.settings import OPTIONS, Settings
-from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.model.text import inert
 
 if TYPE_CHECKING:
     # `espperf list` does without.
-    import pytest
-
     from pytest_espperf.doctor import Check
 
 TAKEN = tuple(
@@ -94,38 +89,13 @@ def _say(text: str) -> None:
 
 
 def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Path]:
-    """The options in force, and the root directory: pytest finds them, ini file and all, and then ends.
+    """The options in force, and the root directory, as pytest finds them.
 
     Raises:
         UsageError: an option is bad, or pytest does not start here; it has said why.
     """
-    import pytest  # noqa: PLC0415 - the other commands do without
+    from pytest_espperf.plugin.invocation import settings_here  # noqa: PLC0415 - the other commands do without
 
-    from pytest_espperf.plugin.state import state_of  # noqa: PLC0415 - likewise
-
-    found: list[tuple[Settings, Path] | EspperfError] = []
-
-    class Asking:
-        """A plugin that is asked in place of running tests."""
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_cmdline_main(self, config: pytest.Config) -> int:
-            config.option.device_ip = [arguments.host]
-            for option in TAKEN:
-                value = getattr(arguments, option.dest)
-                if value is not None:
-                    setattr(config.option, option.dest, value)
-            try:
-                if not config.pluginmanager.hasplugin("espperf"):
-                    raise UsageError("pytest is told not to load pytest-espperf here; let it")
-                found.append((state_of(config).settings, config.rootpath))
-            except EspperfError as error:
-                found.append(error)
-            return 0
-
-    pytest.main(["--pyargs", "pytest_espperf.suite", *QUIET], plugins=[Asking()])
-    if not found:
-        raise UsageError("pytest does not start in this folder, so that its options are not known: see above")
-    if isinstance(found[0], EspperfError):
-        raise found[0]
-    return found[0]
+    given = {option.dest: getattr(arguments, option.dest) for option in TAKEN}
+    named = {dest: value for dest, value in given.items() if value is not None}
+    return settings_here({**named, "device_ip": [arguments.host]})

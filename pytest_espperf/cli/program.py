@@ -9,15 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from pytest_espperf import __version__
+from pytest_espperf.cli.common import FAILED, INTERRUPTED, USAGE_ERROR
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import sigterm_interrupts
 from pytest_espperf.model.text import inert
 from pytest_espperf.system.streams import Guard, guarded
 
 ABOUT = "espperf: run sessions, look at the history, decide about it, take it elsewhere."
-
-FAILED, INTERRUPTED, USAGE_ERROR = 1, 2, 4
-"""Exit codes, which are pytest's."""
 
 READER_GONE, TERMINATED = 128 + 13, 128 + 15
 """Exit codes as a shell reports the signals SIGPIPE and SIGTERM."""
@@ -66,7 +64,7 @@ def _command(words: list[str]) -> int:
         arguments, rest = parser.parse_known_args(words)
         if rest and not arguments.passes_on:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        arguments.rest = rest
+        arguments.rest, arguments.parser = rest, parser
         code: int = arguments.do(arguments)
     except EspperfError as error:
         _complain(str(error))

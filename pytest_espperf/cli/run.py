@@ -14,9 +14,6 @@ from pytest_espperf.config.parsers import whole
 from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.errors import UsageError
 
-QUIET = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
-"""This very package is loaded before pytest, which wants to say so."""
-
 
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
@@ -96,14 +93,15 @@ def _add_run_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import pytest  # noqa: PLC0415 - the other commands do without
+    from pytest_espperf.plugin.invocation import run_suite  # noqa: PLC0415 - the other commands do without
 
-    return int(pytest.main([*_pytest_words(arguments), *_own_words(arguments.rest)]))
+    return run_suite([*_pytest_words(arguments), *_own_words(arguments.rest)])
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from pytest_espperf.cli.calibrate import describe, run_sessions  # noqa: PLC0415 - only here
     from pytest_espperf.history.shared.sharing import sharing_at  # noqa: PLC0415 - likewise
+    from pytest_espperf.plugin.invocation import SUITE  # noqa: PLC0415 - likewise
 
     sharing = sharing_at(arguments.perf_history or str(DEFAULT_HISTORY), Path.cwd(), "--perf-history")
     sharing.pull(say)  # what comes in during the first session would be taken for a part of it
@@ -114,7 +112,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         "--perf-confirm=0",  # what is measured again because it was slow would make the bench look calmer
         *_own_words(arguments.rest),
     ]
-    found = run_sessions(words, sharing.folder, arguments.sessions, partial(say, flush=True))
+    found = run_sessions(
+        [*SUITE, "-m", "perf", *words], sharing.folder, arguments.sessions, partial(say, flush=True)
+    )
     say("\n".join(["", *describe(found)]))
     return 0
 
@@ -127,7 +127,7 @@ def _own_words(rest: list[str]) -> list[str]:
 
 
 def _pytest_words(arguments: argparse.Namespace) -> list[str]:
-    words = ["--pyargs", "pytest_espperf.suite", "-m", "perf", *QUIET]
+    words = []
     if arguments.host is not None:
         words.append(f"--device-ip={arguments.host}")
     for option in OPTIONS:

@@ -27,7 +27,7 @@ from pytest_espperf.config.parsers import (
     word,
 )
 from pytest_espperf.config.sim_settings import SimOptions
-from pytest_espperf.model.redaction import REDACTED, hidden, redact
+from pytest_espperf.system.redaction import REDACTED, hidden, redact
 
 EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
 PRESETS = ("quick", "balanced", "classic", "soak")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pytest_espperf.config.parsers import url_path
 from pytest_espperf.config.tables import check_keys, checked, read_tables
-from pytest_espperf.device import TelemetrySpec
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.figures import WATCHED
+from pytest_espperf.model.workload import TelemetrySpec
 
 KEYS = ("stats", "memory", "reset", "keys", "counters")
 

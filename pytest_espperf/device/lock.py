@@ -20,10 +20,10 @@ from filelock import FileLock, Timeout
 
 from pytest_espperf.errors import BoardBusyError, UsageError
 from pytest_espperf.model.encoding import encodable
-from pytest_espperf.model.redaction import redact, redact_words
 from pytest_espperf.model.workload import Target
 from pytest_espperf.system import regular
 from pytest_espperf.system.homes import state_folder
+from pytest_espperf.system.redaction import redact, redact_words
 
 _NOTE_BYTES = 64 * 1024
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from pytest_espperf.model.redaction import REDACTED
+from pytest_espperf.system.redaction import REDACTED
 
 Status = Literal["ok", "note", "warn", "fail"]
 Area = Literal["board", "link", "limits", "noise", "machine"]

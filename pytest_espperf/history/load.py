@@ -25,8 +25,8 @@ from pytest_espperf.model.artifact import (
 )
 from pytest_espperf.model.encoding import as_utf8, encodable
 from pytest_espperf.model.figures import KNOWN, PEAKS, watched
-from pytest_espperf.model.redaction import settings_without_secrets
 from pytest_espperf.system import regular
+from pytest_espperf.system.redaction import settings_without_secrets
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest session file that is read (or written): some 10,000 phases with their histograms."""

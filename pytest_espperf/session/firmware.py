@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.artifact import RunRole
-from pytest_espperf.model.redaction import redact
 from pytest_espperf.session.plan import Plan, PlannedPhase
 from pytest_espperf.system import commands
+from pytest_espperf.system.redaction import redact
 
 PAIRS = 6
 """Interleaved pairs per suspect profile."""

@@ -17,10 +17,10 @@ from pytest_espperf import __version__
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability
-from pytest_espperf.model.redaction import hidden, redact
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.plan import SCHEDULE_VERSION, Plan
 from pytest_espperf.session.repository import describe_repository
+from pytest_espperf.system.redaction import hidden, redact
 
 _CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNORECASE)
 

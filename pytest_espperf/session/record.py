@@ -22,12 +22,12 @@ from pytest_espperf.model.artifact import (
     RunRole,
     SessionArtifact,
 )
-from pytest_espperf.model.redaction import REDACTED
 from pytest_espperf.session.board import BoardFacts, facts_unreached
 from pytest_espperf.session.folder import history_folder
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import thresholds
 from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.system.redaction import REDACTED
 
 
 class SessionRecord:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from board_server import served
-from plugin_project import Project, Web
-from pytest_alone import ENVIRONMENT
+from support.board_server import served
+from support.plugin_project import Project, Web
+from support.pytest_alone import ENVIRONMENT
 
 import pytest_espperf.session.session  # noqa: F401 - loaded once, not by each run in this process
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from load_servers import Peer, answer, serving
-from plugin_project import FAST, Project
+from support.load_servers import Peer, answer, serving
+from support.plugin_project import FAST, Project
 
 LOOP_HELD = """
 import asyncio

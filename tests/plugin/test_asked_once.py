@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from load_servers import Handler, Peer, answer, serving
-from plugin_project import Project, Web
+from support.load_servers import Handler, Peer, answer, serving
+from support.plugin_project import Project, Web
 
 PAGE = answer(b"x" * 8000, b"200 OK", b"Content-Type: text/html")
 LOGIN, CHANGE = answer(b"", b"302 Found", b"Location: /login"), "status 200 -> 302"

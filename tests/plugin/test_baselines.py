@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plugin_project import Project, Web
+from support.plugin_project import Project, Web
 
 
 def test_each_board_has_its_own_baseline_and_one_without_fails_alone(

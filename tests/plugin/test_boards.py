@@ -8,7 +8,7 @@ from typing import Any
 
 import lxml.html
 import pytest
-from plugin_project import Project, Web
+from support.plugin_project import Project, Web
 
 from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.config.settings import Settings

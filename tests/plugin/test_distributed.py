@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
-from board_server import Boards
-from plugin_project import FAST, TEN_TIMES, Project, Span, Web
+from support.board_server import Boards
+from support.plugin_project import FAST, TEN_TIMES, Project, Span, Web
 
 pytest.importorskip("xdist")
 
-from distributed_bench import SUITE, driven_by_two, driven_together
+from support.distributed_bench import SUITE, driven_by_two, driven_together
 
 from pytest_espperf.plugin.xdist import BoardScheduling, Names
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from plugin_project import USUAL_S, Project
+from support.plugin_project import USUAL_S, Project
 
 FOUR_RUNS = ("--perf-runs=4",)
 IN_ONE = ("--perf-confirm=2",)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 import xmlschema
-from plugin_project import Project
+from support.paths import DATA
+from support.plugin_project import Project
 
 from pytest_espperf.report.exports import EXPORTS
 
-SCHEMA = str(Path(__file__).parent.parent / "data" / "junit-10.xsd")
+SCHEMA = str(DATA / "junit-10.xsd")
 
 
 def test_every_export_lies_where_pytest_was_started(

@@ -6,11 +6,11 @@ import random
 import re
 
 import pytest
-from export_sessions import session
 from hypothesis import example, given, seed
 from hypothesis import strategies as st
 from msgspec import structs
-from plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
+from support.export_sessions import session
+from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
 
 from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.model.text import inert

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from plugin_project import Project
+from support.plugin_project import Project
 
 
 def test_a_projects_own_benchmark(project: Project) -> None:

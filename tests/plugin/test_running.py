@@ -8,8 +8,8 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project, Web
-from pytest_alone import ENVIRONMENT
+from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project, Web
+from support.pytest_alone import ENVIRONMENT
 
 
 def test_a_first_session_is_recorded(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

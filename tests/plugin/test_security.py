@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from gate_sessions import run, session, with_runs
-from plugin_project import Project, Web
+from support.gate_sessions import run, session, with_runs
+from support.plugin_project import Project, Web
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device.http import get

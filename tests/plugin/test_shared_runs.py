@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import pytest
-from distributed_bench import SUITE
-from plugin_project import FAST, Project, Web
+from support.distributed_bench import SUITE
+from support.plugin_project import FAST, Project, Web
 
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore

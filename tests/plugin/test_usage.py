@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from plugin_project import Project
+from support.plugin_project import Project
 
 
 def usage_error(project: Project, *arguments: str, device: bool = True) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pytest_espperf.history.shared.address import Scheme
-from pytest_espperf.model.redaction import REDACTED, redact
+from pytest_espperf.system.redaction import REDACTED, redact
 
 _LONGEST_WORDS = 300
 # What azure's packages append to their first sentence: numbers of the request, the answer once more as XML.

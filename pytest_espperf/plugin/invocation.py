@@ -1,0 +1,66 @@
+"""pytest, started by the commands of ``espperf``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import EspperfError, UsageError
+from pytest_espperf.plugin.state import state_of
+
+QUIET = ("-W", "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning")
+"""This very package is loaded before pytest, which warns of it."""
+
+SUITE = ("--pyargs", "pytest_espperf.suite", *QUIET)
+"""The words for pytest that select the packaged suite."""
+
+
+def run_suite(words: Sequence[str]) -> int:
+    """Run the perf tests of the packaged suite in this process; pytest's exit code.
+
+    Args:
+        words: further words of pytest's command line.
+    """
+    return int(pytest.main([*SUITE, "-m", "perf", *words]))
+
+
+def settings_here(options: Mapping[str, object]) -> tuple[Settings, Path]:
+    """The options in force in this folder, and the root directory, without running a test.
+
+    Args:
+        options: values from the command line, by ``dest``.
+
+    Raises:
+        UsageError: an option is bad, or pytest does not start here; it has said why.
+    """
+    asking = _Asking(options)
+    pytest.main(list(SUITE), plugins=[asking])
+    if asking.found is None:
+        raise UsageError("pytest does not start in this folder, so that its options are not known: see above")
+    if isinstance(asking.found, EspperfError):
+        raise asking.found
+    return asking.found
+
+
+class _Asking:
+    """A plugin that looks the options up in place of running tests."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self.found: tuple[Settings, Path] | EspperfError | None = None
+        self._options = options
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        """Take the options over, look all of them up, and end."""
+        for dest, value in self._options.items():
+            setattr(config.option, dest, value)
+        try:
+            if not config.pluginmanager.hasplugin("espperf"):
+                raise UsageError("pytest is told not to load pytest-espperf here; let it")
+            self.found = state_of(config).settings, config.rootpath
+        except EspperfError as error:
+            self.found = error
+        return 0

@@ -1,0 +1,246 @@
+"""Bytes are stamped when the kernel had them, not when the interpreter got round to reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter_ns
+
+import httpx
+import pytest
+from support.load_servers import (
+    HELLO,
+    LOOPS,
+    LoopFactory,
+    Peer,
+    always,
+    answer,
+    delayed,
+    drive,
+    kinds,
+    phase,
+    serving,
+)
+from support.paths import ROOT, SUPPORT, TESTS
+
+from pytest_espperf.device import resolve_target
+from pytest_espperf.device.http import get
+from pytest_espperf.load import EspperfTransport, run_phase, stamped
+from pytest_espperf.model.samples import Outcome
+
+pytestmark = pytest.mark.skipif(not stamped.kernel_stamps(), reason="this kernel stamps nothing")
+
+HOUR_NS = 3600 * 1_000_000_000
+
+
+class Heard:
+    """A receiver that takes note."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[bytes, int]] = []
+        self.ends: list[Exception | None] = []
+        self.finished = False
+
+    def connection_made(self, transport: stamped.StampedTransport) -> None:
+        self.transport = transport
+
+    def received(self, data: bytes, arrived_ns: int) -> bool:
+        self.pieces.append((data, arrived_ns))
+        return True
+
+    def eof_received(self) -> None:
+        self.finished = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ends.append(exc)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = LOOPS["fastest"]()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def ends(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Heard, socket.socket]]:
+    """A stamped connection, and the server's end of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard = Heard()
+        loop.run_until_complete(
+            stamped.connect_stamped("127.0.0.1", listener.getsockname()[1], lambda: heard)
+        )
+        settle(loop)
+        theirs, _ = listener.accept()
+        with theirs:
+            yield heard, theirs
+        heard.transport.abort()
+        settle(loop)
+
+
+def settle(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_until_complete(asyncio.sleep(0.01))
+
+
+def test_what_waited_for_the_reader_is_stamped_when_it_came(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    heard, theirs = ends
+    theirs.sendall(b"early")
+    sent_ns = perf_counter_ns()
+    time.sleep(0.3)
+    settle(loop)
+    [(data, arrived_ns)] = heard.pieces
+    assert data == b"early"
+    assert arrived_ns < sent_ns + 150_000_000 < perf_counter_ns() - 100_000_000
+
+
+@pytest.mark.parametrize("shift_ns", [-HOUR_NS, HOUR_NS])
+def test_a_clock_that_is_set_moves_no_latency(shift_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamped, "time_ns", lambda: time.time_ns() + shift_ns)
+    with serving(delayed(0.005)) as server:
+        samples = run_phase(server.target, HELLO, phase(0.2, 2), deadline_s=20)
+    assert len(samples) > 2
+    assert 0.004 < min(samples.service_s) <= max(samples.service_s) < 20
+    assert min(samples.ttfb_s) > 0.004
+
+
+def test_a_busy_generator_does_not_show_in_latencies(loop_factory: LoopFactory) -> None:
+    """Kept from reading for 0.2 s at a time, a process that stamps for itself measures 0.2 s."""
+    with serving(delayed(0.005)) as server:
+        samples = run_phase(
+            server.target,
+            HELLO,
+            phase(2.0, 1),
+            heartbeat_s=0.001,
+            on_heartbeat=lambda _: time.sleep(0.2),
+            deadline_s=20,
+            loop_factory=loop_factory,
+        )
+    assert samples.generator is not None
+    assert samples.generator.bound
+    slow = sum(service > 0.1 for service in samples.service_s) / len(samples)
+    assert (slow < 0.25) if "kernel" in samples.generator.engine else (slow > 0.5)
+
+
+def test_the_servers_end_and_ours(loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]) -> None:
+    heard, theirs = ends
+    theirs.sendall(b"bye")
+    theirs.shutdown(socket.SHUT_WR)
+    settle(loop)
+    assert [data for data, _ in heard.pieces] == [b"bye"]
+    assert heard.finished
+    assert heard.ends == [None]
+    heard.transport.abort()
+    settle(loop)
+    assert heard.ends == [None], "told once"
+    assert theirs.recv(10) == b"", "closed on our side too"
+
+
+def test_a_failing_write_is_told_as_a_loss(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    heard, theirs = ends
+    theirs.close()
+    for _ in range(100):
+        heard.transport.write(b"x")
+        if heard.ends:
+            break
+        time.sleep(0.01)
+        heard.transport.write(b"x")
+        settle(loop)
+    assert len(heard.ends) == 1
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+def test_a_reset_behind_data_is_heard_at_once(size: int, loop_factory: LoopFactory) -> None:
+    """uvloop calls a reader once for an error, and the data before it is read first."""
+
+    def half_and_reset(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(answer(b"x" * 2 * size)[:-size])
+            peer.reset()
+
+    samples = drive(half_and_reset, loop_factory)
+    assert set(kinds(samples)) <= {"ReadError", "RemoteProtocolError"}
+
+
+def test_link_local_zones_reach_their_board(loop_factory: LoopFactory) -> None:
+    table = Path("/proc/net/if_inet6")
+    zones = [line.split() for line in table.read_text().splitlines()] if table.exists() else []
+    zones = [fields for fields in zones if fields[0].startswith("fe80")]
+    if not zones:
+        pytest.skip("this machine has no link-local address")
+    digits, name = zones[0][0], zones[0][5]
+    address = ":".join(digits[i : i + 4] for i in range(0, 32, 4)) + f"%{name}"
+    with serving(always(answer()), host=address) as server:
+        samples = run_phase(server.target, HELLO, phase(), deadline_s=20, loop_factory=loop_factory)
+        assert get(resolve_target(address, server.port), "/", timeout_s=5).status == 200
+    assert samples.outcomes == [Outcome(200, None)]
+
+
+def test_an_answer_whose_first_part_was_lost_takes_as_long_as_it_took() -> None:
+    """The last segment came in time and was stamped; the hole before it was filled 0.3 s later."""
+    done = subprocess.run(
+        ["unshare", "-n", sys.executable, str(SUPPORT / "lossy_server.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS, ROOT)))},
+    )
+    if "unshare:" in done.stderr or "PermissionError" in done.stderr:
+        pytest.skip("needs a network namespace of its own, and root in it")
+    assert done.returncode == 0, done.stderr
+    stamped_here, statuses, service_s = json.loads(done.stdout)
+    assert (stamped_here, statuses) == (True, [200])
+    assert 0.29 < service_s[0] < 5
+
+
+def test_a_body_larger_than_any_socket_buffer_is_sent_whole() -> None:
+    body = bytes(range(256)) * 65536
+    seen: list[bytes] = []
+
+    def slow_reader(peer: Peer) -> None:
+        head = peer.request()
+        assert head is not None
+        data = peer._rest
+        time.sleep(0.1)
+        while len(data) < len(body):
+            data += peer.sock.recv(1 << 20)
+        seen.append(data)
+        peer.send(answer())
+
+    async def use(origin: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=EspperfTransport()) as client:
+            return await client.post(origin, content=body)
+
+    with serving(slow_reader) as server:
+        assert asyncio.run(use(server.target.origin)).status_code == 200
+    assert seen == [body]
+
+
+def test_it_leaves_no_socket_behind_when_it_is_refused_or_cancelled() -> None:
+    async def refused(port: int) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await stamped.connect_stamped("127.0.0.1", port, Heard)
+
+    async def cancelled(port: int) -> None:
+        task = asyncio.ensure_future(stamped.connect_stamped("127.0.0.1", port, Heard))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        asyncio.run(refused(reserved.getsockname()[1]))
+    with serving(always(answer())) as server:
+        asyncio.run(cancelled(server.port))

@@ -1,0 +1,383 @@
+"""The HTML reports, looked at by a browser that we did not write."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import msgspec
+import pytest
+from support.prune_history import put
+from support.report_runs import bench
+from support.report_sessions import full_session
+
+from pytest_espperf.cli import main
+from pytest_espperf.errors import UsageError
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict
+from pytest_espperf.output.reports import MOST_SESSIONS, check_installed, gather, write_overview, write_report
+from pytest_espperf.report.boards import Ended
+
+SEED = 20261125
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = "</script><script>pwned=1</script><img src=x onerror=pwned=2><b>&amp;%{x}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> HistoryStore:
+    """Twelve sessions of one firmware, the eighth accepted; then a slower one that also crashed."""
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    store = HistoryStore(tmp_path_factory.mktemp("history"))
+    kept: list[SessionArtifact] = []
+    for number in range(12):
+        kept.append(full_session(rng, number, tag=f"v{number}", history=kept))
+        store.save(kept[-1], latest=True)
+    store.accept(f"{7:032x}", "faster templates")
+    slow = full_session(rng, 12, slower=1.5, tag="slow", said="Guru Meditation", history=kept)
+    store.save(slow, latest=True)
+    (store.folder / f"serial_{slow.session_id}.log").write_text(
+        "".join(f"{index:10.3f}  I ({index}) wifi: beacon\n" for index in range(50))
+        + "    50.100  Guru Meditation Error: Core 0 panic'ed\n    50.200  Backtrace: 0x4200\n",
+        encoding="utf-8",
+    )
+    return store
+
+
+@pytest.fixture(scope="module")
+def report(store: HistoryStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(store.find("latest").artifact, store, path)
+    return path
+
+
+@dataclass
+class Opened:
+    """A page, and what the browser had to say of it."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def go_through(self, *sections: str) -> None:
+        """Scroll through some sections, all by default, until their charts are drawn."""
+        for section in sections or ("#history", "#latencies", "#course"):
+            for chart in self.page.locator(f"{section} .chart").all():
+                chart.scroll_into_view_if_needed()
+                chart.locator(".main-svg").first.wait_for()
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Open]:
+    contexts = []
+
+    def open_file(path: Path, **how: Any) -> Opened:
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **how})
+        contexts.append(context)
+        seen = Opened(context.new_page())
+        seen.page.on("console", lambda message: seen.said.append(message.text))
+        seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
+        seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.goto(path.as_uri())
+        return seen
+
+    yield open_file
+    for context in contexts:
+        context.close()
+
+
+def test_it_opens_from_disk_without_an_error_or_a_request_and_draws_every_chart(
+    report: Path, opened: Open
+) -> None:
+    seen = opened(report)
+    seen.go_through()
+    charts = seen.page.locator(".chart").count()
+    assert charts == 2 * 2 + 4 + 4, "two gates of two profiles, four cells, four cells over time"
+    # Lines were drawn, not only axes; plotly draws a trace's points as .point, its line as .js-line.
+    assert seen.page.locator("#history .scatterlayer .point").count() >= 4 * 13
+    assert seen.page.locator("#latencies .scatterlayer path.js-line").count() == 4 * 2
+    assert seen.page.locator("#course .barlayer .point path").count() > 40
+    assert seen.requests == [report.as_uri()]
+    assert seen.said == []
+
+
+def test_the_verdict_comes_first_and_then_what_to_do(report: Path, opened: Open) -> None:
+    seen = opened(report)
+    text = seen.page.inner_text("body")
+    words = [
+        text.index(word)
+        for word in ("REGRESSED", "heavy is slower", "look at /template", "fails at", "run after run")
+    ]
+    assert words == sorted(words)
+    box = seen.page.locator(".verdict").bounding_box()
+    assert box["y"] < 200
+
+
+def brightness(colour: str) -> float:
+    """From 0, black, to 1, white."""
+    red, green, blue = (float(part) for part in colour.strip("rgba()").split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(report: Path, opened: Open, scheme: str) -> None:
+    seen = opened(report, color_scheme=scheme)
+    seen.go_through("#history")
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    ground = brightness(seen.page.evaluate(style.format("body", "backgroundColor")))
+    assert (ground > 0.8) == (scheme == "light")
+    for selector, key in (("body", "color"), (".verdict", "color"), ("#history .xtick text", "fill")):
+        assert abs(brightness(seen.page.evaluate(style.format(selector, key))) - ground) > 0.35, selector
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(report: Path, opened: Open) -> None:
+    seen = opened(report, viewport={"width": 360, "height": 700})
+    seen.go_through("#history")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+    widths = seen.page.evaluate(
+        "[...document.querySelectorAll('.chart .main-svg')].map(one => one.getBoundingClientRect().width)"
+    )
+    assert max(widths) <= 360
+
+
+def test_the_keyboard_reaches_what_can_be_used(report: Path, opened: Open) -> None:
+    seen = opened(report)
+    reached = set()
+    for _ in range(60):
+        seen.page.keyboard.press("Tab")
+        reached.add(seen.page.evaluate("document.activeElement.tagName + document.activeElement.className"))
+    assert {"Askip", "A", "DIVscroll", "SUMMARY"} <= reached
+    seen.page.locator("#history summary").first.focus()
+    seen.page.keyboard.press("Enter")
+    assert seen.page.locator("#history details").first.get_attribute("open") is not None
+
+
+def test_on_paper_everything_is_there(report: Path, opened: Open) -> None:
+    seen = opened(report)
+    seen.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    seen.page.wait_for_function(
+        "[...document.querySelectorAll('.chart')].every(one => one.querySelector('.main-svg'))"
+    )
+    assert seen.page.locator("details:not([open])").count() == 0
+    seen.page.emulate_media(media="print")
+    assert not seen.page.locator("nav").is_visible()
+    assert seen.page.pdf().startswith(b"%PDF")
+
+
+def test_what_a_board_or_a_user_sent_is_text(tmp_path: Path, opened: Open) -> None:
+    artifact = full_session(random.Random(SEED), 99, tag=HOSTILE, said=HOSTILE)
+    cells = {
+        f"{HOSTILE}:{name}": msgspec.structs.replace(
+            cell,
+            profile=HOSTILE,
+            path_metrics=dict.fromkeys([f"/{HOSTILE}"], next(iter(cell.path_metrics.values()))),
+        )
+        for name, cell in artifact.aggregated.items()
+    }
+    hostile = msgspec.structs.replace(
+        artifact,
+        target=HOSTILE,
+        aggregated=artifact.aggregated | cells,
+        environment={HOSTILE: [HOSTILE]},
+        hard_stop_reason=HOSTILE,
+    )
+    store_of_its_own = HistoryStore(tmp_path)
+    store_of_its_own.save(hostile, latest=True)
+    path = tmp_path / "hostile.html"
+    write_report(store_of_its_own.find("latest").artifact, store_of_its_own, path)
+    seen = opened(path)
+    seen.go_through()
+    assert seen.page.evaluate("typeof pwned") == "undefined"
+    assert seen.said == []
+    assert seen.requests == [path.as_uri()]
+    assert HOSTILE in seen.page.inner_text("h1")
+
+
+def test_a_thousand_sessions_fit_into_six_megabytes(store: HistoryStore, tmp_path: Path) -> None:
+    data = gather(store.find("latest").artifact, store)
+    start = datetime(2025, 1, 1, tzinfo=timezone.utc)
+    many = [
+        msgspec.structs.replace(
+            data.session,
+            session_id=f"{1000 + number:032x}",
+            timestamp_utc=(start + timedelta(hours=number)).strftime("%Y%m%dT%H%M%SZ"),
+            tag=f"branch/feature-{number}",
+            raw_runs=[],
+        )
+        for number in range(MOST_SESSIONS + 50)
+    ]
+    folder = HistoryStore(tmp_path)
+    for one in many:
+        put(folder, one)
+    folder.save(data.session, latest=True)
+    path = tmp_path / "many.html"
+    write_report(folder.find("latest").artifact, folder, path)
+    assert path.stat().st_size < 6_000_000
+    text = path.read_text(encoding="utf-8")
+    assert "51 older sessions are not drawn" in text
+
+
+def test_the_console_is_quoted_around_its_last_words(store: HistoryStore) -> None:
+    (excerpt,) = gather(store.find("latest").artifact, store).excerpts
+    assert "Guru Meditation Error" in excerpt.lines[4]
+    assert "Backtrace: 0x4200" in excerpt.lines[5]
+
+
+def test_an_accepted_session_opens_an_epoch_in_each_trend(store: HistoryStore) -> None:
+    trends = gather(store.find("latest").artifact, store).trends
+    assert [trend.name for trend in trends] == [
+        "heavy:rps_ok",
+        "heavy:p95_ms",
+        "light:rps_ok",
+        "light:p95_ms",
+    ]
+    for trend in trends:
+        assert [point.opens_epoch for point in trend.points].index(True) == 7
+        assert [point.is_this for point in trend.points] == [*[False] * 12, True]
+        first, *_, last = trend.points
+        assert (first.baseline, first.kind) == (None, "history")
+        assert last.baseline is not None
+        assert last.kind == ("failing" if trend.name.startswith("heavy") else "elsewhere")
+        assert first.value == pytest.approx(trend.points[1].value, rel=0.2), (
+            "medians where nothing was judged"
+        )
+
+
+def test_a_session_file_from_elsewhere_has_a_report_of_its_own(
+    store: HistoryStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = store.find("v3").json_path
+    out = tmp_path / "one.html"
+    code = main(["report", str(saved), "-o", str(out), "--perf-history", str(tmp_path / "none")])
+    assert code == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert "<!doctype html>" in out.read_text(encoding="utf-8")[:20]
+
+
+def test_a_report_that_cannot_be_drawn_or_written_is_one_sentence(
+    store: HistoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report(store.find("latest").artifact, store, tmp_path)
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    with pytest.raises(UsageError, match=r"--perf-report: .*pip install 'pytest-espperf\[report\]'"):
+        check_installed("--perf-report")
+
+
+@pytest.fixture(scope="module")
+def overview(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page over thirty boards, in a folder that was moved after it was written."""
+    folder = tmp_path_factory.mktemp("boards")
+    boards = bench(random.Random(SEED), fine=24)
+    write_overview(boards, folder / "then" / "report.html")
+    for ended in boards.values():
+        for name in (ended.report, ended.summary_link):
+            (folder / "then" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "then" / name).write_text(f"this is {name}", encoding="utf-8")
+    return (folder / "then").rename(folder / "now") / "report.html"
+
+
+def test_the_page_over_all_boards_opens_without_an_error_or_a_request(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    assert (seen.said, seen.requests) == ([], [overview.as_uri()])
+    text = seen.page.inner_text("body")
+    words = ("FAILED", "30 boards", "2 regressed", "3 boards fail", "this computer", "worst gate", "do next")
+    places = [text.index(word) for word in words]
+    assert places == sorted(places)
+    assert seen.page.locator("tbody tr").count() == 30
+    assert text.count("this computer") == 1
+    slower = seen.page.locator("tbody tr.regressed").first.inner_text()
+    assert re.search(
+        r"slower\s+regressed\s+python_heavy:\w+ regressed\s+\+[678]\d\.\d %(\s+\d+\.\d %){2}", slower
+    )
+
+
+def test_its_links_lead_to_each_boards_own_files_wherever_the_folder_is(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    urls = seen.page.evaluate("[...document.querySelectorAll('table a')].map(one => one.href)")
+    assert len(set(urls)) == 2 * 30
+    assert all(Path(url2pathname(urlsplit(url).path)).is_file() for url in urls)
+    seen.page.locator("tbody th a").first.click()
+    assert seen.page.inner_text("body") == "this is report-busy.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_boards_in_light_and_dark(overview: Path, opened: Open, scheme: str) -> None:
+    seen = opened(overview, viewport={"width": 360, "height": 700}, color_scheme=scheme)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert seen.page.evaluate("document.querySelector('#boards .scroll').scrollWidth") <= 360
+    assert seen.page.get_by_role("row").count() == 31, (
+        "it is a table to a screen reader, however it is laid out"
+    )
+    ground, ink = seen.page.evaluate(
+        "['backgroundColor', 'color'].map(key => getComputedStyle(document.body)[key])"
+    )
+    assert abs(brightness(ground) - brightness(ink)) > 0.7
+    assert (brightness(ground) > 0.8) == (scheme == "light")
+
+
+def test_the_keyboard_and_paper_have_all_boards(overview: Path, opened: Open) -> None:
+    seen = opened(overview)
+    seen.page.keyboard.press("Tab")
+    assert seen.page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(64):
+        seen.page.keyboard.press("Tab")
+        reached.add(seen.page.evaluate("document.activeElement.href || document.activeElement.className"))
+    assert len(reached & {*seen.page.evaluate("[...document.links].map(one => one.href)")}) >= 60
+    assert "scroll" in reached
+    seen.page.set_viewport_size({"width": 700, "height": 900})
+    seen.page.emulate_media(media="print")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert not seen.page.locator(".skip").is_visible()
+
+
+def test_what_a_board_is_called_and_why_it_failed_is_text(tmp_path: Path, opened: Open) -> None:
+    artifact = full_session(random.Random(SEED), 99, tag=HOSTILE)
+    assert artifact.gate is not None
+    finding = Finding(severity="fail", kind="stopped", where=HOSTILE, message=f"it said {HOSTILE}")
+    row = GateRow(name=HOSTILE, verdict="regressed", d_pct=50.0, detail=HOSTILE)
+    hostile = msgspec.structs.replace(
+        artifact,
+        session_id=HOSTILE,
+        gate=Verdict(kind="failed", gates=[row], findings=[finding]),
+        settings={"perf_history": HOSTILE},
+    )
+    path = tmp_path / "hostile.html"
+    write_overview(
+        {HOSTILE: Ended(hostile, True, "a.html", HOSTILE, "b.md"), "b": Ended(hostile, True)}, path
+    )
+    seen = opened(path)
+    assert seen.page.evaluate("typeof pwned") == "undefined"
+    assert (seen.said, seen.requests) == ([], [path.as_uri()])
+    assert seen.page.locator("img, script, b b").count() == 0
+    assert seen.page.locator("tbody th a").inner_text() == HOSTILE
+    text = seen.page.inner_text("#boards")
+    assert text.count(f"{HOSTILE}: it said {HOSTILE}") == 2
+    assert text.count(f"{HOSTILE} regressed: {HOSTILE}") == 2
