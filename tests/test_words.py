@@ -1,0 +1,102 @@
+"""Prose in plain technical English: phrases that the project does not use, with their replacements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CHECKED = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "noxfile.py",
+    ".ci/run",
+    ".pre-commit-config.yaml",
+    ".github/workflows/*.yml",
+    "changelog.d/*.md",
+    "examples/**/*.md",
+    "examples/**/*.py",
+    "tools/check_dist.py",
+)
+"""Patterns of the files that are checked, from the root of the checkout."""
+
+BANNED = {
+    r"the bar(?! chart)": "the baseline",
+    r"reference sessions?": "baseline",
+    r"reference board": "control board",
+    r"control board that stays|board that stays": "control board",
+    r"weather of the bench": "changes of the bench (a control board subtracts them)",
+    r"falls? to pieces|falling to pieces": "heap fragmentation",
+    r"(?:is|are|was|were) told(?: by| from| in)?": "is detected by, is reported by",
+    r"(?:is|are|was|were) said": "is reported",
+    r"it is said": "is reported",
+    r"tells apart|told apart": "distinguishes",
+    r"put right|set right": "fix",
+    r"mend(?:s|ed|ing)?": "fix, repair",
+    r"run again to see it again": "run again to confirm",
+    r"confirmation rounds?": "confirmation runs",
+    r"(?<!-)rounds": "runs",
+    r"cell by cell": "profile by profile and phase by phase",
+    r"and its kin": "and compatible tools",
+    r"last words": "last lines of the console",
+    r"in the board's own words": "from the board's console",
+    r"of our own making": "of this project",
+    r"goes on with": "continues with",
+    r"a budget was broken": "exceeds the budget, with the figure and the limit",
+    r"short of words": "without output",
+    r"into the record": "add to the record",
+    r"onto the disk": "write a checkpoint",
+    r"must bear|bears? (?:none|it)": "supports",
+    r"has everything of": "has all figures of",
+    r"what prints data": "commands that print data",
+    r"likenesses": "similarities",
+}
+"""Patterns, without regard to case and to line breaks, and what to write in their place.
+
+Only phrases that are wrong wherever they stand: words that are right in one sense (*note*, *bar*, *cell*) are
+left to review.
+"""
+
+_PATTERN = re.compile(
+    "|".join(rf"(\b(?:{pattern})\b)".replace(" ", r"[\s#*>/]+") for pattern in BANNED), re.IGNORECASE
+)
+
+
+def findings(text: str) -> Iterator[str]:
+    """One line for each banned phrase: its line number, itself, and its replacement."""
+    for match in _PATTERN.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        replacement = list(BANNED.values())[(match.lastindex or 0) - 1]
+        yield f"{line}: {' '.join(match[0].split())!r}: write {replacement!r}"
+
+
+def files() -> list[Path]:
+    """All checked files, sorted."""
+    return sorted({path for pattern in CHECKED for path in ROOT.glob(pattern) if path.is_file()})
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_words_of_a_file(path: Path) -> None:
+    assert list(findings(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("pattern", CHECKED)
+def test_each_pattern_of_files_has_a_file(pattern: str) -> None:
+    assert any(ROOT.glob(pattern))
+
+
+def test_a_phrase_is_found_over_a_line_break_and_in_comments() -> None:
+    text = "# It becomes the\n# Bar.\n\nA fault is told\nby its counters.\n"
+    assert list(findings(text)) == [
+        "1: 'the # Bar': write 'the baseline'",
+        "4: 'is told by': write 'is detected by, is reported by'",
+    ]
+
+
+def test_words_that_only_look_alike_are_no_phrases() -> None:
+    assert list(findings("the barrier, surrounds, amends, retold; the bar chart; --perf-all-rounds")) == []
