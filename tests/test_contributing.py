@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def sessions() -> set[str]:
 
 
 def sessions_in(text: str) -> set[str]:
-    """The names that follow each ``nox ... -s`` of a text."""
-    calls = re.findall(r"\bnox(?:\[@\]\}\")? (?:-s )?((?:[a-z]+ ?)+)", text.replace('"${nox[@]}"', "nox -s"))
+    """The names that follow each ``nox -s`` of a text, in a shell's array as well."""
+    calls = re.findall(r"\bnox\S* -s ((?:[a-z]+ ?)+)", text)
     return {name for call in calls for name in call.split()}
 
 
@@ -141,7 +142,7 @@ def test_hooks_use_the_tools_of_this_environment() -> None:
     assert repository["repo"] == "local"
     for hook in repository["hooks"]:
         assert hook["language"] == "system"
-        assert shutil.which(hook["entry"].split()[0], path=Path(sys.executable).parent), hook["id"]
+        assert shutil.which(hook["entry"].split()[0], path=sysconfig.get_path("scripts")), hook["id"]
 
 
 # --- changelog fragments
