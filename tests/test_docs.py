@@ -392,9 +392,17 @@ def test_the_options_page_has_every_option_and_its_default() -> None:
             assert shown == f"{option.default:g}", option.flag
 
 
+SET_UP = (
+    "    pip install -e . && pytest -m perf --device-ip sim --perf-preset quick",
+    '    pip install -e ".[dev]" && pytest',
+)
+"""Commands of the README on which others rely."""
+
+
 def test_the_readme_is_short() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
+    assert set(SET_UP) <= set(lines)
     assert not [line for line in lines if len(line) >= 120]
 
 
