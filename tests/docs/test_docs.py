@@ -81,8 +81,8 @@ FOREIGN_OPTIONS = {
     "--wait": "labgrid-client",
 }
 
-MORE_RUNS = ("judging.md", "commands.md")
-"""Pages in which something is slower on purpose: to tell it takes three runs."""
+MORE_RUNS = ("README.md", "judging.md", "commands.md", "tutorial.md")
+"""Pages with a firmware that is slower on purpose: three runs are needed to show it."""
 
 OWN_BENCH = ("bisect.md", "pytest-embedded.md")
 """Pages that need more than a board: each has a test of its own."""
@@ -376,12 +376,54 @@ def test_the_pages_describe_all_there_is() -> None:
         assert f"`{name}`" in text["commands.md"]
 
 
-def test_figures_are_the_same_wherever_they_stand() -> None:
-    theirs = table_rows(README.read_text(encoding="utf-8"))
-    ours = table_rows((DOCS / "judging.md").read_text(encoding="utf-8"))
-    for name in theirs.keys() & ours.keys():
-        if any(rule in name for rule in ("this gate", "10 %")):
-            assert theirs[name] == ours[name]
+def test_the_options_page_has_every_option_and_its_default() -> None:
+    rows = {
+        flag: row
+        for name, row in table_rows((DOCS / "options.md").read_text(encoding="utf-8")).items()
+        for flag in options(name)
+    }
+    for option in OPTIONS:
+        if option.flag.startswith("--sim-"):
+            continue
+        assert option.flag in rows, option.flag
+        shown = rows[option.flag].replace("\\|", "/").split("|")[2].strip()
+        if isinstance(option.default, tuple):
+            assert shown == ",".join(option.default)
+        elif isinstance(option.default, (int, float)) and not isinstance(option.default, bool):
+            assert shown == f"{option.default:g}", option.flag
+
+
+SET_UP = (
+    "    pip install -e . && pytest -m perf --device-ip sim --perf-preset quick",
+    '    pip install -e ".[dev]" && pytest',
+)
+"""Commands of the README on which others rely."""
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert set(SET_UP) <= set(lines)
+    assert not [line for line in lines if len(line) >= 120]
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    readme, page = (path.read_text(encoding="utf-8") for path in (README, DOCS / "benchmarks.md"))
+    excerpt = readme.partition("## Measurements")[2].partition("\n## ")[0]
+    rows = {name: row for name, row in table_rows(excerpt).items() if name}
+    assert len(rows) == 4
+    for name, row in rows.items():
+        assert table_rows(page)[name] == row
+    for command in re.findall(r"`(?:python tools/\S+\s+)?(--[^`]+)`", excerpt):
+        assert command in page
+
+
+def test_each_measurement_has_a_command_that_its_tool_accepts() -> None:
+    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`python (tools/\w+\.py)([^`]*)`", page)
+    assert commands
+    for tool, given in commands:
+        assert options(given) <= options((ROOT / tool).read_text(encoding="utf-8")), f"{tool}{given}"
 
 
 WRONG = {

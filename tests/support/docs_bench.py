@@ -52,7 +52,7 @@ STAND_INS = (
     (r"(--(?:perf-)?runs[ =])[1-9]\d*", r"\g<1>1"),
     (r"(duration_s = )\d+", r"\g<1>0.1"),
     (r"(--perf-confirm[ =])[1-9]", r"\g<1>1"),
-    (r"(--sim-slowdown \w+=)1\.8", r"\g<1>8"),
+    (r"(--sim-slowdown \w+=)1\.(?:75|8)", r"\g<1>8"),
     (r"(espperf calibrate \S+)(?: --sessions \d+)?", r"\g<1> --sessions 2 --perf-runs 1"),
     (r"(sim .*--port[ =])8080", r"\g<1>0"),
     (r"\btools/(?=\w+\.py)", f"{ROOT.as_posix()}/tools/"),
