@@ -97,7 +97,6 @@ def test_imports_go_one_way(module: str) -> None:
     assert not unknown, f"{module} imports {', '.join(there[name] for name in unknown)}"
 
 
-@pytest.mark.xfail(strict=True, reason="the store of the history, its index and its checkpoint: to be split")
 def test_modules_have_no_circle() -> None:
     try:
         TopologicalSorter({module: edges(module) for module in MODULES}).prepare()

@@ -14,19 +14,16 @@ import contextlib
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 import msgspec
 
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, names
+from pytest_espperf.history.folder import HistoryFolder, SavedSession
 from pytest_espperf.history.load import encode_session, load_listed
 from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.system import regular
-
-if TYPE_CHECKING:
-    from pytest_espperf.history.store import HistoryStore, SavedSession
 
 RECOVERED = "recovered"
 """``kind`` of the finding that says that a session was archived from its checkpoint."""
@@ -44,9 +41,9 @@ class Checkpoint:
         HistoryError: from the constructor and :meth:`write`: the folder cannot be written or locked.
     """
 
-    def __init__(self, store: HistoryStore, session_id: str) -> None:
-        self._store = store
-        self._folder = store.folder
+    def __init__(self, history: HistoryFolder, session_id: str) -> None:
+        self._history = history
+        self._folder = history.folder
         self.recovered: list[SavedSession] = []
         self.unreadable: list[ArtifactError] = []
         lock = _try_lock(self._folder, names.PARTIAL)
@@ -121,7 +118,7 @@ class Checkpoint:
         try:
             artifact = load_listed(path)
             if not self._is_saved(artifact):
-                self.recovered.append(self._store.save(_as_incomplete(artifact, path.name), latest=False))
+                self.recovered.append(self._history.save(_as_incomplete(artifact, path.name), latest=False))
         except ArtifactError as error:
             self._keep_aside(path, error)
         else:
@@ -130,7 +127,7 @@ class Checkpoint:
     def _is_saved(self, artifact: SessionArtifact) -> bool:
         """Whether the orphan's session has a file of its own: it died after saving, before discarding."""
         stamp = names.stamp_at(artifact.timestamp_utc)
-        for name in self._store.file_names():
+        for name in self._history.file_names():
             if artifact.session_id and names.sort_key(name).stamp == stamp:
                 with contextlib.suppress(ArtifactError):
                     if load_listed(self._folder / name).session_id == artifact.session_id:
@@ -142,7 +139,7 @@ class Checkpoint:
             if files.move_new(path, target):
                 kept = ArtifactError(f"{error.reason} (was {path.name})", path=target, field=error.field)
                 self.unreadable.append(kept)
-                self._store.skip(kept)
+                self._history.skip(kept)
                 return
 
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pytest_espperf.errors import HistoryError
-from pytest_espperf.history import names
+from pytest_espperf.history import index, names
+from pytest_espperf.history.folder import HistoryFolder, SavedSession
 from pytest_espperf.history.load import load_listed
 from pytest_espperf.history.rows import Query, SessionRow
-
-if TYPE_CHECKING:
-    from pytest_espperf.history.store import HistoryStore, SavedSession
+from pytest_espperf.model.artifact import SessionArtifact
 
 MIN_PREFIX = 4
 """Fewest characters of an id that are taken as its beginning."""
@@ -28,11 +26,11 @@ _SHOWN = 5
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
-def find(store: HistoryStore, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
+def find(history: HistoryFolder, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
     """The one session that ``ref`` means.
 
     Args:
-        store: the history.
+        history: its folder.
         ref: the reference.
         board: only sessions of this board are meant, by its identity, or where there is none by its address;
             "" for any.
@@ -42,33 +40,47 @@ def find(store: HistoryStore, ref: str, *, board: str = "", one_board: bool = Fa
         HistoryError: none is meant, or more than one; the message lists candidates.
         ArtifactError: the file that is meant cannot be read.
     """
-    every = store.select(Query(newest_first=True))
-    rows = _of_board(store, every, board) if board else every
-    known = [name for row in rows for name in (row.name, *row.copies)] if board else store.file_names()
-    name = _by_name(store, ref, rows, known) or _by_tag(ref, rows, one_board) or _by_beginning(ref, rows)
+    every = index.select(history, Query(newest_first=True))
+    rows = _of_board(history, every, board) if board else every
+    known = [name for row in rows for name in (row.name, *row.copies)] if board else history.file_names()
+    name = _by_name(history, ref, rows, known) or _by_tag(ref, rows, one_board) or _by_beginning(ref, rows)
     if not name:
-        raise HistoryError(_missing(store, ref, rows, board) + _elsewhere(ref, every if board else []))
+        raise HistoryError(_missing(history, ref, rows, board) + _elsewhere(ref, every if board else []))
     row = next((row for row in rows if name in {row.name, *row.copies}), None)
-    entry = store.entry_of(row) if row is not None else store.entry(name)
+    entry = history.entry_of(row) if row is not None else history.entry(name)
     if entry is None:
-        load_listed(store.folder / name)  # says what is wrong with it
-        raise HistoryError(f"{name} in {store.folder} went away while it was read")
+        load_listed(history.folder / name)  # says what is wrong with it
+        raise HistoryError(f"{name} in {history.folder} went away while it was read")
     return entry
 
 
-def _of_board(store: HistoryStore, rows: list[SessionRow], board: str) -> list[SessionRow]:
+def latest(history: HistoryFolder) -> SessionArtifact | None:
+    """Read the latest completed session: ``latest.json``, or the newest completed one where that is bad.
+
+    Raises:
+        HistoryError: the folder cannot be read.
+    """
+    copy = history.copy_of_latest()
+    if copy is not None:
+        return copy
+    completed = index.select(history, Query(completed_only=True))
+    entries = (history.entry_of(row) for row in completed)
+    return next((entry.artifact for entry in entries if entry is not None), None)
+
+
+def _of_board(history: HistoryFolder, rows: list[SessionRow], board: str) -> list[SessionRow]:
     own = [row for row in rows if row.board == board] or [row for row in rows if row.target == board]
     if not own:
         boards = _boards(rows) or "none"
-        raise HistoryError(f"no session of board {board!r} in {store.folder}; boards there: {boards}")
+        raise HistoryError(f"no session of board {board!r} in {history.folder}; boards there: {boards}")
     return own
 
 
-def _by_name(store: HistoryStore, ref: str, rows: list[SessionRow], known: list[str]) -> str:
+def _by_name(history: HistoryFolder, ref: str, rows: list[SessionRow], known: list[str]) -> str:
     """The file of ``latest``, of an id or of a file's name; "" where it is none of them."""
     match = _LATEST.fullmatch(ref)
     if match:
-        return _counted_back(store, rows, int(match[1] or 0))
+        return _counted_back(history, rows, int(match[1] or 0))
     by_id = [row for row in rows if row.session_id == ref]
     if by_id:
         return _only(ref, by_id)
@@ -104,14 +116,14 @@ def _by_beginning(ref: str, rows: list[SessionRow]) -> str:
     return _only(ref, beginning) if beginning else ""
 
 
-def _counted_back(store: HistoryStore, rows: list[SessionRow], count: int) -> str:
+def _counted_back(history: HistoryFolder, rows: list[SessionRow], count: int) -> str:
     """``latest~count``: from the session of ``latest.json``, or the newest, back over completed ones."""
     completed = [row for row in rows if row.completed]
-    latest = store.latest()
-    start = next((i for i, row in enumerate(completed) if latest and row.session_id == latest.session_id), 0)
+    newest = latest(history)
+    start = next((i for i, row in enumerate(completed) if newest and row.session_id == newest.session_id), 0)
     if start + count >= len(completed):
         have = f"{len(completed) - start} completed sessions up to the latest"
-        raise HistoryError(f"latest~{count} does not exist: {store.folder} has {have}")
+        raise HistoryError(f"latest~{count} does not exist: {history.folder} has {have}")
     return completed[start + count].name
 
 
@@ -121,14 +133,14 @@ def _only(ref: str, rows: list[SessionRow]) -> str:
     return rows[0].name
 
 
-def _missing(store: HistoryStore, ref: str, rows: list[SessionRow], board: str) -> str:
+def _missing(history: HistoryFolder, ref: str, rows: list[SessionRow], board: str) -> str:
     if not rows:
-        return f"no session {ref!r}: {store.folder} holds no session"
+        return f"no session {ref!r}: {history.folder} holds no session"
     known = {word: row for row in reversed(rows) for word in (row.tag, row.session_id, row.name) if word}
     near = difflib.get_close_matches(ref, known, n=_SHOWN, cutoff=0.6)
     some = list({known[word].name: known[word] for word in near}.values()) or rows[:_SHOWN]
     whose = f" of board {board!r}" if board else ""
-    return f"no session {ref!r}{whose} in {store.folder}; {'near' if near else 'newest'}: {_listed(some)}"
+    return f"no session {ref!r}{whose} in {history.folder}; {'near' if near else 'newest'}: {_listed(some)}"
 
 
 def _elsewhere(ref: str, rows: list[SessionRow]) -> str:

@@ -12,12 +12,13 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from pytest_espperf.errors import ArtifactError, HistoryError, NewerSchemaError
 from pytest_espperf.history import marks, names
+from pytest_espperf.history.folder import HistoryFolder, SavedSession
 from pytest_espperf.history.load import for_judging
 from pytest_espperf.history.rows import (
     GATE_FACTS,
@@ -39,9 +40,6 @@ try:
 except ImportError:  # pragma: no cover - a Python built without it: slower, not wrong
     sqlite3 = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:
-    from pytest_espperf.history.store import HistoryStore, SavedSession
-
 _T = TypeVar("_T")
 _INT64_MASK = 2**63 - 1
 _TOLD_EVERY = 64
@@ -55,7 +53,7 @@ _decode_detail = msgspec.json.Decoder(tuple[dict[str, list[float | None]], dict[
 _decode_mark = msgspec.json.Decoder(marks.Mark).decode
 
 
-def select(store: HistoryStore, query: Query | None = None) -> list[SessionRow]:
+def select(history: HistoryFolder, query: Query | None = None) -> list[SessionRow]:
     """The rows that ``query`` describes (all, newest first, without one).
 
     Raises:
@@ -68,10 +66,12 @@ def select(store: HistoryStore, query: Query | None = None) -> list[SessionRow]:
     def take(rows: Iterator[SessionRow]) -> list[SessionRow]:
         return list(itertools.islice((row for row in rows if asked.matches(row, keys)), limit))
 
-    return _with_rows(store, asked, keys.base if keys else None, take)
+    return _with_rows(history, asked, keys.base if keys else None, take)
 
 
-def baseline(store: HistoryStore, comparability: Comparability, *, per_profile: int) -> list[SessionArtifact]:
+def baseline(
+    history: HistoryFolder, comparability: Comparability, *, per_profile: int
+) -> list[SessionArtifact]:
     """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
     The newest that were kept out after all of these come last. All lack what judging does not need, see
@@ -94,17 +94,17 @@ def baseline(store: HistoryStore, comparability: Comparability, *, per_profile: 
                 continue
             common = keys.common(row) if query.matches(row, keys) else []
             if any(counts[name] < per_profile for name in common):
-                loaded = store.load_rows([row])
+                loaded = history.load_rows([row])
                 if loaded:
                     counts.update(common if row.in_history else ())
                     chosen += map(for_judging, loaded)
         return chosen[::-1]
 
-    return _with_rows(store, query, keys.base, take)
+    return _with_rows(history, query, keys.base, take)
 
 
 def _with_rows(
-    store: HistoryStore, query: Query, base_key: str | None, take: Callable[[Iterator[SessionRow]], _T]
+    history: HistoryFolder, query: Query, base_key: str | None, take: Callable[[Iterator[SessionRow]], _T]
 ) -> _T:
     """What ``take`` makes of the rows; where the index fails (a dying disk), of the files themselves."""
     if base_key == "":  # comparability unknown: nothing compares
@@ -112,23 +112,23 @@ def _with_rows(
     if sqlite3 is not None:
         with (
             contextlib.suppress(sqlite3.Error, msgspec.MsgspecError),
-            contextlib.closing(_rows(store, query, base_key)) as rows,
+            contextlib.closing(_rows(history, query, base_key)) as rows,
         ):
             return take(rows)
-    return take(_rows_from_files(store, query))
+    return take(_rows_from_files(history, query))
 
 
-def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[SessionRow, None, None]:
+def _rows(history: HistoryFolder, query: Query, base_key: str | None) -> Generator[SessionRow, None, None]:
     """Rows in the order of the history, each session once; a superset of what ``query`` describes."""
-    with contextlib.closing(_fresh(store)) as connection:
-        decisions = _decisions(store, connection)
+    with contextlib.closing(_fresh(history)) as connection:
+        decisions = _decisions(history, connection)
         originals = {row.name: row.copies for row in _copied(connection)}
         copies = {name for names_ in originals.values() for name in names_}
         direction = "DESC" if query.newest_first else "ASC"
         table, detail = (
             ("session JOIN detail USING (name)", "detail") if query.details else ("session", "NULL")
         )
-        for part, bounds in _parts(store, newest_first=query.newest_first):
+        for part, bounds in _parts(history, newest_first=query.newest_first):
             conditions, values = ["row IS NOT NULL", part], list[Any](bounds)
             if base_key is not None:
                 conditions.append("base_key = ?")
@@ -149,9 +149,9 @@ def _rows(store: HistoryStore, query: Query, base_key: str | None) -> Generator[
                 yield _decided(row if figures is None else _detailed(row, figures), decisions)
 
 
-def _parts(store: HistoryStore, *, newest_first: bool) -> list[tuple[str, Sequence[Any]]]:
+def _parts(history: HistoryFolder, *, newest_first: bool) -> list[tuple[str, Sequence[Any]]]:
     """The sessions in the order of the history: those dated in the future come before all others."""
-    horizon, until = names.horizon(), store.until
+    horizon, until = names.horizon(), history.until
     past: tuple[str, Sequence[Any]] = ("stamp <= ?", [horizon])
     future: tuple[str, Sequence[Any]] = ("stamp > ?", [horizon])
     parts = [future, past]
@@ -173,7 +173,7 @@ def _detailed(row: SessionRow, figures: bytes) -> SessionRow:
     )
 
 
-def copied(store: HistoryStore) -> list[SessionRow]:
+def copied(history: HistoryFolder) -> list[SessionRow]:
     """The rows of the sessions that have copies, whenever they came into the folder.
 
     Raises:
@@ -182,11 +182,11 @@ def copied(store: HistoryStore) -> list[SessionRow]:
     if sqlite3 is not None:
         with (
             contextlib.suppress(sqlite3.Error, msgspec.MsgspecError),
-            contextlib.closing(_fresh(store)) as connection,
+            contextlib.closing(_fresh(history)) as connection,
         ):
-            decisions = _decisions(store, connection)
+            decisions = _decisions(history, connection)
             return [_decided(row, decisions) for row in _copied(connection)]
-    return _copied_of_files([_row_of_file(entry) for entry in store.every_file()])
+    return _copied_of_files([_row_of_file(entry) for entry in history.every_file()])
 
 
 def _copied(connection: sqlite3.Connection) -> list[SessionRow]:
@@ -209,10 +209,10 @@ def _copied_of_files(rows: Sequence[SessionRow]) -> list[SessionRow]:
     return [decided(row) for row in with_copies(rows)]
 
 
-def _rows_from_files(store: HistoryStore, query: Query) -> Iterator[SessionRow]:
-    originals = {row.name: row for row in copied(store)}
+def _rows_from_files(history: HistoryFolder, query: Query) -> Iterator[SessionRow]:
+    originals = {row.name: row for row in copied(history)}
     copies = {name for row in originals.values() for name in row.copies}
-    for entry in store.every_file(newest_first=query.newest_first):
+    for entry in history.every_file(newest_first=query.newest_first):
         row = _row_of_file(entry)
         if row.name in copies:
             continue
@@ -229,27 +229,27 @@ def _row_of_file(entry: SavedSession) -> SessionRow:
     return msgspec.structs.replace(row_of(artifact, key), accepted=artifact.accepted, pinned=artifact.pinned)
 
 
-def _fresh(store: HistoryStore) -> sqlite3.Connection:
-    """A connection to rows that agree with the folder; bad files are named in the store."""
-    now = _scan(store)
-    old = snapshot.open_snapshot(store.folder)
+def _fresh(history: HistoryFolder) -> sqlite3.Connection:
+    """A connection to rows that agree with the folder; bad files are named in the history."""
+    now = _scan(history)
+    old = snapshot.open_snapshot(history.folder)
     if old is not None:
         try:
             known = _known(old)
             if known == now:
-                _name_skipped(store, old)
+                _name_skipped(history, old)
                 return old
-            return _refreshed(store, old, known, now)
+            return _refreshed(history, old, known, now)
         except sqlite3.DatabaseError:  # its checksum is right and its content is not
             old.close()
         except BaseException:
             old.close()
             raise
-    return _refreshed(store, None, set(), now)
+    return _refreshed(history, None, set(), now)
 
 
 def _refreshed(
-    store: HistoryStore, old: sqlite3.Connection | None, known: set[_Stat], now: set[_Stat]
+    history: HistoryFolder, old: sqlite3.Connection | None, known: set[_Stat], now: set[_Stat]
 ) -> sqlite3.Connection:
     """Rows in memory that agree with the folder, and left there as the new snapshot; ``old`` is closed."""
     memory = sqlite3.connect(":memory:")
@@ -261,26 +261,26 @@ def _refreshed(
             old.close()
         before = memory.total_changes if old is not None else -1
         _forget(memory, known - now)
-        _learn(store, memory, now - known)
+        _learn(history, memory, now - known)
         memory.commit()
-        _name_skipped(store, memory)
+        _name_skipped(history, memory)
         if memory.total_changes != before and now:  # a file that can never be opened changes nothing
-            snapshot.write_snapshot(store.folder, memory)
+            snapshot.write_snapshot(history.folder, memory)
     except BaseException:
         memory.close()
         raise
     return memory
 
 
-def _scan(store: HistoryStore) -> set[_Stat]:
+def _scan(history: HistoryFolder) -> set[_Stat]:
     """Name, size, modification time and inode of every session and decision in the folder."""
     found: set[_Stat] = set()
     try:
-        with os.scandir(store.folder) as entries:
+        with os.scandir(history.folder) as entries:
             for entry in entries:
                 name = entry.name
                 if not _is_text(name):
-                    store.skip(ArtifactError(names.NAMELESS, path=store.folder / name))
+                    history.skip(ArtifactError(names.NAMELESS, path=history.folder / name))
                 elif name.endswith(".json") and name.startswith(("perf_", "accept_perf_", "pin_perf_")):
                     with contextlib.suppress(OSError):  # gone meanwhile
                         # What a link leads to is never read: the link itself is what stands there.
@@ -291,7 +291,7 @@ def _scan(store: HistoryStore) -> set[_Stat]:
         pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise HistoryError(f"the history folder {store.folder} cannot be read: {reason}") from error
+        raise HistoryError(f"the history folder {history.folder} cannot be read: {reason}") from error
     return found
 
 
@@ -313,22 +313,22 @@ def _forget(connection: sqlite3.Connection, gone: Iterable[_Stat]) -> None:
     connection.executemany("DELETE FROM mark WHERE name = ?", stale)
 
 
-def _learn(store: HistoryStore, connection: sqlite3.Connection, new: Collection[_Stat]) -> None:
+def _learn(history: HistoryFolder, connection: sqlite3.Connection, new: Collection[_Stat]) -> None:
     skimmer = Skimmer()
     for done, status in enumerate(new):
         if done % _TOLD_EVERY == 0:
-            store.progress(done, len(new))
+            history.progress(done, len(new))
         if names.is_session_name(status[0]):
-            _learn_session(store, connection, status, skimmer)
+            _learn_session(history, connection, status, skimmer)
         else:
-            _learn_mark(store, connection, status)
-    store.progress(len(new), len(new))
+            _learn_mark(history, connection, status)
+    history.progress(len(new), len(new))
 
 
 def _learn_session(
-    store: HistoryStore, connection: sqlite3.Connection, status: _Stat, skimmer: Skimmer
+    history: HistoryFolder, connection: sqlite3.Connection, status: _Stat, skimmer: Skimmer
 ) -> None:
-    path = store.folder / status[0]
+    path = history.folder / status[0]
     key = names.order_key(path.name)
     if key is None:  # kept as a row without a session: named each time, and opened never
         _insert_session(connection, [*status, "", 0, "", "", None, names.NAMELESS, "", False])
@@ -338,7 +338,7 @@ def _learn_session(
     except ArtifactError as error:
         if isinstance(error.__cause__, OSError):  # may be readable the next time, with the same size and time
             if regular.exists(path):
-                store.skip(error)
+                history.skip(error)
             return
         newer = isinstance(error, NewerSchemaError)
         _insert_session(
@@ -360,26 +360,26 @@ def _insert_session(connection: sqlite3.Connection, values: list[Any]) -> None:
     connection.execute(f"INSERT INTO session VALUES ({', '.join('?' * 12)})", values)  # noqa: S608 - marks only
 
 
-def _learn_mark(store: HistoryStore, connection: sqlite3.Connection, status: _Stat) -> None:
+def _learn_mark(history: HistoryFolder, connection: sqlite3.Connection, status: _Stat) -> None:
     parsed = names.parse_mark(status[0])
     if parsed is None:
         return
-    path = store.folder / status[0]
+    path = history.folder / status[0]
     blob = reason = field = None
     try:
         blob = _encode(marks.read_mark(path))
     except ArtifactError as error:
         if isinstance(error.__cause__, OSError):
             if regular.exists(path):
-                store.skip(error)
+                history.skip(error)
             return
         reason, field = error.reason, error.field
     values = [*status, *parsed, blob, reason, field]
     connection.execute(f"INSERT INTO mark VALUES ({', '.join('?' * 9)})", values)  # noqa: S608 - marks only
 
 
-def _decisions(store: HistoryStore, connection: sqlite3.Connection) -> _Marks:
-    """The decisions that count, by kind and session; misplaced ones are named in the store."""
+def _decisions(history: HistoryFolder, connection: sqlite3.Connection) -> _Marks:
+    """The decisions that count, by kind and session; misplaced ones are named in the history."""
     found: _Marks = {}
     # One beside a copy counts as well: whoever took it meant the session.
     rows = connection.execute(
@@ -392,7 +392,7 @@ def _decisions(store: HistoryStore, connection: sqlite3.Connection) -> _Marks:
         if mark.session_id == session_id:
             found.setdefault((kind, session_id or session), mark)
         else:
-            store.skip(ArtifactError(marks.MISPLACED, path=store.folder / name, field="$.session_id"))
+            history.skip(ArtifactError(marks.MISPLACED, path=history.folder / name, field="$.session_id"))
     return found
 
 
@@ -404,11 +404,11 @@ def _decided(row: SessionRow, decisions: _Marks) -> SessionRow:
     return msgspec.structs.replace(row, accepted=accepted.as_accepted() if accepted else None, pinned=pinned)
 
 
-def _name_skipped(store: HistoryStore, connection: sqlite3.Connection) -> None:
+def _name_skipped(history: HistoryFolder, connection: sqlite3.Connection) -> None:
     rows = connection.execute(
         "SELECT name, error, field, newer FROM session WHERE row IS NULL "
         "UNION ALL SELECT name, error, field, 0 FROM mark WHERE mark IS NULL ORDER BY 1"
     )
     for name, reason, field, newer in rows:
         kind = NewerSchemaError if newer else ArtifactError
-        store.skip(kind(reason, path=store.folder / name, field=field))
+        history.skip(kind(reason, path=history.folder / name, field=field))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
 
@@ -15,6 +15,7 @@ from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.gate import unclear_profiles, unresolved_worst
 from pytest_espperf.history import HistoryStore, SavedSession
+from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.history.progress import Telling
 from pytest_espperf.history.shared.sharing import Sent, Sharing
 from pytest_espperf.model.artifact import (
@@ -38,10 +39,6 @@ from pytest_espperf.session.handover import decode
 from pytest_espperf.session.judging import Judge, early_end, failed_by, with_failed_tests
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.record import SessionRecord
-
-if TYPE_CHECKING:
-    from pytest_espperf.history.checkpoint import Checkpoint
-
 
 NO_WORKER = "no worker was left"
 """Why a session ended early whose board no worker of pytest-xdist came to, or came back to."""
@@ -139,7 +136,7 @@ class PerfSession(Driver):
             if alone:
                 raise
             self.stop(why_unreached(error, self.settings, others or {}))
-        self._checkpoint = self.store.open_checkpoint(self.session_id)
+        self._checkpoint = Checkpoint(self.store, self.session_id)
         self._closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
             self._say(f"an interrupted session of before is kept as {found.json_path.name}")

@@ -167,7 +167,7 @@ def test_no_artifact_is_opened_once_the_index_knows_it(
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr("pytest_espperf.history.skim.read_bounded", refuse)
-    monkeypatch.setattr("pytest_espperf.history.store.load_listed", refuse)
+    monkeypatch.setattr("pytest_espperf.history.folder.load_listed", refuse)
     assert shown(capsys) == before
 
 

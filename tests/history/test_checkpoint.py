@@ -13,6 +13,7 @@ from support.paths import ROOT, TESTS
 
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.history.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def partials(store: HistoryStore) -> list[str]:
 
 
 def test_progress_is_kept_until_the_session_is_saved(store: HistoryStore) -> None:
-    with store.open_checkpoint("run-1") as checkpoint:
+    with Checkpoint(store, "run-1") as checkpoint:
         assert checkpoint.path == store.folder / "latest.partial.json"
         assert not checkpoint.path.exists()
         checkpoint.write(session("run-1", p95=1.0))
@@ -45,15 +46,15 @@ def test_progress_is_kept_until_the_session_is_saved(store: HistoryStore) -> Non
 
 
 def test_two_sessions_share_a_folder(store: HistoryStore) -> None:
-    first = store.open_checkpoint("one")
-    second = HistoryStore(store.folder).open_checkpoint("two/../x")
+    first = Checkpoint(store, "one")
+    second = Checkpoint(HistoryStore(store.folder), "two/../x")
     assert second.path.name == "latest.partial-two_.._x.json"
     first.write(session("one"))
     second.write(session("two/../x"))
-    third = store.open_checkpoint("three")
+    third = Checkpoint(store, "three")
     assert third.recovered == []  # neither is an orphan
     with pytest.raises(HistoryError, match="already running"):
-        store.open_checkpoint("three")
+        Checkpoint(store, "three")
     third.discard()
     second.discard()
     first.discard()
@@ -62,13 +63,13 @@ def test_two_sessions_share_a_folder(store: HistoryStore) -> None:
 
 
 def test_orphans_are_archived_as_incomplete(store: HistoryStore) -> None:
-    first = store.open_checkpoint("one")
-    second = store.open_checkpoint("two")
+    first = Checkpoint(store, "one")
+    second = Checkpoint(store, "two")
     first.write(session("one", "20260101T000000Z", tag="a"))
     second.write(session("two", "20260102T000000Z", tag="b", verdict=None))
     second.release()
     first.release()
-    with store.open_checkpoint("next") as checkpoint:
+    with Checkpoint(store, "next") as checkpoint:
         names = sorted(saved.json_path.name for saved in checkpoint.recovered)
         assert names == ["perf_20260101T000000Z_a.json", "perf_20260102T000000Z_b.json"]
         assert checkpoint.path.name == "latest.partial.json"
@@ -83,16 +84,16 @@ def test_orphans_are_archived_as_incomplete(store: HistoryStore) -> None:
     assert not (store.folder / "latest.json").exists()
     assert [row.completed for row in store.select()] == [False, False]
     assert sorted(path.name for path in store.folder.glob(".latest*")) == [".latest.partial.lock"]
-    assert store.open_checkpoint("again").recovered == []
+    assert Checkpoint(store, "again").recovered == []
 
 
 def test_an_orphan_that_was_saved_is_not_saved_twice(store: HistoryStore) -> None:
-    checkpoint = store.open_checkpoint("one")
+    checkpoint = Checkpoint(store, "one")
     checkpoint.write(session("one"))
     store.save(session("other"), latest=False)
     store.save(session("one"), latest=True)
     checkpoint.release()  # killed before it could discard
-    following = store.open_checkpoint("next")
+    following = Checkpoint(store, "next")
     assert following.recovered == []
     assert partials(store) == []
     assert len(list(store.sessions())) == 2
@@ -102,7 +103,7 @@ def test_an_orphan_that_was_saved_is_not_saved_twice(store: HistoryStore) -> Non
 def test_an_unreadable_orphan_is_kept_aside(store: HistoryStore) -> None:
     for _ in range(2):
         (store.folder / "latest.partial.json").write_bytes(b'{"schema_version": 1, "raw_')
-        with store.open_checkpoint("next") as checkpoint:
+        with Checkpoint(store, "next") as checkpoint:
             (error,) = checkpoint.unreadable
         assert "latest.partial.json" in str(error)
         assert error in store.skipped
@@ -117,7 +118,7 @@ def test_the_original_s_partial_file_is_archived(store: HistoryStore) -> None:
     (store.folder / "latest.partial.json").write_bytes(
         (DATA / "schema0" / "latest.partial.json").read_bytes()
     )
-    with store.open_checkpoint("next") as checkpoint:
+    with Checkpoint(store, "next") as checkpoint:
         (saved,) = checkpoint.recovered
     assert saved.json_path.name == "perf_20260213T081922Z.json"
     assert len(saved.artifact.raw_runs) == 3
@@ -126,13 +127,13 @@ def test_the_original_s_partial_file_is_archived(store: HistoryStore) -> None:
 def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(HistoryError, match="cannot be"):
-        HistoryStore(tmp_path / "file").open_checkpoint("x")
+        Checkpoint(HistoryStore(tmp_path / "file"), "x")
 
 
 def test_a_full_disk_while_archiving_keeps_the_orphan(
     store: HistoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = store.open_checkpoint("one")
+    checkpoint = Checkpoint(store, "one")
     checkpoint.write(session("one"))
     checkpoint.release()
 
@@ -141,10 +142,10 @@ def test_a_full_disk_while_archiving_keeps_the_orphan(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(HistoryError, match="No space left"):
-        store.open_checkpoint("next")
+        Checkpoint(store, "next")
     monkeypatch.undo()
     assert partials(store) == ["latest.partial.json"]
-    with store.open_checkpoint("next") as following:
+    with Checkpoint(store, "next") as following:
         assert len(following.recovered) == 1
 
 
@@ -153,6 +154,7 @@ import sys
 sys.path[:0] = sys.argv[3:]
 from support.history_samples import session
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.history.checkpoint import Checkpoint
 store, prefix = HistoryStore(sys.argv[1]), sys.argv[2]
 tag = prefix.split("-")[0]
 store.prepare()
@@ -162,7 +164,7 @@ def say(*words):
 say("ready")
 for number in range(100000):
     me = f"{prefix}-{number}"
-    with store.open_checkpoint(me) as checkpoint:
+    with Checkpoint(store, me) as checkpoint:
         for phase in range(2):
             checkpoint.write(session(me, "20260301T120000Z", tag=tag, p95=float(phase)))
         say("measured", me)
@@ -207,7 +209,7 @@ def test_killed_at_any_moment_nothing_is_lost(
         fresh = HistoryStore(store.folder)
         before = {row.session_id for row in fresh.select() if row.completed}
         assert saved <= before
-        checkpoint = fresh.open_checkpoint(f"check-{round_}")  # usable at once
+        checkpoint = Checkpoint(fresh, f"check-{round_}")  # usable at once
         assert checkpoint.path.name == "latest.partial.json"
         checkpoint.discard()
         assert fresh.skipped == []

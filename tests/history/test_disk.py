@@ -13,6 +13,7 @@ from support.paths import ROOT, TESTS
 
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.text import printable
 
@@ -66,7 +67,7 @@ def test_a_failing_disk_leaves_the_old_files(
 def test_a_progress_that_cannot_be_replaced_stays(
     store: HistoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint = store.open_checkpoint("x")
+    checkpoint = Checkpoint(store, "x")
     checkpoint.write(session("x", p95=1.0))
 
     def fail(*_: object) -> None:
@@ -88,8 +89,9 @@ sys.path[:0] = sys.argv[2:]
 from support.history_samples import session
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.history.checkpoint import Checkpoint
 store = HistoryStore(sys.argv[1])
-checkpoint = store.open_checkpoint("x")
+checkpoint = Checkpoint(store, "x")
 checkpoint.write(session("x"))
 sys.dont_write_bytecode = True  # cut short by the limit, it would be loaded by other tests' processes
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))

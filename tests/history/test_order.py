@@ -18,6 +18,7 @@ from support.prune_history import all_rows, prune
 from pytest_espperf.cli import main
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, encode_session, marks, names
+from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.history.rows import Query
 from pytest_espperf.history.shared import objects
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
@@ -223,9 +224,9 @@ def test_old_names_are_imported_in_their_order(
 
 
 def test_a_crashed_session_stands_before_the_one_that_archived_it(store: HistoryStore) -> None:
-    with store.open_checkpoint("crashed") as checkpoint:
+    with Checkpoint(store, "crashed") as checkpoint:
         checkpoint.write(session("crashed", STAMP, tag="z"))
-    with store.open_checkpoint("next") as checkpoint:
+    with Checkpoint(store, "next") as checkpoint:
         assert [one.artifact.session_id for one in checkpoint.recovered] == ["crashed"]
         saved = store.save(session("next", STAMP, tag="a"), latest=True)
         checkpoint.discard()

@@ -13,6 +13,7 @@ from support.history_samples import DATA, session
 from pytest_espperf.errors import RemoteError
 from pytest_espperf.history import encode_session, load, names
 from pytest_espperf.history.adopt import Adoption
+from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.history.shared import cache, exchange, objects, place, remote
 from pytest_espperf.history.shared.address import HistoryUrl
 
@@ -76,7 +77,7 @@ def test_what_came_from_others_can_be_the_newest_and_then_is_the_latest(benches:
 def test_interrupted_sessions_are_shared_and_checkpoints_are_not(benches: tuple[Bench, Bench]) -> None:
     a, b = benches
     a.save("session-cut", verdict="incomplete")
-    with a.store.open_checkpoint("session-running") as checkpoint:
+    with Checkpoint(a.store, "session-running") as checkpoint:
         checkpoint.write(session("session-running"))
         a.sync.push()
         b.sync.pull()
