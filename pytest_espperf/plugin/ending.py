@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_espperf.history.shared.sharing import Sent
     from pytest_espperf.model.artifact import Finding
     from pytest_espperf.report import Line
-    from pytest_espperf.session.session import Outcome, PerfSession
+    from pytest_espperf.session.session import PerfSession, SessionOutcome
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
@@ -228,7 +228,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
         outputs.show_overview(reporter, state.config)
 
 
-def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, Outcome]:
+def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
     """What became of several boards, and what is the same for all; returns those to be shown in full."""
     from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
     from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
@@ -265,7 +265,7 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
 
 def _apart_from_sharing(
     state: PerfState,
-) -> tuple[dict[str, Outcome], Sequence[Finding], Sent | None]:
+) -> tuple[dict[str, SessionOutcome], Sequence[Finding], Sent | None]:
     """The outcomes without what all have from the history that they share; that; and what was sent."""
     assert state.sharing is not None
     outcomes, sent = {}, None
@@ -276,7 +276,7 @@ def _apart_from_sharing(
     return outcomes, state.sharing.findings, sent
 
 
-def _is_fine(config: pytest.Config, board: str, outcome: Outcome) -> bool:
+def _is_fine(config: pytest.Config, board: str, outcome: SessionOutcome) -> bool:
     """Whether there is nothing to be done about a board."""
     from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
 
@@ -292,7 +292,7 @@ def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
 
 
 def _show_board(
-    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
 ) -> None:
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
     from pytest_espperf.history.shared.sharing import Sent, Sharing
     from pytest_espperf.session.driver import Driver
-    from pytest_espperf.session.handover import WorkerDriver
     from pytest_espperf.session.plan import PlannedPhase
-    from pytest_espperf.session.session import Outcome, PerfSession
+    from pytest_espperf.session.session import PerfSession, SessionOutcome
+    from pytest_espperf.session.worker import WorkerDriver
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
@@ -64,7 +64,7 @@ class PerfState:
     sharing: Sharing | None = None
     drivers: dict[str, WorkerDriver] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, SessionOutcome] = field(default_factory=dict)
     ended_by: str = ""
     _settings: Settings | None = None
     _live: str = ""
@@ -162,7 +162,7 @@ class PerfState:
     def make_drivers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, WorkerDriver]:
         """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
         from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
-        from pytest_espperf.session.handover import WorkerDriver  # noqa: PLC0415 - see above
+        from pytest_espperf.session.worker import WorkerDriver  # noqa: PLC0415 - see above
 
         if not self.drivers:
             boards = named_boards(self.settings, self.config.rootpath)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 MARGIN_S = 2.0
 """Between the inner deadline and the watchdog: time to write the checkpoint."""
@@ -46,7 +46,7 @@ class PhaseBudget:
     reference_s: float = 0.0
 
 
-def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> PhaseBudget:
+def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -> PhaseBudget:
     """``max(min_s, duration * multiplier + 2 * request timeout + 10)``, shared out.
 
     The warm-up, the settling time and the time to switch firmware are added on top: none is part of the

@@ -16,7 +16,7 @@ from pytest_espperf.load.talk import Caller
 from pytest_espperf.model.artifact import Capacity, SessionArtifact
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.judging import identity_of
-from pytest_espperf.session.plan import Plan
+from pytest_espperf.session.plan import SessionPlan
 
 MOST_S = 2.0
 """Seconds that it may take."""
@@ -28,12 +28,12 @@ SLOWEST_TIMES = 4.0
 """... and as many times what the slowest answer so far took."""
 
 
-def most_clients(plan: Plan) -> int:
+def most_clients(plan: SessionPlan) -> int:
     """The largest number of clients of any phase."""
     return max(phase.clients for profile in plan.profiles for phase in profile.phases)
 
 
-def clients_by_phase(plan: Plan) -> dict[str, int]:
+def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
     """The clients of every cell, ``profile:phase``."""
     return {
         f"{profile.name}:{phase.name}": phase.clients for profile in plan.profiles for phase in profile.phases
@@ -42,7 +42,7 @@ def clients_by_phase(plan: Plan) -> dict[str, int]:
 
 def find_capacity(
     board: Board,
-    plan: Plan,
+    plan: SessionPlan,
     *,
     known: Capacity | None,
     budget_s: float = MOST_S,

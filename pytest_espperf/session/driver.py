@@ -17,10 +17,10 @@ from pytest_espperf.config.settings import Settings
 from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
-from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import save_samples
 from pytest_espperf.load.limits import make_room
 from pytest_espperf.model.artifact import Capacity, EndedEarly, PathAnswer, PhaseResult, RunRole
+from pytest_espperf.model.capacity import sentence
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.answers import Asker

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.artifact import RunRole
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 from pytest_espperf.system import commands
 from pytest_espperf.system.redaction import redact
 
@@ -108,7 +108,7 @@ def _last_words(output: str) -> str:
     return last if len(last) <= _LONGEST_WORDS else f"{last[:_LONGEST_WORDS]}..."
 
 
-def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
+def confirmation_rounds(plan: SessionPlan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
     """Further rounds of some profiles, run-major; ``rounds`` says how many of each."""
     return [
         PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
@@ -119,7 +119,7 @@ def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPh
     ]
 
 
-def pairs(plan: Plan, profiles: list[str]) -> list[PlannedPhase]:
+def pairs(plan: SessionPlan, profiles: list[str]) -> list[PlannedPhase]:
     """Interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
 
     One switch serves all profiles, and the second half of a pair the first half of the next.

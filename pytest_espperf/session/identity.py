@@ -18,7 +18,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability
 from pytest_espperf.model.workload import Profile
-from pytest_espperf.session.plan import SCHEDULE_VERSION, Plan
+from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
 
@@ -42,7 +42,7 @@ def board_name(host: str, port: int, settings: Settings) -> str:
 
 
 def make_comparability(
-    plan: Plan, *, board: str, scheme: str, engine: str, device_headers: tuple[tuple[str, str], ...]
+    plan: SessionPlan, *, board: str, scheme: str, engine: str, device_headers: tuple[tuple[str, str], ...]
 ) -> Comparability:
     """The comparability key and its fields.
 

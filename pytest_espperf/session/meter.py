@@ -18,7 +18,7 @@ from pytest_espperf.model.figures import moved_counters, number_at
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, PhaseBudget
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 MAX_EVENTS = 20
 """Lines of the console, not fatal, that are kept of one phase; the log has them all."""
@@ -96,7 +96,7 @@ class Meter:
     """
 
     board: Board
-    plan: Plan
+    plan: SessionPlan
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _last_reading: TelemetryReading | None = field(default=None, init=False)

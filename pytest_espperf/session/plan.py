@@ -75,7 +75,7 @@ class PlannedPhase:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SessionPlan:
     """What a session drives: the profiles, their phases resolved, and how often.
 
     ``selection`` keeps the names as the user gave them, in order.
@@ -107,7 +107,7 @@ class Plan:
         ]
 
 
-def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> Plan:
+def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> SessionPlan:
     """Resolve the settings into a plan.
 
     An explicit option wins over a profile's own phase, and that over the preset.
@@ -131,7 +131,7 @@ def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "")
         chosen.append(_with_phases(known[name], settings, preset))
     warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
     runs = settings.perf_runs or preset.runs
-    return Plan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
+    return SessionPlan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:

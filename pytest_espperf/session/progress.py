@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from pytest_espperf.load import Progress
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 OVERHEAD_S = 0.35
 """Seconds from the end of a phase's load to the begin of the next one's, until one has been timed."""
@@ -20,7 +20,7 @@ class Pace:
         clock: monotonic seconds.
     """
 
-    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, plan: SessionPlan, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan = plan
         self._clock = clock
         self._ahead = {phase.id: _load_s(plan, phase) for phase in plan.phases()}
@@ -69,5 +69,5 @@ class Pace:
         )
 
 
-def _load_s(plan: Plan, planned: PlannedPhase) -> float:
+def _load_s(plan: SessionPlan, planned: PlannedPhase) -> float:
     return plan.warmup_s + planned.phase.duration_s

@@ -15,7 +15,7 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.session.board import Board, BoardFacts, connect
 from pytest_espperf.session.identity import asked_for
 from pytest_espperf.session.meter import Meter
-from pytest_espperf.session.plan import Plan
+from pytest_espperf.session.plan import SessionPlan
 from pytest_espperf.session.reference import Reference
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Reach:
     """
 
     settings: Settings
-    plan: Plan
+    plan: SessionPlan
     telemetry: TelemetrySpec
     log: Path
     closing: ExitStack

@@ -26,7 +26,7 @@ from pytest_espperf.session.board import BoardFacts, facts_unreached
 from pytest_espperf.session.folder import history_folder
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import thresholds
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 from pytest_espperf.system.redaction import REDACTED
 
 
@@ -44,7 +44,7 @@ class SessionRecord:
         timestamp_utc: of the session's start; a name, never used to measure time.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, root: Path, boards: int = 1) -> None:
+    def __init__(self, settings: Settings, plan: SessionPlan, root: Path, boards: int = 1) -> None:
         self.session_id = uuid.uuid4().hex
         self.timestamp_utc = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
         self._settings = settings

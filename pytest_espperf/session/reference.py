@@ -16,7 +16,7 @@ from pytest_espperf.model.artifact import PhaseResult
 from pytest_espperf.session.board import Board, connect
 from pytest_espperf.session.budget import PhaseBudget
 from pytest_espperf.session.meter import Meter
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Reference:
     """
 
     board: Board
-    plan: Plan
+    plan: SessionPlan
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     lost: str = field(default="", init=False)
@@ -42,7 +42,7 @@ class Reference:
         cls,
         settings: Settings,
         first: Board,
-        plan: Plan,
+        plan: SessionPlan,
         *,
         telemetry: device.TelemetrySpec,
         closing: ExitStack,

@@ -34,10 +34,10 @@ from pytest_espperf.session.capacity import remembered
 from pytest_espperf.session.driver import Driver
 from pytest_espperf.session.firmware import confirmation_rounds, pairs
 from pytest_espperf.session.folder import sharing_of
-from pytest_espperf.session.handover import decode
 from pytest_espperf.session.judging import Judge, early_end, failed_by, with_failed_tests
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.record import SessionRecord
+from pytest_espperf.session.worker import decode
 
 if TYPE_CHECKING:
     from pytest_espperf.history.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ WORST_RUN = "a run broke the budget of any single run"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SessionOutcome:
     """What became of a session.
 
     ``sent`` is filled in once those of all boards were saved, see :meth:`Sharing.send_saved`.
@@ -181,7 +181,7 @@ class PerfSession(Driver):
         self.phase_ended()
 
     def take(self, planned: PlannedPhase, handed: str) -> None:
-        """Keep what a worker measured of a phase, see :mod:`pytest_espperf.session.handover`."""
+        """Keep what a worker measured of a phase, see :mod:`pytest_espperf.session.worker`."""
         handover = decode(handed)
         for kept in handover.kept if self._is_wanted(planned) else ():
             self.keep(dataclasses.replace(planned, role=kept.role), kept.result, board=kept.board)
@@ -277,7 +277,7 @@ class PerfSession(Driver):
         assert self._checkpoint is not None
         self._checkpoint.discard()
 
-    def finish(self, interrupted: str = "", failed_tests: Sequence[str] = ()) -> Outcome:
+    def finish(self, interrupted: str = "", failed_tests: Sequence[str] = ()) -> SessionOutcome:
         """Judge, write the artifacts, give the verdict.
 
         Args:
@@ -312,9 +312,9 @@ class PerfSession(Driver):
             else:
                 self._checkpoint.discard()
         except (HistoryError, ArtifactError) as error:
-            return Outcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
+            return SessionOutcome(artifact, verdict, saved=None, fails=fails, save_error=str(error))
         self._sharing.after_saving(saved, self._say)
-        return Outcome(artifact, verdict, saved=saved, fails=fails)
+        return SessionOutcome(artifact, verdict, saved=saved, fails=fails)
 
     def _why_missing(self, missing: int, interrupted: str) -> Finding:
         died = f"a worker died in {', '.join(self._void)}" if self._void else ""

@@ -21,12 +21,12 @@ from support.real_servers import microdot, needs_micropython
 from support.sessions_at import artifacts, run_at
 
 from pytest_espperf.gate import judge
-from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.capacity import Held, hold
 from pytest_espperf.load.talk import Caller
 from pytest_espperf.model.artifact import CAPACITY, Capacity, PhaseReport, SessionArtifact
+from pytest_espperf.model.capacity import sentence
 from pytest_espperf.report.view import STARVED, meaning_of
 from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES, firmware_of, remembered
 

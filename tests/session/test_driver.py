@@ -20,9 +20,9 @@ from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
 from pytest_espperf.session.driver import Driver
 from pytest_espperf.session.firmware import confirmation_rounds
-from pytest_espperf.session.handover import WorkerDriver, decode
 from pytest_espperf.session.meter import LoadEnd, Measured
 from pytest_espperf.session.session import PerfSession
+from pytest_espperf.session.worker import WorkerDriver, decode
 
 WORDS = {
     "perf_profiles": "python_light",
