@@ -33,7 +33,7 @@ def run(session: pytest.Session) -> None:
             where = f"{board}: " if board else ""
             soon = f" in {again.pause_s:.0f} s" if again.pause_s else ""
             state.say(f"{where}{names}: {again.why}: measuring again{soon} ({len(planned)} phases)")
-            perf.pause(again.pause_s)
+            perf.driver.pause(again.pause_s)
             if state.selected:
                 _run(session, planned)
             else:

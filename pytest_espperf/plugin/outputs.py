@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_espperf.model.artifact import Finding, SessionArtifact
     from pytest_espperf.output.exports import Exported, ExportTarget
     from pytest_espperf.report.boards import Ended
-    from pytest_espperf.session.session import SessionOutcome
+    from pytest_espperf.session.saving import SessionOutcome
 
 TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
 REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()

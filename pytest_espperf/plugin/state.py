@@ -20,10 +20,11 @@ from pytest_espperf.model.text import printable
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
     from pytest_espperf.history.shared.sharing import Sent, Sharing
-    from pytest_espperf.session.driver import Driver
+    from pytest_espperf.session.driver import PhaseDriver
     from pytest_espperf.session.plan import PlannedPhase
-    from pytest_espperf.session.session import PerfSession, SessionOutcome
-    from pytest_espperf.session.worker import WorkerDriver
+    from pytest_espperf.session.saving import SessionOutcome
+    from pytest_espperf.session.session import PerfSession
+    from pytest_espperf.session.worker import Worker
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
@@ -49,7 +50,7 @@ class PerfState:
         device_needed: whether any selected item needs a board.
         sessions: one for each board, by its name ("" where there is one only); empty until they are made.
         sharing: the history that all of them work on; None until they are made.
-        drivers: in their place in a worker of pytest-xdist.
+        workers: in their place in a worker of pytest-xdist.
         awaited: names of the boards of which phases are to be measured.
         outcomes: what became of them.
         ended_by: why pytest stopped early, where its exit status may not tell.
@@ -62,7 +63,7 @@ class PerfState:
     device_needed: bool = False
     sessions: dict[str, PerfSession] = field(default_factory=dict)
     sharing: Sharing | None = None
-    drivers: dict[str, WorkerDriver] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
     outcomes: dict[str, SessionOutcome] = field(default_factory=dict)
     ended_by: str = ""
@@ -159,15 +160,15 @@ class PerfState:
             }
         return self.sessions
 
-    def make_drivers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, WorkerDriver]:
+    def make_workers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
         """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
         from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
-        from pytest_espperf.session.worker import WorkerDriver  # noqa: PLC0415 - see above
+        from pytest_espperf.session.worker import Worker  # noqa: PLC0415 - see above
 
-        if not self.drivers:
+        if not self.workers:
             boards = named_boards(self.settings, self.config.rootpath)
-            self.drivers = {
-                board.name: WorkerDriver(
+            self.workers = {
+                board.name: Worker(
                     board.settings,
                     self.config.rootpath,
                     boards=len(boards),
@@ -178,15 +179,16 @@ class PerfState:
                 for board in boards
                 if board.name in told
             }
-        return self.drivers
+        return self.workers
 
-    def driving(self) -> Mapping[str, Driver]:
-        """What drives the boards in this process."""
-        return self.drivers or self.opened()
+    def driving(self) -> Mapping[str, PhaseDriver]:
+        """Return what drives the boards in this process, by the name of the board."""
+        return {name: one.driver for name, one in (self.workers or self.opened()).items()}
 
     def at_hand(self) -> dict[str, Settings]:
         """The options of the boards that are driven in this run, by the id of their session."""
-        return {driver.session_id: driver.settings for driver in self.driving().values()}
+        contexts = [driver.context for driver in self.driving().values()]
+        return {context.session_id: context.settings for context in contexts}
 
     def opened(self) -> dict[str, PerfSession]:
         """Those of the sessions that are open."""
@@ -204,8 +206,10 @@ class PerfState:
 
     def close(self) -> None:
         """Give back the boards and end the reference devices; idempotent."""
-        for driver in (*self.sessions.values(), *self.drivers.values()):
-            driver.close()
+        for session in self.sessions.values():
+            session.close()
+        for worker in self.workers.values():
+            worker.close()
 
     def say(self, text: str) -> None:
         """One line of progress, on a line of its own, whatever the verbosity and capturing."""

@@ -129,7 +129,11 @@ class Controller:
         opened = self.state.opened()
         at_once = min(len(opened), node.workerinput["workercount"])
         node.workerinput[HANDED] = {
-            name: {"folder": str(perf.folder), "session_id": perf.session_id, "at_once": at_once}
+            name: {
+                "folder": str(perf.context.folder),
+                "session_id": perf.context.session_id,
+                "at_once": at_once,
+            }
             for name, perf in opened.items()
         }
 
@@ -156,7 +160,7 @@ class Controller:
         if planned is None or planned.board not in self.state.opened():
             return
         if report.when == "setup" and handed and planned.id not in self.void:
-            self.state.opened()[planned.board].take(planned, str(handed[0]))
+            self.state.opened()[planned.board].receiver.receive(planned, str(handed[0]))
         elif report.when in {"call", "teardown"} and report.failed:
             self.state.failed.setdefault(planned.board, []).append(report.nodeid)
         if report.when == "teardown":
@@ -169,7 +173,9 @@ class Controller:
             return
         ahead.remove(planned.id)
         if not ahead and len(self._ahead) > 1 and self.config.get_verbosity() >= 0:
-            became = "stopped" if self.state.opened()[planned.board].hard_stop_reason else "measured"
+            became = (
+                "stopped" if self.state.opened()[planned.board].driver.state.hard_stop_reason else "measured"
+            )
             ended = sum(not left for left in self._ahead.values())
             self.state.say(f"{planned.board}: {became}, {ended} of {len(self._ahead)} boards")
 
@@ -193,7 +199,7 @@ class Controller:
         planned = self._phases.of(crashitem)
         if planned is not None:
             self.void.add(planned.id)
-            self.state.opened()[planned.board].void(planned)
+            self.state.opened()[planned.board].receiver.discard(planned)
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
             self._ended(planned)
 
@@ -203,9 +209,9 @@ def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[Planne
     for phase in planned:
         failure = ""
         try:
-            if perf.board is None:
-                perf.take_over()
-            result = perf.run_phase(phase, perf.budget(phase))
+            if perf.driver.board is None:
+                perf.receiver.take_over()
+            result = perf.driver.run_phase(phase, perf.budget(phase))
             failure = "; ".join(result.fail_reasons) if result is not None else ""
         except DeviceError as error:
             failure = str(error)

@@ -16,7 +16,7 @@ import msgspec
 from pytest_espperf import __version__
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.model.address import split_host
-from pytest_espperf.model.artifact import Comparability
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
@@ -39,6 +39,12 @@ def board_name(host: str, port: int, settings: Settings) -> str:
         return f"{host}:{port}"
     # Its port is another one each time; its pace is what makes it the same board.
     return SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
+
+
+def identity_of(session: SessionArtifact) -> str:
+    """The identity of the board that a session measured; "" where it reached none."""
+    fields = session.comparability.fields if session.comparability is not None else {}
+    return str(fields.get("board") or "")
 
 
 def make_comparability(

@@ -1,4 +1,4 @@
-"""What a worker of a distributed run hands to the controller after each phase, as JSON text."""
+"""The part of a session that runs in a worker of pytest-xdist, and what it sends to the controller."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ from msgspec import structs
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import (
-    Capacity,
-    EndedEarly,
-    PathAnswer,
-    PhaseResult,
-    RunRole,
-    SessionArtifact,
-)
-from pytest_espperf.session.board import BoardFacts
-from pytest_espperf.session.capacity import remembered
-from pytest_espperf.session.driver import Driver
-from pytest_espperf.session.judging import Judge, early_end
+from pytest_espperf.model.artifact import Capacity, EndedEarly, PhaseResult, RunRole
+from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.session.context import Context, make_context
+from pytest_espperf.session.driver import PhaseDriver
+from pytest_espperf.session.earlier import remembered_capacity
+from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.record import SessionRecord
+from pytest_espperf.session.saving import save_phase_samples
+from pytest_espperf.session.state import SessionState
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class MeasuredPhase(msgspec.Struct, frozen=True, kw_only=True):
     """One measured phase; ``board`` names the reference board where it was measured there."""
 
     role: RunRole
@@ -35,117 +31,121 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     result: PhaseResult
 
 
-class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """What one test item of a phase came to.
+class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one test item of a phase, as it travels to the controller.
 
     Attributes:
-        phase: the planned phase's id.
-        kept: what was measured: nothing, the phase, or the phase and the reference's.
-        facts: of the board; None where it was never reached.
-        hard_stop_reason: why no later phase is driven, "" where they are.
-        said_between: what the console said between phases.
-        told: lines for the user.
-        spent_s: seconds that count against ``--perf-hard-timeout-s``.
-        ended: the profiles that ended before their planned rounds.
-        capacity: how many connections the board serves at once, where that is known.
-        answers: what the paths answered before the load, by profile.
+        phase: id of the planned phase.
+        measured: nothing, the phase, or the phase and the reference board's.
+        state: what is known of the session; of the console, what is new.
+        lines: new lines for the user.
+        spent_s: new seconds that count against ``--perf-hard-timeout-s``.
     """
 
     phase: str
-    kept: list[Kept] = []
-    facts: BoardFacts | None = None
-    hard_stop_reason: str = ""
-    said_between: list[str] = []
-    told: list[str] = []
+    measured: list[MeasuredPhase] = []
+    state: SessionState
+    lines: list[str] = []
     spent_s: float = 0.0
-    ended: dict[str, EndedEarly] = {}
-    capacity: Capacity | None = None
-    answers: dict[str, dict[str, PathAnswer]] = {}
 
 
-class WorkerDriver(Driver):
-    """Drives the phases of one board in a worker, and hands them over; how a phase stands it tells nobody.
+class WorkerSink:
+    """Keeps what a driver measured until it is sent; the controller's history is read, never written.
 
     Args:
-        settings: the options in force.
-        root: the project's root directory.
-        folder: the history folder of the controller.
-        session_id: of the controller's session of this board.
-        at_once: how many boards this computer drives at the same time, at most.
-        how: as of :class:`pytest_espperf.session.driver.Driver`.
+        context: of the session's part in this worker.
+        at_once: number of boards that this computer drives at the same time, at most.
     """
 
-    def __init__(
-        self, settings: Settings, root: Path, *, folder: str, session_id: str, at_once: int, **how: Any
-    ) -> None:
-        self._told: list[str] = []
-        super().__init__(settings, root, say=self._told.append, watch=lambda _: None, **how)
-        self._folder = Path(folder)
-        self._session_id = session_id
+    def __init__(self, context: Context, at_once: int) -> None:
+        self._context = context
         self._at_once = at_once
-        self._kept: list[Kept] = []
-        self._handed_s = 0.0
-        self._judge = Judge.from_settings(settings)
-        self._store = HistoryStore(self._folder)
+        self._unsent: list[MeasuredPhase] = []
+        self._judge = Judge.from_settings(context.settings)
+        self._store = HistoryStore(context.folder)
         # What this worker has measured: after the death of another, too little to decide anything.
-        self._record = SessionRecord(settings, self.plan, root, self._boards)
-        self.is_open = True
+        self._record = SessionRecord(context)
 
-    @property
-    def folder(self) -> Path:
-        """The history folder."""
-        return self._folder
-
-    @property
-    def session_id(self) -> str:
-        """Of the controller's session."""
-        return self._session_id
-
-    def keep(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
-        """Until it is handed over."""
+    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+        """Keep a phase until it is sent."""
         generator = result.report.generator
         if generator is not None:
             generator = structs.replace(generator, boards=self._at_once)
             result = structs.replace(result, report=structs.replace(result.report, generator=generator))
-        self._kept.append(Kept(role=planned.role, board=board, result=result))
+        self._unsent.append(MeasuredPhase(role=planned.role, board=board, result=result))
         self._record.add(planned, result, board=board)
 
-    def phase_ended(self) -> None:
-        """The report of the test item takes it along."""
+    def save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
+        """Write the raw samples of a phase, which are too many to be sent."""
+        return save_phase_samples(self._context, planned, samples)
 
-    def decide_early(self, planned: PlannedPhase) -> Mapping[str, EndedEarly]:
-        """The profiles that need no further round; the controller's history is read, never written."""
-        return early_end(planned, self._so_far, self._judge, self._store)
+    def end_phase(self, state: SessionState) -> None:
+        """Do nothing: the report of the test item takes the phase along."""
 
-    def remembered_capacity(self) -> Capacity | None:
-        """What the board's newest session found, see :func:`pytest_espperf.session.capacity.remembered`."""
-        return remembered(self._store, self._so_far())
+    def decide_early(self, planned: PlannedPhase, state: SessionState) -> Mapping[str, EndedEarly]:
+        """Name the profiles that need no further run."""
+        record = self._record
+        return self._judge.early_end(planned, self._context.plan, lambda: record.artifact(state), self._store)
 
-    def _so_far(self) -> SessionArtifact:
-        return self._record.artifact(self.reach().facts(), ended=self.ended, answers=self.answers)
+    def remembered_capacity(self, state: SessionState) -> Capacity | None:
+        """Return the capacity that an earlier session found with this firmware; None where unknown."""
+        return remembered_capacity(self._store, self._record.artifact(state))
 
-    def hand_over(self, planned: PlannedPhase) -> str:
-        """What has been kept since the last time, for the controller."""
-        kept, self._kept = self._kept, []
-        said, self.said_between = self.said_between, []
-        told = list(self._told)
-        self._told.clear()
-        already_s, self._handed_s = self._handed_s, self.spent_s
-        handover = Handover(
-            phase=planned.id,
-            kept=kept,
-            facts=self.reach().facts(),
-            hard_stop_reason=self.hard_stop_reason,
-            said_between=said,
-            told=told,
-            spent_s=self._handed_s - already_s,
-            ended=self.ended,
-            capacity=self.capacity,
-            answers=self.answers,
+    def take(self) -> list[MeasuredPhase]:
+        """Return the phases that were not sent yet."""
+        unsent, self._unsent = self._unsent, []
+        return unsent
+
+
+class Worker:
+    """Drives the phases of one board in a worker, and sends them; it shows no running phase.
+
+    Args:
+        settings: options in force.
+        root: root directory of the project.
+        folder: history folder of the controller.
+        session_id: of the controller's session of this board.
+        at_once: number of boards that this computer drives at the same time, at most.
+        more: further fields of :class:`pytest_espperf.session.context.Context`.
+
+    Attributes:
+        driver: drives the phases.
+    """
+
+    def __init__(
+        self, settings: Settings, root: Path, *, folder: str, session_id: str, at_once: int, **more: Any
+    ) -> None:
+        self._lines: list[str] = []
+        context = make_context(
+            settings,
+            root,
+            folder=Path(folder),
+            session_id=session_id,
+            say=self._lines.append,
+            watch=lambda _: None,
+            **more,
         )
-        return msgspec.json.encode(handover).decode()
+        self._sink = WorkerSink(context, at_once)
+        self.driver = PhaseDriver(context, self._sink)
+        self._sent_s = 0.0
 
+    def result_of(self, planned: PlannedPhase) -> str:
+        """Return what is new since the last phase, for the controller: JSON text."""
+        driver = self.driver
+        lines, state = list(self._lines), driver.known()
+        state.console = list(state.console)
+        already_s, self._sent_s = self._sent_s, driver.hard_timeout.spent_s
+        result = WorkerResult(
+            phase=planned.id,
+            measured=self._sink.take(),
+            state=state,
+            lines=lines,
+            spent_s=self._sent_s - already_s,
+        )
+        self._lines.clear()
+        driver.state.console.clear()
+        return msgspec.json.encode(result).decode()
 
-def decode(text: str) -> Handover:
-    """What :meth:`WorkerDriver.hand_over` made."""
-    return msgspec.json.decode(text, type=Handover)
+    def close(self) -> None:
+        """Give back the board; idempotent."""
+        self.driver.context.closing.close()
