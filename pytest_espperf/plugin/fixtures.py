@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pytest_espperf.load import TransportFactory
     from pytest_espperf.model.artifact import PhaseResult
     from pytest_espperf.session.board import Board
-    from pytest_espperf.session.budget import PhaseBudget
     from pytest_espperf.session.driver import PhaseDriver
+    from pytest_espperf.session.time_budget import PhaseBudget
 
 
 OVERRIDDEN = "the project's fixture device_ip"
@@ -50,7 +50,7 @@ def _driver(request: pytest.FixtureRequest) -> PhaseDriver:
 
 @pytest.fixture
 def espperf_board(request: pytest.FixtureRequest) -> str:
-    """The name of the board that a test is about, "" where the run has one only."""
+    """Return the name of the board that a test is about, "" where the run has one only."""
     if hasattr(request, "param"):
         return str(request.param)
     planned = getattr(request.node, "callspec", None)
@@ -59,7 +59,7 @@ def espperf_board(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
-    """The board's address. Override it to take the address from elsewhere, as from a ``dut``'s console."""
+    """Return the board's address; override it to take the address from elsewhere, as a ``dut``'s console."""
     board = _driver(request).board
     if board is None:
         pytest.skip(NO_DEVICE)
@@ -68,7 +68,7 @@ def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def device_port(espperf_board: str, request: pytest.FixtureRequest) -> int:
-    """The board's HTTP port; override it with ``device_ip`` where it is another one."""
+    """Return the board's HTTP port; override it with ``device_ip`` where it is another one."""
     driver = _driver(request)
     return driver.board.target.port if driver.board is not None else driver.context.settings.device_port
 
@@ -77,7 +77,7 @@ def device_port(espperf_board: str, request: pytest.FixtureRequest) -> int:
 def device_lock(
     espperf_board: str, request: pytest.FixtureRequest, device_ip: str, device_port: int
 ) -> Board:
-    """The board, locked for this session: no other session measures it until this one ends."""
+    """Lock the board for this session, and return it: no other session measures it until this one ends."""
     driver = _driver(request)
     try:
         host, port = _address(device_ip)
@@ -88,7 +88,7 @@ def device_lock(
 
 
 def _address(given: object) -> tuple[str, int | None]:
-    """What a ``device_ip`` fixture gave, which may be a project's own."""
+    """Take the value of a ``device_ip`` fixture apart, which may be a project's own."""
     try:
         host, port = split_host(given) if isinstance(given, str) else ("", None)
     except ValueError as error:
@@ -100,7 +100,7 @@ def _address(given: object) -> tuple[str, int | None]:
 
 @pytest.fixture
 def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable[[], Probe]:
-    """Call it to make sure that the board answers; fails the test, and stops the session, if not."""
+    """Return a function that checks whether the board answers; if not, it fails test and session."""
 
     def probe() -> Probe:
         try:
@@ -113,14 +113,14 @@ def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable
 
 @pytest.fixture
 def board(device_lock: Board, health_probe: Callable[[], Probe]) -> Board:
-    """The probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
+    """Return the probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
     health_probe()
     return device_lock
 
 
 @pytest.fixture
 def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
-    """The time budget of this phase; pytest-timeout holds the item to it. None outside of a phase."""
+    """Return the time budget of this phase, which pytest-timeout enforces; None outside of a phase."""
     planned = getattr(getattr(request.node, "callspec", None), "params", {}).get("perf_phase")
     if planned is None:
         return None
@@ -129,7 +129,7 @@ def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
 
 @pytest.fixture(scope="session")
 def perf_transport() -> TransportFactory | None:
-    """Override it to send the load through an httpx transport of your own (one is made per client)."""
+    """Return None; override it to send the load through an httpx transport of your own (one per client)."""
     return None
 
 
@@ -140,7 +140,7 @@ def perf_phase(
     watchdog: PhaseBudget,
     perf_transport: TransportFactory | None,
 ) -> PhaseResult:
-    """One measured phase: requesting it makes a test a profile x run x phase benchmark."""
+    """Measure one phase and return it: requesting it makes a test a profile x run x phase benchmark."""
     driver = _driver(request)
     driver.select(selected_profiles(request.config, request.param.board))
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
-"""Under what the controller of pytest-xdist and its workers hand things to each other."""
+"""Key under which the controller of pytest-xdist and its workers exchange data."""
 
 ONLY_LOOKS = "not measured: --setup-only runs no test"
 
@@ -41,7 +41,7 @@ LIVE_S = 1.0
 
 @dataclass
 class PerfState:
-    """Attributes are filled in as the run goes on.
+    """The shared state of one pytest run, filled in as the run goes on.
 
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
@@ -121,7 +121,7 @@ class PerfState:
             return False
 
     def planned(self) -> list[PlannedPhase]:
-        """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""
+        """Return every phase of every board, run-major; [] after a bad option, which is kept for later."""
         try:
             sessions = self.make_sessions()
         except EspperfError as error:
@@ -131,7 +131,7 @@ class PerfState:
         return sorted(phases, key=lambda phase: phase.run)
 
     def make_sessions(self) -> dict[str, PerfSession]:
-        """The sessions, made on first use; nothing is touched yet.
+        """Make the sessions on first use, and return them; nothing is touched yet.
 
         Raises:
             UsageError: a bad option, profile or rule.
@@ -160,8 +160,12 @@ class PerfState:
             }
         return self.sessions
 
-    def make_workers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
-        """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
+    def make_workers(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
+        """Make the workers of the boards in a worker of pytest-xdist, on first use, and return them.
+
+        Args:
+            given: by board, what the controller hands to :class:`pytest_espperf.session.worker.Worker`.
+        """
         from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
         from pytest_espperf.session.worker import Worker  # noqa: PLC0415 - see above
 
@@ -174,10 +178,10 @@ class PerfState:
                     boards=len(boards),
                     board=board.name,
                     place=board.place,
-                    **told[board.name],
+                    **given[board.name],
                 )
                 for board in boards
-                if board.name in told
+                if board.name in given
             }
         return self.workers
 
@@ -186,12 +190,12 @@ class PerfState:
         return {name: one.driver for name, one in (self.workers or self.opened()).items()}
 
     def at_hand(self) -> dict[str, Settings]:
-        """The options of the boards that are driven in this run, by the id of their session."""
+        """Return the options of the boards that are driven in this run, by the id of their session."""
         contexts = [driver.context for driver in self.driving().values()]
         return {context.session_id: context.settings for context in contexts}
 
     def opened(self) -> dict[str, PerfSession]:
-        """Those of the sessions that are open."""
+        """Return the sessions that are open, by the name of their board."""
         return {name: session for name, session in self.sessions.items() if session.is_open}
 
     def share(self) -> None:
@@ -212,7 +216,7 @@ class PerfState:
             worker.close()
 
     def say(self, text: str) -> None:
-        """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        """Write one line of progress, on a line of its own, whatever the verbosity and capturing."""
         with self._terminal() as reporter:
             if reporter is not None:
                 self._begin_line(reporter)
@@ -220,7 +224,7 @@ class PerfState:
                 reporter.flush()
 
     def rewrite(self, text: str) -> None:
-        """The line of the running phase, over the one before; "" wipes it away."""
+        """Write the line of the running phase over the one before; "" wipes it away."""
         with self._terminal() as reporter:
             if reporter is None:
                 return
@@ -243,7 +247,7 @@ class PerfState:
 
     @contextmanager
     def _terminal(self) -> Generator[Any, None, None]:
-        """The terminal reporter, with capturing off; None where there is none."""
+        """Switch capturing off, and yield the terminal reporter; None where there is none."""
         plugins = self.config.pluginmanager
         capture = plugins.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
@@ -263,7 +267,7 @@ STATE = pytest.StashKey[PerfState]()
 
 
 def state_of(config: pytest.Config) -> PerfState:
-    """The state of a pytest run."""
+    """Return the state of a pytest run, made on first use."""
     if STATE not in config.stash:
         config.stash[STATE] = PerfState(config)
     return config.stash[STATE]

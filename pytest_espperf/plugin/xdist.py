@@ -68,7 +68,7 @@ class Names(Generic[T]):
         self._known: dict[str, T | None] = {}
 
     def of(self, nodeid: str) -> T | None:
-        """The thing whose name comes first in the id, of several that begin there the longest; or None."""
+        """Return the thing whose name comes first in the id, of several there the longest; or None."""
         if nodeid not in self._known:
             self._known[nodeid] = next(
                 (self._things[name] for name in self._parts(nodeid) if name in self._things), None
@@ -106,7 +106,7 @@ class Controller:
         return Names({name: name for name in self.state.sessions})
 
     def board_of(self, nodeid: str) -> str:
-        """The board that a test is about by its id, "" where there is one only, or where it names none."""
+        """Return the board that a test is about by its id, "" where there is one only, or it names none."""
         planned = self._phases.of(nodeid)
         return planned.board if planned is not None else self._boards.of(nodeid) or ""
 
@@ -138,7 +138,7 @@ class Controller:
         }
 
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> BoardScheduling:
-        """Ours, in place of the one that ``--dist`` names."""
+        """Return our scheduler, in place of the one that ``--dist`` names."""
         return BoardScheduling(config, log, self.board_of)
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -181,12 +181,12 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, error: object) -> None:
-        """A worker has ended: with an error where it died."""
+        """Remember that a worker died: one that has ended with an error."""
         self._died = self._died or error is not None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
-        """Before the boards are judged: whether any was left without a worker."""
+        """Find out before the boards are judged whether any was left without a worker."""
         if self._died and any(self._ahead.values()):
             from pytest_espperf.session.session import NO_WORKER  # noqa: PLC0415 - heavy: httpx, asyncio
 
@@ -195,7 +195,7 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """A worker died in this test: whatever comes of it later is not its first measurement."""
+        """Make a phase void whose worker died: what comes of it later is not its first measurement."""
         planned = self._phases.of(crashitem)
         if planned is not None:
             self.void.add(planned.id)

@@ -24,12 +24,12 @@ SLOWEST_TIMES = 4.0
 
 
 def most_clients(plan: SessionPlan) -> int:
-    """The largest number of clients of any phase."""
+    """Return the largest number of clients of any phase."""
     return max(phase.clients for profile in plan.profiles for phase in profile.phases)
 
 
 def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
-    """The clients of every cell, ``profile:phase``."""
+    """Return the clients of every cell, ``profile:phase``."""
     return {
         f"{profile.name}:{phase.name}": phase.clients for profile in plan.profiles for phase in profile.phases
     }

@@ -64,7 +64,7 @@ def choose_confirmation(
 
 
 def confirmation_rounds(plan: SessionPlan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
-    """Further rounds of some profiles, run-major; ``rounds`` says how many of each."""
+    """Plan further runs of some profiles, run-major; ``rounds`` says how many of each."""
     return [
         PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
         for index in range(1, max(rounds.values(), default=0) + 1)
@@ -75,7 +75,7 @@ def confirmation_rounds(plan: SessionPlan, rounds: Mapping[str, int]) -> list[Pl
 
 
 def pairs(plan: SessionPlan, profiles: list[str]) -> list[PlannedPhase]:
-    """Interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
+    """Plan interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
 
     One switch serves all profiles, and the second half of a pair the first half of the next.
     """

@@ -1,4 +1,4 @@
-"""What every part of one board's session is given, in one place."""
+"""The fixed surroundings of one board's session, handed to each of its parts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import TelemetrySpec
-from pytest_espperf.session.budget import PhaseBudget, phase_budget
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan, make_plan
+from pytest_espperf.session.time_budget import PhaseBudget, phase_budget
 
 if TYPE_CHECKING:
     from pytest_espperf.lab import LabBoard

@@ -15,7 +15,6 @@ from pytest_espperf.model.artifact import Capacity, EndedEarly, PhaseResult, Run
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.bench import Bench
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.budget import DELAYED_ACK_S, PhaseBudget
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.firmware import FirmwareSwitch
 from pytest_espperf.session.hard_timeout import HardTimeout
@@ -25,6 +24,7 @@ from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.preflight import Preflight
 from pytest_espperf.session.progress import Pace
 from pytest_espperf.session.state import SessionState
+from pytest_espperf.session.time_budget import DELAYED_ACK_S, PhaseBudget
 
 
 class Sink(Protocol):
@@ -284,7 +284,7 @@ class PhaseDriver:
         return measured
 
     def _result(self, planned: PlannedPhase, measured: Measured) -> PhaseResult:
-        """The phase with the budgets that it broke."""
+        """Make the result of a phase, with the budgets that it broke."""
         kept = self.context.settings.perf_save_samples
         file = self._sink.save_samples(planned, measured.samples) if kept else ""
         report = structs.replace(measured.report, samples_file=file)

@@ -78,7 +78,7 @@ class BaselineLookup:
             raise UsageError(f"{self._settings.where('perf_baseline')}: {error}") from None
 
     def _find_of(self, board: str, store: HistoryStore) -> None:
-        """What the name of the baseline means for a board; of one that has no identity ("") for any."""
+        """Find the session that the name means for a board; for any, where it has no identity ("")."""
         try:
             self.fixed = store.find(self._settings.perf_baseline, board=board).artifact
         except (ArtifactError, HistoryError) as error:
@@ -101,7 +101,7 @@ class BaselineLookup:
 
 
 def _named_board(settings: Settings) -> str:
-    """The identity of the board that the options name, as far as they tell it; else ""."""
+    """Return the identity of the board that the options name, as far as they tell it; else ""."""
     asked = asked_for(settings)
     if settings.device_id or asked is None or asked[0] == SIM:
         return settings.device_id
@@ -125,7 +125,10 @@ def _check_fixed(fixed: SessionArtifact, board: str) -> None:
 
 
 def comparable_sessions(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-    """The accepted comparable sessions, oldest first; without any, this board's newest other, to say why."""
+    """Load the accepted comparable sessions, oldest first; without any, the board's newest other one.
+
+    The other one serves to say what differs.
+    """
     if candidate.comparability is None:
         return []
     baseline = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
@@ -141,7 +144,7 @@ def comparable_sessions(candidate: SessionArtifact, store: HistoryStore) -> list
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
-    """The previous completed session with the same board and load, whatever its verdict."""
+    """Find the previous completed session with the same board and load, whatever its verdict."""
     own = candidate.comparability
     if own is None:
         return None
@@ -159,7 +162,7 @@ def _common(fields: dict[str, object]) -> dict[str, object]:
 
 
 def remembered_capacity(store: HistoryStore, so_far: SessionArtifact) -> Capacity | None:
-    """The capacity that the board's newest session found with the same firmware; None for another firmware.
+    """Return the capacity that the board's newest session found, if its firmware was the same; else None.
 
     Args:
         store: the history.
@@ -177,7 +180,7 @@ def remembered_capacity(store: HistoryStore, so_far: SessionArtifact) -> Capacit
 
 
 def firmware_of(session: SessionArtifact) -> dict[str, Any]:
-    """What tells a session's firmware from another one; empty where nothing does.
+    """Return what tells a session's firmware from another one; empty where nothing does.
 
     The version that the user names, and the commit of the project where nothing in it is changed.
     """

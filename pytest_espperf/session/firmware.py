@@ -22,7 +22,7 @@ def can_switch(settings: Settings) -> bool:
 class FirmwareSwitch:
     """Puts one firmware or the other on the board.
 
-    A session begins with the candidate's on the board: that is what it measured in its planned rounds.
+    A session begins with the candidate's on the board: that is what it measured in its planned runs.
 
     Attributes:
         available: whether both commands were given.
@@ -90,7 +90,7 @@ class FirmwareSwitch:
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:
-    """Exit code and the end of the output of a shell command; see :func:`pytest_espperf.system.commands.run`.
+    """Run a shell command; return its exit code and the end of its output.
 
     Raises:
         subprocess.TimeoutExpired: it was not done in time.
@@ -100,7 +100,7 @@ def _run(command: str, timeout_s: float) -> tuple[int, str]:
 
 
 def _last_words(output: str) -> str:
-    """The last line of a command's output, as it may be shown."""
+    """Return the last line of a command's output, as it may be shown."""
     lines = output.strip().splitlines()
     if not lines:
         return "it printed nothing"

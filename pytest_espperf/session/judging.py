@@ -178,7 +178,7 @@ def judge_again(session: SessionArtifact, store: HistoryStore, settings: Setting
 
 
 def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
-    """The verdict of a session in which a project's own tests failed: it fails, and is never a baseline."""
+    """Fail the verdict of a session in which a project's own tests failed: it is never a baseline."""
     if not failed_tests:
         return verdict
     tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"
@@ -187,7 +187,7 @@ def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
 
 
 def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
-    """The verdict with one more reason to fail."""
+    """Add one more reason to fail to a verdict."""
     kind = verdict.kind if verdict.fails else "failed"
     kept = [one for one in verdict.findings if one.kind not in STANDING]
     return structs.replace(verdict, kind=kind, findings=[*kept, finding])
@@ -202,7 +202,7 @@ def _measures_all(settings: Settings) -> bool:
 
 
 def _unreadable(store: HistoryStore) -> list[Finding]:
-    """The artifacts of the history that were skipped."""
+    """Name the artifacts of the history that were skipped."""
     return [
         Finding(
             severity="warn", kind="unreadable-artifact", where=str(error.path), message=f"skipped: {error}"
@@ -212,7 +212,7 @@ def _unreadable(store: HistoryStore) -> list[Finding]:
 
 
 def _first_of_board(candidate: SessionArtifact, store: HistoryStore, *, named: bool) -> list[Finding]:
-    """That a history has sessions of other boards only, and which of them may be the same hardware.
+    """Say that a history has sessions of other boards only, and which may be the same hardware.
 
     Args:
         candidate: the session that is judged.
@@ -242,7 +242,7 @@ def _first_of_board(candidate: SessionArtifact, store: HistoryStore, *, named: b
 
 
 def _place(session: SessionArtifact, store: HistoryStore) -> names.OrderKey:
-    """Where a session stands in the history, or where it would stand by its time."""
+    """Return where a session stands in the history, or would stand by its time."""
     for row in store.select():
         if row.session_id == session.session_id:
             return names.OrderKey(row.stamp, row.number, row.name)
@@ -250,7 +250,7 @@ def _place(session: SessionArtifact, store: HistoryStore) -> names.OrderKey:
 
 
 def _confirmed(runs: list[RawRun], rounds: int) -> list[RawRun]:
-    """The runs with at most so many confirmation rounds of each profile, the first ones."""
+    """Keep at most so many confirmation runs of each profile, the first ones."""
     indices: dict[str, set[int]] = {}
     for run in runs:
         if run.role == "confirm":
@@ -260,12 +260,12 @@ def _confirmed(runs: list[RawRun], rounds: int) -> list[RawRun]:
 
 
 def _with_kept(verdict: Verdict, before: Verdict | None) -> Verdict:
-    """The verdict with what the session was told from elsewhere than its figures."""
-    told = {(finding.kind, finding.message) for finding in verdict.findings}
+    """Add the findings that a session has from elsewhere than its figures."""
+    known = {(finding.kind, finding.message) for finding in verdict.findings}
     kept: list[Finding] = [
         finding
         for finding in (before.findings if before is not None else ())
-        if finding.kind in KEPT and (finding.kind, finding.message) not in told
+        if finding.kind in KEPT and (finding.kind, finding.message) not in known
     ]
     for finding in kept:
         if finding.severity == "fail":

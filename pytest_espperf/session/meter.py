@@ -1,4 +1,4 @@
-"""One phase on a board: what it and the link to it tell before and after, and the load in between."""
+"""One phase on a board: telemetry and link before and after, and the load in between."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_espperf.model.artifact import LinkReport, PhaseEvent, PhaseReport
 from pytest_espperf.model.figures import moved_counters, number_at
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, PhaseBudget
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.time_budget import LINK_S, TELEMETRY_S, PhaseBudget
 
 MAX_EVENTS = 20
 """Lines of the console, not fatal, that are kept of one phase; the log has them all."""
@@ -43,7 +43,7 @@ FRESH_S = 1.0
 
 @dataclass(frozen=True)
 class LoadEnd:
-    """When the load of a phase ended, on the meter's clock.
+    """The end of the load of a phase, on the meter's clock.
 
     Attributes:
         planned_s: when the last request was to be started.
@@ -54,7 +54,7 @@ class LoadEnd:
     last_s: float
 
     def rested_s(self, pause_s: float) -> float:
-        """When the board has rested for a pause.
+        """Return when the board has rested for a pause.
 
         From the planned end on the board works off what it has in hand, and gives back what that held, so the
         pause counts from there. The connections are closed after the last answer only, and a board needs
@@ -63,13 +63,13 @@ class LoadEnd:
         return max(self.planned_s + pause_s, self.least_rested_s(pause_s))
 
     def least_rested_s(self, pause_s: float) -> float:
-        """When the share of a pause that follows the last answer is over."""
+        """Return when the share of a pause that follows the last answer is over."""
         return self.last_s + LEAST_REST * pause_s
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A phase as it was measured.
+    """One phase as it was measured.
 
     Attributes:
         report: its figures.
@@ -118,7 +118,7 @@ class Meter:
             planned: what to drive.
             budget: how the time is shared out.
             left: seconds left for this phase, now.
-            on_heartbeat: told how the phase stands, every ``heartbeat_s``.
+            on_heartbeat: takes the progress of the phase, every ``heartbeat_s``.
             heartbeat_s: seconds.
             transport: makes the user's own httpx transport in place of our engine.
         """
@@ -163,7 +163,7 @@ class Meter:
         return Measured(report, samples, signs, ended)
 
     def forget(self) -> None:
-        """The board was given another firmware: that it booted is no sign of anything."""
+        """Forget the last readings: the board was given another firmware, and that it booted is no sign."""
         self._last_reading = self._link_behind = None
 
     def _settle(
@@ -202,7 +202,7 @@ class Meter:
         return reading, link
 
     def _read_link(self, left: Callable[[], float]) -> device.LinkReading | None:
-        """Connects to the idle board; None where the options, or what it does then, switch them off."""
+        """Time connects to the idle board; None where the options, or what it does then, switch them off."""
         board = self.board
         if not board.link_probes:
             return None
@@ -231,7 +231,7 @@ class Meter:
             board.notes.append(f"{KILLED} for a while: the link is not timed; pass --perf-link-probes=off")
 
     def _take_link_behind(self) -> device.LinkReading | None:
-        """The reading behind the last phase, where this one follows it directly."""
+        """Take the reading behind the last phase, where this one follows it directly."""
         behind, self._link_behind = self._link_behind, None
         if behind is None or self._clock() - behind[1] > FRESH_S:
             return None
@@ -253,7 +253,7 @@ class Meter:
 
 
 def _phase_events(heard: Sequence[device.ConsoleEvent], began_s: float) -> list[PhaseEvent]:
-    """The lines of the console that are kept of a phase: all fatal ones, and the first of the others."""
+    """Choose the lines of the console that are kept of a phase: all fatal ones, the first of the others."""
     events = [
         PhaseEvent(
             at_s=round(max(0.0, event.at_s - began_s), 3),
@@ -277,7 +277,7 @@ def _is_steady(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
 def _link_report(
     *readings: device.LinkReading | None, shared: device.LinkReading | None
 ) -> LinkReport | None:
-    """What the artifact says of a phase's readings of the link; None where none was made."""
+    """Sum up a phase's readings of the link; None where none was made."""
     made = [reading for reading in readings if reading is not None]
     if not made:
         return None

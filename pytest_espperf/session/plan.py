@@ -29,7 +29,7 @@ class Preset:
     warmup_s: float = 0.0
 
     def durations(self, profile: str) -> tuple[float, float]:
-        """Seconds of the burst and the long phase of a profile."""
+        """Return the seconds of the burst and the long phase of a profile."""
         return self.seconds.get(profile, self.seconds[""])
 
 
@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Preset] = {
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One phase of one round of one profile: the parameter of one test item.
+    """One phase of one run of one profile: the parameter of one test item.
 
     ``board`` is its name where a run has several, else "".
     """
@@ -59,27 +59,24 @@ class PlannedPhase:
 
     @property
     def cell(self) -> str:
-        """``python_heavy:burst``."""
+        """The profile and the phase: ``python_heavy:burst``."""
         return f"{self.profile.name}:{self.phase.name}"
 
     @property
     def id(self) -> str:
-        """``run1-python_heavy-burst``, the test id; of several boards' one behind the board's name."""
+        """The test id: ``run1-python_heavy-burst``, behind the board's name where a run has several."""
         board = f"{self.board}-" if self.board else ""
         return f"{board}{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
 
     def label(self, runs: int) -> str:
-        """``run 1/6 python_heavy:burst``, for people."""
+        """Name the phase for people: ``run 1/6 python_heavy:burst``."""
         board = f"{self.board} " if self.board else ""
         return f"{board}{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
 
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a session drives: the profiles, their phases resolved, and how often.
-
-    ``selection`` keeps the names as the user gave them, in order.
-    """
+    """The profiles that a session drives, their phases resolved, and how often."""
 
     profiles: tuple[Profile, ...]
     runs: int
@@ -87,7 +84,7 @@ class SessionPlan:
     board: str = ""
 
     def profile(self, name: str) -> Profile:
-        """The planned profile of that name.
+        """Return the planned profile of that name.
 
         Raises:
             KeyError: it is not planned.
@@ -95,7 +92,7 @@ class SessionPlan:
         return next(profile for profile in self.profiles if profile.name == name)
 
     def phases(self) -> list[PlannedPhase]:
-        """Every phase in run-major order: run 1 of every profile, then run 2, ...
+        """Return every phase in run-major order: run 1 of every profile, then run 2, ...
 
         Interleaving the profiles spreads a slow drift of the link over all of them.
         """
@@ -135,7 +132,7 @@ def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "")
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:
-    """What ``--perf-list-profiles`` prints: every known profile with its phases and paths.
+    """Describe every known profile with its phases and paths, for ``--perf-list-profiles``.
 
     Raises:
         UsageError: a profile file is bad.

@@ -55,7 +55,7 @@ class SessionRecord:
             self._engine = result.report.generator.engine
 
     def discard(self, planned: PlannedPhase) -> None:
-        """Forget a phase, and the reference's beside it."""
+        """Forget a phase, and the reference board's beside it."""
         for role in (planned.role, "reference"):
             key: tuple[RunRole, str, int] = (role, planned.profile.name, planned.run)
             kept = [result for result in self._runs.get(key, []) if result.phase != planned.phase.name]
@@ -65,7 +65,7 @@ class SessionRecord:
                 self._runs.pop(key, None)
 
     def remarks(self) -> list[Finding]:
-        """What is missing in the description of the environment."""
+        """Return findings about what is missing in the description of the environment."""
         trouble = self._environment["git_trouble"]
         return [Finding(severity="warn", kind=REPOSITORY, message=trouble)] if trouble else []
 
@@ -119,7 +119,7 @@ class SessionRecord:
 
 
 def _describe_settings(settings: Settings, plan: SessionPlan) -> dict[str, Any]:
-    """The options in force, where each came from, and the profiles that they chose."""
+    """Describe the options in force, where each came from, and the profiles that they chose."""
     described = settings.describe()
     described["sources"] = dict(settings.sources)
     described["profiles"] = {

@@ -12,10 +12,10 @@ from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import PhaseResult
 from pytest_espperf.session.board import Board, connect
-from pytest_espperf.session.budget import PhaseBudget
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.meter import Meter
 from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.time_budget import PhaseBudget
 
 
 class Reference:

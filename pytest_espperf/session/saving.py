@@ -1,4 +1,4 @@
-"""What a session leaves on the disk: its checkpoint, its artifact, raw samples, a shared history's copy."""
+"""Saving a session: its checkpoint, its artifacts, raw samples, a copy for a shared history."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Saver:
         """Make the folder of the history, and bring a shared one up to date.
 
         Args:
-            quiet: of a shared history only what is wrong is said.
+            quiet: print only warnings about a shared history.
 
         Raises:
             UsageError: a package for a shared history is missing.

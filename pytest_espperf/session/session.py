@@ -36,7 +36,6 @@ from pytest_espperf.model.artifact import (
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
-from pytest_espperf.session.budget import PhaseBudget
 from pytest_espperf.session.confirming import Confirmation, choose_confirmation
 from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -49,9 +48,10 @@ from pytest_espperf.session.receiving import Receiver
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.saving import Saver, SessionOutcome, save_phase_samples
 from pytest_espperf.session.state import SessionState
+from pytest_espperf.session.time_budget import PhaseBudget
 
 NO_WORKER = "no worker was left"
-"""Why a session ended early whose board no worker of pytest-xdist came to, or came back to."""
+"""The reason for an early end where no worker of pytest-xdist came to the board, or came back to it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class PerfSession:
             alone: it is the only board of the run.
             reach: False where other processes drive it: reached for and given back at once where it is alone,
                 so that what prevents it is known before they start.
-            quiet: of a shared history only what is wrong is said.
+            quiet: print only warnings about a shared history.
             others: of the run's other boards, by the id of their session.
 
         Raises:
@@ -238,7 +238,7 @@ class PerfSession:
         return self._judge.judge(structs.replace(artifact, partial=False), self.store)
 
     def _missing(self) -> int:
-        """How many planned phases are missing in a complete session."""
+        """Count the planned phases that are missing in a complete session."""
         return sum(map(self.driver.state.wants, self.planned())) - self._record.measured
 
     def _why_missing(self, interrupted: str) -> Finding:
@@ -254,7 +254,7 @@ class PerfSession:
         return Finding(severity="info", kind="incomplete", message=message)
 
     def _lab_findings(self, artifact: SessionArtifact) -> list[Finding]:
-        """What is not known of the board's place, here and in the process that measured it."""
+        """Name what is not known of the board's place, here and in the process that measured it."""
         facts = self.driver.state.facts
         described = [facts.description if facts is not None else {}, artifact.device]
         notes = [note for one in described for note in one.get("place", {}).get("notes", ())]

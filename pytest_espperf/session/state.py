@@ -1,4 +1,4 @@
-"""What is known of a session besides its measured phases."""
+"""The facts about a session besides its measured phases."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from pytest_espperf.model.error_kinds import errors_by_kind
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import PhaseSpec
-from pytest_espperf.session.budget import MARGIN_S, TELEMETRY_S, phase_budget
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import phase_failures, thresholds, worst_failures
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan, make_plan
+from pytest_espperf.session.time_budget import MARGIN_S, TELEMETRY_S, phase_budget
 
 
 def plan(**command_line: Any) -> SessionPlan:

@@ -15,10 +15,10 @@ from pytest_espperf.device import LinkReading, TelemetryReading
 from pytest_espperf.errors import DeviceError, ProbeError
 from pytest_espperf.model.artifact import LinkReport
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, phase_budget
 from pytest_espperf.session.context import make_context
 from pytest_espperf.session.meter import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
 from pytest_espperf.session.plan import make_plan
+from pytest_espperf.session.time_budget import LINK_S, TELEMETRY_S, phase_budget
 
 LOAD_S = 2.0
 GET_S = 0.005
