@@ -10,7 +10,8 @@ import pytest
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.session.firmware import PAIRS, FirmwareSwitch, confirmation_rounds, pairs
+from pytest_espperf.session.confirming import PAIRS, confirmation_rounds, pairs
+from pytest_espperf.session.firmware import FirmwareSwitch
 from pytest_espperf.session.plan import make_plan
 
 PLAN = make_plan(resolve({}, {}, {}), load_profiles(Path("/nowhere")))
