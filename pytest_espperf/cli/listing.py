@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from pytest_espperf.cli.common import (
     add_command,
@@ -18,14 +18,12 @@ from pytest_espperf.cli.common import (
     say_skipped,
 )
 from pytest_espperf.config.parsers import one_of, whole
+from pytest_espperf.model.verdicts import UNJUDGED, WORST_FIRST
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.history.rows import SessionRow
     from pytest_espperf.report import Line
-
-UNJUDGED = "unjudged"
-"""How a session without a gate is called: one of the original tool."""
 
 
 def add_commands(commands: Any) -> None:
@@ -59,9 +57,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _verdicts(text: str) -> set[str]:
-    from pytest_espperf.model.artifact import VerdictWord  # noqa: PLC0415 - run leaves msgspec to pytest
-
-    return {one_of(*get_args(VerdictWord), UNJUDGED)(word) for word in text.split(",")}
+    return {one_of(*WORST_FIRST, UNJUDGED)(word) for word in text.split(",")}
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -124,7 +120,7 @@ def _table(rows: list[SessionRow]) -> list[Line]:
             worst_pct=row.worst_pct,
             accepted=row.accepted is not None,
             pinned=row.pinned,
-            standing=row.standing,
+            standing=row.standing.label,
             copies=len(row.copies),
         )
         for row in rows

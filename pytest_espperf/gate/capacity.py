@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_espperf.gate.series import cells_of, no_success
-from pytest_espperf.model.artifact import CAPACITY, Capacity, Finding, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import Capacity, Finding, PhaseReport, SessionArtifact
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.findings import CAPACITY
 
 _MET = {
     "unanswered": "never get an answer",

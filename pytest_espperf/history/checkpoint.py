@@ -23,13 +23,11 @@ from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, names
 from pytest_espperf.history.load import encode_session, load_listed
 from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.findings import RECOVERED
 from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
     from pytest_espperf.history.store import HistoryStore, SavedSession
-
-RECOVERED = "recovered"
-"""``kind`` of the finding that says that a session was archived from its checkpoint."""
 
 
 class Checkpoint:

@@ -20,6 +20,7 @@ from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.load import encode_session, load_listed
 from pytest_espperf.model.artifact import SCHEMA_VERSION, Comparability, SessionArtifact
+from pytest_espperf.model.standing import Standing
 from pytest_espperf.system import regular
 
 if TYPE_CHECKING:
@@ -419,4 +420,4 @@ def _as_decided(entry: SavedSession, row: SessionRow) -> SavedSession:
 
 def is_completed(artifact: SessionArtifact) -> bool:
     """Whether a session ran to its end; one that did not is never a baseline."""
-    return not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete")
+    return Standing.of(artifact).complete

@@ -8,6 +8,7 @@ from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import COLUMNS, POINTS, ComparedCell, Comparison
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, grouped, printable
+from pytest_espperf.model.verdicts import UNJUDGED
 from pytest_espperf.report.layout import WIDTH, Line
 from pytest_espperf.report.listing import SHOWN_OF_AN_ID
 
@@ -33,7 +34,7 @@ def render_comparison(comparison: Comparison) -> list[Line]:
 
 
 def _session(which: str, session: SessionArtifact) -> Line:
-    verdict = session.gate.kind if session.gate is not None else "unjudged"
+    verdict = session.gate.kind if session.gate is not None else UNJUDGED
     facts = (session.timestamp_utc, session.session_id[:SHOWN_OF_AN_ID], verdict, session.target, session.tag)
     return Line(clip(printable(f"{which}  {'  '.join(fact for fact in facts if fact)}"), WIDTH), bold=True)
 

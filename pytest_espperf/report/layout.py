@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_espperf.model.text import printable
-from pytest_espperf.report.view import (
-    Mood,
-)
+from pytest_espperf.model.verdicts import Mood
 
 WIDTH = 80
 

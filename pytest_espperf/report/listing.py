@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_espperf.model.text import clip, printable
+from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report.layout import Line
-from pytest_espperf.report.view import MOODS, signed_pct
+from pytest_espperf.report.view import signed_pct
 
 SHOWN_OF_AN_ID = 8
 
@@ -46,7 +47,7 @@ def render_listing(sessions: Iterable[ListedSession], *, width: int | None = Non
         sessions: to be listed.
         width: columns to keep to where board and tag can be cut for it; None: nothing is cut.
     """
-    rows = [(_cells(session), MOODS.get(session.verdict, "plain")) for session in sessions]
+    rows = [(_cells(session), mood_of(session.verdict)) for session in sessions]
     widths = [max(map(len, column)) for column in zip(_HEAD, *(cells for cells, _ in rows), strict=True)]
     if width is not None:
         _shrink(widths, width)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from pytest_espperf.model.artifact import Finding, GateRow, Place, SessionArtifact
+from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact
+from pytest_espperf.model.findings import Severity
 from pytest_espperf.model.text import grouped, printable
+from pytest_espperf.model.verdicts import NOT_GATEABLE, Mood, mood_of, short_of
 from pytest_espperf.report.layout import WIDTH, Line
 from pytest_espperf.report.view import (
-    MOODS,
     UNKNOWN,
     CellRow,
-    Mood,
     View,
     blamed,
     bound_text,
@@ -27,10 +27,7 @@ MOST_PLACES = 5
 """Paths that are shown of the profiles that are slower; all of them with -v."""
 
 _NAME = 21
-_SHORT = {"environment-shift": "shifted", "not-gateable": "-", "inconclusive": "unclear"}
-"""What does not fit behind the figures; the first line and the findings have the word itself."""
-
-_SEVERITY_MOODS: dict[str, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
+_SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
 
 
 def _wrapped(text: str, *, indent: int = 0) -> list[str]:
@@ -99,7 +96,7 @@ def _gates(view: View, verbosity: int) -> list[Line]:
 
 def _says_nothing(row: GateRow) -> bool:
     """A p99 of too few requests, an error rate that is what it was."""
-    return row.verdict == "not-gateable" or (row.verdict == "unchanged" and row.metric == "error_rate")
+    return row.verdict == NOT_GATEABLE or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
 def _gate(row: GateRow) -> Line:
@@ -107,9 +104,9 @@ def _gate(row: GateRow) -> Line:
         f"{_gate_name(row):<{_NAME}}{format_metric(row.metric, row.baseline):>10}"
         f"{format_metric(row.metric, row.now):>10}{signed_pct(row.d_pct):>9}"
         + "".join(f"{'?' if text == UNKNOWN else text:>9}" for text in _bounds(row))
-        + f"  {_SHORT.get(row.verdict, row.verdict)}"
+        + f"  {short_of(row.verdict)}"
     )
-    return Line(text, MOODS.get(row.verdict, "plain"))
+    return Line(text, mood_of(row.verdict))
 
 
 def _gate_name(row: GateRow) -> str:
@@ -123,7 +120,7 @@ def _bounds(row: GateRow) -> tuple[str, str]:
     return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 
-def _places(places: Sequence[Place]) -> list[Line]:
+def _places(places: Sequence[PathChange]) -> list[Line]:
     lines = [Line(f"{'where: p95 in ms':<44}{'baseline':>12}{'now':>12}{'slower':>12}", bold=True)]
     for place in places:
         name = f"{place.profile}:{place.phase} {place.path}"

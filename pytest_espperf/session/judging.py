@@ -12,21 +12,19 @@ from msgspec import structs
 from pytest_espperf import gate
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
-from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.gate.policy import CALM_ROUNDS
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
-from pytest_espperf.model.artifact import (
+from pytest_espperf.model.artifact import EndedEarly, Finding, SessionArtifact, Verdict, has_answers
+from pytest_espperf.model.findings import (
     DETECTABLE,
+    FIRST_OF_BOARD,
     NAMED_BASELINE,
     OWN_TEST,
     STANDING,
-    EndedEarly,
-    Finding,
-    SessionArtifact,
-    Verdict,
-    has_answers,
+    UNREADABLE_ARTIFACT,
 )
+from pytest_espperf.model.standing import Standing
 from pytest_espperf.session.identity import asked_for, board_name
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.system import regular
@@ -206,7 +204,7 @@ class Judge:
         unreadable = [
             Finding(
                 severity="warn",
-                kind="unreadable-artifact",
+                kind=UNREADABLE_ARTIFACT,
                 where=str(error.path),
                 message=f"skipped: {error}",
             )
@@ -236,7 +234,7 @@ class Judge:
         return [
             Finding(
                 severity="warn" if hint else "info",
-                kind="first-of-board",
+                kind=FIRST_OF_BOARD,
                 message=f"no earlier session of this board, {board}{hint}.",
             )
         ]
@@ -278,10 +276,10 @@ def _check_fixed(fixed: SessionArtifact, board: str) -> None:
         HistoryError: it was not completed, failed, or is of another board.
     """
     name = fixed.session_id or fixed.timestamp_utc
-    if not is_bar(fixed, named=True):
-        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
     if fixed.comparability is None:
         raise HistoryError(f"{name} has no record of what was measured: it can be no baseline")
+    if not Standing.of(fixed).may_be_named:
+        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
     theirs = identity_of(fixed)
     if board and theirs != board:
         raise HistoryError(f"{name} is a session of board {theirs!r}, not of {board!r}")

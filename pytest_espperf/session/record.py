@@ -12,7 +12,6 @@ from pytest_espperf.config.settings import Settings
 from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import (
-    REPOSITORY,
     Capacity,
     EndedEarly,
     Finding,
@@ -22,6 +21,7 @@ from pytest_espperf.model.artifact import (
     RunRole,
     SessionArtifact,
 )
+from pytest_espperf.model.findings import REPOSITORY
 from pytest_espperf.session.board import BoardFacts, facts_unreached
 from pytest_espperf.session.folder import history_folder
 from pytest_espperf.session.identity import describe_environment, make_comparability

@@ -10,11 +10,10 @@ from msgspec import structs
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore, names
-from pytest_espperf.model.artifact import LAB, OWN_TEST, Finding, RawRun, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import Finding, RawRun, SessionArtifact, Verdict
+from pytest_espperf.model.findings import KEPT
+from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.session.judging import Judge, failed_by, identity_of
-
-KEPT = frozenset({LAB, OWN_TEST, "console", "incomplete", "recovered"})
-"""Kinds of findings that a session has from elsewhere than its figures: they hold under any policy."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def judge_again(session: SessionArtifact, store: HistoryStore, settings: Setting
     judged, verdict = judge.judge(session, before)
     verdict = _with_kept(verdict, session.gate)
     fails = judge.fails(verdict)
-    passed = not fails and verdict.kind != "incomplete"
+    passed = not fails and VERDICTS[verdict.kind].complete
     return Judgement(structs.replace(judged, gate=verdict, overall_pass=passed), fails)
 
 

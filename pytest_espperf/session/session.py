@@ -17,16 +17,9 @@ from pytest_espperf.gate import unclear_profiles, unresolved_worst
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.progress import Telling
 from pytest_espperf.history.shared.sharing import Sent, Sharing
-from pytest_espperf.model.artifact import (
-    LAB,
-    WORKER,
-    Capacity,
-    EndedEarly,
-    Finding,
-    PhaseResult,
-    SessionArtifact,
-    Verdict,
-)
+from pytest_espperf.model.artifact import Capacity, EndedEarly, Finding, PhaseResult, SessionArtifact, Verdict
+from pytest_espperf.model.findings import CONSOLE, INCOMPLETE, LAB, WORKER
+from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.report import render_markdown
 from pytest_espperf.session.board import BoardFacts
 from pytest_espperf.session.boards import why_unreached
@@ -298,11 +291,11 @@ class PerfSession(Driver):
             verdict = with_failed_tests(verdict, failed_tests)
             self.listen_between()
             for said in self.said_between:
-                verdict = failed_by(verdict, Finding(severity="fail", kind="console", message=said))
+                verdict = failed_by(verdict, Finding(severity="fail", kind=CONSOLE, message=said))
         told = [*verdict.findings, *self._of_lab(artifact), *self._sharing.findings]
         verdict = structs.replace(verdict, findings=told)
         fails = self._judge.fails(verdict)
-        incomplete = verdict.kind == "incomplete"
+        incomplete = not VERDICTS[verdict.kind].complete
         artifact = structs.replace(artifact, gate=verdict, overall_pass=not fails and not incomplete)
         try:
             latest = not incomplete and artifact.comparability is not None
@@ -323,7 +316,7 @@ class PerfSession(Driver):
         message = interrupted if causes == [interrupted] else why
         if died or interrupted == NO_WORKER:
             return Finding(severity="warn", kind=WORKER, message=message)
-        return Finding(severity="info", kind="incomplete", message=message)
+        return Finding(severity="info", kind=INCOMPLETE, message=message)
 
     def _of_lab(self, artifact: SessionArtifact) -> list[Finding]:
         """What is not known of the board's place, here and in the process that measured it."""

@@ -14,7 +14,8 @@ from pytest_espperf.cli import main
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import OWN_TEST, Finding, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.findings import OWN_TEST
 from pytest_espperf.session.judging import with_failed_tests
 from pytest_espperf.session.rejudging import judge_again
 
