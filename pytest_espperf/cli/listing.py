@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pytest_espperf.cli.common import (
     add_command,
@@ -18,7 +18,7 @@ from pytest_espperf.cli.common import (
     say_skipped,
 )
 from pytest_espperf.config.parsers import one_of, whole
-from pytest_espperf.model.verdicts import UNJUDGED, WORST_FIRST
+from pytest_espperf.model.verdicts import UNJUDGED, VerdictWord
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -57,7 +57,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _verdicts(text: str) -> set[str]:
-    return {one_of(*WORST_FIRST, UNJUDGED)(word) for word in text.split(",")}
+    return {one_of(*get_args(VerdictWord), UNJUDGED)(word) for word in text.split(",")}
 
 
 def _list(arguments: argparse.Namespace) -> int:

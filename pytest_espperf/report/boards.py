@@ -12,7 +12,7 @@ from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact
 from pytest_espperf.model.findings import INCOMPLETE, Scope
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import BLAMING, NOT_GATEABLE, WORST_FIRST, Mood, mood_of, rank, worst_of
-from pytest_espperf.report.layout import Line
+from pytest_espperf.report.layout import Line, columns
 from pytest_espperf.report.terminal import finding_lines
 from pytest_espperf.report.view import make_view, signed_pct
 
@@ -127,14 +127,14 @@ def render_boards(
         host: see :func:`pytest_espperf.gate.host_finding`.
     """
     rows = [board_row(board, session) for board, session in sessions.items()]
-    width = max((len(row.board) for row in rows), default=0)
-    words = max((len(row.verdict) for row in rows), default=0)
+    widths = [max((len(printable(row.board)) for row in rows), default=0) + 2]
+    widths.append(max((len(row.verdict) for row in rows), default=0) + 2)
     lines = []
     for row in rows:
         worst = row.worst if row.board in brief else None
-        told = f"{worst.name} {signed_pct(worst.d_pct)}" if worst is not None else ""
-        text = f"{row.board:<{width}}  {row.verdict:<{words}}  {told}".rstrip()
-        lines.append(Line(printable(text), row.mood))
+        gate = f"{worst.name} {signed_pct(worst.d_pct)}" if worst is not None else ""
+        text = columns((row.board, row.verdict), widths, texts=2)
+        lines.append(Line(f"{text}{gate}".rstrip(), row.mood))
         if row.board in brief:
             lines += finding_lines(row.findings)
     return [*lines, *finding_lines([host] if host is not None else [])]

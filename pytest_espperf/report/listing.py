@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.model.text import clip, printable
+from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import mood_of
-from pytest_espperf.report.layout import Line
+from pytest_espperf.report.layout import Line, columns
 from pytest_espperf.report.view import signed_pct
 
 SHOWN_OF_AN_ID = 8
@@ -87,6 +87,6 @@ def _shrink(widths: list[int], width: int) -> None:
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
-    *texts, last = (clip(cell, width) for cell, width in zip(cells, widths, strict=True))
-    padded = [f"{text:<{width}}" for text, width in zip(texts, widths, strict=False)]
-    return " ".join([*padded, f"{last:>{widths[-1]}}"])
+    """One row, a blank between two columns."""
+    *texts, last = widths
+    return columns(cells, [*(width + 1 for width in texts), last], texts=len(texts))
