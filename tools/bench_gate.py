@@ -32,7 +32,8 @@ from bench_gate_rivals import View, otava_calls, otava_function, rivals, view
 
 from pytest_espperf.gate import GatePolicy, judge, may_stop_early, measure_again, suspects
 from pytest_espperf.gate.policy import EARLY_STOP_ROUNDS
-from pytest_espperf.model.artifact import ACCEPTED, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.verdicts import ACCEPTED
 
 SLOWDOWNS = (1.05, 1.10, 1.20)
 WARM_UP = 20

@@ -32,7 +32,8 @@ from bench_gate_flow import (
 )
 from bench_gate_model import LEVELS, Pool, make_pool
 
-from pytest_espperf.model.artifact import FAILING, SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.verdicts import FAILING
 
 FACTORS = (1.0, 1.1, 1.3, 1.5)
 SLOWDOWNS = (1.1, 1.2, 1.3, 1.5, 1.75)

@@ -19,8 +19,6 @@ from bench_gate_model import DURATION, PROFILES, Lab, Pool
 
 from pytest_espperf.gate import GatePolicy, decide_early, judge, measure_again
 from pytest_espperf.model.artifact import (
-    SLOWER,
-    STANDING,
     Comparability,
     EndedEarly,
     Finding,
@@ -31,6 +29,8 @@ from pytest_espperf.model.artifact import (
     SessionArtifact,
     Verdict,
 )
+from pytest_espperf.model.findings import STANDING
+from pytest_espperf.model.verdicts import SLOWER
 
 OVERHEAD_S = 0.3
 """Seconds between two phases."""

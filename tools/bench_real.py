@@ -37,7 +37,8 @@ from real_rig import SessionError, busy, session
 from support.real_servers import SERVERS, missing
 
 from pytest_espperf.gate.rows import detectable
-from pytest_espperf.model.artifact import ACCEPTED, FAILING, SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.verdicts import ACCEPTED, FAILING
 
 SLOWED = "python_heavy"
 SIM = "sim"

@@ -11,6 +11,7 @@ from pytest_espperf import gate
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.verdicts import INVALID
 
 WANTED_PCT = (5.0, 10.0, 20.0)
 
@@ -45,7 +46,7 @@ def run_sessions(
 
 def usable(session: SessionArtifact) -> bool:
     """Whether a session was measured whole; its verdict against others does not matter here."""
-    return session.gate is not None and session.gate.kind not in {"failed", "incomplete"}
+    return session.gate is not None and session.gate.kind not in INVALID
 
 
 def describe(sessions: Sequence[SessionArtifact]) -> list[str]:

@@ -18,14 +18,12 @@ from pytest_espperf.cli.common import (
     say_skipped,
 )
 from pytest_espperf.config.parsers import one_of, whole
+from pytest_espperf.model.verdicts import UNJUDGED, VerdictWord
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.history.rows import SessionRow
     from pytest_espperf.report import Line
-
-UNJUDGED = "unjudged"
-"""How a session without a gate is called: one of the original tool."""
 
 
 def add_commands(commands: Any) -> None:
@@ -59,8 +57,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _verdicts(text: str) -> set[str]:
-    from pytest_espperf.model.artifact import VerdictWord  # noqa: PLC0415 - run leaves msgspec to pytest
-
     return {one_of(*get_args(VerdictWord), UNJUDGED)(word) for word in text.split(",")}
 
 
@@ -124,7 +120,7 @@ def _table(rows: list[SessionRow]) -> list[Line]:
             worst_pct=row.worst_pct,
             accepted=row.accepted is not None,
             pinned=row.pinned,
-            standing=row.standing,
+            standing=row.standing.label,
             copies=len(row.copies),
         )
         for row in rows

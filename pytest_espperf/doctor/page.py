@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import Any
 
 from pytest_espperf.doctor.findings import AREAS, Area, Check, Examination, Status
-from pytest_espperf.model.text import json_printable, printable
-from pytest_espperf.report.layout import WIDTH
+from pytest_espperf.model.text import json_printable
+from pytest_espperf.report.layout import wrapped
 
 _TITLES: dict[Area, str] = {
     "board": "the board",
@@ -23,15 +22,15 @@ _COUNTED: tuple[tuple[Status, str, str], ...] = (
     ("note", "note", "notes"),
 )
 _NAME = 15
-_INDENT = " " * (2 + 6 + _NAME)
+_INDENT = 2 + 6 + _NAME
 
 
 def render_page(found: Examination) -> str:
     """The page; what a board said cannot move the cursor of whoever reads it."""
-    lines = [*_wrapped(f"espperf doctor {found.host}", ""), f"{found.timestamp_utc}  {_verdict(found)}"]
+    lines = [*_wrapped(f"espperf doctor {found.host}"), f"{found.timestamp_utc}  {_verdict(found)}"]
     if found.options:
         given = ", ".join(f"{name}={_shown(value)}" for name, value in found.options.items())
-        lines += _wrapped(f"options: {given}", "  ")
+        lines += _wrapped(f"options: {given}", 2)
     for area in AREAS:
         checks = [check for check in found.checks if check.area == area]
         if checks:
@@ -41,7 +40,6 @@ def render_page(found: Examination) -> str:
     lines += _wrapped(
         "What a session could see here is not told by so short a load; this measures it: "
         f"espperf calibrate {found.host}",
-        "",
     )
     return "\n".join(lines) + "\n"
 
@@ -94,16 +92,10 @@ def _check(check: Check) -> list[str]:
     return lines
 
 
-def _wrapped(text: str, indent: str, hanging: int = 0) -> list[str]:
-    flat = " ".join(printable(text).split())
-    wrapped = textwrap.wrap(
-        flat,
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + " " * hanging,
-        break_on_hyphens=False,
-    )
-    return wrapped or [indent]
+def _wrapped(text: str, indent: int = 0, hanging: int = 0) -> list[str]:
+    """Break a text into lines, a board's words too; a line of blanks for an empty one."""
+    lines = wrapped(text, indent=indent, hanging=hanging, break_words=True)
+    return lines or [" " * indent]
 
 
 def _shown(value: Any) -> str:

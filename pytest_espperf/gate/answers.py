@@ -21,6 +21,7 @@ from statistics import median
 
 from pytest_espperf.gate.series import results_of
 from pytest_espperf.model.artifact import BodySizes, Finding, SessionArtifact
+from pytest_espperf.model.findings import REDIRECTS
 
 MIX_POINTS = 10.0
 """Percent of the answers."""
@@ -86,7 +87,7 @@ def redirect_findings(candidate: SessionArtifact) -> Iterator[Finding]:
             more = f" and {len(answers) - _NAMED} more" if len(answers) > _NAMED else ""
             yield Finding(
                 severity="warn",
-                kind="redirects",
+                kind=REDIRECTS,
                 where=profile,
                 message=f"{profile}: every path answers with a redirect ({named}{more}), which requests do "
                 "not follow: what was measured is the redirect, and not the page behind it.",

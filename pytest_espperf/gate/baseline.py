@@ -25,22 +25,16 @@ from pytest_espperf.gate.series import (
     rounds_of,
     undisturbed_rounds,
 )
-from pytest_espperf.model.artifact import (
-    ANSWERS,
-    KEPT_OUT_MOST,
-    SLOWER,
-    Finding,
-    Json,
-    SessionArtifact,
-    has_answers,
-)
+from pytest_espperf.model.artifact import Finding, Json, SessionArtifact, has_answers
+from pytest_espperf.model.findings import ANSWERS, INCOMPARABLE, NO_USABLE_BASELINE
+from pytest_espperf.model.standing import KEPT_OUT_MOST, Standing
 
 PROFILES = "profiles"
 """Key of the comparability fields under which each profile has its own."""
 
 
 @dataclass
-class Choice:
+class BaselineChoice:
     """The sessions that each profile is judged against.
 
     Attributes:
@@ -57,31 +51,13 @@ class Choice:
 
 
 def name_of(session: SessionArtifact) -> str:
-    """How a session is called in a message."""
+    """Name of a session in a message."""
     return session.session_id or session.timestamp_utc or "a session without a name"
 
 
-def is_bar(session: SessionArtifact, *, named: bool = False) -> bool:
-    """Whether a session may be a baseline: complete, and passed, provisional or accepted by hand.
-
-    A session that the user named may also have been slow or inconclusive, but not have failed.
-    """
-    if session.partial:
-        return False
-    if session.accepted is not None or session.gate is None:
-        return True
-    if named:
-        return session.gate.kind not in {"failed", "incomplete"}
-    return session.gate.joins_baseline
-
-
-def opens_epoch(session: SessionArtifact) -> bool:
-    """Whether sessions before this one are no longer the baseline."""
-    if session.accepted is not None:
-        return True
-    return (
-        session.gate is not None and session.gate.kind == "environment-shift" and session.gate.joins_baseline
-    )
+def _is_usable(standing: Standing, policy: GatePolicy) -> bool:
+    """Whether a session may be the baseline; of one that the user named less is asked."""
+    return standing.may_be_named if policy.baseline == "fixed" else standing.in_baseline
 
 
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -116,7 +92,7 @@ class _Groups:
             found.append(
                 Finding(
                     severity="warn" if blocking else "info",
-                    kind="incomparable",
+                    kind=INCOMPARABLE,
                     where=where,
                     message=f"{many} in {_differences(names, mine, theirs)}, as in {name_of(session)}: "
                     "not compared.",
@@ -139,9 +115,11 @@ def profiles_of(session: SessionArtifact) -> list[str]:
     return list(dict.fromkeys([*session.profiles, *(run.profile for run in session.raw_runs)]))
 
 
-def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy) -> Choice:
+def choose(
+    candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy
+) -> BaselineChoice:
     """The sessions that are the baseline for each profile of the candidate; history oldest first."""
-    choice = Choice()
+    choice = BaselineChoice()
     # What measured nothing has no engine to differ in, and would never have been a baseline.
     history = [session for session in history if has_answers(session)]
     keyed = [session for session in history if session.comparability is not None]
@@ -149,7 +127,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         count = len(history) - len(keyed)
         choice.findings.append(
             Finding(
-                kind="incomparable",
+                kind=INCOMPARABLE,
                 message=f"{count} session{'s' if count > 1 else ''} without a record of what was measured "
                 "(the original tool's files have none): shown, never the baseline.",
             )
@@ -158,7 +136,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         choice.findings.append(
             Finding(
                 severity="warn",
-                kind="incomparable",
+                kind=INCOMPARABLE,
                 message="this session has no record of what was measured: it can be compared with nothing.",
             )
         )
@@ -173,7 +151,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
             groups.add(names, session, _flat(mine), _flat(session.comparability.fields))
         else:
             alike.append(session)
-    usable = [session for session in alike if is_bar(session, named=policy.baseline == "fixed")]
+    usable = [session for session in alike if _is_usable(Standing.of(session), policy)]
     choice.gives_way = _gives_way(alike)
     if has_answers(candidate):  # the same holds for it
         choice.findings += groups.findings("", blocking=not alike)
@@ -181,7 +159,7 @@ def choose(candidate: SessionArtifact, history: Sequence[SessionArtifact], polic
         choice.findings.append(
             Finding(
                 severity="warn",
-                kind="baseline",
+                kind=NO_USABLE_BASELINE,
                 message=f"none of the {len(alike)} comparable sessions passed or was accepted: "
                 "there is no baseline to judge against.",
             )
@@ -197,14 +175,16 @@ def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
 
     Sessions that failed for another reason say nothing of it, nor do those whose answers changed.
     """
-    since = takewhile(lambda session: not is_bar(session), reversed(alike))
-    gates = [one.gate for one in since if one.gate]
-    newest = [
-        gate
-        for gate in gates
-        if (gate.held_back or gate.kind in SLOWER) and all(one.kind != ANSWERS for one in gate.findings)
-    ][:KEPT_OUT_MOST]
-    return len(newest) == KEPT_OUT_MOST and 2 * sum(gate.held_back for gate in newest) > KEPT_OUT_MOST
+    standings = ((session, Standing.of(session)) for session in reversed(alike))
+    since = takewhile(lambda one: not one[1].in_baseline, standings)
+    newest = [standing for session, standing in since if standing.kept_out and not _answers_changed(session)][
+        :KEPT_OUT_MOST
+    ]
+    return len(newest) == KEPT_OUT_MOST and 2 * sum(one.held_back for one in newest) > KEPT_OUT_MOST
+
+
+def _answers_changed(session: SessionArtifact) -> bool:
+    return session.gate is not None and any(one.kind == ANSWERS for one in session.gate.findings)
 
 
 def depth_of(policy: GatePolicy) -> int:
@@ -217,7 +197,9 @@ def baseline_of(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequenc
     return epoch[-depth_of(policy) :]
 
 
-def rounds_by_profile(candidate: SessionArtifact, choice: Choice, policy: GatePolicy) -> list[ProfileRounds]:
+def rounds_by_profile(
+    candidate: SessionArtifact, choice: BaselineChoice, policy: GatePolicy
+) -> list[ProfileRounds]:
     """The rounds of every profile of the candidate, with those of its epoch; disturbed ones left out."""
     epochs = {profile: choice.epochs.get(profile, []) for profile in profiles_of(candidate)}
     return undisturbed_rounds(candidate, epochs, depth_of(policy))
@@ -232,7 +214,7 @@ def has_figures(session: SessionArtifact, profile: str, phases: Sequence[str]) -
     return any(figures(rounds, phases, metric) for metric in COMPOSITES)
 
 
-def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
+def _leave_out_bound(choice: BaselineChoice, profile: str, planned: Rounds) -> None:
     """Take the sessions without figures out of a profile's epoch, which begins where it began.
 
     Where the candidate itself has none, all of its phases are asked for: the rules that need no pace (errors)
@@ -255,7 +237,7 @@ def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
         choice.findings.append(
             Finding(
                 severity="warn",
-                kind="baseline",
+                kind=NO_USABLE_BASELINE,
                 where=profile,
                 message=f"{had} no figures to be compared with, as {name_of(epoch[-1])}{why}: "
                 "not the baseline.",
@@ -264,7 +246,7 @@ def _leave_out_bound(choice: Choice, profile: str, planned: Rounds) -> None:
 
 
 def _choose_profile(
-    choice: Choice, profile: str, mine: Json, usable: Sequence[SessionArtifact], policy: GatePolicy
+    choice: BaselineChoice, profile: str, mine: Json, usable: Sequence[SessionArtifact], policy: GatePolicy
 ) -> None:
     own = _profiles(mine).get(profile)
     groups = _Groups()
@@ -283,6 +265,6 @@ def _choose_profile(
             groups.add((profile,), session, {profile: own}, {profile: other})
     choice.findings += groups.findings(profile, blocking=not equal)
     if policy.baseline != "fixed":
-        starts = [index for index, session in enumerate(equal) if opens_epoch(session)]
+        starts = [index for index, session in enumerate(equal) if Standing.of(session).opens_epoch]
         equal = equal[starts[-1] if starts else 0 :]
     choice.epochs[profile] = equal

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_espperf.gate.series import cells_of, no_success
-from pytest_espperf.model.artifact import CAPACITY, Finding, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import Finding, PhaseReport, SessionArtifact
 from pytest_espperf.model.capacity import advice, sentence
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.findings import CAPACITY
 
 
 def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pytest_espperf.model.artifact import DELAYED_ACK, Finding, GateRow, Json, SessionArtifact, VerdictWord
+from pytest_espperf.model.artifact import DELAYED_ACK, Finding, GateRow, Json, SessionArtifact
+from pytest_espperf.model.findings import DELAYED_ACKS
+from pytest_espperf.model.verdicts import VerdictWord
 
 RULE = "delayed-ack"
 
@@ -93,5 +95,7 @@ def delayed_ack_findings(
         else "The figures of this session do not contain it; browsers and other clients wait for it."
     )
     yield Finding(
-        severity="info" if known and baselines and not measured else "warn", kind=RULE, message=message
+        severity="info" if known and baselines and not measured else "warn",
+        kind=DELAYED_ACKS,
+        message=message,
     )

@@ -1,44 +1,42 @@
-"""The sentences of a verdict: its baseline, disturbed rounds, unclear profiles, its standing. Pure."""
+"""Findings of the comparison: baseline, disturbed rounds, unclear profiles, standing. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal
 
 from pytest_espperf.gate.baseline import name_of, profiles_of
 from pytest_espperf.gate.policy import MIN_CHANGE
 from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import is_composite, pct
 from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
-from pytest_espperf.model.artifact import (
-    ACCEPTED,
+from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.findings import (
     ANSWERS,
     DISTURBED,
     ENDED_EARLY,
+    ENVIRONMENT_SHIFT,
     HELD_BACK,
-    KEPT_OUT_MOST,
     NAMED_BASELINE,
+    NO_BASELINE,
+    NOT_EXCLUDED,
+    NOT_JUDGED,
     PROVISIONAL,
-    Finding,
-    GateRow,
-    SessionArtifact,
-    Verdict,
+    REFERENCE,
 )
+from pytest_espperf.model.standing import KEPT_OUT_MOST
+from pytest_espperf.model.verdicts import MAY_JOIN
 
 MOST_CHANGES = 3
 """Paths whose answers changed that one finding names."""
 
-NOT_JUDGED = "not-judged"
-"""``kind`` of the finding that a profile has no figures that can be compared."""
 
-
-def has_figures(candidate: SessionArtifact) -> bool:
+def has_comparable_figures(candidate: SessionArtifact) -> bool:
     """Whether later sessions could be compared with any profile of this one."""
     return any(gateable_phases(rounds_of(candidate, profile)) for profile in profiles_of(candidate))
 
 
-def answers(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """That profiles answer something else than in the baseline; see :mod:`pytest_espperf.gate.answers`."""
+def answer_findings(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Name profiles whose answers changed against the baseline; see :mod:`pytest_espperf.gate.answers`."""
     for profile, changes in changed.items():
         more = f"; and {len(changes) - MOST_CHANGES} more paths" if len(changes) > MOST_CHANGES else ""
         yield Finding(
@@ -50,26 +48,25 @@ def answers(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         )
 
 
-def standing(
+def standing_findings(
     candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool, changed: bool = False
 ) -> Iterator[Finding]:
-    """Whether a session that does not fail may be a baseline, where its verdict does not say so.
+    """Say whether a session that does not fail may be a baseline, where its verdict does not.
 
     Args:
         candidate: the session.
         verdict: of it.
         gives_way: it joins the baseline even if it looks slower, see
-            :attr:`pytest_espperf.gate.baseline.Choice.gives_way`.
+            :attr:`pytest_espperf.gate.baseline.BaselineChoice.gives_way`.
         changed: whether its answers are others than the baseline's.
     """
-    if verdict.kind not in ACCEPTED and verdict.kind != "inconclusive":
+    if verdict.kind not in MAY_JOIN:
         return
     if changed:
         yield Finding(
             severity="warn",
             kind=HELD_BACK,
-            message="what is measured is not what it was: this session is not used as a baseline unless it "
-            "is accepted.",
+            message="the answers changed: this session is not used as a baseline unless it is accepted.",
         )
         return
     slower = [row for row in verdict.gates if row.looks_slower or _unclear_otherwise(row)]
@@ -90,7 +87,7 @@ def standing(
         )
     elif verdict.kind == "inconclusive":
         unclear = [row for row in verdict.gates if row.verdict == "inconclusive"]
-        if has_figures(candidate) and all(is_composite(row) for row in unclear):
+        if has_comparable_figures(candidate) and all(is_composite(row) for row in unclear):
             yield Finding(
                 kind=PROVISIONAL,
                 message="nothing stands out of the noise: this session joins the baseline, which sharpens "
@@ -104,7 +101,7 @@ def _unclear_otherwise(row: GateRow) -> bool:
 
 
 def _looks(row: GateRow) -> str:
-    """What a gate looks like that is not proven slower."""
+    """Describe a gate that looks slower without proof."""
     if row.metric == "error_rate":
         return f"{row.name} rose from {row.baseline or 0.0:.1f} % to {row.now or 0.0:.1f} %"
     if row.d_pct is None or row.d_pct < pct(MIN_CHANGE):
@@ -112,8 +109,8 @@ def _looks(row: GateRow) -> str:
     return f"{row.name} looks {row.d_pct:.0f} % slower"
 
 
-def disturbed_rounds(candidate: SessionArtifact, profiles: Sequence[ProfileRounds]) -> Iterator[Finding]:
-    """What was found of disturbed rounds, and what was done about it."""
+def disturbed_findings(candidate: SessionArtifact, profiles: Sequence[ProfileRounds]) -> Iterator[Finding]:
+    """Name disturbed rounds, and what was done about them."""
     for one in profiles:
         again = bool(rounds_of(candidate, one.profile, ("confirm",)))
         if one.disturbed.unclear:
@@ -129,8 +126,8 @@ def disturbed_rounds(candidate: SessionArtifact, profiles: Sequence[ProfileRound
         yield Finding(severity="warn", kind=DISTURBED, where=one.profile, message=f"{one.profile}: {message}")
 
 
-def ended_early(candidate: SessionArtifact) -> Iterator[Finding]:
-    """Which profiles ended before their planned rounds, and why."""
+def early_findings(candidate: SessionArtifact) -> Iterator[Finding]:
+    """Name profiles that ended before their planned rounds, and why."""
     ended: dict[tuple[int, int, str], list[str]] = {}
     for profile, early in candidate.ended_early.items():
         ended.setdefault((early.after, early.planned, early.why), []).append(profile)
@@ -143,38 +140,38 @@ def ended_early(candidate: SessionArtifact) -> Iterator[Finding]:
         yield Finding(kind=ENDED_EARLY, message=f"ended {'; '.join(parts)}.")
 
 
-def reference_board(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
-    """What the reference board said, and what was made of it."""
+def reference_findings(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
+    """Describe what the reference board showed, and what was taken out for it."""
     if not any(run.role == "reference" for run in candidate.raw_runs):
         return
-    told = [(one.name, one.environment) for one in series if one.environment is not None]
-    if told:
+    moves = [(one.name, one.environment) for one in series if one.environment is not None]
+    if moves:
         moved = ", ".join(
-            f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in told
+            f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in moves
         )
         message = f"the reference board was slower than usual by: {moved}."
     else:
         message = (
             f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
         )
-    yield Finding(kind="reference", message=message)
+    yield Finding(kind=REFERENCE, message=message)
 
 
-def lost_reference(candidate: SessionArtifact) -> Iterator[Finding]:
-    """That the reference board was not measured to the end, however much of it was."""
+def lost_reference_findings(candidate: SessionArtifact) -> Iterator[Finding]:
+    """Warn that the reference board was not measured to the end, however much of it was."""
     described = candidate.device.get("reference")
     lost = described.get("lost") if isinstance(described, dict) else None
     if lost:
         yield Finding(
             severity="warn",
-            kind="reference",
+            kind=REFERENCE,
             message=f"{lost}. It was not measured from there on: what moves on both boards may count as this "
             "one's.",
         )
 
 
-def changes(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[Finding]:
-    """What no reader of a table may miss: profiles without a clear answer, and a bench that changed.
+def change_findings(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[Finding]:
+    """Name what no reader of a table may miss: profiles without a clear answer, and a bench that changed.
 
     Args:
         rows: of all gates.
@@ -185,7 +182,7 @@ def changes(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[
         worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
         yield Finding(
             severity="warn",
-            kind="not-excluded",
+            kind=NOT_EXCLUDED,
             where=profile,
             message=f"{worst.name}: {worst.detail}.",
         )
@@ -193,14 +190,14 @@ def changes(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[
         if row.verdict == "environment-shift":
             yield Finding(
                 severity="warn",
-                kind="environment-shift",
+                kind=ENVIRONMENT_SHIFT,
                 where=row.profile,
                 message=f"{row.name} is {row.d_pct or 0.0:.1f} % slower than before, and so is the old "
                 "firmware: the surroundings changed. Earlier sessions are no longer the baseline.",
             )
 
 
-def named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
+def named_baseline_finding(named: Sequence[SessionArtifact]) -> Finding:
     """Fail a session that could not be compared with the baseline that was named."""
     return Finding(
         severity="fail",
@@ -210,26 +207,23 @@ def named_in_vain(named: Sequence[SessionArtifact]) -> Finding:
     )
 
 
-def not_judged(
+def not_judged_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]], rows: Sequence[GateRow]
 ) -> Iterator[Finding]:
-    """Which profiles were compared with nothing, and why."""
+    """Name profiles that were compared with nothing, and why."""
     seen = {(row.profile, row.metric) for row in rows if is_composite(row)}
     judged = {profile for profile, _ in seen if all((profile, metric) in seen for metric in COMPOSITES)}
     for profile in profiles_of(candidate):
         rounds = rounds_of(candidate, profile)
-        severity: Literal["warn", "info"] = "warn"
         if profile not in baselines and rounds and not gateable_phases(rounds):
             message = (
                 f"{profile}: nothing comparable was measured before, and this session has no figures to "
                 "compare later ones with; absolute budgets apply."
             )
+            yield Finding(severity="warn", kind=NOT_JUDGED, where=profile, message=message)
         elif profile not in baselines:
-            severity = "info"
             message = f"{profile}: nothing comparable was measured before; absolute budgets apply."
+            yield Finding(kind=NO_BASELINE, where=profile, message=message)
         elif profile not in judged and rounds:
             message = f"{profile} has a baseline, but no figures that can be compared with it."
-        else:
-            continue
-        kind = NOT_JUDGED if severity == "warn" else "no-baseline"
-        yield Finding(severity=severity, kind=kind, where=profile, message=message)
+            yield Finding(severity="warn", kind=NOT_JUDGED, where=profile, message=message)

@@ -18,9 +18,7 @@ from pytest_espperf.gate.series import bound, cells_of
 from pytest_espperf.gate.stats import mad, mad_to_sigma
 from pytest_espperf.model.artifact import Finding, LinkReport, PhaseReport, PhaseResult, SessionArtifact
 from pytest_espperf.model.computer import STOOD_STILL, advice, describe_lack, local_kinds, own_fault
-
-KIND = "generator-bound"
-"""``kind`` of all findings that are made here."""
+from pytest_espperf.model.findings import GENERATOR_BOUND, LINK
 
 LOST = -math.expm1(-MIN_CHANGE)
 """Share of its throughput, median of its runs, from which on what a cell lost is told: less is no change that
@@ -142,7 +140,7 @@ def _advice(boards: int) -> str:
 
 
 def _finding(message: str, where: str = "") -> Finding:
-    return Finding(severity="warn", kind=KIND, where=where, message=message)
+    return Finding(severity="warn", kind=GENERATOR_BOUND, where=where, message=message)
 
 
 MOVED = math.log(1.5)
@@ -197,7 +195,7 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
         bar: the sessions that it is compared with.
     """
     for note in candidate.device.get("notes", ()):
-        yield Finding(severity="warn", kind="link", message=f"{note}.")
+        yield Finding(severity="warn", kind=LINK, message=f"{note}.")
     links = _links(candidate)
     lost = sum(link.retransmitted for link in links)
     made = lost + sum(len(link.connect_ms) for link in links)
@@ -205,13 +203,13 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
     if refused:
         yield Finding(
             severity="warn",
-            kind="link",
+            kind=LINK,
             message=f"the idle board refused {refused} of {made + refused} connects around its phases.",
         )
     if lost >= 2 and lost >= LOST_SHARE * made:
         yield Finding(
             severity="warn",
-            kind="link",
+            kind=LINK,
             message=f"the link lost packets: {lost} of {made} connects to the idle board did not get through "
             "at once.",
         )
@@ -226,7 +224,7 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
         slower = "slower" if math.log(now) > usual else "faster"
         yield Finding(
             severity="warn",
-            kind="link",
+            kind=LINK,
             message=f"the link to the board is {slower} than before: a connect while it was idle took "
             f"{now:.1f} ms (median), {math.exp(usual):.1f} ms in the {len(past)} sessions before. What is "
             "measured may be the link's.",

@@ -20,9 +20,23 @@ from pytest_espperf.gate.generator import generator_findings
 from pytest_espperf.gate.policy import LEAK_MIN_LOSS, LEAK_MIN_PHASES, GatePolicy
 from pytest_espperf.gate.series import cells_of, no_success, results_of, rounds_of
 from pytest_espperf.gate.stats import falling_score, theil_sen
-from pytest_espperf.model.artifact import NOT_MEASURED, ErrorReason, Finding, PhaseResult, SessionArtifact
+from pytest_espperf.model.artifact import ErrorReason, Finding, PhaseResult, SessionArtifact
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.figures import COLLECTED, COUNTERS, number_at
+from pytest_espperf.model.findings import (
+    BROKEN,
+    BUDGET,
+    CONSOLE,
+    CUT_SHORT,
+    ERRORS,
+    FRAGMENTATION,
+    LEAK,
+    NOT_MEASURED,
+    RATE_LIMITED,
+    RISEN_COUNTERS,
+    STALLED,
+    STOPPED,
+)
 
 HARD_REASONS = (
     "reboot",
@@ -79,7 +93,7 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
 
     if candidate.hard_stop_reason:
         yield Finding(
-            severity="fail", kind="stopped", message=f"the session was stopped: {candidate.hard_stop_reason}"
+            severity="fail", kind=STOPPED, message=f"the session was stopped: {candidate.hard_stop_reason}"
         )
     if not any(run.results for run in candidate.raw_runs if run.role == "run"):
         yield failed("", "no phase was measured: nothing can be said about this firmware.")
@@ -121,7 +135,7 @@ def _crashes_in_pairs(candidate: SessionArtifact) -> Iterator[Finding]:
                 new = run.role == "ab-candidate"
                 yield Finding(
                     severity="fail" if new else "warn",
-                    kind="broken",
+                    kind=BROKEN,
                     where=f"{result.profile}:{result.phase}",
                     message=f"{result.profile}:{result.phase}: {reason} ({'new' if new else 'old'} firmware, "
                     f"A/B pair {run.run_index}).",
@@ -136,7 +150,7 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
         if hard:
             yield Finding(
                 severity="fail",
-                kind="broken",
+                kind=BROKEN,
                 where=cell,
                 message=f"{cell}: {hard[0]} ({len(hard)} of {runs}).",
             )
@@ -148,7 +162,7 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
                 tail = " Most runs are within the budget."
             yield Finding(
                 severity="fail" if most else "warn",
-                kind="budget",
+                kind=BUDGET,
                 where=cell,
                 message=f"{cell}: {reason} ({len(broken)} of {runs}).{tail}",
             )
@@ -173,7 +187,7 @@ def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
         if reasons:
             more = f"; {len(reasons) - REASONS} more kinds" if len(reasons) > REASONS else ""
             yield Finding(
-                kind="errors",
+                kind=ERRORS,
                 where=profile,
                 message=f"{profile}: errors: {'; '.join(map(str, reasons[:REASONS]))}{more}.",
             )
@@ -191,7 +205,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
         if cut:
             yield Finding(
                 severity="warn",
-                kind="cut-short",
+                kind=CUT_SHORT,
                 where=cell,
                 message=f"{cell}: {len(cut)} of {len(results)} runs ended before their time: {cut[0]}.",
             )
@@ -202,7 +216,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
             told = ", ".join(f"{n} {COUNTERS.get(name, name)}" for name, n in counters.items())
             yield Finding(
                 severity="info",
-                kind="counters",
+                kind=RISEN_COUNTERS,
                 where=cell,
                 message=f"{cell}: the board counted {told}.",
             )
@@ -211,7 +225,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
             more = f" ({len(said)} such lines)" if len(said) > 1 else ""
             yield Finding(
                 severity="warn",
-                kind="console",
+                kind=CONSOLE,
                 where=cell,
                 message=f"{cell}: the serial console said {said[0]}{more}.",
             )
@@ -219,7 +233,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
         if limited:
             yield Finding(
                 severity="warn",
-                kind="rate-limited",
+                kind=RATE_LIMITED,
                 where=cell,
                 message=f"{cell}: {limited} answers were 429: the board's rate limiter was measured.",
             )
@@ -231,7 +245,7 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
         if stalled:
             yield Finding(
                 severity="warn",
-                kind="stalled",
+                kind=STALLED,
                 where=cell,
                 message=f"{cell}: {sum(stalled):.1f} s without an answer in {len(stalled)} of {len(results)} "
                 "runs; latencies do not show it.",
@@ -320,7 +334,7 @@ def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], aske
     (slope, budget), (first, last) = slopes, heap
     return Finding(
         severity="fail",
-        kind="leak",
+        kind=LEAK,
         where=key,
         message=f"{key} falls by {-slope / 1024:.1f} KB per 1,000 requests (budget {budget / 1024:.1f} KB): "
         f"from {first / 1024:.0f} KB to {last / 1024:.0f} KB in {asked * 1000:.0f} requests.",
@@ -369,7 +383,7 @@ def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
         if first - best > budget:
             yield Finding(
                 severity="fail",
-                kind="leak",
+                kind=LEAK,
                 where=key,
                 message=f"{key} fell from {first / 1024:.0f} KB to {best / 1024:.0f} KB and did not come "
                 f"back (budget of a phase: {budget / 1024:.0f} KB).",
@@ -390,7 +404,7 @@ def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
     if after < COLLAPSE_RATIO and after < COLLAPSE_FACTOR * before:
         yield Finding(
             severity="fail",
-            kind="fragmentation",
+            kind=FRAGMENTATION,
             where="internal_largest",
             message=f"the largest free block fell from {100 * before:.0f} % to {100 * after:.0f} % of the "
             "free internal heap: it is falling to pieces.",

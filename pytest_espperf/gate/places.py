@@ -1,4 +1,7 @@
-"""Where time is lost: every path of every compared phase against the baseline. It judges nothing."""
+"""Where time is lost: every path of every compared phase against the baseline, for readers. Pure.
+
+Nothing is judged here. The same holds for the changes to the previous session, cell by cell.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,48 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from pytest_espperf.gate import policy
-from pytest_espperf.model.artifact import PathAggregate, Place, SessionArtifact, Summary
+from pytest_espperf.model.artifact import PathAggregate, PathChange, SessionArtifact, Summary
 from pytest_espperf.model.registry import METRICS
 
-TOLD = ("p95_ms", "p50_ms")
-"""The metrics of a path that are told. A closed loop asks for its paths in turn: their throughput is one."""
+PATH_METRICS = ("p95_ms", "p50_ms")
+"""The metrics that are compared. A closed loop asks for its paths in turn: their throughput is the same."""
 
 
-def places(candidate: SessionArtifact, bars: Mapping[str, Sequence[SessionArtifact]]) -> list[Place]:
-    """The paths of all profiles that have a baseline, worst first.
+def places(
+    candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
+) -> list[PathChange]:
+    """Compare the paths of all profiles that have a baseline, the worst first.
 
     Args:
         candidate: the session.
-        bars: the sessions of the baseline, by profile.
+        baselines: profile -> the sessions of its baseline.
     """
-    found = [place for profile, bar in bars.items() for place in _of_profile(candidate, profile, bar)]
-    return sorted(found, key=lambda place: -place.d_pct)
+    found = [
+        change
+        for profile, baseline in baselines.items()
+        for change in _of_profile(candidate, profile, baseline)
+    ]
+    return sorted(found, key=lambda change: -change.d_pct)
 
 
-def _of_profile(candidate: SessionArtifact, profile: str, bar: Sequence[SessionArtifact]) -> Iterator[Place]:
+def _of_profile(
+    candidate: SessionArtifact, profile: str, baseline: Sequence[SessionArtifact]
+) -> Iterator[PathChange]:
     for name, cell in candidate.aggregated.items():
         if cell.profile != profile:
             continue
         for path, figures in cell.path_metrics.items():
             earlier = [
                 session.aggregated[name].path_metrics[path]
-                for session in bar
+                for session in baseline
                 if name in session.aggregated and path in session.aggregated[name].path_metrics
             ]
-            for metric in TOLD:
+            for metric in PATH_METRICS:
                 now = _median(figures, metric)
                 then = median([value for one in earlier if (value := _median(one, metric))] or [0.0])
                 if now and then:
                     ratio = now / then if METRICS[metric].better == "lower" else then / now
-                    yield Place(
+                    yield PathChange(
                         profile=profile,
                         phase=cell.phase,
                         path=path,
@@ -51,7 +62,7 @@ def _of_profile(candidate: SessionArtifact, profile: str, bar: Sequence[SessionA
 
 
 def _median(figures: PathAggregate, metric: str) -> float:
-    """0 where the path has no such figure."""
+    """Median of a metric of a path; 0 where it has none."""
     value: float | None = getattr(figures, metric).median
     return value or 0.0
 

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 
 from pytest_espperf.model import registry
 from pytest_espperf.model.artifact import CellAggregate, Verdict
+from pytest_espperf.model.verdicts import VERDICTS
 
 ALPHA = 0.009
 """Chance of any false alarm per run that the composite gates share (weighted Bonferroni).
@@ -253,7 +254,7 @@ DEFAULT_POLICY = GatePolicy()
 
 def fails(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> bool:
     """Whether the verdict means exit code 1 under this policy."""
-    return verdict.fails or (policy.strict and policy.enabled and verdict.kind == "inconclusive")
+    return verdict.fails or (policy.strict and policy.enabled and VERDICTS[verdict.kind].exit == "strict")
 
 
 def parse_fail_on(text: str) -> tuple[tuple[str, float], ...]:

@@ -16,6 +16,7 @@ from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, natural, rounds
 from pytest_espperf.gate.stats import variance
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _MOST_LOG_RATIO = 700.0
 """``exp`` of it is 1e304."""
@@ -266,7 +267,7 @@ def tail_row(session: SessionArtifact, series: Series, noise: Noise, policy: p.G
         name=series.name,
         profile=series.profile,
         metric=series.metric,
-        verdict="not-gateable",
+        verdict=NOT_GATEABLE,
         d_pct=pct(now - centre),
         baseline=natural(centre, series.metric),
         now=natural(now, series.metric),

@@ -28,6 +28,7 @@ from pytest_espperf.model.figures import (
     number_at,
     watched,
 )
+from pytest_espperf.model.findings import HIGHER_PEAKS, LEAK, TELEMETRY
 
 REBOOT = (*BOOT, STARTED, "internal_min_free")
 """The figures of the reboot rule: each of them is enough for it."""
@@ -86,7 +87,7 @@ def _cut(candidate: SessionArtifact) -> Iterator[Finding]:
     """What was not kept of readings that were read."""
     for note in _notes(candidate):
         if not note.startswith(UNREAD):
-            yield Finding(severity="warn", kind="telemetry", message=f"telemetry: {note}.")
+            yield Finding(severity="warn", kind=TELEMETRY, message=f"telemetry: {note}.")
 
 
 def _lost(candidate: SessionArtifact, sessions: Sequence[SessionArtifact]) -> Iterator[Finding]:
@@ -110,10 +111,10 @@ def _lost(candidate: SessionArtifact, sessions: Sequence[SessionArtifact]) -> It
             f"telemetry: the baseline had {_named(lost)}, missing now in {missing} of {len(results)} phases"
             f"{_because(candidate, lost)}.{_switched_off(lost, now)}"
         )
-        yield Finding(severity="warn", kind="telemetry", message=message)
+        yield Finding(severity="warn", kind=TELEMETRY, message=message)
     elif not sessions and (why := _broken(candidate, results)):
         message = f"telemetry: {why}. Without it there is no leak rule, and a reboot may pass unseen."
-        yield Finding(severity="warn", kind="telemetry", message=message)
+        yield Finding(severity="warn", kind=TELEMETRY, message=message)
 
 
 def _notes(candidate: SessionArtifact) -> list[str]:
@@ -194,7 +195,7 @@ def _peaks(
     if higher:
         yield Finding(
             severity="warn",
-            kind="peaks",
+            kind=HIGHER_PEAKS,
             message=f"{'; '.join(higher)}: every run lies above every run of the baseline.",
         )
 
@@ -259,7 +260,7 @@ def _uncollected(
         first, last, moved = (value / 1024 for value in found)
         yield Finding(
             severity="fail",
-            kind="leak",
+            kind=LEAK,
             where=name,
             message=f"{name} falls from {first:.0f} KB to {last:.0f} KB and never comes back; in the "
             f"baseline it moved by {moved:.0f} KB at most, and was collected.",

@@ -7,16 +7,14 @@ from statistics import median
 
 import msgspec
 
-from pytest_espperf.gate import findings as say
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.answers import changed_answers, redirect_findings
 from pytest_espperf.gate.baseline import (
-    Choice,
+    BaselineChoice,
     baseline_of,
     choose,
     depth_of,
     name_of,
-    opens_epoch,
     profiles_of,
     rounds_by_profile,
 )
@@ -24,6 +22,18 @@ from pytest_espperf.gate.capacity import capacity_findings
 from pytest_espperf.gate.delayed_ack import RULE as DELAYED_ACK_RULE
 from pytest_espperf.gate.delayed_ack import delayed_ack_findings, delayed_ack_rows
 from pytest_espperf.gate.drift import Drift, drifts, is_slide
+from pytest_espperf.gate.findings import (
+    answer_findings,
+    change_findings,
+    disturbed_findings,
+    early_findings,
+    has_comparable_figures,
+    lost_reference_findings,
+    named_baseline_finding,
+    not_judged_findings,
+    reference_findings,
+    standing_findings,
+)
 from pytest_espperf.gate.generator import link_findings
 from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.noise import Noise, alpha_of, common_factor, noises, series_noise
@@ -45,34 +55,17 @@ from pytest_espperf.gate.stops import stopped_rounds, without_stops
 from pytest_espperf.gate.telemetry import telemetry_findings
 from pytest_espperf.gate.worst import unresolved_worst, worst_findings
 from pytest_espperf.model.artifact import (
-    ANSWERS,
-    FAILING,
-    GATE_OFF,
     MAIN_RULE,
     Finding,
     GateRow,
     Json,
-    Place,
+    PathChange,
     SessionArtifact,
     Verdict,
-    VerdictWord,
 )
-
-WORST_FIRST: tuple[VerdictWord, ...] = (
-    "failed",
-    "regressed",
-    "drift",
-    "inconclusive",
-    "environment-shift",
-    "improved",
-    "unchanged",
-    "no-baseline",
-)
-"""The session's verdict is the first of these that any of its rows has.
-
-``no-baseline`` is last: it is the session's word only where nothing at all was compared.
-"""
-
+from pytest_espperf.model.findings import ANSWERS, GATE_OFF, NOT_JUDGED
+from pytest_espperf.model.standing import Standing
+from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, NOT_SLOWER, session_word
 
 SETTLED_RULES = ("drift", DELAYED_ACK_RULE)
 """Rules whose answers more rounds of this session cannot change."""
@@ -98,7 +91,7 @@ def judge(
         *health,
         *worst_findings(candidate),
         *choice.findings,
-        *say.lost_reference(candidate),
+        *lost_reference_findings(candidate),
     ]
     again = unresolved_worst(candidate)
     baselines = {profile: baseline_of(epoch, policy) for profile, epoch in choice.epochs.items() if epoch}
@@ -138,17 +131,17 @@ def judge(
     rows = [_of_other_answers(row) if row.profile in changed else row for row in rows]
     findings += [
         *environment,
-        *say.answers(changed),
-        *say.changes(rows, changed),
-        *say.not_judged(candidate, baselines, rows),
-        *say.disturbed_rounds(candidate, profiles),
-        *say.ended_early(candidate),
+        *answer_findings(changed),
+        *change_findings(rows, changed),
+        *not_judged_findings(candidate, baselines, rows),
+        *disturbed_findings(candidate, profiles),
+        *early_findings(candidate),
     ]
     if policy.baseline == "fixed" and history and not baselines and candidate.raw_runs:
-        findings.append(say.named_in_vain(history))
-    words = [row.verdict for row in rows if row.verdict != "not-gateable"]
-    if any(finding.kind == say.NOT_JUDGED for finding in findings) and (
-        baselines or not say.has_figures(candidate)
+        findings.append(named_baseline_finding(history))
+    words = [row.verdict for row in rows]
+    if any(finding.kind == NOT_JUDGED for finding in findings) and (
+        baselines or not has_comparable_figures(candidate)
     ):
         words.append("inconclusive")  # green must not stand for a profile that was not seen
     if starving:
@@ -160,7 +153,7 @@ def judge(
         verdict,
         findings=[
             *verdict.findings,
-            *say.standing(candidate, verdict, gives_way=choice.gives_way, changed=bool(changed)),
+            *standing_findings(candidate, verdict, gives_way=choice.gives_way, changed=bool(changed)),
         ],
         disturbed={
             one.profile: count
@@ -177,7 +170,7 @@ def judge(
 
 def _of_other_answers(row: GateRow) -> GateRow:
     """A gate that compared other answers: neither faster nor as fast as before means anything then."""
-    if row.rule != MAIN_RULE or row.verdict not in {"improved", "unchanged"}:
+    if row.rule != MAIN_RULE or row.verdict not in NOT_SLOWER:
         return row
     return msgspec.structs.replace(
         row, verdict="inconclusive", detail=f"{row.verdict}, but its answers are others than in the baseline"
@@ -211,7 +204,7 @@ def _composite_rows(
             for one in measured
             if (row := _drift_row(one, noise[one.name], drifted.get(one.name))) is not None
         ]
-    return rows, list(say.reference_board(candidate, main))
+    return rows, list(reference_findings(candidate, main))
 
 
 def _of_procedure(
@@ -295,9 +288,9 @@ def _verdict(
     *,
     baseline: Json,
     rows: list[GateRow],
-    where: list[Place],
+    where: list[PathChange],
 ) -> Verdict:
-    kind: VerdictWord = next((word for word in WORST_FIRST if word in words), "no-baseline")
+    kind = session_word(words)
     if any(finding.severity == "fail" for finding in findings):
         kind = "failed"
     if candidate.partial:
@@ -305,7 +298,7 @@ def _verdict(
     return Verdict(kind=kind, baseline=baseline, gates=rows, findings=findings, places=where)
 
 
-def _baseline(choice: Choice, policy: GatePolicy) -> Json:
+def _baseline(choice: BaselineChoice, policy: GatePolicy) -> Json:
     """Which sessions were the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
     used: dict[int, SessionArtifact] = {}
     for epoch in choice.epochs.values():
@@ -317,7 +310,7 @@ def _baseline(choice: Choice, policy: GatePolicy) -> Json:
         "mode": policy.baseline,
         "sessions": [name_of(session) for session in ordered],
         "latest": name_of(ordered[-1]) if ordered else None,
-        "epoch": name_of(longest[0]) if longest and opens_epoch(longest[0]) else None,
+        "epoch": name_of(longest[0]) if longest and Standing.of(longest[0]).opens_epoch else None,
     }
 
 
@@ -377,7 +370,7 @@ def may_stop_early(
     compared = all(
         {row.metric for row in rows if row.profile == profile} == set(COMPOSITES) for profile in profiles
     )
-    calm = all(row.verdict in ("unchanged", "improved", "not-gateable") for row in verdict.gates)
+    calm = all(row.verdict in {*NOT_SLOWER, NOT_GATEABLE} for row in verdict.gates)
     known = all(row.sessions > 1 for row in rows)
     quiet = not any(finding.severity == "fail" for finding in verdict.findings)
     return compared and calm and known and quiet and not suspects(verdict)

@@ -17,12 +17,10 @@ from collections.abc import Iterator, Sequence
 from pytest_espperf.gate.baseline import profiles_of
 from pytest_espperf.gate.series import rounds_of
 from pytest_espperf.model.artifact import Finding, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.model.findings import WORST_RUN
 
 Phases = dict[str, PhaseResult]
 """A round's results, by phase."""
-
-WORST = "worst-run"
-"""``kind`` of the finding that a run broke a budget of any single run."""
 
 REPLACEMENTS: tuple[RunRole, ...] = ("confirm", "ab-candidate")
 """Rounds of the same firmware that were measured later."""
@@ -57,7 +55,7 @@ def worst_findings(session: SessionArtifact) -> Iterator[Finding]:
             then = f"; {_runs(again)} measured in its place kept it"
         yield Finding(
             severity="fail" if fails else "warn",
-            kind=WORST,
+            kind=WORST_RUN,
             where=f"{profile}:{first.phase}",
             message=f"{broke}{then}.",
         )

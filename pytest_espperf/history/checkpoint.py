@@ -23,10 +23,8 @@ from pytest_espperf.history import files, names
 from pytest_espperf.history.folder import HistoryFolder, SavedSession
 from pytest_espperf.history.load import encode_session, load_listed
 from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.findings import RECOVERED
 from pytest_espperf.system import regular
-
-RECOVERED = "recovered"
-"""``kind`` of the finding that says that a session was archived from its checkpoint."""
 
 
 class Checkpoint:

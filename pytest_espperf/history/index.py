@@ -30,7 +30,8 @@ from pytest_espperf.history.rows import (
     with_copies,
 )
 from pytest_espperf.history.skim import Skimmer
-from pytest_espperf.model.artifact import KEPT_OUT_MOST, Comparability, SessionArtifact
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
+from pytest_espperf.model.standing import KEPT_OUT_MOST
 from pytest_espperf.system import regular
 
 try:

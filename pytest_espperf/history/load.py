@@ -14,10 +14,8 @@ from msgspec import structs
 from pytest_espperf.errors import ArtifactError, NewerSchemaError
 from pytest_espperf.history import migrate, names
 from pytest_espperf.model.artifact import (
-    ANSWERS,
     DELAYED_ACK,
     SCHEMA_VERSION,
-    STANDING,
     PathReport,
     PhaseReport,
     SessionArtifact,
@@ -25,6 +23,7 @@ from pytest_espperf.model.artifact import (
 )
 from pytest_espperf.model.encoding import as_utf8, encodable
 from pytest_espperf.model.figures import KNOWN, PEAKS, watched
+from pytest_espperf.model.findings import ANSWERS, STANDING
 from pytest_espperf.system import regular
 from pytest_espperf.system.redaction import settings_without_secrets
 

@@ -106,7 +106,7 @@ def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
     needed = set()
     for row in newest_first:
         keys = set(row.profiles.items())
-        if row.verdict and not row.in_history:
+        if not row.in_history:
             continue
         in_reach = any(seen[key] < bar for key in keys)
         whole = all(counts[key] <= bar for key in keys)

@@ -11,9 +11,6 @@ import msgspec
 from pytest_espperf.history import names
 from pytest_espperf.history.names import OrderKey
 from pytest_espperf.model.artifact import (
-    HELD_BACK,
-    PROVISIONAL,
-    SLOWER,
     CellAggregate,
     Comparability,
     Json,
@@ -21,6 +18,8 @@ from pytest_espperf.model.artifact import (
     Verdict,
     has_answers,
 )
+from pytest_espperf.model.standing import Standing
+from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _T = TypeVar("_T")
 
@@ -94,25 +93,29 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def in_history(self) -> bool:
         """Whether later sessions are judged against this one: by its verdict, or by explicit acceptance."""
-        return self.completed and (self.joins or self.accepted is not None)
+        return self.standing.in_baseline
 
     @property
     def kept_out(self) -> bool:
         """Whether it looks slower or is, and so is no baseline."""
-        slower = self.held_back or self.verdict in SLOWER
-        return self.completed and slower and not self.in_history
+        return self.standing.kept_out
 
     @property
-    def standing(self) -> str:
-        """``held-back`` or ``provisional`` where the verdict does not say whether it joins the baseline."""
-        if self.held_back:
-            return HELD_BACK
-        return PROVISIONAL if self.verdict == "inconclusive" and self.joins else ""
+    def standing(self) -> Standing:
+        """How the session stands to the baseline of later ones."""
+        return Standing(
+            verdict=self.verdict,
+            complete=self.completed,
+            comparable=bool(self.base_key),
+            joins=self.joins,
+            held_back=self.held_back,
+            accepted=self.accepted is not None,
+        )
 
     @property
     def opens_epoch(self) -> bool:
         """Whether sessions before this one are no longer the baseline."""
-        return self.accepted is not None or (self.joins and self.verdict == "environment-shift")
+        return self.standing.opens_epoch
 
 
 def original(rows: Iterable[SessionRow]) -> SessionRow:
@@ -220,6 +223,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         keys: those of its comparability, where they are known.
     """
     keys = keys_of(artifact.comparability) if keys is None else keys
+    standing = Standing.of(artifact)
     facts = artifact.comparability.fields if artifact.comparability else {}
     board = facts.get("board") or artifact.device.get("id")
     return SessionRow(
@@ -231,11 +235,11 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         tag=artifact.tag,
         target=artifact.target,
         board=board if isinstance(board, str) and board else artifact.target,
-        verdict=artifact.gate.kind if artifact.gate else "",
-        joins=artifact.gate is not None and artifact.gate.joins_baseline,
-        held_back=artifact.gate is not None and artifact.gate.held_back,
+        verdict=standing.verdict,
+        joins=standing.joins,
+        held_back=standing.held_back,
         overall_pass=artifact.overall_pass,
-        completed=not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete"),
+        completed=standing.complete,
         measured=has_answers(artifact),
         schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,
         runs=artifact.runs_per_profile,
@@ -257,7 +261,7 @@ def _worst_pct(verdict: Verdict | None) -> float | None:
     changes = [
         gate.d_pct
         for gate in (verdict.gates if verdict is not None else ())
-        if gate.d_pct is not None and gate.verdict != "not-gateable" and gate.metric != "error_rate"
+        if gate.d_pct is not None and gate.verdict != NOT_GATEABLE and gate.metric != "error_rate"
     ]
     return _rounded(max(changes)) if changes else None
 

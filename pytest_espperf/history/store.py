@@ -9,6 +9,7 @@ from pytest_espperf.history import files, find, index, marks, names
 from pytest_espperf.history.folder import HistoryFolder, SavedSession, as_decided
 from pytest_espperf.history.rows import Query, SessionRow
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
+from pytest_espperf.model.standing import Standing
 
 
 class HistoryStore(HistoryFolder):
@@ -176,4 +177,4 @@ class HistoryStore(HistoryFolder):
 
 def is_completed(artifact: SessionArtifact) -> bool:
     """Whether a session ran to its end; one that did not is never a baseline."""
-    return not artifact.partial and (artifact.gate is None or artifact.gate.kind != "incomplete")
+    return Standing.of(artifact).complete

@@ -12,8 +12,8 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.load.faults import LocalError
 from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, request_bytes
 from pytest_espperf.model.computer import LOCAL, lack_of
-from pytest_espperf.model.figures import one_line
 from pytest_espperf.model.samples import FirstAnswer, Outcome, PathSeen
+from pytest_espperf.model.text import one_line
 from pytest_espperf.model.workload import Header, RequestSpec, Target, merge_headers
 
 MAX_OUTCOMES = 255

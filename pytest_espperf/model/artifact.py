@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from pytest_espperf.model.findings import FINDINGS, HELD_BACK, PROVISIONAL, Scope, Severity
+from pytest_espperf.model.verdicts import ACCEPTED, FAILING, MAY_JOIN, VerdictWord
+
 SCHEMA_VERSION = 1
 """Integer version of the artifact. Its history:
 
@@ -19,26 +22,7 @@ SCHEMA_VERSION = 1
 1   first version of this package (frozen)
 """
 
-VerdictWord = Literal[
-    "unchanged",
-    "improved",
-    "no-baseline",
-    "inconclusive",
-    "environment-shift",
-    "regressed",
-    "drift",
-    "failed",
-    "incomplete",
-]
-
 RunRole = Literal["run", "confirm", "ab-baseline", "ab-candidate", "reference"]
-
-ACCEPTED: frozenset[str] = frozenset({"unchanged", "improved", "no-baseline", "environment-shift"})
-"""Verdicts whose session joins the baseline unless it is held back, see :attr:`Verdict.joins_baseline`; the
-last one begins an epoch."""
-
-FAILING: frozenset[str] = frozenset({"regressed", "drift", "failed"})
-"""Verdicts that fail the session (exit code 1)."""
 
 Json = dict[str, Any]
 
@@ -306,65 +290,13 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     looks_slower: bool = False
 
 
-OWN_TEST = "own-test"
-"""``kind`` of the finding that a project's own test failed: pytest has reported it by itself."""
-
-NOT_MEASURED = "not-measured"
-"""``kind`` of the finding that too little was measured, of a profile or, without ``where``, at all."""
-
-WORKER = "worker"
-"""``kind`` of the finding that a worker died over a session, or that none was left for it."""
-
-LAB = "lab"
-"""``kind`` of the finding that says for how long it was not known whether the board was still ours."""
-
-GATE_OFF = "gate-off"
-"""``kind`` of the finding that says that the comparison was switched off."""
-
-NAMED_BASELINE = "named-baseline"
-"""``kind`` of the finding that the baseline which was named is none of this session."""
-
-HELD_BACK = "held-back"
-"""``kind`` of the finding that a session looks slower without proof, and so is no baseline."""
-
-KEPT_OUT_MOST = 3
-"""Sessions in a row that look slower or are: where most of them do so without proof, the next session that
-would be held back joins the baseline, which may be what is odd."""
-
-SLOWER = frozenset({"regressed", "drift"})
-"""Verdicts that a session is slower."""
-
-PROVISIONAL = "provisional"
-"""``kind`` of the finding that an inconclusive session joins the baseline: it does not look slower."""
-
-CAPACITY = "capacity"
-"""``kind`` of the finding that clients never get an answer: the board serves fewer connections at once."""
-ANSWERS = "answers"
-"""``kind`` of the finding that a profile's paths answer something else than in the baseline."""
-
-STANDING = frozenset({HELD_BACK, PROVISIONAL})
-"""Findings that say whether a session is a baseline, where its verdict does not."""
-
-DISTURBED = "disturbed"
-"""``kind`` of the finding that rounds were disturbed, and what was done about them."""
-
-REPOSITORY = "repository"
-"""``kind`` of the finding that says why the commit, or what is uncommitted, is not known."""
-
-ENDED_EARLY = "ended-early"
-"""``kind`` of the finding that profiles ended before their planned rounds."""
-
-DETECTABLE = "detectable"
-"""``kind`` of the finding that says which slowdown the session would have noticed."""
-
-
 DELAYED_ACK = "delayed_ack"
 """Key of ``device``: which paths wait for delayed acknowledgements, as ``asked`` (paths), ``waits_ms``
 (path -> milliseconds) and ``measured`` (whether the session's figures contain the wait)."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where time is lost: one path of one phase, against the median of the baseline's sessions.
+class PathChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One path of one phase against the median of the baseline's sessions: where time is lost.
 
     ``d_pct`` is the change in percent with slower positive; values are in the metric's unit.
     """
@@ -379,15 +311,25 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a reader must know: a broken budget, an incomparable session, a note.
+    """A sentence that a verdict carries: an exceeded budget, an incomparable session, a lost board.
 
-    ``severity`` is ``fail`` (fails the session), ``warn`` or ``info``.
+    Attributes:
+        severity: ``fail`` fails the session.
+        kind: a constant of :mod:`pytest_espperf.model.findings`; files of other versions may have others.
+        where: the profile, cell or file that it is about; "" for the session.
+        message: the sentence.
     """
 
-    severity: Literal["fail", "warn", "info"] = "info"
+    severity: Severity = "info"
     kind: str = ""
     where: str = ""
     message: str = ""
+
+    @property
+    def scope(self) -> Scope:
+        """What it is about; of a kind that the registry does not have, its board."""
+        kind = FINDINGS.get(self.kind)
+        return kind.scope if kind is not None else "board"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -401,7 +343,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     baseline: Json = {}
     gates: list[GateRow] = []
     findings: list[Finding] = []
-    places: list[Place] = []
+    places: list[PathChange] = []
     disturbed: dict[str, int] = {}
 
     @property
@@ -418,13 +360,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         if self.held_back:
             return False
         provisional = any(finding.kind == PROVISIONAL for finding in self.findings)
-        return self.kind in ACCEPTED or (self.kind == "inconclusive" and provisional)
+        return self.kind in (MAY_JOIN if provisional else ACCEPTED)
 
     @property
     def held_back(self) -> bool:
-        """Whether the session looks slower without proof, and did not fail."""
-        judged = self.kind in ACCEPTED or self.kind == "inconclusive"
-        return judged and any(finding.kind == HELD_BACK for finding in self.findings)
+        """Whether the session did not fail, but looks slower without proof, or answers something else."""
+        return self.kind in MAY_JOIN and any(finding.kind == HELD_BACK for finding in self.findings)
 
 
 class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,6 @@ from typing import Any
 KNOWN = "known"
 """Key of a reading under which a board's figures stand by our names."""
 
-MOST_TEXT = 200
-"""Characters that are kept of a text that a board sent."""
-
 DEEPEST = 20
 """Levels of nesting that are looked through."""
 
@@ -76,12 +73,6 @@ COUNTER_RANGES = (*((0, size) for size in WIDTHS), (-(2**15), 2**16), (-(2**31),
 
 LAST_QUARTER = 0.75
 """A counter that fell from above this share of its width to below the rest of it has wrapped."""
-
-
-def one_line(text: str, most: int = MOST_TEXT) -> str:
-    """Text of a board as one line without control characters, ``most`` characters long."""
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * most]).split())
-    return flat if len(flat) <= most else f"{flat[: most - 3]}..."
 
 
 def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:

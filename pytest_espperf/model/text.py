@@ -10,6 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+MOST_TEXT = 200
+"""Characters that are kept of a text that a board sent."""
+
 _RUNNER_MARK = re.compile(r"##(?=\w*\[)")
 """GitHub's runner obeys ``##[`` anywhere in a line, Azure's ``##vso[``, TeamCity ``##teamcity[``."""
 
@@ -65,5 +68,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """At most ``width`` characters of a text."""
+    """At most ``width`` characters of a text, printable; the last one is an ellipsis where it is cut."""
+    text = printable(text)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def flat(text: str, instead: str = "?") -> str:
+    """A text as :func:`printable` words that are one blank apart."""
+    return " ".join(printable(text, instead).split())
+
+
+def one_line(text: str, most: int = MOST_TEXT) -> str:
+    """A board's text as one line without control characters, ``most`` characters long at most."""
+    return clip(flat(text[: 4 * most], " "), most)

@@ -16,8 +16,9 @@ from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.names import OrderKey, clean_tag
 from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.model import metrics
-from pytest_espperf.model.artifact import FAILING, SessionArtifact
+from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER
 from pytest_espperf.output.exports import write_file
 from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
@@ -182,7 +183,7 @@ def _kind(row: SessionRow, verdict: str) -> PointKind:
         return "pinned"
     if row.in_history:
         return "history"
-    if row.verdict in FAILING and verdict in {"unchanged", "improved"}:
+    if row.verdict in FAILING and verdict in NOT_SLOWER:
         return "elsewhere"
     return "failing" if row.verdict in FAILING else "doubtful"
 

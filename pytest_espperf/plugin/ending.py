@@ -20,7 +20,6 @@ from pytest_espperf.plugin.state import HANDED, PerfState, state_of
 
 if TYPE_CHECKING:
     from pytest_espperf.history.shared.sharing import Sent
-    from pytest_espperf.model.artifact import Finding
     from pytest_espperf.report import Line
     from pytest_espperf.session.saving import SessionOutcome
     from pytest_espperf.session.session import PerfSession
@@ -232,15 +231,21 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
 def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
     """What became of several boards, and what is the same for all; returns those to be shown in full."""
     from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
-    from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
+    from pytest_espperf.report.boards import in_common, render_boards, without  # noqa: PLC0415 - likewise
     from pytest_espperf.report.terminal import finding_lines  # noqa: PLC0415 - likewise
 
     config, verbosity = state.config, state.config.get_verbosity()
-    outcomes, told, sent = _apart_from_sharing(state)
-    host = host_finding({board: outcome.artifact for board, outcome in outcomes.items()})
+    sessions = {board: outcome.artifact for board, outcome in state.outcomes.items()}
+    common = in_common(sessions.values(), "run")
+    sent = next((outcome.sent for outcome in reversed(state.outcomes.values()) if outcome.sent), None)
+    outcomes = {
+        board: replace(outcome, artifact=without(outcome.artifact, "run"), sent=None)
+        for board, outcome in state.outcomes.items()
+    }
+    host = host_finding(sessions)
     if host is not None and verbosity <= 0:
         for board, outcome in outcomes.items():
-            outcomes[board] = replace(outcome, artifact=without(outcome.artifact, host.kind))
+            outcomes[board] = replace(outcome, artifact=without(outcome.artifact, "computer"))
     many = len(outcomes) > MOST_IN_FULL and verbosity <= 0
     brief = {
         board: outcome for board, outcome in outcomes.items() if many and _is_fine(config, board, outcome)
@@ -248,8 +253,8 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
     if verbosity >= 0:
         reporter.section("espperf: boards")
     sessions = {board: outcome.artifact for board, outcome in outcomes.items()}
-    _write(reporter, [*render_boards(sessions, brief, host), *finding_lines(told)])
-    outputs.annotate_run(reporter, told)
+    _write(reporter, [*render_boards(sessions, brief, host), *finding_lines(common)])
+    outputs.annotate_run(reporter, common)
     for board, outcome in brief.items():
         outputs.annotate(reporter, config, board, outcome)
     folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
@@ -264,24 +269,11 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
     return {board: outcome for board, outcome in outcomes.items() if board not in brief}
 
 
-def _apart_from_sharing(
-    state: PerfState,
-) -> tuple[dict[str, SessionOutcome], Sequence[Finding], Sent | None]:
-    """The outcomes without what all have from the history that they share; that; and what was sent."""
-    assert state.sharing is not None
-    outcomes, sent = {}, None
-    for board, outcome in state.outcomes.items():
-        sent = outcome.sent or sent
-        shown = state.sharing.without_findings(outcome.artifact)
-        outcomes[board] = replace(outcome, artifact=shown, sent=None)
-    return outcomes, state.sharing.findings, sent
-
-
 def _is_fine(config: pytest.Config, board: str, outcome: SessionOutcome) -> bool:
     """Whether there is nothing to be done about a board."""
-    from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
+    from pytest_espperf.model.verdicts import mood_of  # noqa: PLC0415 - only after a session
 
-    good = MOODS[outcome.verdict.kind] == "good" and not outcome.fails
+    good = mood_of(outcome.verdict.kind) == "good" and not outcome.fails
     return good and not outputs.unsaved(config, board, outcome)
 
 

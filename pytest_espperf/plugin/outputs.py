@@ -122,6 +122,7 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
 def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
     """What the report over several boards is told of one."""
     from pytest_espperf.model.artifact import Finding  # noqa: PLC0415 - see above
+    from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN  # noqa: PLC0415 - likewise
     from pytest_espperf.output.reports import link  # noqa: PLC0415 - likewise
     from pytest_espperf.report.boards import Ended  # noqa: PLC0415 - likewise
 
@@ -129,9 +130,11 @@ def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
     report = next((path for name, path in done.written if name == "report"), None) if done else None
     summary = outcome.saved.markdown_path if outcome.saved is not None else None
     missing = unsaved(config, board, outcome)
-    lost = [Finding(severity="fail", where=name, message=message) for name, message in missing]
+    lost = [
+        Finding(severity="fail", kind=NOT_WRITTEN, where=name, message=message) for name, message in missing
+    ]
     if outcome.sent is not None and not outcome.sent.arrived:
-        lost.append(Finding(severity="warn", message=outcome.sent.text))
+        lost.append(Finding(severity="warn", kind=NOT_SENT, message=outcome.sent.text))
     return Ended(
         session=outcome.artifact,
         fails=outcome.fails or bool(missing),

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msgspec import structs
 
 from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact
+from pytest_espperf.model.findings import INCOMPLETE, Scope
 from pytest_espperf.model.text import printable
-from pytest_espperf.report.layout import Line
+from pytest_espperf.model.verdicts import BLAMING, NOT_GATEABLE, WORST_FIRST, Mood, mood_of, rank, worst_of
+from pytest_espperf.report.layout import Line, columns
 from pytest_espperf.report.terminal import finding_lines
-from pytest_espperf.report.view import BLAMING, MOODS, Mood, make_view, signed_pct
-
-WORST_FIRST = (
-    "failed",
-    "regressed",
-    "drift",
-    "incomplete",
-    "inconclusive",
-    "environment-shift",
-    "no-baseline",
-    "unchanged",
-    "improved",
-)
-"""The words of sessions, all of them."""
+from pytest_espperf.report.view import make_view, signed_pct
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,7 @@ def board_row(board: str, session: SessionArtifact) -> BoardRow:
         mood=view.mood,
         meaning=view.meaning,
         worst=next((row for row in view.gates if _was_compared(row)), None),
-        findings=tuple(one for one in view.findings if one.severity != "info" or one.kind == "incomplete"),
+        findings=tuple(one for one in view.findings if one.severity != "info" or one.kind == INCOMPLETE),
         requests=sum(
             result.report.requests_total
             for run in session.raw_runs
@@ -123,7 +112,7 @@ def board_row(board: str, session: SessionArtifact) -> BoardRow:
 
 
 def _was_compared(row: GateRow) -> bool:
-    return row.verdict in BLAMING or (row.d_pct is not None and row.verdict != "not-gateable")
+    return row.verdict in BLAMING or (row.d_pct is not None and row.verdict != NOT_GATEABLE)
 
 
 def render_boards(
@@ -138,14 +127,14 @@ def render_boards(
         host: see :func:`pytest_espperf.gate.host_finding`.
     """
     rows = [board_row(board, session) for board, session in sessions.items()]
-    width = max((len(row.board) for row in rows), default=0)
-    words = max((len(row.verdict) for row in rows), default=0)
+    widths = [max((len(printable(row.board)) for row in rows), default=0) + 2]
+    widths.append(max((len(row.verdict) for row in rows), default=0) + 2)
     lines = []
     for row in rows:
         worst = row.worst if row.board in brief else None
-        told = f"{worst.name} {signed_pct(worst.d_pct)}" if worst is not None else ""
-        text = f"{row.board:<{width}}  {row.verdict:<{words}}  {told}".rstrip()
-        lines.append(Line(printable(text), row.mood))
+        gate = f"{worst.name} {signed_pct(worst.d_pct)}" if worst is not None else ""
+        text = columns((row.board, row.verdict), widths, texts=2)
+        lines.append(Line(f"{text}{gate}".rstrip(), row.mood))
         if row.board in brief:
             lines += finding_lines(row.findings)
     return [*lines, *finding_lines([host] if host is not None else [])]
@@ -163,7 +152,7 @@ def make_overview(ended: Mapping[str, Ended], host: Finding | None = None) -> Ov
     worst, worst_ended = pairs[0]
     counts = Counter(row.verdict for row, _ in pairs)
     return Overview(
-        verdict=min(counts, key=WORST_FIRST.index),
+        verdict=worst_of(counts),
         mood="bad" if worst_ended.fails else worst.mood,
         counts=tuple((word, counts[word]) for word in WORST_FIRST if counts[word]),
         failing=sum(one.fails for one in ended.values()),
@@ -174,16 +163,16 @@ def make_overview(ended: Mapping[str, Ended], host: Finding | None = None) -> Ov
 
 
 def _row_of(board: str, ended: Ended, host: Finding | None) -> BoardRow:
-    row = board_row(board, without(ended.session, host.kind) if host is not None else ended.session)
+    row = board_row(board, without(ended.session, "computer") if host is not None else ended.session)
     steps = row.steps
-    if ended.fails or MOODS[row.verdict] != "good":
+    if ended.fails or mood_of(row.verdict) != "good":
         steps += (f"this board whole, and no other, again: the same command with -k {board}-run",)
     return replace(row, findings=(*ended.lost, *row.findings), steps=steps)
 
 
 def _worst_first(row: BoardRow, ended: Ended) -> tuple[bool, int, float]:
     change = row.worst.d_pct if row.worst is not None else None
-    return not ended.fails, WORST_FIRST.index(row.verdict), -(change or 0.0)
+    return not ended.fails, rank(row.verdict), -(change or 0.0)
 
 
 def _common(pairs: Sequence[tuple[BoardRow, Ended]]) -> tuple[tuple[str, str], ...]:
@@ -198,9 +187,19 @@ def _common(pairs: Sequence[tuple[BoardRow, Ended]]) -> tuple[tuple[str, str], .
     return tuple((name, value) for name, value in told.items() if value)
 
 
-def without(session: SessionArtifact, kind: str) -> SessionArtifact:
-    """The session without its findings of a kind: they are said elsewhere."""
+def without(session: SessionArtifact, scope: Scope) -> SessionArtifact:
+    """Leave out the findings of a scope, which are shown elsewhere, once for all boards."""
     if session.gate is None:
         return session
-    kept = [finding for finding in session.gate.findings if finding.kind != kind]
+    kept = [finding for finding in session.gate.findings if finding.scope != scope]
     return structs.replace(session, gate=structs.replace(session.gate, findings=kept))
+
+
+def in_common(sessions: Iterable[SessionArtifact], scope: Scope) -> list[Finding]:
+    """Collect the findings of a scope from several sessions, each once."""
+    carried = (finding for one in sessions if one.gate is not None for finding in one.gate.findings)
+    found: list[Finding] = []
+    for finding in carried:
+        if finding.scope == scope and finding not in found:
+            found.append(finding)
+    return found

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.model.text import inert, printable
+from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report.markdown import render_markdown
 from pytest_espperf.report.view import (
-    MOODS,
     failing_findings,
     failing_gates,
     finding_name,
@@ -56,7 +56,7 @@ def _told_by(verdict: Verdict) -> list[tuple[str, str, str]]:
     told = [("error", row.name, gate_message(row)) for row in failing_gates(verdict)]
     told += [("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)]
     told += [
-        ("warning", row.name, gate_message(row)) for row in verdict.gates if MOODS.get(row.verdict) == "warn"
+        ("warning", row.name, gate_message(row)) for row in verdict.gates if mood_of(row.verdict) == "warn"
     ]
     told += [
         ("warning", finding_name(finding), finding_text(finding))

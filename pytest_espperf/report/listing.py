@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_espperf.model.text import clip, printable
-from pytest_espperf.report.layout import Line
-from pytest_espperf.report.view import MOODS, signed_pct
+from pytest_espperf.model.text import printable
+from pytest_espperf.model.verdicts import mood_of
+from pytest_espperf.report.layout import Line, columns
+from pytest_espperf.report.view import signed_pct
 
 SHOWN_OF_AN_ID = 8
 
@@ -46,7 +47,7 @@ def render_listing(sessions: Iterable[ListedSession], *, width: int | None = Non
         sessions: to be listed.
         width: columns to keep to where board and tag can be cut for it; None: nothing is cut.
     """
-    rows = [(_cells(session), MOODS.get(session.verdict, "plain")) for session in sessions]
+    rows = [(_cells(session), mood_of(session.verdict)) for session in sessions]
     widths = [max(map(len, column)) for column in zip(_HEAD, *(cells for cells, _ in rows), strict=True)]
     if width is not None:
         _shrink(widths, width)
@@ -86,6 +87,6 @@ def _shrink(widths: list[int], width: int) -> None:
 
 
 def _joined(cells: Sequence[str], widths: Sequence[int]) -> str:
-    *texts, last = (clip(cell, width) for cell, width in zip(cells, widths, strict=True))
-    padded = [f"{text:<{width}}" for text, width in zip(texts, widths, strict=False)]
-    return " ".join([*padded, f"{last:>{widths[-1]}}"])
+    """One row, a blank between two columns."""
+    *texts, last = widths
+    return columns(cells, [*(width + 1 for width in texts), last], texts=len(texts))

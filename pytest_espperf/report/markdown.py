@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.text import grouped, printable
+from pytest_espperf.model.text import flat, grouped
 from pytest_espperf.report.view import (
     CellRow,
     blamed,
@@ -36,21 +36,17 @@ _GAP = "&#8203;"
 
 def escape(text: str) -> str:
     """Any text as plain Markdown text on one line: no markup, HTML or table cell, no link or mention."""
-    escaped = _LINKED.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\1", _flat(text)))
+    escaped = _LINKED.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\1", flat(text)))
     return _GITHUB.sub(rf"\1{_GAP}", _BLOCK.sub(r"\1\\", escaped))
-
-
-def _flat(text: str) -> str:
-    return " ".join(printable(text).split())
 
 
 def code(text: str) -> str:
     """Any text as an inline code span that may stand in a table cell."""
-    flat = _flat(text)
-    flat = flat.replace("\\|", "\\ |")  # in a table "\\\\|" is a backslash and the end of the cell
-    fence = "`" * (max((len(run) for run in re.findall(r"`+", flat)), default=0) + 1)
-    pad = " " if flat.startswith("`") or flat.endswith("`") or not flat else ""
-    return f"{fence}{pad}{flat}{pad}{fence}".replace("|", "\\|")
+    line = flat(text)
+    line = line.replace("\\|", "\\ |")  # in a table "\\\\|" is a backslash and the end of the cell
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", line)), default=0) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") or not line else ""
+    return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

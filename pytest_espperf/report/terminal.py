@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
-from pytest_espperf.model.artifact import Finding, GateRow, Place, SessionArtifact
-from pytest_espperf.model.text import grouped, printable
-from pytest_espperf.report.layout import WIDTH, Line
+from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact
+from pytest_espperf.model.findings import Severity
+from pytest_espperf.model.text import clip, grouped, printable
+from pytest_espperf.model.verdicts import NOT_GATEABLE, Mood, mood_of, short_of
+from pytest_espperf.report.layout import Line, columns, wrapped
 from pytest_espperf.report.view import (
-    MOODS,
     UNKNOWN,
     CellRow,
-    Mood,
     View,
     blamed,
     bound_text,
@@ -27,26 +26,10 @@ MOST_PLACES = 5
 """Paths that are shown of the profiles that are slower; all of them with -v."""
 
 _NAME = 21
-_SHORT = {"environment-shift": "shifted", "not-gateable": "-", "inconclusive": "unclear"}
-"""What does not fit behind the figures; the first line and the findings have the word itself."""
-
-_SEVERITY_MOODS: dict[str, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
-
-
-def _wrapped(text: str, *, indent: int = 0) -> list[str]:
-    """Lines of at most 80 columns; only a word that is longer (a path) sticks out, to be copied."""
-    return textwrap.wrap(
-        printable(text),
-        WIDTH,
-        subsequent_indent=" " * indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-
-
-def _clip(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else text[: width - 1] + "…"
+_GATE_WIDTHS = (_NAME, 10, 10, 9, 9, 9)
+_PLACE_WIDTHS = (44, 12, 12, 12)
+_CELL_WIDTHS = (34, 9, 9, 9, 9, 9)
+_SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
 
 
 def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Line]:
@@ -69,7 +52,7 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         lines += [Line(""), *_cells(view, verbosity)]
     if view.next_steps:
         lines.append(Line(""))
-        lines += [Line(text) for step in view.next_steps for text in _wrapped(f"next: {step}", indent=6)]
+        lines += [Line(text) for step in view.next_steps for text in wrapped(f"next: {step}", hanging=6)]
     return lines
 
 
@@ -78,44 +61,45 @@ def finding_lines(findings: Iterable[Finding]) -> list[Line]:
     return [
         Line(text, _SEVERITY_MOODS[finding.severity])
         for finding in findings
-        for text in _wrapped(f"  {finding.severity}: {finding_text(finding)}", indent=8)
+        for text in wrapped(f"{finding.severity}: {finding_text(finding)}", indent=2, hanging=6)
     ]
 
 
 def _gates(view: View, verbosity: int) -> list[Line]:
     shown = [row for row in view.gates if verbosity > 0 or not _says_nothing(row)]
-    head = f"{'gate':<{_NAME}}{'baseline':>10}{'now':>10}{'slower':>9}{'fails at':>9}{'at most':>9}  verdict"
-    lines = [Line(head, bold=True), *(_gate(row) for row in shown)]
+    head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
+    lines = [Line(f"{head}  verdict", bold=True), *(_gate(row) for row in shown)]
     if any(UNKNOWN in _bounds(row) for row in shown):
         lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
-    lines += [Line(text) for text in _wrapped(legend(shown))]
+    lines += [Line(text) for text in wrapped(legend(shown))]
     if verbosity > 0:
-        told = [row for row in shown if row.detail]
-        lines += [Line(text) for row in told for text in _wrapped(f"{row.name}: {row.detail}", indent=2)]
+        explained = [row for row in shown if row.detail]
+        lines += [Line(text) for row in explained for text in wrapped(f"{row.name}: {row.detail}", hanging=2)]
     if view.detectable:
-        lines += [Line(text) for text in _wrapped(view.detectable)]
+        lines += [Line(text) for text in wrapped(view.detectable)]
     return lines
 
 
 def _says_nothing(row: GateRow) -> bool:
     """A p99 of too few requests, an error rate that is what it was."""
-    return row.verdict == "not-gateable" or (row.verdict == "unchanged" and row.metric == "error_rate")
+    return row.verdict == NOT_GATEABLE or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
 def _gate(row: GateRow) -> Line:
-    text = (
-        f"{_gate_name(row):<{_NAME}}{format_metric(row.metric, row.baseline):>10}"
-        f"{format_metric(row.metric, row.now):>10}{signed_pct(row.d_pct):>9}"
-        + "".join(f"{'?' if text == UNKNOWN else text:>9}" for text in _bounds(row))
-        + f"  {_SHORT.get(row.verdict, row.verdict)}"
+    cells = (
+        _gate_name(row),
+        format_metric(row.metric, row.baseline),
+        format_metric(row.metric, row.now),
+        signed_pct(row.d_pct),
+        *("?" if text == UNKNOWN else text for text in _bounds(row)),
     )
-    return Line(text, MOODS.get(row.verdict, "plain"))
+    return Line(f"{columns(cells, _GATE_WIDTHS)}  {short_of(row.verdict)}", mood_of(row.verdict))
 
 
 def _gate_name(row: GateRow) -> str:
     """``profile:metric``; of a long one the end, which tells the gates apart, stays whole."""
     head, colon, tail = row.name.partition(":")
-    return _clip(_clip(head, max(4, _NAME - 1 - len(colon + tail))) + colon + printable(tail), _NAME - 1)
+    return clip(head, max(4, _NAME - 1 - len(colon + tail))) + colon + printable(tail)
 
 
 def _bounds(row: GateRow) -> tuple[str, str]:
@@ -123,26 +107,24 @@ def _bounds(row: GateRow) -> tuple[str, str]:
     return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 
-def _places(places: Sequence[Place]) -> list[Line]:
-    lines = [Line(f"{'where: p95 in ms':<44}{'baseline':>12}{'now':>12}{'slower':>12}", bold=True)]
-    for place in places:
-        name = f"{place.profile}:{place.phase} {place.path}"
-        lines.append(
-            Line(
-                f"{_clip(name, 43):<44}{format_metric(place.metric, place.baseline):>12}"
-                f"{format_metric(place.metric, place.now):>12}{signed_pct(place.d_pct):>12}"
-            )
-        )
-    return lines
+def _places(places: Sequence[PathChange]) -> list[Line]:
+    head = columns(("where: p95 in ms", "baseline", "now", "slower"), _PLACE_WIDTHS)
+    return [Line(head, bold=True), *(_place(place) for place in places)]
+
+
+def _place(place: PathChange) -> Line:
+    cells = (
+        f"{place.profile}:{place.phase} {place.path}",
+        format_metric(place.metric, place.baseline),
+        format_metric(place.metric, place.now),
+        signed_pct(place.d_pct),
+    )
+    return Line(columns(cells, _PLACE_WIDTHS))
 
 
 def _cells(view: View, verbosity: int) -> list[Line]:
-    lines = [
-        Line(
-            f"{'medians over the runs':<34}{'req/s':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'errors':>9}",
-            bold=True,
-        )
-    ]
+    head = ("medians over the runs", "req/s", "p50 ms", "p95 ms", "p99 ms", "errors")
+    lines = [Line(columns(head, _CELL_WIDTHS), bold=True)]
     return lines + [_cell(row) for row in view.cells if verbosity > 0 or not row.is_path]
 
 
@@ -152,7 +134,5 @@ def _cell(row: CellRow) -> Line:
 
     name = f"  {row.name}" if row.is_path else row.name
     errors = "-" if row.error_rate is None else f"{grouped(row.error_rate, 1)} %"
-    return Line(
-        f"{_clip(name, 33):<34}{number(row.rps, 1):>9}{number(row.p50_ms, 1):>9}"
-        f"{number(row.p95_ms, 1):>9}{number(row.p99_ms, 1):>9}{errors:>9}"
-    )
+    figures = [number(value, 1) for value in (row.rps, row.p50_ms, row.p95_ms, row.p99_ms)]
+    return Line(columns((name, *figures, errors), _CELL_WIDTHS))

@@ -4,109 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from pytest_espperf.model.artifact import (
-    ANSWERS,
-    CAPACITY,
-    DETECTABLE,
-    FAILING,
-    GATE_OFF,
     MAIN_RULE,
-    NAMED_BASELINE,
-    NOT_MEASURED,
-    OWN_TEST,
-    WORKER,
     CellAggregate,
     Finding,
     GateRow,
     PathAggregate,
-    Place,
+    PathChange,
     SessionArtifact,
     Verdict,
 )
+from pytest_espperf.model.findings import (
+    ANSWERS,
+    BUDGET,
+    CAPACITY,
+    DETECTABLE,
+    GATE_OFF,
+    NAMED_BASELINE,
+    NOT_MEASURED,
+    OWN_TEST,
+    SEVERITIES,
+    WORKER,
+)
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped
-
-Mood = Literal["good", "bad", "warn", "plain"]
-
-MOODS: dict[str, Mood] = {
-    "unchanged": "good",
-    "improved": "good",
-    "no-baseline": "good",
-    "inconclusive": "warn",
-    "environment-shift": "warn",
-    "incomplete": "warn",
-    "regressed": "bad",
-    "drift": "bad",
-    "failed": "bad",
-}
-
-MEANINGS = {
-    "unchanged": "a slowdown beyond the tolerance is excluded",
-    "improved": "faster than the accepted sessions",
-    "no-baseline": "nothing comparable was accepted before; this session is the first",
-    "inconclusive": "slower or not, this session cannot tell",
-    "environment-shift": "both firmwares are slower now: the bench changed, not the firmware",
-    "regressed": "slower than the accepted sessions",
-    "drift": "a slow slide since the beginning of this epoch",
-    "failed": "a budget was broken, or the board could not be measured",
-    "incomplete": "not everything planned was measured: shown, never compared against",
-}
-
-NAMED_IN_VAIN = "nothing of it could be compared with the baseline that was named"
-"""What a failed session means that has no other fault."""
-
-SWITCHED_OFF = "the comparison was switched off"
-NOTHING_COMPARED = "nothing of it could be compared with earlier sessions"
-NOT_ALL_COMPARED = "not every profile could be compared with earlier sessions"
-"""What an inconclusive session means that has no inconclusive gate: none at all, or none of a profile."""
-
-STARVED = "not every client got an answer"
-"""What an inconclusive session means in which the board served fewer connections than there were clients."""
-OTHER_ANSWERS = "the board answers something else than in the accepted sessions"
-"""What an inconclusive session means in which what is measured is not what it was."""
-
-NOTHING_MEASURED = "the board was not measured"
-"""What a failed session means in which no phase was measured."""
-
-LOST_WORKER = "a worker was lost, and with it a part of what was planned: shown, never compared against"
+from pytest_espperf.model.verdicts import (
+    BLAMING,
+    CLIENTS_WITHOUT_ANSWER,
+    COMPARISON_OFF,
+    FAILING,
+    LOST_WORKER,
+    NAMED_BASELINE_UNUSABLE,
+    NOT_ALL_COMPARED,
+    NOTHING_COMPARED,
+    NOTHING_MEASURED,
+    OTHER_ANSWERS,
+    SLOWER,
+    VERDICTS,
+    Headline,
+    Mood,
+    mood_of,
+    rank,
+)
 
 MOST_PCT = 300.0
 UNKNOWN = "cannot be told"
 """What stands in place of a threshold or bound above 300 %, which says nothing about a board."""
-
-NEXT_STEPS = {
-    "regressed": ("run again to confirm; failing sessions never become the baseline",),
-    "drift": ("compare with the oldest sessions of this epoch: no single change did it",),
-    "inconclusive": (
-        (
-            "run again with more or longer runs (--perf-runs, --perf-long-duration), or with less load on "
-            "this computer; --perf-strict makes this verdict fail"
-        ),
-    ),
-    STARVED: ("follow the warning above and run again: what was measured is the clients that were served",),
-    OTHER_ANSWERS: ("see whether the board answers what it should: the warnings above say what changed",),
-    SWITCHED_OFF: (),
-    NOTHING_COMPARED: ("fix the warnings above and run again: this session is no baseline",),
-    NOT_ALL_COMPARED: ("fix the warnings above and run again",),
-    "failed": ("fix the findings above and run again",),
-    LOST_WORKER: ("find out what ended the worker (the test, a signal, memory), then run again",),
-    "incomplete": ("run without -k, --lf or an interruption to be judged",),
-}
-
-BLAMING = frozenset({"regressed", "drift", "failed", "inconclusive"})
-"""Verdicts of a gate after which the reader wants to know where."""
-
-_WORST_FIRST = (
-    "failed",
-    "regressed",
-    "drift",
-    "inconclusive",
-    "environment-shift",
-    "improved",
-    "no-baseline",
-)
 
 
 @dataclass(frozen=True)
@@ -135,7 +79,7 @@ class View:
     gates: tuple[GateRow, ...]
     cells: tuple[CellRow, ...]
     findings: tuple[Finding, ...]
-    places: tuple[Place, ...]
+    places: tuple[PathChange, ...]
     detectable: str
     next_steps: tuple[str, ...]
 
@@ -145,60 +89,81 @@ def make_view(session: SessionArtifact) -> View:
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
-    told = gate.findings if gate is not None else []
-    meaning = meaning_of(gate) if gate is not None else MEANINGS[verdict]
-    advice = NEXT_STEPS.get(meaning, NEXT_STEPS.get(verdict, ()))
+    carried = gate.findings if gate is not None else []
+    headline = headline_of(gate) if gate is not None else VERDICTS[verdict].headline
     findings = sorted(
-        (finding for finding in told if finding.kind != DETECTABLE),
-        key=lambda finding: ("fail", "warn", "info").index(finding.severity),
+        (finding for finding in carried if finding.kind != DETECTABLE),
+        key=lambda finding: SEVERITIES.index(finding.severity),
     )
     return View(
         verdict=verdict,
-        mood=MOODS[verdict],
-        meaning=_culprits(gates) + meaning,
+        mood=mood_of(verdict),
+        meaning=headline.text,
         facts=_facts(session),
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
         places=tuple(gate.places) if gate is not None else (),
-        detectable=next((finding.message for finding in told if finding.kind == DETECTABLE), ""),
-        next_steps=(*_where_to_look(session), *advice, *_own_budgets(session), *_accept(session)),
+        detectable=next((finding.message for finding in carried if finding.kind == DETECTABLE), ""),
+        next_steps=(
+            *_where_to_look(session),
+            *headline.next_steps,
+            *_own_budgets(session),
+            *_accept(session),
+        ),
     )
 
 
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
     """How a board that is slow by nature gets a baseline: a session that breaks a budget is none."""
     findings = session.gate.findings if session.gate is not None else []
-    if any(finding.kind == "budget" and finding.severity == "fail" for finding in findings):
+    if any(finding.kind == BUDGET and finding.severity == "fail" for finding in findings):
         yield (
             "a board that is slow by nature needs budgets of its own: --perf-max-p95-ms, --perf-max-p99-ms, "
             "or limits of its profile"
         )
 
 
-def meaning_of(verdict: Verdict) -> str:
-    """A verdict in words."""
-    failing = {finding.kind for finding in verdict.findings if finding.severity == "fail"}
-    if verdict.kind == "failed" and failing == {NAMED_BASELINE}:
-        return NAMED_IN_VAIN
-    of_all = {finding.kind for finding in verdict.findings if not finding.where}
-    if verdict.kind == "failed" and NOT_MEASURED in of_all:
+def headline_of(verdict: Verdict) -> Headline:
+    """Choose the headline of a verdict: of a failed one what failed, of an inconclusive one why it is."""
+    usual = VERDICTS[verdict.kind].headline
+    if verdict.kind == "regressed":
+        return replace(usual, text=f"{_culprits(verdict)}{usual.text}")
+    if verdict.kind == "failed":
+        return _of_failed(verdict, usual)
+    if verdict.kind == "incomplete":
+        lost = any(finding.kind == WORKER and not finding.where for finding in verdict.findings)
+        return LOST_WORKER if lost else usual
+    return _of_inconclusive(verdict, usual) if verdict.kind == "inconclusive" else usual
+
+
+def _of_failed(verdict: Verdict, usual: Headline) -> Headline:
+    failing = [finding for finding in verdict.findings if finding.severity == "fail"]
+    if {finding.kind for finding in failing} == {NAMED_BASELINE}:
+        return NAMED_BASELINE_UNUSABLE
+    if any(finding.kind == NOT_MEASURED and not finding.where for finding in failing):
         return NOTHING_MEASURED
-    if verdict.kind == "incomplete" and WORKER in of_all:
-        return LOST_WORKER
-    if verdict.kind == "inconclusive" and any(one.kind == ANSWERS for one in verdict.findings):
+    first = next(iter(failing), None)
+    if first is None:
+        return usual
+    more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+    return replace(usual, text=f"{finding_text(first).removesuffix('.')}{more}")
+
+
+def _of_inconclusive(verdict: Verdict, usual: Headline) -> Headline:
+    kinds = {finding.kind for finding in verdict.findings}
+    if ANSWERS in kinds:
         return OTHER_ANSWERS
-    if verdict.kind != "inconclusive" or any(row.verdict == "inconclusive" for row in verdict.gates):
-        return MEANINGS[verdict.kind]
-    if any(finding.kind == CAPACITY for finding in verdict.findings):
-        return STARVED
-    off = any(finding.kind == GATE_OFF for finding in verdict.findings)
-    if off:
-        return SWITCHED_OFF
+    if any(row.verdict == "inconclusive" for row in verdict.gates):
+        return usual
+    if CAPACITY in kinds:
+        return CLIENTS_WITHOUT_ANSWER
+    if GATE_OFF in kinds:
+        return COMPARISON_OFF
     return NOT_ALL_COMPARED if any(row.rule == MAIN_RULE for row in verdict.gates) else NOTHING_COMPARED
 
 
-def blamed(session: SessionArtifact) -> list[Place]:
+def blamed(session: SessionArtifact) -> list[PathChange]:
     """The paths of the profiles that are called slower, by their p95, worst first."""
     if session.gate is None:
         return []
@@ -209,7 +174,7 @@ def blamed(session: SessionArtifact) -> list[Place]:
 def _accept(session: SessionArtifact) -> tuple[str, ...]:
     """How an intended slowdown is accepted: this very session, in this very history."""
     gate = session.gate
-    if gate is None or not (gate.kind in {"regressed", "drift"} or gate.held_back):
+    if gate is None or not (gate.kind in SLOWER or gate.held_back):
         return ()
     folder = session.settings.get("perf_history")
     where = f' "--perf-history={folder}"' if folder else ""
@@ -240,15 +205,15 @@ def legend(gates: Sequence[GateRow]) -> str:
     )
 
 
-def _culprits(gates: list[GateRow]) -> str:
+def _culprits(verdict: Verdict) -> str:
     """``python_heavy is `` where gates name who is slower, else ""."""
-    names = list(dict.fromkeys(row.profile for row in gates if row.verdict == "regressed" and row.profile))
+    regressed = [row.profile for row in verdict.gates if row.verdict == "regressed" and row.profile]
+    names = list(dict.fromkeys(regressed))
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} " if names else ""
 
 
 def _worst_first(row: GateRow) -> tuple[int, float]:
-    rank = _WORST_FIRST.index(row.verdict) if row.verdict in _WORST_FIRST else len(_WORST_FIRST)
-    return rank, -(row.d_pct or 0.0)
+    return rank(row.verdict), -(row.d_pct or 0.0)
 
 
 def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
-from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
 from pytest_espperf.model.artifact import Capacity, SessionArtifact, has_answers
+from pytest_espperf.model.standing import Standing
 from pytest_espperf.session.identity import asked_for, board_name, identity_of
 from pytest_espperf.system import regular
 
@@ -115,10 +115,10 @@ def _check_fixed(fixed: SessionArtifact, board: str) -> None:
         HistoryError: it was not completed, failed, or is of another board.
     """
     name = fixed.session_id or fixed.timestamp_utc
-    if not is_bar(fixed, named=True):
-        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
     if fixed.comparability is None:
         raise HistoryError(f"{name} has no record of what was measured: it can be no baseline")
+    if not Standing.of(fixed).may_be_named:
+        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
     theirs = identity_of(fixed)
     if board and theirs != board:
         raise HistoryError(f"{name} is a session of board {theirs!r}, not of {board!r}")

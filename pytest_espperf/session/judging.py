@@ -14,25 +14,21 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.gate.policy import CALM_ROUNDS
 from pytest_espperf.history import HistoryStore, names
 from pytest_espperf.history.rows import Query
-from pytest_espperf.model.artifact import (
+from pytest_espperf.model.artifact import EndedEarly, Finding, RawRun, SessionArtifact, Verdict
+from pytest_espperf.model.findings import (
     DETECTABLE,
-    LAB,
+    FIRST_OF_BOARD,
+    KEPT,
     NAMED_BASELINE,
     OWN_TEST,
     STANDING,
-    EndedEarly,
-    Finding,
-    RawRun,
-    SessionArtifact,
-    Verdict,
+    UNREADABLE_ARTIFACT,
 )
+from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.session.earlier import BaselineLookup
 from pytest_espperf.session.firmware import can_switch
 from pytest_espperf.session.identity import identity_of
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
-
-KEPT = frozenset({LAB, OWN_TEST, "console", "incomplete", "recovered"})
-"""Kinds of findings that a session has from elsewhere than its figures: they hold under any policy."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ class Judge:
     def conclude(self, artifact: SessionArtifact, verdict: Verdict) -> Judgement:
         """Give an artifact its final verdict."""
         fails = gate.fails(verdict, self.policy)
-        passed = not fails and verdict.kind != "incomplete"
+        passed = not fails and VERDICTS[verdict.kind].complete
         return Judgement(structs.replace(artifact, gate=verdict, overall_pass=passed), verdict, fails)
 
 
@@ -204,9 +200,7 @@ def _measures_all(settings: Settings) -> bool:
 def _unreadable(store: HistoryStore) -> list[Finding]:
     """Name the artifacts of the history that were skipped."""
     return [
-        Finding(
-            severity="warn", kind="unreadable-artifact", where=str(error.path), message=f"skipped: {error}"
-        )
+        Finding(severity="warn", kind=UNREADABLE_ARTIFACT, where=str(error.path), message=f"skipped: {error}")
         for error in store.skipped
     ]
 
@@ -235,7 +229,7 @@ def _first_of_board(candidate: SessionArtifact, store: HistoryStore, *, named: b
     return [
         Finding(
             severity="warn" if hint else "info",
-            kind="first-of-board",
+            kind=FIRST_OF_BOARD,
             message=f"no earlier session of this board, {identity_of(candidate)}{hint}.",
         )
     ]

@@ -9,13 +9,13 @@ from pytest_espperf.config.settings import Settings
 from pytest_espperf.gate.stops import replace_stopped
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import (
-    REPOSITORY,
     Finding,
     PhaseResult,
     RawRun,
     RunRole,
     SessionArtifact,
 )
+from pytest_espperf.model.findings import REPOSITORY
 from pytest_espperf.session.board import facts_unreached
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.identity import describe_environment, make_comparability

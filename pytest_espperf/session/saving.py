@@ -11,6 +11,7 @@ from pytest_espperf.history.progress import Telling
 from pytest_espperf.history.shared.sharing import Sent, Sharing
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.report import render_markdown
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.judging import Judgement
@@ -64,7 +65,7 @@ class Saver:
     def begin(self, artifact: SessionArtifact) -> None:
         """Open the checkpoint, and keep what an interrupted session left in it."""
         say = self._context.say
-        self._checkpoint = self.store.open_checkpoint(self._context.session_id)
+        self._checkpoint = Checkpoint(self.store, self._context.session_id)
         self._context.closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
             say(f"an interrupted session of before is kept as {found.json_path.name}")
@@ -89,7 +90,7 @@ class Saver:
     def save(self, judgement: Judgement) -> SessionOutcome:
         """Write the artifacts of a judged session; where that fails, the checkpoint stays."""
         artifact, verdict = judgement.artifact, judgement.verdict
-        incomplete = verdict.kind == "incomplete"
+        incomplete = not VERDICTS[verdict.kind].complete
         try:
             latest = not incomplete and artifact.comparability is not None
             saved = self.store.save(artifact, render_markdown(artifact), latest=latest)

@@ -23,16 +23,8 @@ from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.shared.sharing import Sharing
-from pytest_espperf.model.artifact import (
-    LAB,
-    WORKER,
-    Capacity,
-    EndedEarly,
-    Finding,
-    PhaseResult,
-    SessionArtifact,
-    Verdict,
-)
+from pytest_espperf.model.artifact import Capacity, EndedEarly, Finding, PhaseResult, SessionArtifact, Verdict
+from pytest_espperf.model.findings import CONSOLE, INCOMPLETE, LAB, WORKER
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
@@ -217,7 +209,7 @@ class PerfSession:
             verdict = with_failed_tests(verdict, failed_tests)
             self.driver.listen_between()
             for said in self.driver.state.console:
-                verdict = failed_by(verdict, Finding(severity="fail", kind="console", message=said))
+                verdict = failed_by(verdict, Finding(severity="fail", kind=CONSOLE, message=said))
         findings = [*verdict.findings, *self._lab_findings(artifact), *self._saver.sharing.findings]
         verdict = structs.replace(verdict, findings=findings)
         return self._saver.save(self._judge.conclude(artifact, verdict))
@@ -251,7 +243,7 @@ class PerfSession:
         message = interrupted if causes == [interrupted] else why
         if died or interrupted == NO_WORKER:
             return Finding(severity="warn", kind=WORKER, message=message)
-        return Finding(severity="info", kind="incomplete", message=message)
+        return Finding(severity="info", kind=INCOMPLETE, message=message)
 
     def _lab_findings(self, artifact: SessionArtifact) -> list[Finding]:
         """Name what is not known of the board's place, here and in the process that measured it."""

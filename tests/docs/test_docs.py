@@ -49,8 +49,8 @@ from pytest_espperf.config.profiles import BUILT_IN, LIMITS, load_profiles
 from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.errors import UsageError
-from pytest_espperf.model.artifact import FAILING, VerdictWord
 from pytest_espperf.model.figures import WATCHED
+from pytest_espperf.model.verdicts import FAILING, VerdictWord
 from pytest_espperf.report.exports import EXPORTS
 from pytest_espperf.session.plan import PRESETS
 from pytest_espperf.sim import SimConfig, SimProcess

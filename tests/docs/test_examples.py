@@ -111,7 +111,7 @@ def test_a_test_and_a_profile_of_its_own(tmp_path: Path, device: SimProcess) -> 
 # Where it is loaded in this run, too: an autouse fixture of its asks for what pytest warns of.
 @pytest.mark.filterwarnings("ignore:record_xml_attribute is an experimental")
 def test_a_board_behind_pytest_embedded(tmp_path: Path) -> None:
-    from embedded_bench import Board
+    from support.embedded_bench import Board
 
     folder = shutil.copytree(EXAMPLES / "with_embedded", tmp_path / "firmware")
     (command,) = commands(folder)

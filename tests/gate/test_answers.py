@@ -23,8 +23,9 @@ from pytest_espperf.model.artifact import (
     SessionArtifact,
     Verdict,
 )
+from pytest_espperf.model.verdicts import OTHER_ANSWERS
 from pytest_espperf.report import render_terminal
-from pytest_espperf.report.view import OTHER_ANSWERS, make_view
+from pytest_espperf.report.view import make_view
 
 PROFILE = "python_light"
 Statuses = Mapping[str, int]
@@ -118,7 +119,7 @@ def test_other_answers_are_no_improvement(
     assert {row.verdict for row in verdict.gates if row.metric in {"rps_ok", "p95_ms"}} == {"inconclusive"}
     assert unclear_profiles(verdict) == [], "further runs would answer nothing else"
     shown = msgspec.structs.replace(candidate, gate=verdict)
-    assert make_view(shown).meaning == OTHER_ANSWERS
+    assert make_view(shown).meaning == OTHER_ANSWERS.text
     text = " ".join(" ".join(line.text for line in render_terminal(shown)).split())
     assert "espperf accept" in text
     assert words in text

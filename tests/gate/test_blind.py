@@ -16,18 +16,11 @@ from msgspec import structs
 from support.gate_sessions import PHASES, change, history, kinds, more_rounds, run, session
 
 from pytest_espperf.gate import GatePolicy, judge, measure_again, suspects
-from pytest_espperf.gate.baseline import is_bar
 from pytest_espperf.gate.rows import is_composite
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import (
-    HELD_BACK,
-    PROVISIONAL,
-    Finding,
-    GateRow,
-    PhaseReport,
-    SessionArtifact,
-    Verdict,
-)
+from pytest_espperf.model.artifact import Finding, GateRow, PhaseReport, SessionArtifact, Verdict
+from pytest_espperf.model.findings import HELD_BACK, OWN_TEST, PROVISIONAL
+from pytest_espperf.model.standing import Standing
 from pytest_espperf.report import render_markdown, render_terminal
 from pytest_espperf.session.judging import failed_by
 
@@ -322,7 +315,7 @@ def test_twelve_sessions_of_one_firmware_build_a_baseline() -> None:
             kept_out = 0 if verdict.joins_baseline else kept_out + 1
             longest = max(longest, kept_out)
             past.append(structs.replace(now, gate=verdict))
-        assert sum(is_bar(one) for one in past) >= 5, (noise, shift)
+        assert sum(Standing.of(one).in_baseline for one in past) >= 5, (noise, shift)
         assert longest <= 3, (noise, shift)
 
 
@@ -338,7 +331,7 @@ def test_the_store_hands_out_what_joins_and_what_waits(rng: random.Random, tmp_p
     assert held.comparability is not None
     handed = HistoryStore(tmp_path).baseline(held.comparability)
     assert [one.session_id for one in handed] == ["s0", "s1", "blind", "h2", "h3", "h4"]
-    assert [is_bar(one) for one in handed] == [True, True, True, False, False, False]
+    assert [Standing.of(one).in_baseline for one in handed] == [True, True, True, False, False, False]
     verdict = judge(session(rng, rounds=3, noise=0.15, slower={HEAVY: 1.5}), handed)
     assert verdict.joins_baseline or verdict.fails
     waiting = judge(session(rng, rounds=3, noise=0.15, slower={HEAVY: 1.5}), handed[:-1])
@@ -392,7 +385,7 @@ def test_a_session_that_fails_otherwise_is_neither_held_back_nor_provisional(
 ) -> None:
     past = history(rng, 2, rounds=3, noise=0.2)
     verdict = judge(session(rng, rounds=3, noise=0.2), past)
-    failed = failed_by(verdict, Finding(severity="fail", kind="own-test", message="1 test failed"))
+    failed = failed_by(verdict, Finding(severity="fail", kind=OWN_TEST, message="1 test failed"))
     assert not kinds(failed) & {HELD_BACK, PROVISIONAL}
     assert not failed.joins_baseline
 

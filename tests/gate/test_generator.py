@@ -98,7 +98,7 @@ def test_of_several_boards_it_is_said_once(rng: random.Random) -> None:
         in host.message
     )
     assert "up to 3 boards at once: use fewer workers (-n 1)" in host.message
-    shown = {board: without(one, host.kind) for board, one in judged.items()}
+    shown = {board: without(one, "computer") for board, one in judged.items()}
     lines = [line.text for line in render_boards(shown, set(shown), host)]
     lines += [line.text for one in shown.values() for line in render_terminal(one)]
     assert sum("this computer" in line for line in lines) == 1

@@ -14,7 +14,8 @@ from support.gate_sessions import change, history, more_rounds, session
 from pytest_espperf.gate import judge, measure_again
 from pytest_espperf.gate.rounds import Disturbed, Readings, RoundKey, disturbance_limits, find_disturbed
 from pytest_espperf.gate.stats import quiet_variance
-from pytest_espperf.model.artifact import DISTURBED, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
+from pytest_espperf.model.findings import DISTURBED
 
 SEED = 20261128
 HEAVY = "python_heavy"

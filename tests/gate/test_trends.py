@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,16 +16,8 @@ from support.gate_sessions import PROFILES, history, key, more_rounds, scaled, s
 from pytest_espperf.gate import GatePolicy, bench_noise, judge, measure_again, rounds_needed
 from pytest_espperf.gate.drift import drifts
 from pytest_espperf.gate.series import Series
-from pytest_espperf.gate.verdict import WORST_FIRST
-from pytest_espperf.model.artifact import (
-    ACCEPTED,
-    Finding,
-    Json,
-    RawRun,
-    SessionArtifact,
-    Verdict,
-    VerdictWord,
-)
+from pytest_espperf.model.artifact import Finding, Json, RawRun, SessionArtifact, Verdict
+from pytest_espperf.model.verdicts import ACCEPTED
 
 
 @pytest.fixture
@@ -323,7 +315,3 @@ def test_sessions_that_did_not_pass_change_nothing(number: int, word: str) -> No
     bad = session(rng, "bad", slower=dict.fromkeys(PROFILES, 2.0), verdict=word)  # type: ignore[arg-type]
     unlike = session(rng, "unlike", comparability=key(runs=3), slower=dict.fromkeys(PROFILES, 2.0))
     assert judge(now, [*past[:3], bad, unlike, *past[3:]]).gates == judge(now, past).gates
-
-
-def test_every_word_has_its_rank() -> None:
-    assert {*WORST_FIRST, "incomplete"} == set(get_args(VerdictWord))

@@ -11,8 +11,8 @@ from support.gate_sessions import history, more_rounds, session, with_runs
 
 from pytest_espperf.gate import GatePolicy, judge, measure_again, unresolved_worst
 from pytest_espperf.gate.early import decide_early
-from pytest_espperf.gate.worst import WORST
 from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
+from pytest_espperf.model.findings import WORST_RUN
 
 ONE = "python_light"
 REASON = "p95 4,100.00 ms is above 4,000 ms, the budget of any single run"
@@ -44,7 +44,7 @@ def broken(
 
 
 def told(verdict: Verdict) -> Finding | None:
-    return next((one for one in verdict.findings if one.kind == WORST), None)
+    return next((one for one in verdict.findings if one.kind == WORST_RUN), None)
 
 
 def test_without_such_a_run_nothing_is_said(rng: random.Random) -> None:

@@ -16,7 +16,8 @@ from support.paths import ROOT
 
 from pytest_espperf.history import HistoryStore, index, load, names, skim, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
-from pytest_espperf.model.artifact import HELD_BACK, Comparability, Finding, GateRow, Verdict
+from pytest_espperf.model.artifact import Comparability, Finding, GateRow, Verdict
+from pytest_espperf.model.findings import HELD_BACK
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pytest_espperf.model.artifact import (
     Finding,
     GateRow,
     PathAggregate,
-    Place,
+    PathChange,
     SessionArtifact,
     Summary,
     Verdict,
@@ -59,7 +59,9 @@ def session(verdict: str = "regressed", *, path: str = PATH, message: str = "a n
             gates=rows,
             findings=[Finding(message=message), Finding(severity="fail", message="x")],
             places=[
-                Place(profile="heavy", phase="burst", path=one, metric="p95_ms", baseline=1, now=2, d_pct=pct)
+                PathChange(
+                    profile="heavy", phase="burst", path=one, metric="p95_ms", baseline=1, now=2, d_pct=pct
+                )
                 for one, pct in ((path, 80.0), ("/fast", 2.0))
             ],
         ),

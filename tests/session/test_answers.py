@@ -12,7 +12,7 @@ from pytest_espperf.load import Asked, EspperfTransport, TransportFactory, run_p
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import ErrorReason, PathAnswer
 from pytest_espperf.model.computer import LOCAL
-from pytest_espperf.model.figures import MOST_TEXT, one_line
+from pytest_espperf.model.text import MOST_TEXT, one_line
 from pytest_espperf.model.workload import Profile, RequestSpec
 from pytest_espperf.session.answers import TRIES, Asker
 
@@ -309,7 +309,7 @@ def test_what_a_board_sends_moves_no_cursor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("a\r\n\tb\x1b[0m", "a b [0m"), ("x" * 300, "x" * (MOST_TEXT - 3) + "..."), ("", "")]
+    ("text", "line"), [("a\r\n\tb\x1b[0m", "a b [0m"), ("x" * 300, "x" * (MOST_TEXT - 1) + "…"), ("", "")]
 )
 def test_text_of_a_board_becomes_one_line(text: str, line: str) -> None:
     assert one_line(text) == line

@@ -25,9 +25,11 @@ from pytest_espperf.history import HistoryStore
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.capacity import Held, hold
 from pytest_espperf.load.talk import Caller
-from pytest_espperf.model.artifact import CAPACITY, Capacity, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import Capacity, PhaseReport, SessionArtifact
 from pytest_espperf.model.capacity import sentence
-from pytest_espperf.report.view import STARVED, meaning_of
+from pytest_espperf.model.findings import CAPACITY
+from pytest_espperf.model.verdicts import CLIENTS_WITHOUT_ANSWER
+from pytest_espperf.report.view import headline_of
 from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES
 from pytest_espperf.session.earlier import firmware_of, remembered_capacity
 
@@ -209,7 +211,7 @@ class TestVerdict:
             verdict = judge(self.of(session(rng), LIMITED), before)
             assert verdict.kind == "inconclusive"
             assert verdict.joins_baseline, "later sessions with the same board are compared with it"
-            assert meaning_of(verdict) == STARVED
+            assert headline_of(verdict) == CLIENTS_WITHOUT_ANSWER
             (said,) = [finding.message for finding in verdict.findings if finding.kind == CAPACITY]
             assert said.startswith(
                 "5 of 12 clients never get an answer: the board serves 7 connections at once;"

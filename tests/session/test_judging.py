@@ -11,7 +11,8 @@ from support.gate_sessions import session
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.session.judging import Judge
 
 SEED = 20261125

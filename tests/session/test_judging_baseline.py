@@ -12,7 +12,8 @@ from support.gate_sessions import key, session
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import GeneratorReport, SessionArtifact, Verdict, VerdictWord
+from pytest_espperf.model.artifact import GeneratorReport, SessionArtifact, Verdict
+from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.session.judging import Judge, judge_again
 
 A, B, C = "10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"

@@ -20,8 +20,8 @@ from pytest_espperf.model.artifact import (
     SessionArtifact,
     Summary,
     Verdict,
-    VerdictWord,
 )
+from pytest_espperf.model.verdicts import VerdictWord
 
 PROFILES = ("c_static_only", "python_light", "python_heavy")
 PHASES = ("burst", "long")

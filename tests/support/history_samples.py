@@ -19,8 +19,8 @@ from pytest_espperf.model.artifact import (
     SessionArtifact,
     Summary,
     Verdict,
-    VerdictWord,
 )
+from pytest_espperf.model.verdicts import VerdictWord
 
 DATA = paths.DATA / "history"
 FIELDS: dict[str, Any] = {

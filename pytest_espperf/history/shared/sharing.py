@@ -14,13 +14,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import structs
-
 from pytest_espperf.errors import HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.names import horizon, parse_stamp, sort_key
 from pytest_espperf.history.shared.address import is_url, parse_url
-from pytest_espperf.model.artifact import Finding, SessionArtifact
+from pytest_espperf.model.artifact import Finding
+from pytest_espperf.model.findings import SHARED_HISTORY, UNREADABLE_ARTIFACT
 from pytest_espperf.system.homes import cache_folder, expand_user
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Sharing:
         for one in done.skipped[:_SHOWN]:
             say(f"skipped: {one}")
             self.findings.append(
-                Finding(severity="warn", kind="unreadable-artifact", message=f"skipped: {one}")
+                Finding(severity="warn", kind=UNREADABLE_ARTIFACT, message=f"skipped: {one}")
             )
         if len(done.skipped) > _SHOWN:
             self._warn(say, f"{len(done.skipped) - _SHOWN} more objects of {self.sync.url} cannot be used")
@@ -185,13 +184,6 @@ class Sharing:
         if sent is not None:
             note(sent)
 
-    def without_findings(self, session: SessionArtifact) -> SessionArtifact:
-        """The session without what is the same for all sessions of a run: that is said elsewhere."""
-        if session.gate is None or not self.findings:
-            return session
-        kept = [finding for finding in session.gate.findings if finding not in self.findings]
-        return structs.replace(session, gate=structs.replace(session.gate, findings=kept))
-
     def _send(self) -> Sent | None:
         if self.sync is None:
             return None
@@ -244,7 +236,7 @@ class Sharing:
 
     def _warn(self, say: Say, message: str) -> None:
         say(f"WARNING: {message}")
-        self.findings.append(Finding(severity="warn", kind="shared-history", message=message))
+        self.findings.append(Finding(severity="warn", kind=SHARED_HISTORY, message=message))
 
 
 def sharing_at(text: str, here: Path, source: str) -> Sharing:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
-from pytest_espperf.model.artifact import FAILING, GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
 from pytest_espperf.model.text import printable
+from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, UNJUDGED
 from pytest_espperf.report.exports.figures import began, properties, usable
-from pytest_espperf.report.view import failing_findings, finding_name, gate_message, meaning_of
+from pytest_espperf.report.view import failing_findings, finding_name, gate_message, headline_of
 
 FIGURES = (
     "baseline",
@@ -49,7 +50,7 @@ def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
     case = _case(suite, "espperf", "verdict")
     verdict = session.gate
     if verdict is None:
-        _answer(case, "skipped", "unjudged", "the session has no verdict")
+        _answer(case, "skipped", UNJUDGED, "the session has no verdict")
         return
     if verdict.kind == "incomplete":
         _answer(case, "skipped", verdict.kind, _said(verdict))
@@ -61,7 +62,7 @@ def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
 
 
 def _said(verdict: Verdict) -> str:
-    return f"{verdict.kind}: {meaning_of(verdict)}"
+    return f"{verdict.kind}: {headline_of(verdict).text}"
 
 
 def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gates: list[GateRow]) -> None:
@@ -82,7 +83,7 @@ def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gat
         case = _case(suite, name, row.name)
         if row.verdict in FAILING:
             _answer(case, "failure", row.verdict, gate_message(row))
-        elif row.verdict == "not-gateable":
+        elif row.verdict == NOT_GATEABLE:
             _answer(case, "skipped", row.verdict, row.detail)
         elif row.verdict != "unchanged":
             ET.SubElement(case, "system-out").text = printable(gate_message(row))
