@@ -378,7 +378,6 @@ class LaneTraffic:
             lane.stop()
         for connection in tuple(self.open_connections):
             connection.close()
-        self.connector.close()
         if self.opening:
             await asyncio.wait(tuple(self.opening), timeout=_CLOSE_PATIENCE_S)
         # A connection made or given up this very moment takes the loop a few turns to be seen closed.
