@@ -127,3 +127,16 @@ def test_only_the_plugin_imports_pytest(module: str) -> None:
 def test_the_core_does_no_io(module: str) -> None:
     if package_of(module) in PURE:
         assert not {name.partition(".")[0] for name in imported(MODULES[module])} & IO
+
+
+BEING_RENAMED = {"Choice", "Outcome", "Place"}
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module)
+    repeated = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert repeated.keys() <= BEING_RENAMED, repeated

@@ -29,7 +29,7 @@ from time import perf_counter_ns, time_ns
 from typing import Protocol
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
-from pytest_espperf.system.dialing import connect_socket, numeric_place
+from pytest_espperf.system.dialing import connect_socket, numeric_address
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
 _TIMESPEC = struct.Struct("@ll")
@@ -175,7 +175,7 @@ async def connect_stamped(address: str, port: int, make: Callable[[], Receiver])
     Raises:
         OSError: it cannot be reached.
     """
-    family, place = numeric_place(address, port)
+    family, place = numeric_address(address, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -16,7 +16,7 @@ from pytest_espperf.device.probe import Redirect, probe, read_redirect
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.judge_reach import answer as judge_answer
 from pytest_espperf.load import run_phase
-from pytest_espperf.load.talk import Answer, Caller, first_answer
+from pytest_espperf.load.talk import Caller, TimedAnswer, first_answer
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.workload import RequestSpec, Target
 
@@ -153,7 +153,7 @@ def test_the_probe_and_the_doctor_say_where_a_redirect_leads() -> None:
     url = f"http://127.0.0.1:{server.port}/hello/"
     assert found.redirect == Redirect(url, "that with --perf-probe-path '/hello/'")
     said: Check = judge_answer(
-        "/hello", Answer(301, "1.1", "", 1.0, keeps=True), tries=1, redirect=found.redirect
+        "/hello", TimedAnswer(301, "1.1", "", 1.0, keeps=True), tries=1, redirect=found.redirect
     )
     assert said.status == "warn"
     assert url in said.figure
