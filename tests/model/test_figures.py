@@ -131,7 +131,7 @@ class TestTable:
             ("telemetry.stats = 's'", "begins with '/'"),
             ("telemetry.keys.internal_fre = 'a'", "unknown key 'internal_fre'"),
             ("telemetry.keys.internal_free = 'a..b'", "no path in JSON"),
-            ("telemetry.counters = 'a'", "no list of names"),
+            ("telemetry.counters = 'a'", "counters must be a list, not text"),
             ("telemetry.counters = ['a.']", "no path in JSON"),
         ],
     )
