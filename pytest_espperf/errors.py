@@ -12,7 +12,6 @@
         +-- BoardBusyError       another session holds the board's lock
         +-- ProbeError           the health probe got no healthy answer
         +-- SimError             the reference device did not start, or died
-        +-- PhaseTimeoutError    a phase ran into its watchdog budget
 
 What a *request* of a measured phase meets is not an exception here but a counted outcome
 (:mod:`pytest_espperf.model.samples`); inside a transport it is one of httpx's own exceptions.
@@ -105,7 +104,3 @@ class ProbeError(DeviceError):
 
 class SimError(DeviceError):
     """The reference device did not start, or ended while it was needed."""
-
-
-class PhaseTimeoutError(DeviceError):
-    """A phase ran into its watchdog budget before it could end by itself."""

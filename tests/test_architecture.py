@@ -134,3 +134,13 @@ def test_driving_needs_neither_gate_nor_history() -> None:
         found |= waiting
         waiting = {name for module in waiting for name in edges(module)} - found
     assert not {package_of(module) for module in found} & {"gate", "history", "report", "output"}
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(module)
+    repeated = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert not repeated

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pytest_espperf.config.parsers import header, number, url_path, whole
-from pytest_espperf.config.tables import check_keys, checked, read_tables
+import msgspec
+from msgspec import Meta
+
+from pytest_espperf.config.parsers import header, url_path
+from pytest_espperf.config.tables import check, convert, read_tables
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
 
@@ -43,8 +47,65 @@ WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "ma
 """Those of any single run, and those of the median of the runs beside them."""
 
 
+MOST_PATHS = 255
+"""Paths of one profile at most: a sample has one byte for the number of its path."""
+
+
+class RequestTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One path of a profile, and what a right answer looks like."""
+
+    path: str
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    status: int | list[int] | None = None
+    size: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    sha256: str | None = None
+    contains: str | None = None
+
+    def __post_init__(self) -> None:
+        self.path = check("path", url_path, self.path)
+        if self.status is not None:
+            statuses = _listed(self.status)
+            if not statuses or not all(100 <= one <= 599 for one in statuses):
+                raise ValueError(f"status: {self.status} is no HTTP status, nor a list of them")
+        if self.sha256 is not None:
+            self.sha256 = check("sha256", _digest, self.sha256)
+        if self.contains == "":
+            raise ValueError("contains must be text, and not empty")
+
+
+class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One phase of a profile; 0 where the options or the preset decide."""
+
+    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
+    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
+    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+
+
+class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One profile; what its own words name (paths, headers, phases) is converted one by one."""
+
+    paths: list[Any] = []
+    headers: dict[str, Any] = {}
+    phases: dict[str, Any] | None = None
+    limits: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("paths must be a list of at least one path")
+        if self.phases == {}:
+            raise ValueError("phases is empty: leave it out, or name at least one")
+
+
+_Limit = Annotated[float, Meta(ge=0, le=1e18)] | None
+
+LimitsTable = msgspec.defstruct(
+    "LimitsTable", [(name, _Limit, None) for name in LIMITS], forbid_unknown_fields=True
+)
+"""A profile's absolute budgets."""
+
+
 def load_profiles(root: Path) -> dict[str, Profile]:
-    """All profiles a project knows: the built-in ones and its own.
+    """Load all profiles that a project knows: the built-in ones and its own.
 
     A project's own stand in ``[tool.espperf.profiles.NAME]`` of pyproject.toml or in
     ``[profiles.NAME]`` of espperf.toml, both in ``root``.
@@ -69,27 +130,25 @@ def load_profiles(root: Path) -> dict[str, Profile]:
     return known | own
 
 
-def _profile(name: str, table: object, where: str) -> Profile:
+def _profile(name: str, value: object, where: str) -> Profile:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise UsageError(f"{where}: a profile's name is made of letters, digits, '_', '.' and '-'")
-    keys = check_keys(table, ("paths", "headers", "phases", "limits"), where)
-    headers = check_keys(keys.get("headers", {}), None, f"{where} headers")
-    limits = check_keys(keys.get("limits", {}), LIMITS, f"{where} limits")
-    phases = check_keys(keys.get("phases", {}), None, f"{where} phases")
-    if "phases" in keys and not phases:
-        raise UsageError(f"{where}: phases is empty: leave it out, or name at least one")
+    table = convert(value, ProfileTable, where)
+    limits = convert(table.limits, LimitsTable, f"{where} limits")
     return Profile(
         name=name,
-        requests=_requests(keys.get("paths"), where),
-        phases=tuple(_phase(phase, spec, f"{where} phases.{phase}") for phase, spec in phases.items()),
-        headers=tuple(_header(key, value, f"{where} headers") for key, value in headers.items()),
-        limits={key: checked(limits, key, number(least=0), None, f"{where} limits") for key in limits},
+        requests=_requests(table.paths, where),
+        phases=tuple(
+            _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
+        ),
+        headers=tuple(_header(key, text, f"{where} headers") for key, text in table.headers.items()),
+        limits={key: limit for key, limit in msgspec.structs.asdict(limits).items() if limit is not None},
         source=where,
     )
 
 
 def _header(name: str, value: object, where: str) -> tuple[str, str]:
-    if not isinstance(value, str):
+    if not isinstance(value, str):  # never shown: it may be a credential
         raise UsageError(f"{where}: the value of {name!r} must be text")
     try:
         return header(f"{name}: {value}")
@@ -97,12 +156,10 @@ def _header(name: str, value: object, where: str) -> tuple[str, str]:
         raise UsageError(f"{where}: {error}") from None
 
 
-def _requests(paths: object, where: str) -> tuple[RequestSpec, ...]:
-    if not isinstance(paths, list) or not paths:
-        raise UsageError(f"{where}: paths must be a list of at least one path")
+def _requests(paths: Sequence[object], where: str) -> tuple[RequestSpec, ...]:
     requests = [_request(item, f"{where} paths[{index}]") for index, item in enumerate(paths)]
-    if len(requests) > 255:
-        raise UsageError(f"{where}: {len(requests)} paths are more than a profile can hold (255)")
+    if len(requests) > MOST_PATHS:
+        raise UsageError(f"{where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})")
     seen: set[str] = set()
     for request in requests:
         if request.path in seen:
@@ -112,32 +169,22 @@ def _requests(paths: object, where: str) -> tuple[RequestSpec, ...]:
 
 
 def _request(item: object, where: str) -> RequestSpec:
-    table = {"path": item} if isinstance(item, str) else item
-    keys = check_keys(table, ("path", "weight", "status", "size", "sha256", "contains"), where)
-    if "path" not in keys:
-        raise UsageError(f"{where}: it has no path")
-    contains = keys.get("contains")
-    if contains is not None and not (isinstance(contains, str) and contains):
-        raise UsageError(f"{where}: contains must be text, and not empty")
+    table = convert({"path": item} if isinstance(item, str) else item, RequestTable, where)
     return RequestSpec(
-        path=checked(keys, "path", url_path, "", where),
-        weight=checked(keys, "weight", whole(least=1, most=1000), 1, where),
-        statuses=_statuses(keys.get("status"), where),
-        size_bytes=checked(keys, "size", whole(least=0), None, where),
-        sha256=checked(keys, "sha256", _digest, None, where),
-        contains=contains.encode() if contains is not None else None,
+        path=table.path,
+        weight=table.weight,
+        statuses=None if table.status is None else frozenset(_listed(table.status)),
+        size_bytes=table.size,
+        sha256=table.sha256,
+        contains=table.contains.encode() if table.contains is not None else None,
     )
 
 
-def _statuses(value: object, where: str) -> frozenset[int] | None:
-    if value is None:
-        return None
-    statuses: Sequence[object] = value if isinstance(value, list) else [value]
-    if not statuses or any(
-        not isinstance(item, int) or isinstance(item, bool) or not 100 <= item <= 599 for item in statuses
-    ):
-        raise UsageError(f"{where}: status: {value!r} is no HTTP status, nor a list of them")
-    return frozenset(item for item in statuses if isinstance(item, int))
+def _phase(name: str, value: object, where: str) -> PhaseSpec:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
+        raise UsageError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
+    table = convert(value, PhaseTable, where)
+    return PhaseSpec(name, table.clients, table.duration_s, table.rate)
 
 
 def _digest(text: str) -> str:
@@ -147,13 +194,5 @@ def _digest(text: str) -> str:
     return digest
 
 
-def _phase(name: str, table: object, where: str) -> PhaseSpec:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
-        raise UsageError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
-    keys = check_keys(table, ("clients", "duration_s", "rate"), where)
-    return PhaseSpec(
-        name=name,
-        clients=checked(keys, "clients", whole(least=1, most=1000), 0, where),
-        duration_s=checked(keys, "duration_s", number(above=0, most=86400), 0.0, where),
-        rate_rps=checked(keys, "rate", number(above=0, most=1e6), None, where),
-    )
+def _listed(status: int | list[int]) -> list[int]:
+    return status if isinstance(status, list) else [status]

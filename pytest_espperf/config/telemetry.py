@@ -1,20 +1,44 @@
-"""The table ``[tool.espperf.telemetry]``: where another board tells its figures, and what it calls them."""
+"""The table ``[tool.espperf.telemetry]``: where another board shows its figures, and what it calls them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from pytest_espperf.config.parsers import url_path
-from pytest_espperf.config.tables import check_keys, checked, read_tables
+from pytest_espperf.config.tables import check, convert, read_tables
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.figures import WATCHED
 from pytest_espperf.model.workload import TelemetrySpec
 
-KEYS = ("stats", "memory", "reset", "keys", "counters")
+
+class TelemetryTable(msgspec.Struct, forbid_unknown_fields=True):
+    """The table; see :class:`~pytest_espperf.model.workload.TelemetrySpec`."""
+
+    stats: str = TelemetrySpec.stats
+    memory: str = TelemetrySpec.memory
+    reset: str = TelemetrySpec.reset
+    keys: dict[str, Any] = {}
+    counters: list[str] = []
+
+    def __post_init__(self) -> None:
+        for key in ("stats", "memory"):
+            if path := getattr(self, key):
+                check(key, url_path, path)
+        for name in self.counters:
+            check("counters", _path_in_json, name)
+
+
+KeysTable = msgspec.defstruct(
+    "KeysTable", [(name, str | None, None) for name in WATCHED], forbid_unknown_fields=True
+)
+"""The names that the project's board gives to our figures."""
 
 
 def load_telemetry(root: Path) -> TelemetrySpec:
-    """What the project in ``root`` says about its board's telemetry; ViperHTTP's where it says nothing.
+    """Load what the project in ``root`` declares about its board's telemetry; ViperHTTP's by default.
 
     Raises:
         UsageError: a file cannot be parsed, the table stands in both, or has an unknown key or a bad value.
@@ -25,32 +49,26 @@ def load_telemetry(root: Path) -> TelemetrySpec:
     if len(tables) > 1:
         raise UsageError(f"{tables[1][0]}: the telemetry is described twice (also in {tables[0][0]})")
     where, value = tables[0]
-    table = check_keys(value, KEYS, where)
-    keys = check_keys(table.get("keys", {}), WATCHED, f"{where} keys")
-    default = TelemetrySpec()
+    table = convert(value, TelemetryTable, where)
     return TelemetrySpec(
-        stats=checked(table, "stats", _path_or_none, default.stats, where),
-        memory=checked(table, "memory", _path_or_none, default.memory, where),
-        reset=checked(table, "reset", str, default.reset, where).lstrip("?"),
-        keys={name: checked(keys, name, _path_in_json, "", f"{where} keys") for name in keys},
-        counters=_counters(table.get("counters", []), where),
+        stats=table.stats,
+        memory=table.memory,
+        reset=table.reset.lstrip("?"),
+        keys=_keys(table.keys, f"{where} keys"),
+        counters=tuple(dict.fromkeys(table.counters)),
     )
 
 
-def _path_or_none(text: str) -> str:
-    return url_path(text) if text else ""
+def _keys(value: object, where: str) -> dict[str, str]:
+    named = msgspec.structs.asdict(convert(value, KeysTable, where))
+    keys = {name: path for name, path in named.items() if path is not None}
+    try:
+        return {name: check(name, _path_in_json, path) for name, path in keys.items()}
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _path_in_json(text: str) -> str:
     if not all(text.split(".")):
         raise ValueError(f"{text!r} is no path in JSON: write names joined by dots, as heap.free")
     return text
-
-
-def _counters(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        raise UsageError(f"{where}: counters: {value!r} is no list of names")
-    try:
-        return tuple(dict.fromkeys(_path_in_json(name) for name in value))
-    except ValueError as error:
-        raise UsageError(f"{where}: counters: {error}") from None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import is_address
 from pytest_espperf.model.workload import DEFAULT_PORTS, Target
-from pytest_espperf.system.dialing import Place, first_connected
+from pytest_espperf.system.dialing import SocketAddress, first_connected
 from pytest_espperf.system.loops import run_apart, run_async
 
 ANSWERS_S = 2.0
@@ -94,13 +94,13 @@ def _address(host: str, port: int, source: str) -> str:
         ) from None
     # IPv4 first: the boards this is for listen there, whatever the resolver prefers.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    places: list[Place] = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+    places: list[SocketAddress] = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     _, place = places[_first_to_answer(places) if len(places) > 1 else 0]
     # The zone of a link-local address stands beside it as a number, and would get lost.
     return socket.getnameinfo(place, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
 
 
-def _first_to_answer(places: Sequence[Place]) -> int:
+def _first_to_answer(places: Sequence[SocketAddress]) -> int:
     """The index of the first place that takes a connection; 0 where none does: the board may still boot."""
 
     async def race() -> int:

@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """An answer.
 
     Attributes:
@@ -50,7 +50,7 @@ def make_verify(target: Target) -> ssl.SSLContext | bool:
         raise UsageError(f"--device-ca: {target.ca_file} cannot be used ({error})") from None
 
 
-def get(target: Target, path: str, *, timeout_s: float) -> Answer:
+def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
     """GET a path on a fresh connection; the whole exchange takes at most ``timeout_s``.
 
     Proxies and other settings of the environment are left out: the board is asked directly.
@@ -62,7 +62,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
     """
     verify = make_verify(target)
 
-    async def exchange() -> Answer:
+    async def exchange() -> HttpAnswer:
         # A request of its own, and not the client's, which would add headers and put Host behind them.
         request = httpx.Request(
             "GET",
@@ -87,9 +87,9 @@ def get(target: Target, path: str, *, timeout_s: float) -> Answer:
                 await response.aclose()
             location = response.headers.get("location", "") if response.is_redirect else ""
             took_s = time.perf_counter() - began_s
-            return Answer(response.status_code, body[:MAX_BODY_BYTES], location, took_s)
+            return HttpAnswer(response.status_code, body[:MAX_BODY_BYTES], location, took_s)
 
-    async def bounded() -> Answer:
+    async def bounded() -> HttpAnswer:
         return await asyncio.wait_for(exchange(), timeout_s)
 
     try:

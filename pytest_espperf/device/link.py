@@ -104,7 +104,7 @@ def read_link(
     return LinkReading(connect_ms=tuple(took), retransmitted=retransmitted, failed=failed)
 
 
-class _Answer:
+class _Completion:
     """Whether an answer is complete, for httptools' parser."""
 
     is_complete = False
@@ -117,7 +117,7 @@ class _Answer:
 def ask(sock: socket.socket, target: Target, path: str, *, budget_s: float) -> None:
     """GET a path on a connection and read the answer, however it comes, for as long as the budget lasts."""
     ends = time.monotonic() + budget_s
-    answer = _Answer()
+    answer = _Completion()
     parser = httptools.HttpResponseParser(answer)
     with contextlib.suppress(OSError, httptools.HttpParserError):
         sock.settimeout(max(0.001, budget_s))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from pytest_espperf.device.http import Answer, get
+from pytest_espperf.device.http import HttpAnswer, get
 from pytest_espperf.errors import ComputerError, DeviceError, ProbeError
 from pytest_espperf.model.workload import DEFAULT_PORTS, Target
 
@@ -61,7 +61,7 @@ def probe(
     tries: int,
     timeout_s: float,
     budget_s: float = float("inf"),
-    fetch: Callable[..., Answer] = get,
+    fetch: Callable[..., HttpAnswer] = get,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Probe:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
+from pytest_espperf.device.http import MAX_BODY_BYTES, HttpAnswer, get
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.figures import (
     KNOWN,
@@ -67,7 +67,7 @@ class Telemetry:
     spec: TelemetrySpec = field(default_factory=TelemetrySpec)
     retries: int = 20
     retry_delay_s: float = 0.1
-    fetch: Callable[..., Answer] = get
+    fetch: Callable[..., HttpAnswer] = get
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)

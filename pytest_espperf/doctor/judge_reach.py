@@ -8,7 +8,7 @@ from pytest_espperf.device import ConsoleEvent, Redirect, TelemetryReading, Tele
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.measures import Contact
 from pytest_espperf.gate.health import COLLAPSE_RATIO
-from pytest_espperf.load.talk import Answer
+from pytest_espperf.load.talk import TimedAnswer
 from pytest_espperf.model.figures import (
     BOOT,
     COLLECTED,
@@ -117,7 +117,7 @@ def unreadable(reason: str) -> Check:
     )
 
 
-def answer(path: str, found: Answer, *, tries: int, redirect: Redirect | None = None) -> Check:
+def answer(path: str, found: TimedAnswer, *, tries: int, redirect: Redirect | None = None) -> Check:
     """What the probe path answers, after how many tries, and where it sends its clients."""
     figure = f"{path}: status {found.status}, HTTP/{found.version}, {found.took_ms:.1f} ms"
     values = {
@@ -148,7 +148,7 @@ def answer(path: str, found: Answer, *, tries: int, redirect: Redirect | None = 
     return Check("board", "answer", "ok", figure, values=values)
 
 
-def encoding(found: Answer) -> Check:
+def encoding(found: TimedAnswer) -> Check:
     """Whether it answers as it was asked to: uncompressed."""
     if not found.encoding or found.encoding.lower() == "identity":
         return Check("board", "encoding", "ok", "identity, as asked for")

@@ -118,12 +118,12 @@ def wake(caller: Caller, *, idle_s: float, rounds: int, left: Callable[[], float
         for _ in range(rounds):
             if left() < idle_s:
                 break
-            async with caller.line() as line:
+            async with caller.client() as client:
                 try:
-                    await line.ask()
+                    await client.ask()
                     await asyncio.sleep(idle_s)
-                    first = await line.ask_again()
-                    following = [(await line.ask_again()).took_ms for _ in range(AFTER_WAKING)]
+                    first = await client.ask_again()
+                    following = [(await client.ask_again()).took_ms for _ in range(AFTER_WAKING)]
                 except httpx.TransportError as error:
                     return Wakes(tuple(found), words(error))
             found.append(Wake(first.took_ms, tuple(following)))
@@ -151,16 +151,16 @@ def keep_alive(caller: Caller, *, most: int, left: Callable[[], float]) -> KeptA
     """Ask on one connection until the board closes it, ``most`` times, or until no time is left."""
 
     async def go() -> KeptAlive:
-        async with caller.line() as line:
+        async with caller.client() as client:
             for answered in range(most):
-                if answered and not line.is_open:
+                if answered and not client.is_open:
                     return KeptAlive(answered, "silent")
                 if left() <= 0:
                     return KeptAlive(answered)
                 try:
-                    answer = await line.ask()
+                    answer = await client.ask()
                 except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-                    if answered and line.died_unanswered:
+                    if answered and client.died_unanswered:
                         return KeptAlive(answered, "silent")
                     return KeptAlive(answered, trouble=words(error))
                 except httpx.TransportError as error:

@@ -19,7 +19,7 @@ from pytest_espperf.doctor.findings import Check, without_secrets
 from pytest_espperf.doctor.machine import examine_machine
 from pytest_espperf.errors import BoardBusyError, ProbeError, SimError, UsageError
 from pytest_espperf.load.capacity import hold
-from pytest_espperf.load.talk import Answer, Caller, first_answer
+from pytest_espperf.load.talk import Caller, TimedAnswer, first_answer
 from pytest_espperf.model.address import is_address
 from pytest_espperf.model.artifact import PhaseReport
 from pytest_espperf.model.figures import moved_counters, number_at
@@ -267,7 +267,7 @@ class _Visit:
         yield judge_pace.delayed_acks(acks, path)
         return not kept.trouble
 
-    def _under_load(self, board: Board, caller: Caller, answer: Answer) -> Iterator[Check]:
+    def _under_load(self, board: Board, caller: Caller, answer: TimedAnswer) -> Iterator[Check]:
         effort, settings = self._effort, self._settings
         time.sleep(effort.recover_s)  # until it has let go of the connections before
         wait_s = max(effort.served_s, 3e-3 * answer.took_ms)

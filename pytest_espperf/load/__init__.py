@@ -14,13 +14,11 @@ from pytest_espperf.load.delayed_ack import DelayedAcks, find_delayed_acks
 from pytest_espperf.load.engine import Progress, run_phase
 from pytest_espperf.load.guard import ENGINE_VERSION
 from pytest_espperf.load.outcomes import classify
-from pytest_espperf.load.transport import EspperfTransport
 
 __all__ = [
     "ENGINE_VERSION",
     "Asked",
     "DelayedAcks",
-    "EspperfTransport",
     "Progress",
     "TransportFactory",
     "ask_each",

@@ -17,7 +17,7 @@ from typing import Literal
 import httpx
 
 from pytest_espperf.load.faults import LocalError
-from pytest_espperf.load.talk import Caller, Line
+from pytest_espperf.load.talk import Caller, CheckClient
 from pytest_espperf.system.loops import run_async
 
 Ended = Literal["", "refused", "closed", "unanswered", "busy", "dropped", "not kept"]
@@ -70,59 +70,59 @@ def hold(
 async def _hold(
     caller: Caller, most: int, patience_s: Callable[[float], float], left: Callable[[], float], known: int
 ) -> Held:
-    lines: list[Line] = []
+    clients: list[CheckClient] = []
     slowest_s = 0.0
     async with contextlib.AsyncExitStack() as closing:
-        while len(lines) < most:
+        while len(clients) < most:
             wait_s = min(patience_s(slowest_s), caller.timeout_s)
-            if lines and left() < wait_s:
+            if clients and left() < wait_s:
                 break
-            ended, line, took_s = await _join(await closing.enter_async_context(caller.line(wait_s)))
-            if ended in UNSERVED and lines:
-                if not await _still_answers(lines):
-                    return Held(len(lines))
-                if len(lines) == known and all(one.is_open for one in lines):
+            ended, client, took_s = await _join(await closing.enter_async_context(caller.client(wait_s)))
+            if ended in UNSERVED and clients:
+                if not await _still_answers(clients):
+                    return Held(len(clients))
+                if len(clients) == known and all(one.is_open for one in clients):
                     return Held(known, ended)
                 if left() < wait_s:
-                    return Held(len(lines))
+                    return Held(len(clients))
                 last_s = min(max(wait_s, left()), caller.timeout_s)
-                ended, line, took_s = await _join(await closing.enter_async_context(caller.line(last_s)))
-                if ended and not await _still_answers(lines):
-                    return Held(len(lines))
-            held = sum(one.is_open for one in lines)
+                ended, client, took_s = await _join(await closing.enter_async_context(caller.client(last_s)))
+                if ended and not await _still_answers(clients):
+                    return Held(len(clients))
+            held = sum(one.is_open for one in clients)
             if ended:
-                return Held(held, ended if held == len(lines) else "dropped")
-            if held < len(lines):
+                return Held(held, ended if held == len(clients) else "dropped")
+            if held < len(clients):
                 return Held(held + 1, "dropped")
-            lines.append(line)
+            clients.append(client)
             slowest_s = max(slowest_s, took_s)
-    return Held(len(lines))
+    return Held(len(clients))
 
 
-async def _join(line: Line) -> tuple[Ended, Line, float]:
+async def _join(client: CheckClient) -> tuple[Ended, CheckClient, float]:
     """What one more connection met, "" where it was served and is kept; it; seconds to its answer."""
     try:
-        answer = await line.ask()
+        answer = await client.ask()
     except httpx.ConnectError:
-        return "refused", line, 0.0
+        return "refused", client, 0.0
     except httpx.TimeoutException:
-        return "unanswered", line, 0.0
+        return "unanswered", client, 0.0
     except LocalError:
         raise
     except httpx.TransportError:
-        return "closed", line, 0.0
+        return "closed", client, 0.0
     if answer.status == 503:
-        line.close()
-        return "busy", line, 0.0
-    return "" if line.is_open else "not kept", line, 1e-3 * answer.took_ms
+        client.close()
+        return "busy", client, 0.0
+    return "" if client.is_open else "not kept", client, 1e-3 * answer.took_ms
 
 
-async def _still_answers(lines: list[Line]) -> bool:
+async def _still_answers(clients: list[CheckClient]) -> bool:
     """Whether a connection that is held is answered once more, in the time that a new one was given."""
-    for line in lines:
-        if line.is_open:
+    for client in clients:
+        if client.is_open:
             try:
-                await line.ask()
+                await client.ask()
             except httpx.TransportError:
                 return False
             return True

@@ -7,20 +7,17 @@ Time is stamped here, where bytes leave and arrive; where the kernel knows bette
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import httpx
 
 from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.faults import transport_error
-from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps, take_over
+from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
-from pytest_espperf.model.address import is_address
-from pytest_espperf.system.dialing import first_connected, numeric_place
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -233,56 +230,44 @@ def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
 
 
 class Connector:
-    """Opens connections to one place.
-
-    A name is looked up once and its addresses kept; the one that answered is tried first from then on.
+    """Opens connections to one address.
 
     Args:
-        host: address or name to connect to.
+        address: the board's, numeric: no look-up of a name is part of a measurement.
         port: TCP port.
         context: TLS settings, None for plain TCP.
-        tls_name: what a certificate is checked against, "" for the host.
+        tls_name: what a certificate is checked against, "" for the address.
 
     Attributes:
         stamped: whether the kernel says when bytes arrived: plain TCP, where it can.
     """
 
     def __init__(
-        self, host: str, port: int, context: ssl.SSLContext | None = None, *, tls_name: str = ""
+        self, address: str, port: int, context: ssl.SSLContext | None = None, *, tls_name: str = ""
     ) -> None:
         self.stamped = context is None and kernel_stamps()
-        self._host = host
+        self._address = address
         self._port = port
         self._context = context
-        self._tls_name = None if context is None else tls_name or host
-        self._addresses: list[str] = []
-        self._looking_up: asyncio.Future[list[Any]] | None = None
-
-    def close(self) -> None:
-        """Give up a look-up that is still on its way."""
-        if self._looking_up is not None:
-            self._looking_up.cancel()
+        self._tls_name = None if context is None else tls_name or address
 
     async def open(self, make: Callable[[], Connection]) -> None:
         """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
 
         Raises:
-            httpx.ConnectError: unknown name, refused, unreachable, or no TLS.
+            httpx.ConnectError: refused, unreachable, or no TLS.
             LocalError: this computer lacks what a connection needs.
         """
         loop = asyncio.get_running_loop()
         error: OSError | UnicodeError | None = None
         try:
-            addresses = tuple(self._addresses or await self._look_up())
-            if len(addresses) > 1:
-                await self._open_one_of(addresses, make)
-            elif self.stamped:
-                await connect_stamped(addresses[0], self._port, make)
+            if self.stamped:
+                await connect_stamped(self._address, self._port, make)
             else:
                 await loop.create_connection(
-                    make, addresses[0], self._port, ssl=self._context, server_hostname=self._tls_name
+                    make, self._address, self._port, ssl=self._context, server_hostname=self._tls_name
                 )
-        # ssl.SSLError and socket.gaierror are OSErrors too; UnicodeError: a name no encoding fits.
+        # ssl.SSLError is an OSError too; UnicodeError: a certificate's name that no encoding fits.
         except (OSError, UnicodeError) as exc:
             error = exc
         else:
@@ -291,39 +276,3 @@ class Connector:
             raise transport_error(error, httpx.ConnectError)
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
-
-    async def _open_one_of(self, addresses: Sequence[str], make: Callable[[], Connection]) -> None:
-        """Open a connection to the first address that answers, which is the first to be tried next time."""
-        index, sock = await first_connected([numeric_place(address, self._port) for address in addresses])
-        self._addresses.sort(key=lambda address: address != addresses[index])
-        if self.stamped:
-            take_over(sock, make)
-            return
-        try:
-            await asyncio.get_running_loop().create_connection(
-                make, sock=sock, ssl=self._context, server_hostname=self._tls_name
-            )
-        except BaseException:
-            sock.close()
-            raise
-
-    async def _look_up(self) -> list[str]:
-        """All clients of a phase share one look-up; giving up the wait for it does not end it."""
-        if is_address(self._host):
-            self._addresses = [self._host]
-            return self._addresses
-        if self._looking_up is None or self._looking_up.done():
-            loop = asyncio.get_running_loop()
-            self._looking_up = asyncio.ensure_future(
-                loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            )
-        found = await asyncio.shield(self._looking_up)
-        self._addresses = list(dict.fromkeys(_text_address(entry[4]) for entry in found))
-        return self._addresses
-
-
-def _text_address(sockaddr: tuple[object, ...]) -> str:
-    """The address of a sockaddr, with the zone that a link-local IPv6 address needs."""
-    address = str(sockaddr[0])
-    zone = sockaddr[3] if len(sockaddr) == 4 else 0
-    return f"{address}%{zone}" if zone and "%" not in address else address

@@ -13,8 +13,8 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.load.feed import ClosedFeed, Feed, backoff_s
-from pytest_espperf.load.outcomes import Plan
 from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.requests import PreparedRequest
 from pytest_espperf.load.wire import BodyTooLargeError
 
 _CLOSE_PATIENCE_S = 1.0
@@ -106,9 +106,9 @@ class CustomTraffic:
             while True:
                 taken = self.feed.take(number, perf_counter_ns())
                 if taken is not None:
-                    plan, intended_ns = taken
+                    prepared, intended_ns = taken
                     self._asked.add(number)
-                    if await self._request(transport, plan, intended_ns, number):
+                    if await self._request(transport, prepared, intended_ns, number):
                         failures = 0
                     else:
                         failures += 1
@@ -120,13 +120,13 @@ class CustomTraffic:
                 await asyncio.sleep(min(_LONGEST_NAP_S, max(0.0, (due_ns - perf_counter_ns()) * 1e-9)))
 
     async def _request(
-        self, transport: httpx.AsyncBaseTransport, plan: Plan, intended_ns: int, number: int
+        self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, intended_ns: int, number: int
     ) -> bool:
         """One request from start to sample; False if no connection was to be had."""
         marks = [0]
         start_ns = perf_counter_ns()
         self._in_flight += 1
-        task = self.loop.create_task(self._exchange(transport, plan, marks))
+        task = self.loop.create_task(self._exchange(transport, prepared, marks))
         try:
             await asyncio.wait({task}, timeout=self._timeout_s)
         except asyncio.CancelledError:
@@ -142,30 +142,32 @@ class CustomTraffic:
             task.cancel()
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
-            outcome = plan.failed(httpx.ReadTimeout("no complete response in time"))
+            outcome = prepared.failed(httpx.ReadTimeout("no complete response in time"))
         else:
             exc = asyncio.CancelledError() if task.cancelled() else task.exception()
             if exc is None:
                 outcome = task.result()
                 self._answered.add(number)
             elif isinstance(exc, Exception):
-                outcome = plan.failed(exc)
+                outcome = prepared.failed(exc)
                 connected = not isinstance(exc, (httpx.ConnectError, ConnectionRefusedError))
             else:
                 raise exc
-        self._recorder.add(plan.index, outcome, start_ns, marks[0], end_ns, intended_ns)
+        self._recorder.add(prepared.index, outcome, start_ns, marks[0], end_ns, intended_ns)
         return connected
 
-    async def _exchange(self, transport: httpx.AsyncBaseTransport, plan: Plan, marks: list[int]) -> int:
+    async def _exchange(
+        self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, marks: list[int]
+    ) -> int:
         """Send the request, read the answer in full, judge it: its outcome's index."""
         # A transport may keep notes in a request's extensions: each gets its own.
         request = httpx.Request(
-            plan.request.method,
-            plan.request.url,
-            headers=plan.request.headers,
+            prepared.request.method,
+            prepared.request.url,
+            headers=prepared.request.headers,
             extensions={"timeout": self._timeouts},
         )
-        check = plan.new_check() if plan.looks_at_body else None
+        check = prepared.new_check() if prepared.looks_at_body else None
         body_bytes = 0
         response = await transport.handle_async_request(request)
         marks[0] = perf_counter_ns()
@@ -176,10 +178,10 @@ class CustomTraffic:
             assert isinstance(stream, httpx.AsyncByteStream)
             async for piece in stream:
                 body_bytes += len(piece)
-                if body_bytes > plan.limit:
-                    raise BodyTooLargeError(f"body above the limit of {plan.limit} bytes")
+                if body_bytes > prepared.limit:
+                    raise BodyTooLargeError(f"body above the limit of {prepared.limit} bytes")
                 if check is not None:
                     check.feed(piece)
         finally:
             await response.aclose()
-        return plan.judge(response.status_code, body_bytes, check, response.headers.raw)
+        return prepared.judge(response.status_code, body_bytes, check, response.headers.raw)

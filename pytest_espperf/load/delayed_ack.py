@@ -20,7 +20,8 @@ from typing import Literal
 import httpx
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
-from pytest_espperf.load.outcomes import OutcomeTable, make_plans
+from pytest_espperf.load.outcomes import OutcomeTable
+from pytest_espperf.load.requests import prepare_requests
 from pytest_espperf.load.wire import ResponseReader
 from pytest_espperf.model.workload import Profile, Target
 from pytest_espperf.system.tls import tls_context
@@ -60,7 +61,7 @@ class DelayedAcks:
     measured: bool = False
 
 
-class _Client:
+class _BlockingClient:
     """A client with one kept-alive connection and blocking reads.
 
     Attributes:
@@ -208,9 +209,11 @@ def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: 
     """
     requests: dict[str, bytes] = {}
     for profile in profiles:
-        plans = make_plans(target, profile.requests, profile.headers, OutcomeTable([]), own_connection=True)
-        for spec, plan in zip(profile.requests, plans, strict=True):
-            requests.setdefault(spec.path, plan.wire)
+        prepared = prepare_requests(
+            target, profile.requests, profile.headers, OutcomeTable([]), own_connection=True
+        )
+        for spec, request in zip(profile.requests, prepared, strict=True):
+            requests.setdefault(spec.path, request.wire)
     context = tls_context(target.ca_file, insecure=target.insecure) if target.scheme == "https" else None
     return read_delayed_acks(target, list(requests.items()), budget_s=budget_s, context=context)
 
@@ -244,7 +247,7 @@ def read_delayed_acks(
 
     if prompt is None:
         prompt = "quickack" if prompt_acks() else "nudge"
-    usual, quick = (_Client(target, context, acks, left) for acks in ("held back", prompt))
+    usual, quick = (_BlockingClient(target, context, acks, left) for acks in ("held back", prompt))
     # One client after the other: a board may serve one connection at a time.
     pauses = {path: found for path, wire in requests if (found := _pauses_ms(usual, wire))}
     usual.close()
@@ -260,7 +263,7 @@ def read_delayed_acks(
     return DelayedAcks(tuple(asked), waits_ms, measured=bool(waits_ms) and not prompt_acks())
 
 
-def _pauses_ms(client: _Client, wire: bytes, at_least: int = 1) -> list[float]:
+def _pauses_ms(client: _BlockingClient, wire: bytes, at_least: int = 1) -> list[float]:
     """The pauses within ``LOOK`` answers; fewer where one has none, and nothing where one cannot be had.
 
     Args:
@@ -286,7 +289,7 @@ def _waited_ms(pauses: Sequence[float], promptly: Sequence[float]) -> float:
     return waited if waited >= median(pauses) / 2 else 0.0
 
 
-def _settled_pause_ms(client: _Client, wire: bytes) -> float:
+def _settled_pause_ms(client: _BlockingClient, wire: bytes) -> float:
     """The pause within an answer, on a connection that is not new where the board keeps one that long."""
     pause = client.longest_pause_ms(wire)
     for _ in range(SETTLED_REQUESTS):

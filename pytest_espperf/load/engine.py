@@ -20,8 +20,8 @@ from pytest_espperf.load.guard import (
     quiet_gc,
 )
 from pytest_espperf.load.lanes import LaneTraffic
-from pytest_espperf.load.outcomes import Plan, make_plans
 from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.requests import PreparedRequest, prepare_requests
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
 from pytest_espperf.system.loops import Deliver, run_apart
@@ -315,9 +315,9 @@ def _drive(
         rate_rps=phase.rate_rps,
     )
     recorder = Recorder(samples)
-    plans = make_plans(target, requests, headers, recorder.table, own_connection=transport is None)
-    samples.seen = [plan.seen for plan in plans]
-    turn = [plans[index] for index in rotation([spec.weight for spec in requests])]
+    prepared = prepare_requests(target, requests, headers, recorder.table, own_connection=transport is None)
+    samples.seen = [request.seen for request in prepared]
+    turn = [prepared[index] for index in rotation([spec.weight for spec in requests])]
     connector = None if transport is not None else _make_connector(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
@@ -328,7 +328,7 @@ def _drive(
         recorder.start_at(begin_ns)
         feed = _make_feed(turn, phase, begin_ns, warmup_s)
         if each_once:
-            feed = ClosedFeed(plans, begin_ns, _UNTIL_DONE_S, most=len(plans))
+            feed = ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
         if connector is None:
             assert transport is not None
             traffic = CustomTraffic(
@@ -381,7 +381,7 @@ def _check(phase: PhaseSpec, request_timeout_s: float) -> None:
         raise UsageError(f"the request timeout must be above 0 s, not {request_timeout_s}")
 
 
-def _make_feed(turn: Sequence[Plan], phase: PhaseSpec, begin_ns: int, warmup_s: float) -> Feed:
+def _make_feed(turn: Sequence[PreparedRequest], phase: PhaseSpec, begin_ns: int, warmup_s: float) -> Feed:
     if phase.rate_rps is None:
         return ClosedFeed(turn, begin_ns, phase.duration_s)
     return OpenFeed(turn, begin_ns, phase.duration_s, phase.rate_rps, warmup_s)

@@ -1,4 +1,9 @@
-"""What a client does next: the schedule, asked at run time. No I/O; the caller says what time it is."""
+"""What each client asks for next, and when. Pure: no clock, no network, no randomness.
+
+A profile's paths become one *rotation*: each path as often as its weight, spread as evenly as weights
+allow (smooth weighted round-robin). Client ``i`` of a closed loop walks it from place ``i``; an open
+loop walks it by the number of the start. A feed hands the requests out; the caller passes the time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.outcomes import Plan
+from pytest_espperf.load.requests import PreparedRequest
 
 _NS_PER_S = 1_000_000_000
 _ENDLESS = 1 << 62
@@ -16,20 +21,22 @@ class ClosedFeed:
     """A closed loop: every client asks for its next path as soon as it has an answer.
 
     Args:
-        turn: the plans of one rotation.
+        turn: the prepared requests of one rotation.
         begin_ns: when the measured part begins; requests before it are warm-up.
         duration_s: how long from then on requests are started.
         most: places of the rotation; none is taken behind the last of them.
     """
 
-    def __init__(self, turn: Sequence[Plan], begin_ns: int, duration_s: float, most: int = _ENDLESS) -> None:
+    def __init__(
+        self, turn: Sequence[PreparedRequest], begin_ns: int, duration_s: float, most: int = _ENDLESS
+    ) -> None:
         self._turn = tuple(turn)
         self._most = most
         self._taken: dict[int, int] = {}
         self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
 
-    def take(self, client: int, now_ns: int) -> tuple[Plan, int] | None:
-        """The client's next plan and its intended start (now); None when the phase starts no more."""
+    def take(self, client: int, now_ns: int) -> tuple[PreparedRequest, int] | None:
+        """The client's next request and its intended start (now); None when the phase starts no more."""
         if now_ns >= self._stop_ns:
             return None
         place = self._taken.get(client, client)
@@ -56,7 +63,7 @@ class OpenFeed:
     """An open loop: starts at fixed times, whether or not answers have come.
 
     Args:
-        turn: the plans of one rotation; start number ``k`` takes place ``k``.
+        turn: the prepared requests of one rotation; start number ``k`` takes place ``k``.
         begin_ns: when start 0 is due.
         duration_s: starts are due in ``[begin, begin + duration)``.
         rate_rps: starts per second.
@@ -64,7 +71,12 @@ class OpenFeed:
     """
 
     def __init__(
-        self, turn: Sequence[Plan], begin_ns: int, duration_s: float, rate_rps: float, warmup_s: float
+        self,
+        turn: Sequence[PreparedRequest],
+        begin_ns: int,
+        duration_s: float,
+        rate_rps: float,
+        warmup_s: float,
     ) -> None:
         self._turn = tuple(turn)
         self._begin_ns = begin_ns
@@ -76,8 +88,8 @@ class OpenFeed:
     def _due(self, number: int) -> int:
         return self._begin_ns + intended_start_ns(number, self._rate_rps)
 
-    def take(self, client: int, now_ns: int) -> tuple[Plan, int] | None:  # noqa: ARG002 - the loops' common shape
-        """The next plan whose start is due, and when that was; None if none is due (any more)."""
+    def take(self, client: int, now_ns: int) -> tuple[PreparedRequest, int] | None:  # noqa: ARG002 - the loops' common shape
+        """The next request whose start is due, and when that was; None if none is due (any more)."""
         if self._next >= self._stop or now_ns < self._due_ns:
             return None
         number, due_ns = self._next, self._due_ns
@@ -101,9 +113,6 @@ class OpenFeed:
 
 
 Feed = ClosedFeed | OpenFeed
-
-
-_NS_PER_S = 1_000_000_000
 
 
 def rotation(weights: Sequence[int]) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ import httpx
 from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.feed import Feed, backoff_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
-from pytest_espperf.load.outcomes import BodyCheck, Plan
 from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.requests import BodyCheck, PreparedRequest
 from pytest_espperf.load.wire import HeadCache, no_response
 
 _NEVER = 1 << 62
@@ -53,7 +53,7 @@ class Lane:
         "_made",
         "_opening",
         "_pause",
-        "_plan",
+        "_request",
         "_retried",
         "_traffic",
         "answered",
@@ -70,7 +70,7 @@ class Lane:
         self._opening: asyncio.Task[None] | None = None
         self._made: Connection | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._plan: Plan | None = None
+        self._request: PreparedRequest | None = None
         self._check: BodyCheck | None = None
         self._begin_ns = self._intended_ns = self._connect_ns = 0
         self._retried = False
@@ -84,7 +84,7 @@ class Lane:
     @property
     def is_starving(self) -> bool:
         """Whether it asked, and never got an answer."""
-        return self._plan is not None and not self.answered
+        return self._request is not None and not self.answered
 
     @property
     def is_held(self) -> bool:
@@ -93,11 +93,11 @@ class Lane:
 
     def waits_in_vain(self, now_ns: int) -> bool:
         """Whether the request in hand has waited far longer than others waited for the same path."""
-        assert self._plan is not None
+        assert self._request is not None
         waited_s = (now_ns - (self.deadline_ns - self._traffic.timeout_ns)) * 1e-9
         if waited_s < _LEAST_WAIT_S:
             return False
-        longest_s = self._traffic.recorder.longest_answer_s(self._plan.index)
+        longest_s = self._traffic.recorder.longest_answer_s(self._request.index)
         return longest_s is not None and waited_s > _LONGER_THAN_OTHERS * longest_s
 
     def advance(self) -> bool:
@@ -108,7 +108,7 @@ class Lane:
         if taken is None:
             traffic.rest(self)
             return False
-        self._plan, self._intended_ns = taken
+        self._request, self._intended_ns = taken
         self._begin_ns = now
         self._retried = False
         self.deadline_ns = now + traffic.timeout_ns
@@ -154,24 +154,24 @@ class Lane:
 
     def on_response(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        plan = self._plan
+        request = self._request
         reader = connection.reader
         head = reader.head
-        assert plan is not None
+        assert request is not None
         assert head is not None
         check = self._check
-        outcome = plan.judge(head.status, reader.body_bytes, check, head.headers)
+        outcome = request.judge(head.status, reader.body_bytes, check, head.headers)
         end_ns = connection.last_ns
         self.deadline_ns = _NEVER
         self.answered = True
         self._failures = 0
         self._traffic.recorder.add(
-            plan.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
+            request.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
         )
         if not reader.keep_alive:
             self._drop_connection()
             if reader.excess:
-                self._count_garbage(plan, reader.what_is_beyond(), end_ns)
+                self._count_garbage(request, reader.what_is_beyond(), end_ns)
         if self.advance() and self._connection is not None:
             self._traffic.watch.turned(self._begin_ns - end_ns)
 
@@ -194,17 +194,17 @@ class Lane:
     def on_idle_end(self, connection: Connection, data: bytes) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
         self._connection = None
-        if data and self._plan is not None and not is_idle_farewell(data):
-            self._count_garbage(self._plan, connection.reader.what_is_beyond(len(data)), perf_counter_ns())
+        if data and self._request is not None and not is_idle_farewell(data):
+            self._count_garbage(self._request, connection.reader.what_is_beyond(len(data)), perf_counter_ns())
 
     def _send(self, connection: Connection) -> int:
-        plan = self._plan
-        assert plan is not None
-        if plan.looks_at_body:
-            self._check = check = plan.new_check()
-            return connection.send(plan.wire, check.feed, plan.limit)
+        request = self._request
+        assert request is not None
+        if request.looks_at_body:
+            self._check = check = request.new_check()
+            return connection.send(request.wire, check.feed, request.limit)
         self._check = None
-        return connection.send(plan.wire, None, plan.limit)
+        return connection.send(request.wire, None, request.limit)
 
     def _open(self) -> None:
         self._connect_ns = perf_counter_ns()
@@ -232,17 +232,17 @@ class Lane:
             self._back_off(free=0)
 
     def _fail(self, exc: httpx.TransportError, first_ns: int, end_ns: int) -> None:
-        plan = self._plan
-        assert plan is not None
+        request = self._request
+        assert request is not None
         self.deadline_ns = _NEVER
         self._traffic.recorder.add(
-            plan.index, plan.failed(exc), self._begin_ns, first_ns, end_ns, self._intended_ns
+            request.index, request.failed(exc), self._begin_ns, first_ns, end_ns, self._intended_ns
         )
 
-    def _count_garbage(self, plan: Plan, what: str, now_ns: int) -> None:
+    def _count_garbage(self, request: PreparedRequest, what: str, now_ns: int) -> None:
         """Bytes behind a response: that response keeps its outcome, the garbage is an error of its own."""
         exc = httpx.RemoteProtocolError(what)
-        self._traffic.recorder.add(plan.index, plan.failed(exc), now_ns, 0, now_ns, now_ns)
+        self._traffic.recorder.add(request.index, request.failed(exc), now_ns, 0, now_ns, now_ns)
 
     def _back_off(self, *, free: int) -> None:
         """Pause, except after the first ``free`` failures in a row."""
@@ -378,7 +378,6 @@ class LaneTraffic:
             lane.stop()
         for connection in tuple(self.open_connections):
             connection.close()
-        self.connector.close()
         if self.opening:
             await asyncio.wait(tuple(self.opening), timeout=_CLOSE_PATIENCE_S)
         # A connection made or given up this very moment takes the loop a few turns to be seen closed.

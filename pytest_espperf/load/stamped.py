@@ -29,7 +29,7 @@ from time import perf_counter_ns, time_ns
 from typing import Protocol
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
-from pytest_espperf.system.dialing import connect_socket, numeric_place
+from pytest_espperf.system.dialing import connect_socket, numeric_address
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h: the socket module has no name for it
 _TIMESPEC = struct.Struct("@ll")
@@ -175,45 +175,19 @@ async def connect_stamped(address: str, port: int, make: Callable[[], Receiver])
     Raises:
         OSError: it cannot be reached.
     """
-    family, place = numeric_place(address, port)
+    family, place = numeric_address(address, port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        _prepare(sock)
-        await connect_socket(asyncio.get_running_loop(), sock, place)
-    except BaseException:
-        sock.close()
-        raise
-    _hand_over(sock, make)
-
-
-def take_over(sock: socket.socket, make: Callable[[], Receiver]) -> None:
-    """As :func:`connect_stamped`, with a non-blocking socket that is connected already.
-
-    Raises:
-        OSError: it is so no more.
-    """
-    try:
-        _prepare(sock)
-    except BaseException:
-        sock.close()
-        raise
-    _hand_over(sock, make)
-
-
-def _prepare(sock: socket.socket) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-
-
-def _hand_over(sock: socket.socket, make: Callable[[], Receiver]) -> None:
-    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        loop = asyncio.get_running_loop()
+        await connect_socket(loop, sock, place)
         receiver = make()
     except BaseException:
         sock.close()
         raise
     # From the loop, as its own transports do: what the receiver raises is not this task's.
-    loop = asyncio.get_running_loop()
     loop.call_soon(StampedTransport, loop, sock, receiver)
 
 

@@ -11,7 +11,8 @@ import httpx
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.connection import Connection, Connector, connection_type
 from pytest_espperf.load.lanes import is_idle_farewell
-from pytest_espperf.load.outcomes import OutcomeTable, make_plans
+from pytest_espperf.load.outcomes import OutcomeTable
+from pytest_espperf.load.requests import prepare_requests
 from pytest_espperf.load.wire import HeadCache
 from pytest_espperf.model.workload import RequestSpec, Target
 from pytest_espperf.system.loops import run_async
@@ -22,7 +23,7 @@ _MOMENT_S = 0.05
 
 
 @dataclass(frozen=True)
-class Answer:
+class TimedAnswer:
     """A complete answer.
 
     Attributes:
@@ -55,9 +56,11 @@ class Caller:
     """
 
     def __init__(self, target: Target, path: str, *, timeout_s: float) -> None:
-        (plan,) = make_plans(target, (RequestSpec(path),), (), OutcomeTable([]), own_connection=True)
+        (prepared,) = prepare_requests(
+            target, (RequestSpec(path),), (), OutcomeTable([]), own_connection=True
+        )
         self.timeout_s = timeout_s
-        self._wire = plan.wire
+        self._wire = prepared.wire
         context = None
         if target.scheme == "https":
             try:
@@ -66,12 +69,12 @@ class Caller:
                 raise UsageError(f"the CA file {target.ca_file} cannot be used: {error}") from None
         self._connector = Connector(target.address, target.port, context, tls_name=target.tls_name)
 
-    def line(self, timeout_s: float | None = None) -> Line:
+    def client(self, timeout_s: float | None = None) -> CheckClient:
         """A client with no connection yet."""
-        return Line(self._connector, self._wire, self.timeout_s if timeout_s is None else timeout_s)
+        return CheckClient(self._connector, self._wire, self.timeout_s if timeout_s is None else timeout_s)
 
 
-class Line:
+class CheckClient:
     """A client: at most one connection, opened when it is needed; see :class:`Caller`."""
 
     def __init__(self, connector: Connector, wire: bytes, timeout_s: float) -> None:
@@ -117,7 +120,7 @@ class Line:
         except asyncio.TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._timeout_s:g} s") from None
 
-    async def ask(self) -> Answer:
+    async def ask(self) -> TimedAnswer:
         """Make the request; opens a connection where there is none.
 
         Raises:
@@ -144,7 +147,7 @@ class Line:
         if not keeps:
             self.close()
         encodings = [value for name, value in head.headers if name.lower() == b"content-encoding"]
-        return Answer(
+        return TimedAnswer(
             status=head.status,
             version=head.version,
             encoding=b", ".join(encodings).decode("latin-1"),
@@ -158,7 +161,7 @@ class Line:
         await asyncio.sleep(_MOMENT_S)
         return self._beyond
 
-    async def ask_again(self) -> Answer:
+    async def ask_again(self) -> TimedAnswer:
         """The same, once more where a kept-alive connection had died unanswered: that is no fault.
 
         Raises:
@@ -176,7 +179,7 @@ class Line:
         if self._connection is not None:
             self._connection.close()
 
-    async def __aenter__(self) -> Line:  # noqa: PYI034 - typing.Self is younger than 3.10
+    async def __aenter__(self) -> CheckClient:  # noqa: PYI034 - typing.Self is younger than 3.10
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -217,14 +220,14 @@ class Line:
             self._awaited.set_result(None)
 
 
-def first_answer(caller: Caller) -> Answer | str:
+def first_answer(caller: Caller) -> TimedAnswer | str:
     """One answer, and what comes right behind it; in words, why there is none."""
 
-    async def ask() -> Answer | str:
-        async with caller.line() as line:
+    async def ask() -> TimedAnswer | str:
+        async with caller.client() as client:
             try:
-                answer = await line.ask()
-                return answer if answer.beyond else replace(answer, beyond=await line.beyond())
+                answer = await client.ask()
+                return answer if answer.beyond else replace(answer, beyond=await client.beyond())
             except httpx.TransportError as error:
                 return words(error)
 
@@ -235,11 +238,11 @@ def why_unreadable(caller: Caller) -> str:
     """Why what the board sends is no whole answer, in words; "" where an answer comes, or nothing at all."""
 
     async def ask() -> str:
-        async with caller.line() as line:
+        async with caller.client() as client:
             try:
-                await line.ask()
+                await client.ask()
             except httpx.TransportError as error:
-                return words(error) if line.has_heard else ""
+                return words(error) if client.has_heard else ""
             return ""
 
     return run_async(ask())

@@ -58,7 +58,7 @@ def request_bytes(request: httpx.Request, body: bytes = b"") -> bytes:
     return b"\r\n".join(lines) + _END_OF_HEAD + body
 
 
-class Head(NamedTuple):
+class ResponseHead(NamedTuple):
     """A parsed response head. ``length`` is the declared one, 0 unless ``framing`` is LENGTH."""
 
     status: int
@@ -97,7 +97,7 @@ class _HeadParser:
             hint = f" ({_CR_LF})" if _WANTS_CR in str(exc) else ""
             raise httpx.RemoteProtocolError(f"malformed response head: {exc}{hint}") from None
 
-    def finish(self) -> Head:
+    def finish(self) -> ResponseHead:
         """The head, once all of its bytes, and no more, were fed."""
         if not self._complete:
             raise httpx.RemoteProtocolError("malformed response head")
@@ -105,7 +105,7 @@ class _HeadParser:
         if status < 100 or status == 101:
             raise httpx.RemoteProtocolError(f"status {status} makes no sense here")
         framing, length = self._framing(status)
-        return Head(
+        return ResponseHead(
             status=status,
             framing=framing,
             length=length,
@@ -130,10 +130,10 @@ class _HeadParser:
         return (UNTIL_CLOSE, 0) if length is None else (LENGTH, length)
 
 
-class HeadCache(dict[bytes, Head]):
+class HeadCache(dict[bytes, ResponseHead]):
     """Heads by their bytes; bounded, and shared by all connections of a phase."""
 
-    def parse(self, raw: bytes) -> Head:
+    def parse(self, raw: bytes) -> ResponseHead:
         """Parse a whole head, and remember it.
 
         Raises:
@@ -208,7 +208,7 @@ class ResponseReader:
         self._state = _AWAIT_HEAD
         self._partial = None
         self._head_bytes = 0
-        self.head: Head | None = None
+        self.head: ResponseHead | None = None
         self.body_bytes = 0
         self.excess = 0
 
@@ -302,7 +302,7 @@ class ResponseReader:
             if head.status >= 200:
                 return self._enter_body(head, data, start)
 
-    def _feed_partial_head(self, data: bytes, start: int) -> tuple[Head, int] | None:
+    def _feed_partial_head(self, data: bytes, start: int) -> tuple[ResponseHead, int] | None:
         """A head that comes in pieces: the head and where the data goes on behind it, or None yet."""
         partial, parser = self._partial, self._parser
         assert partial is not None
@@ -323,7 +323,7 @@ class ResponseReader:
         self._head_bytes += size
         return parser.finish(), stop
 
-    def _enter_body(self, head: Head, data: bytes, start: int) -> bool:
+    def _enter_body(self, head: ResponseHead, data: bytes, start: int) -> bool:
         self.head = head
         framing = BODYLESS if self._bodyless else head.framing
         if framing == LENGTH:

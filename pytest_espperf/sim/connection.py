@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 65_536
 _LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
-class Owner(Protocol):
+class ConnectionHost(Protocol):
     """What a connection needs of its server."""
 
     clock: ScaledClock
@@ -34,24 +34,24 @@ class Owner(Protocol):
     def count(self, name: str) -> None:
         """Raise a counter of the device."""
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: DeviceConnection) -> bool:
         """Whether there is a place for this new connection."""
 
-    def on_request(self, connection: Connection, request: Request) -> None:
-        """Take a request; answer it with :meth:`Connection.send`, now or later."""
+    def on_request(self, connection: DeviceConnection, request: Request) -> None:
+        """Take a request; answer it with :meth:`DeviceConnection.send`, now or later."""
 
-    def on_closed(self, connection: Connection, *, by_device: bool) -> None:
+    def on_closed(self, connection: DeviceConnection, *, by_device: bool) -> None:
         """Take note that an admitted connection is gone; called once."""
 
 
-class Connection(asyncio.Protocol):
+class DeviceConnection(asyncio.Protocol):
     """Serves requests in their order; one is in progress at a time.
 
     Attributes:
         cools: whether its place stays taken for the cool-down when the device closes it.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: ConnectionHost) -> None:
         self.cools = True
         self._owner = owner
         self._parser = httptools.HttpRequestParser(self)

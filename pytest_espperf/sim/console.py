@@ -28,7 +28,7 @@ WATCHDOG = (
 )
 
 
-class Line(Protocol):
+class SerialLine(Protocol):
     """A serial line: where it is to be found, and a way to put bytes on it."""
 
     url: str
@@ -43,7 +43,7 @@ class Line(Protocol):
 class Console:
     """Prints lines as a board does."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: SerialLine) -> None:
         self._line = line
 
     @property

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pytest_espperf.sim.catalog import RouteCost
 from pytest_espperf.sim.config import SimConfig
-from pytest_espperf.sim.noise import Noise
+from pytest_espperf.sim.noise import BoardNoise
 
 LINK_BYTES_PER_S = 10_000_000.0
 GC_THRESHOLD_BYTES = 192_000
@@ -42,7 +42,7 @@ class TimingModel:
 
     def __init__(self, config: SimConfig) -> None:
         self._config = config
-        self._noise = Noise(config.seed, config.noise)
+        self._noise = BoardNoise(config.seed, config.noise)
         self._worker_free_s = 0.0
         self._link_free_s = 0.0
         self._leaving_s: list[float] = []
@@ -53,7 +53,7 @@ class TimingModel:
     def reconfigure(self, config: SimConfig) -> None:
         """Take new settings; the noise starts anew only where its seed or strength changed."""
         if (config.seed, config.noise) != (self._config.seed, self._config.noise):
-            self._noise = Noise(config.seed, config.noise)
+            self._noise = BoardNoise(config.seed, config.noise)
         self._config = config
 
     def restart(self, now_s: float) -> None:

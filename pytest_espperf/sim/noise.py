@@ -52,7 +52,7 @@ LEVELS: Mapping[NoiseName, NoiseLevel] = MappingProxyType(
 )
 
 
-class Noise:
+class BoardNoise:
     """All random effects of one device."""
 
     def __init__(self, seed: int, name: NoiseName) -> None:

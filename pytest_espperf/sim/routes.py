@@ -17,14 +17,14 @@ REBOOT_PATH = "/debug/reboot"
 
 
 @dataclass(frozen=True)
-class Reply:
+class CostedResponse:
     """An answer and its cost; cost None means that the C side answers at once."""
 
     response: Response
     cost: RouteCost | None = None
 
 
-def reply(request: Request, device: Device, now_s: float) -> Reply:
+def reply(request: Request, device: Device, now_s: float) -> CostedResponse:
     """Answer a request as the board would. Counts, and ``?reset=1`` zeroes, the device's counters."""
     if request.path in _PYTHON:
         return _native_error(request, device, ("GET",)) or _python(request, device)
@@ -32,27 +32,27 @@ def reply(request: Request, device: Device, now_s: float) -> Reply:
         return _native_error(request, device, ("GET", "HEAD")) or _static(request, device)
     if request.path in _DEBUG:
         method, handler = _DEBUG[request.path]
-        return _native_error(request, device, (method,)) or Reply(handler(request, device, now_s))
+        return _native_error(request, device, (method,)) or CostedResponse(handler(request, device, now_s))
     device.count("dispatch_not_found")
-    return Reply(error_response(404, "Not Found"))
+    return CostedResponse(error_response(404, "Not Found"))
 
 
-def _native_error(request: Request, device: Device, methods: tuple[str, ...]) -> Reply | None:
+def _native_error(request: Request, device: Device, methods: tuple[str, ...]) -> CostedResponse | None:
     if request.method in methods:
         return None
     device.count("dispatch_method_mismatch")
-    return Reply(error_response(405, "Method Not Allowed", headers=(("Allow", ", ".join(methods)),)))
+    return CostedResponse(error_response(405, "Method Not Allowed", headers=(("Allow", ", ".join(methods)),)))
 
 
-def _python(request: Request, device: Device) -> Reply:
+def _python(request: Request, device: Device) -> CostedResponse:
     device.count("dispatch_python")
     response = _PYTHON[request.path](request.query)
     if response.status == 422:
         device.count("dispatch_validation_errors")
-    return Reply(response, COSTS[request.path])
+    return CostedResponse(response, COSTS[request.path])
 
 
-def _static(request: Request, device: Device) -> Reply:
+def _static(request: Request, device: Device) -> CostedResponse:
     response = static.answer(request)
     device.count("dispatch_native")
     device.count("static_requests")
@@ -63,7 +63,7 @@ def _static(request: Request, device: Device) -> Reply:
         device.count("static_range_hits")
     if response.status == 304:
         device.count("static_not_modified")
-    return Reply(response, COSTS[request.path])
+    return CostedResponse(response, COSTS[request.path])
 
 
 def _hello(_query: Mapping[str, str]) -> Response:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pytest_espperf.sim.config import SimConfig
-from pytest_espperf.sim.connection import Connection
+from pytest_espperf.sim.connection import DeviceConnection
 from pytest_espperf.sim.console import PANIC, WATCHDOG, Console
 from pytest_espperf.sim.device import Device
 from pytest_espperf.sim.faults import DOWN, HANG, REBOOT_S, SPOILING, FaultPlan, Spoiler
@@ -22,7 +22,7 @@ from pytest_espperf.sim.listener import Listener
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
 from pytest_espperf.sim.model import RateLimiter, ScaledClock, Ticket, TimingModel
 from pytest_espperf.sim.origin import refuse_foreign
-from pytest_espperf.sim.routes import REBOOT_PATH, Reply, reply
+from pytest_espperf.sim.routes import REBOOT_PATH, CostedResponse, reply
 
 CONTROL_PATH = "/sim/config"
 _REBOOT_DELAY_S = 0.05
@@ -49,7 +49,7 @@ class SimServer:
         """
         self.failure: OSError | None = None
         self._until = until
-        self._listener = Listener(host, port, lambda: Connection(self), tls)
+        self._listener = Listener(host, port, lambda: DeviceConnection(self), tls)
         self.config = config
         self.clock = ScaledClock(config.time_scale)
         self._model = TimingModel(config)
@@ -57,7 +57,7 @@ class SimServer:
         self._limiter = RateLimiter()
         self._plan = FaultPlan(config.faults, 0.0)
         self._spoiler = Spoiler()
-        self._connections: set[Connection] = set()
+        self._connections: set[DeviceConnection] = set()
         self._cooling_s: list[float] = []
         self._held: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -102,7 +102,7 @@ class SimServer:
         """Raise a counter of the device."""
         self._device.count(name)
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: DeviceConnection) -> bool:
         """Give a new connection a place, where one is free."""
         self._device.count("accepts_total")
         now_s = self.clock.now()
@@ -114,7 +114,7 @@ class SimServer:
         self._device.connected(+1)
         return True
 
-    def on_closed(self, connection: Connection, *, by_device: bool) -> None:
+    def on_closed(self, connection: DeviceConnection, *, by_device: bool) -> None:
         """Free the connection's place, after the cool-down where the device closed it."""
         self._connections.discard(connection)
         self._device.connected(-1)
@@ -123,7 +123,7 @@ class SimServer:
         elif self.config.cooldown_s and connection.cools:
             self._cooling_s.append(self.clock.now() + self.config.cooldown_s)
 
-    def on_request(self, connection: Connection, request: Request) -> None:
+    def on_request(self, connection: DeviceConnection, request: Request) -> None:
         """Serve a request, unless the device hangs: then keep it until that is over."""
         if request.path == CONTROL_PATH:
             connection.cools = False
@@ -135,13 +135,13 @@ class SimServer:
         else:
             self._serve(connection, request)
 
-    def _refuse_foreign(self, connection: Connection, request: Request) -> Response | None:
+    def _refuse_foreign(self, connection: DeviceConnection, request: Request) -> Response | None:
         why = refuse_foreign(request, (self._listener.host, connection.local_address))
         return error_response(403, why) if why else None
 
     # Serving
 
-    def _serve(self, connection: Connection, request: Request) -> None:
+    def _serve(self, connection: DeviceConnection, request: Request) -> None:
         now_s = self.clock.now()
         self._device.request_started()
         if self.config.rate_limit and not self._limiter.allows(now_s):
@@ -155,7 +155,7 @@ class SimServer:
         delay_s = self.clock.real_until(due_s)
         asyncio.get_running_loop().call_later(delay_s, self._complete, connection, response, self._boots)
 
-    def _dispatch(self, answer: Reply, now_s: float) -> tuple[Response, float]:
+    def _dispatch(self, answer: CostedResponse, now_s: float) -> tuple[Response, float]:
         """Queue the work of an answer; return what is really answered, and when it is due."""
         cost, response = answer.cost, answer.response
         if cost is None:
@@ -184,7 +184,7 @@ class SimServer:
             return error_response(504, "Gateway Timeout", closes=True)
         return None
 
-    def _complete(self, connection: Connection, response: Response, boot: int) -> None:
+    def _complete(self, connection: DeviceConnection, response: Response, boot: int) -> None:
         """Send an answer that is due, the way the active fault wants it."""
         now_s = self.clock.now()
         if self._plan.active(HANG, now_s):

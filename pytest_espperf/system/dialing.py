@@ -11,11 +11,11 @@ from typing import Any
 HEAD_START_S = 0.25
 """How long an address is waited for before the next one is tried beside it (RFC 8305)."""
 
-Place = tuple[socket.AddressFamily, Any]
+SocketAddress = tuple[socket.AddressFamily, Any]
 """The family of an address, and what ``socket.connect`` takes."""
 
 
-def numeric_place(address: str, port: int) -> Place:
+def numeric_address(address: str, port: int) -> SocketAddress:
     """The place of a numeric address, with the zone of a link-local one.
 
     Raises:
@@ -53,7 +53,7 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def first_connected(places: Sequence[Place]) -> tuple[int, socket.socket]:
+async def first_connected(places: Sequence[SocketAddress]) -> tuple[int, socket.socket]:
     """Connect to the first of several places that answers.
 
     A place is tried as soon as those before it have failed, or :data:`HEAD_START_S` after the one before it.
@@ -88,7 +88,7 @@ async def first_connected(places: Sequence[Place]) -> tuple[int, socket.socket]:
             await asyncio.wait(trying)
 
 
-async def _dial(loop: asyncio.AbstractEventLoop, place: Place) -> socket.socket:
+async def _dial(loop: asyncio.AbstractEventLoop, place: SocketAddress) -> socket.socket:
     sock = socket.socket(place[0], socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

@@ -96,7 +96,10 @@ def test_pyproject_is_read_too(tmp_path: Path) -> None:
         ('[profiles.x]\npaths = ["/a", "/a"]', "listed twice"),
         ('[profiles.x]\npaths = [{path = "/", wieght = 2}]', "did you mean 'weight'"),
         ('[profiles.x]\npaths = [{path = "/", weight = 0}]', "weight: 0 must be at least 1"),
-        ('[profiles.x]\npaths = [{path = "/", weight = true}]', "wrong kind"),
+        (
+            '[profiles.x]\npaths = [{path = "/", weight = true}]',
+            "weight must be a whole number, not a boolean",
+        ),
         ('[profiles.x]\npaths = [{path = "/", status = 99}]', "no HTTP status"),
         ('[profiles.x]\npaths = [{path = "/", sha256 = "abc"}]', "64 hexadecimal"),
         ('[profiles.x]\npaths = ["/"]\nlimits = {max_p95 = 3}', "did you mean 'max_p95_ms'"),

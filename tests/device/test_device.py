@@ -23,7 +23,7 @@ from pytest_espperf.device import (
     resolve_target,
 )
 from pytest_espperf.device.address import mdns_address
-from pytest_espperf.device.http import MAX_BODY_BYTES, Answer, get
+from pytest_espperf.device.http import MAX_BODY_BYTES, HttpAnswer, get
 from pytest_espperf.device.telemetry import MOST_BYTES
 from pytest_espperf.errors import BoardBusyError, DeviceError, ProbeError, UsageError
 from pytest_espperf.model.figures import number_at
@@ -47,11 +47,11 @@ class Clock:
         self.now += seconds
 
 
-def answers(clock: Clock, *script: Answer | str, takes: float = 0.0) -> Callable[..., Answer]:
+def answers(clock: Clock, *script: HttpAnswer | str, takes: float = 0.0) -> Callable[..., HttpAnswer]:
     """A board that plays a script, the last line for ever; a str is an error."""
     left = list(script)
 
-    def fetch(target: Target, path: str, *, timeout_s: float) -> Answer:
+    def fetch(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
         clock.now += min(takes, timeout_s)
         line = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(line, str):
@@ -166,7 +166,7 @@ def test_the_probe_waits_longer_each_time() -> None:
         "/hello",
         tries=12,
         timeout_s=6,
-        fetch=answers(clock, "refused", "refused", Answer(503, b""), Answer(200, b"")),
+        fetch=answers(clock, "refused", "refused", HttpAnswer(503, b""), HttpAnswer(200, b"")),
         sleep=clock.sleep,
         clock=clock,
     )
@@ -177,7 +177,7 @@ def test_the_probe_waits_longer_each_time() -> None:
 def test_a_404_is_a_sign_of_life() -> None:
     clock = Clock()
     assert (
-        probe(HERE, "/", tries=1, timeout_s=1, fetch=answers(clock, Answer(404, b"")), clock=clock).status
+        probe(HERE, "/", tries=1, timeout_s=1, fetch=answers(clock, HttpAnswer(404, b"")), clock=clock).status
         == 404
     )
 
@@ -269,7 +269,7 @@ def at(port: int) -> Target:
 def test_a_plain_answer() -> None:
     with server(lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as port:
         found = get(at(port), "/", timeout_s=5)
-    assert found == Answer(200, b"ok", took_s=found.took_s)
+    assert found == HttpAnswer(200, b"ok", took_s=found.took_s)
     assert 0 < found.took_s < 5
 
 
@@ -325,9 +325,9 @@ def test_a_missing_ca_file_is_a_usage_error() -> None:
 def test_telemetry_is_optional_and_a_404_is_not_asked_again() -> None:
     asked: list[str] = []
 
-    def fetch(target: Target, path: str, *, timeout_s: float) -> Answer:
+    def fetch(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
         asked.append(path)
-        return Answer(404, b"")
+        return HttpAnswer(404, b"")
 
     telemetry = Telemetry(HERE, timeout_s=1, fetch=fetch)
     assert telemetry.read(reset=True).stats == {}
@@ -338,7 +338,7 @@ def test_telemetry_is_optional_and_a_404_is_not_asked_again() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_telemetry_behind_a_login_is_not_absent(status: int) -> None:
-    telemetry = Telemetry(HERE, timeout_s=1, fetch=lambda *_, **__: Answer(status, b""))
+    telemetry = Telemetry(HERE, timeout_s=1, fetch=lambda *_, **__: HttpAnswer(status, b""))
     assert telemetry.read_stats() == {}
     assert not telemetry.absent
     assert any(f"status {status}" in note for note in telemetry.notes)
@@ -350,7 +350,7 @@ def test_a_busy_board_is_asked_again() -> None:
     telemetry = Telemetry(
         HERE,
         timeout_s=1,
-        fetch=answers(clock, Answer(503, b""), "reset", Answer(200, body)),
+        fetch=answers(clock, HttpAnswer(503, b""), "reset", HttpAnswer(200, body)),
         sleep=clock.sleep,
         clock=clock,
     )
@@ -361,7 +361,7 @@ def test_a_busy_board_is_asked_again() -> None:
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100000])
 def test_telemetry_that_is_no_object_is_noted_not_raised(body: bytes) -> None:
     clock = Clock()
-    telemetry = Telemetry(HERE, timeout_s=1, fetch=answers(clock, Answer(200, body)), clock=clock)
+    telemetry = Telemetry(HERE, timeout_s=1, fetch=answers(clock, HttpAnswer(200, body)), clock=clock)
     assert telemetry.read().stats == {}
     assert "server-stats" in telemetry.notes[0]
 
@@ -527,7 +527,7 @@ def big(**more: Any) -> bytes:
     ],
 )
 def test_of_a_large_reading_the_figures_are_kept_that_rules_look_at(body: bytes) -> None:
-    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: Answer(200, body))
+    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: HttpAnswer(200, body))
     reading = telemetry.read_stats()
     assert number_at(reading, "requests_started") == 7
     assert number_at(reading, "internal_free") == 1000
@@ -537,6 +537,6 @@ def test_of_a_large_reading_the_figures_are_kept_that_rules_look_at(body: bytes)
 
 def test_a_reading_longer_than_what_is_read_is_said_to_be_just_that() -> None:
     body = b'{"a": "' + b"x" * MAX_BODY_BYTES
-    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: Answer(200, body[:MAX_BODY_BYTES]))
+    telemetry = Telemetry(at(1), 1.0, fetch=lambda *_, **__: HttpAnswer(200, body[:MAX_BODY_BYTES]))
     assert telemetry.read_stats() == {}
     assert any("longer than 1 MB" in note for note in telemetry.notes)

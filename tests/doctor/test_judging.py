@@ -22,7 +22,7 @@ from pytest_espperf.doctor.findings import STATUSES
 from pytest_espperf.doctor.measures import Contact, KeptAlive, Wake, Wakes
 from pytest_espperf.load import DelayedAcks
 from pytest_espperf.load.capacity import Held
-from pytest_espperf.load.talk import Answer
+from pytest_espperf.load.talk import TimedAnswer
 from pytest_espperf.model.artifact import GeneratorReport, PhaseReport
 
 # --- the page
@@ -192,7 +192,7 @@ def test_the_board_in_its_own_figures() -> None:
 
 
 def test_answers_and_addresses() -> None:
-    well = Answer(200, "1.1", "", 3.0, True)
+    well = TimedAnswer(200, "1.1", "", 3.0, True)
     assert judge_reach.answer("/", well, tries=1).status == "ok"
     assert judge_reach.answer("/", well, tries=3).status == "warn"
     assert "--device-header" in judge_reach.answer("/", replace(well, status=401), tries=1).advice

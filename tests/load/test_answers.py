@@ -24,6 +24,7 @@ from support.load_servers import (
     serving,
 )
 
+from pytest_espperf.device import resolve_target
 from pytest_espperf.load import run_phase
 from pytest_espperf.model.samples import Outcome
 from pytest_espperf.model.workload import RequestSpec, Target
@@ -149,10 +150,10 @@ def test_ipv6(loop_factory: LoopFactory) -> None:
     assert samples.outcomes == [Outcome(200, None)]
 
 
-def test_names_are_looked_up_and_every_address_tried(loop_factory: LoopFactory) -> None:
+def test_every_address_of_a_name_is_tried(loop_factory: LoopFactory) -> None:
     """``localhost`` is often ::1 first, where this server does not listen."""
     with serving(always(answer())) as server:
-        target = Target("http", "localhost", server.port, "localhost")
+        target = resolve_target("localhost", server.port)
         samples = run_phase(target, HELLO, phase(0.1), deadline_s=20, loop_factory=loop_factory)
     assert samples.outcomes == [Outcome(200, None)]
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
-import httpx
 import pytest
-from support.load_servers import LoopFactory, Peer, answer, phase, serving
+from support.load_servers import Peer, answer, phase, serving
 
 from pytest_espperf.config.parsers import url_path
 from pytest_espperf.device import resolve_target
@@ -22,10 +15,8 @@ from pytest_espperf.device.http import get
 from pytest_espperf.device.probe import Redirect, probe, read_redirect
 from pytest_espperf.doctor.findings import Check
 from pytest_espperf.doctor.judge_reach import answer as judge_answer
-from pytest_espperf.load import connection, run_phase
-from pytest_espperf.load.connection import Connector
-from pytest_espperf.load.talk import Answer, Caller, first_answer
-from pytest_espperf.load.transport import EspperfTransport
+from pytest_espperf.load import run_phase
+from pytest_espperf.load.talk import Caller, TimedAnswer, first_answer
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.workload import RequestSpec, Target
 
@@ -162,62 +153,8 @@ def test_the_probe_and_the_doctor_say_where_a_redirect_leads() -> None:
     url = f"http://127.0.0.1:{server.port}/hello/"
     assert found.redirect == Redirect(url, "that with --perf-probe-path '/hello/'")
     said: Check = judge_answer(
-        "/hello", Answer(301, "1.1", "", 1.0, keeps=True), tries=1, redirect=found.redirect
+        "/hello", TimedAnswer(301, "1.1", "", 1.0, keeps=True), tries=1, redirect=found.redirect
     )
     assert said.status == "warn"
     assert url in said.figure
     assert said.advice == "measure that with --perf-probe-path '/hello/'."
-
-
-# --- names with several addresses
-
-
-@contextmanager
-def silent(host: str, port: int) -> Iterator[None]:
-    """An address at which a connection is neither taken nor refused: its backlog is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind((host, port))
-        listener.listen(0)
-        for _ in range(4):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            with suppress(BlockingIOError):
-                sock.connect((host, port))
-        time.sleep(0.05)
-        yield
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the backlog, and 127.0.0.2")
-@pytest.mark.parametrize("stamped", [True, False])
-def test_a_dead_first_address_costs_no_timeout(
-    loop_factory: LoopFactory, stamped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def handle(peer: Peer) -> None:
-        while peer.request() is not None:
-            peer.send(answer())
-
-    if not stamped:
-        monkeypatch.setattr(connection, "kernel_stamps", lambda: False)
-
-    async def ask(transport: EspperfTransport, url: str) -> float:
-        began = time.perf_counter()
-        request = httpx.Request("GET", url, extensions={"timeout": {"connect": 5.0, "read": 5.0}})
-        response = await transport.handle_async_request(request)
-        assert response.status_code == 200
-        return time.perf_counter() - began
-
-    async def go(port: int) -> Connector:
-        async with EspperfTransport() as transport:
-            connector = transport._connector(("http", "board.example", port))
-            connector._addresses = ["127.0.0.2", "127.0.0.1"]
-            await asyncio.gather(*(ask(transport, f"http://board.example:{port}/") for _ in range(3)))
-            return connector
-
-    loop = loop_factory()
-    try:
-        with serving(handle) as server, silent("127.0.0.2", server.port):
-            connector = loop.run_until_complete(go(server.port))
-        assert connector._addresses == ["127.0.0.1", "127.0.0.2"], "it is tried first from now on"
-    finally:
-        loop.close()

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
 
-import httpx
 import pytest
 from support.load_servers import (
     HELLO,
@@ -32,7 +31,7 @@ from support.paths import ROOT, SUPPORT, TESTS
 
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
-from pytest_espperf.load import EspperfTransport, run_phase, stamped
+from pytest_espperf.load import run_phase, stamped
 from pytest_espperf.model.samples import Outcome
 
 pytestmark = pytest.mark.skipif(not stamped.kernel_stamps(), reason="this kernel stamps nothing")
@@ -204,27 +203,25 @@ def test_an_answer_whose_first_part_was_lost_takes_as_long_as_it_took() -> None:
     assert 0.29 < service_s[0] < 5
 
 
-def test_a_body_larger_than_any_socket_buffer_is_sent_whole() -> None:
-    body = bytes(range(256)) * 65536
-    seen: list[bytes] = []
+def test_a_request_larger_than_any_socket_buffer_is_sent_whole(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    heard, theirs = ends
+    request = bytes(range(256)) * 65536
+    theirs.setblocking(False)
 
-    def slow_reader(peer: Peer) -> None:
-        head = peer.request()
-        assert head is not None
-        data = peer._rest
-        time.sleep(0.1)
-        while len(data) < len(body):
-            data += peer.sock.recv(1 << 20)
-        seen.append(data)
-        peer.send(answer())
+    async def receive() -> bytes:
+        data = b""
+        while len(data) < len(request) and (piece := await loop.sock_recv(theirs, 1 << 20)):
+            data += piece
+        return data
 
-    async def use(origin: str) -> httpx.Response:
-        async with httpx.AsyncClient(transport=EspperfTransport()) as client:
-            return await client.post(origin, content=body)
+    async def send() -> bytes:
+        heard.transport.write(request[:-1])
+        heard.transport.write(request[-1:])
+        return await asyncio.wait_for(receive(), 20)
 
-    with serving(slow_reader) as server:
-        assert asyncio.run(use(server.target.origin)).status_code == 200
-    assert seen == [body]
+    assert loop.run_until_complete(send()) == request
 
 
 def test_it_leaves_no_socket_behind_when_it_is_refused_or_cancelled() -> None:

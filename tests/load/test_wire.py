@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_espperf.load.outcomes import BodyCheck, OutcomeTable, classify
+from pytest_espperf.load.outcomes import OutcomeTable, classify
+from pytest_espperf.load.requests import BodyCheck
 from pytest_espperf.load.wire import (
     MAX_HEAD_BYTES,
     BodyTooLargeError,

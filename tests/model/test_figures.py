@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import Telemetry, TelemetryReading, TelemetrySpec, reboot_signs
-from pytest_espperf.device.http import Answer
+from pytest_espperf.device.http import HttpAnswer
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.figures import (
     at_path,
@@ -87,9 +87,9 @@ class TestTable:
         asked = []
         told = {"mem": {"heap": 5000}, "http": {"count": 7, "refused": 2}, "lost": 1, "own": "kept"}
 
-        def fetch(target: Target, path: str, *, timeout_s: float) -> Answer:
+        def fetch(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
             asked.append(path)
-            return Answer(200, msgspec.json.encode(told))
+            return HttpAnswer(200, msgspec.json.encode(told))
 
         reading = Telemetry(HERE, timeout_s=1, spec=spec, fetch=fetch).read(reset=True)
         assert asked == ["/metrics.json?all=1"], "one path is asked once"
@@ -105,7 +105,7 @@ class TestTable:
     def test_no_telemetry_at_all(self, tmp_path: Path) -> None:
         spec = self.load(tmp_path, "[tool.espperf.telemetry]\nstats = ''\nmemory = ''\n")
 
-        def fetch(*_: Any, **__: Any) -> Answer:
+        def fetch(*_: Any, **__: Any) -> HttpAnswer:
             raise AssertionError("nothing is to be asked")
 
         telemetry = Telemetry(HERE, timeout_s=1, spec=spec, fetch=fetch)
@@ -116,9 +116,9 @@ class TestTable:
         spec = self.load(tmp_path, "[tool.espperf.telemetry]\nstats = '/s?v=2'\nreset = '?zero=1'\n")
         asked = []
 
-        def fetch(target: Target, path: str, *, timeout_s: float) -> Answer:
+        def fetch(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
             asked.append(path)
-            return Answer(200, b"{}")
+            return HttpAnswer(200, b"{}")
 
         Telemetry(HERE, timeout_s=1, spec=spec, fetch=fetch).read(reset=True)
         assert asked == ["/s?v=2&zero=1", "/debug/memory-stats"]
@@ -131,7 +131,7 @@ class TestTable:
             ("telemetry.stats = 's'", "begins with '/'"),
             ("telemetry.keys.internal_fre = 'a'", "unknown key 'internal_fre'"),
             ("telemetry.keys.internal_free = 'a..b'", "no path in JSON"),
-            ("telemetry.counters = 'a'", "no list of names"),
+            ("telemetry.counters = 'a'", "counters must be a list, not text"),
             ("telemetry.counters = ['a.']", "no path in JSON"),
         ],
     )
@@ -178,8 +178,8 @@ def test_what_a_board_sends_is_kept_within_bounds() -> None:
 def test_why_there_is_no_telemetry(status: int, body: bytes, note: str, absent: bool) -> None:
     spec = TelemetrySpec(stats="/m", memory="/m")
 
-    def fetch(*_: Any, **__: Any) -> Answer:
-        return Answer(status, body)
+    def fetch(*_: Any, **__: Any) -> HttpAnswer:
+        return HttpAnswer(status, body)
 
     telemetry = Telemetry(HERE, timeout_s=1, spec=spec, fetch=fetch, retries=0)
     assert telemetry.read() == TelemetryReading()
@@ -190,7 +190,7 @@ def test_why_there_is_no_telemetry(status: int, body: bytes, note: str, absent: 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_telemetry_that_was_there_and_is_refused_is_not_absent(status: int) -> None:
     """A login that ran out: the path is asked again, and the session has something to say."""
-    answers = [Answer(200, b'{"heap": 5}'), Answer(status, b""), Answer(200, b'{"heap": 4}')]
+    answers = [HttpAnswer(200, b'{"heap": 5}'), HttpAnswer(status, b""), HttpAnswer(200, b'{"heap": 4}')]
     telemetry = Telemetry(
         HERE,
         timeout_s=1,

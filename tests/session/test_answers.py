@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.load_servers import CHUNKED, Handler, Peer, always, answer, kinds, once, phase, serving
 
-from pytest_espperf.load import Asked, EspperfTransport, TransportFactory, run_phase
+from pytest_espperf.load import Asked, TransportFactory, run_phase
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import ErrorReason, PathAnswer
 from pytest_espperf.model.computer import LOCAL
@@ -59,7 +59,7 @@ def silent(peer: Peer) -> None:
     peer.until_gone()
 
 
-@pytest.mark.parametrize("transport", [None, EspperfTransport, httpx.AsyncHTTPTransport])
+@pytest.mark.parametrize("transport", [None, httpx.AsyncHTTPTransport])
 def test_what_each_path_answers_is_kept(transport: TransportFactory | None) -> None:
     page = answer(PAGE, b"200 OK", b"Content-Type: Text/HTML; charset=utf-8")
     packed = answer(ZIPPED, b"200 OK", b"Content-Type: text/html", b"Content-Encoding: gzip")

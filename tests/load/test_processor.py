@@ -14,8 +14,9 @@ import pytest
 from support.board_server import Boards
 from support.load_servers import HELLO, phase
 
-from pytest_espperf.load import guard, run_phase
-from pytest_espperf.load.guard import CpuTurns, SelfWatch, cpu_turns, lost_share
+from pytest_espperf.load import guard, processor, run_phase
+from pytest_espperf.load.guard import SelfWatch
+from pytest_espperf.load.processor import CpuTurns, cpu_turns, lost_share
 from pytest_espperf.model.samples import GeneratorHealth
 from pytest_espperf.model.workload import Target
 
@@ -71,7 +72,7 @@ def test_what_cannot_be_known_is_not_said(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_system_that_does_not_count_tells_nothing(
     told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "SCHEDSTAT", tmp_path / "schedstat")
+    monkeypatch.setattr(processor, "SCHEDSTAT", tmp_path / "schedstat")
     assert cpu_turns() is None
     (tmp_path / "schedstat").write_text(told, encoding="ascii")
     assert cpu_turns() is None
