@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from time import perf_counter_ns
 
 import pytest
 from support.load_servers import (
+    HANG_S,
     HELLO,
     NOWHERE,
     LoopFactory,
@@ -21,7 +21,7 @@ from support.load_servers import (
 )
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load import ENGINE_VERSION, Progress, run_phase
+from pytest_espperf.load import ENGINE_VERSION, Progress, guard, run_phase
 from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.guard import SelfWatch, engine_label, fastest_loop
 from pytest_espperf.load.stamped import kernel_stamps
@@ -31,7 +31,7 @@ from pytest_espperf.model.workload import PhaseSpec, RequestSpec
 
 def test_requests_in_flight_at_the_end_are_awaited_and_counted(loop_factory: LoopFactory) -> None:
     with serving(delayed(0.3)) as server:
-        samples = run_phase(server.target, HELLO, phase(0.1, 3), deadline_s=20, loop_factory=loop_factory)
+        samples = run_phase(server.target, HELLO, phase(0.25, 3), deadline_s=20, loop_factory=loop_factory)
     assert len(samples) == 3
     assert samples.outcomes == [Outcome(200, None)]
     assert min(samples.service_s) >= 0.299
@@ -42,7 +42,7 @@ def test_requests_in_flight_at_the_end_are_awaited_and_counted(loop_factory: Loo
 def test_weights_are_kept() -> None:
     requests = (RequestSpec("/a", weight=3), RequestSpec("/b"))
     with serving(delayed(0.001)) as server:
-        samples = run_phase(server.target, requests, phase(0.2, 1), deadline_s=20)
+        samples = run_phase(server.target, requests, phase(0.6, 1), deadline_s=20)
     assert list(samples.path[:8]) == [0, 0, 1, 0, 0, 0, 1, 0]
 
 
@@ -66,9 +66,12 @@ def test_a_warm_closed_loop_lasts_as_long_as_it_starts_requests(loop_factory: Lo
         )
         cold = run_phase(server.target, HELLO, phase(0.5, 4), deadline_s=20, loop_factory=loop_factory)
     assert warm.elapsed_s == pytest.approx(0.5)
-    ends = [start + took for start, took in zip(warm.start_s, warm.service_s, strict=True)]
-    assert max(ends) > 0.5
-    assert cold.elapsed_s >= 0.59
+    ends = [
+        max(start + took for start, took in zip(samples.start_s, samples.service_s, strict=True))
+        for samples in (warm, cold)
+    ]
+    assert min(ends) > 0.5
+    assert cold.elapsed_s == pytest.approx(ends[1])
 
 
 def test_the_inner_deadline_ends_a_phase_cleanly(loop_factory: LoopFactory) -> None:
@@ -77,16 +80,17 @@ def test_the_inner_deadline_ends_a_phase_cleanly(loop_factory: LoopFactory) -> N
         samples = run_phase(
             server.target,
             HELLO,
-            phase(30, 3),
-            request_timeout_s=60,
+            phase(300, 3),
+            request_timeout_s=600,
             deadline_s=0.2,
             loop_factory=loop_factory,
         )
-        assert time.monotonic() - begun < 15
+        took_s = time.monotonic() - begun
         assert wait_until(lambda: server.accepted == 3)
     assert samples.cut_short == "inner deadline reached with 3 requests unanswered"
     assert len(samples) == 0
-    assert samples.elapsed_s >= 0.15
+    assert 0 < samples.elapsed_s <= took_s
+    assert 0.2 <= took_s < HANG_S
 
 
 def test_a_deadline_inside_the_warmup() -> None:
@@ -141,8 +145,9 @@ def test_the_generator_watches_itself() -> None:
     assert health.cpu_share >= 0
     assert health.lag_p99_ms is not None
     assert health.turnaround_ms is not None
-    cycle_ms = 1e3 * samples.elapsed_s / len(samples)
-    assert 0 < health.turnaround_ms < cycle_ms - 10 + 0.1
+    # What the client did not spend on answers, of 10 ms each, it spent on turning round, and on connecting.
+    count = len(samples)
+    assert 0 < health.turnaround_ms * (count - 1) < 1e3 * samples.elapsed_s - (10 - 0.1) * count
     stamped = "+kernel" if kernel_stamps() else ""
     prompt = "+quickack" if prompt_acks() else ""
     assert health.engine.endswith(f"+httptools{stamped}{prompt}/{ENGINE_VERSION}")
@@ -177,12 +182,12 @@ def test_being_late_spoils_what_the_process_itself_has_to_time(
     assert watch.health(label).bound is bound
 
 
-def test_a_generator_that_lets_answers_wait_is_bound() -> None:
+def test_a_generator_that_lets_answers_wait_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_ns = 60_000_000_000
     for open_loop in (False, True):
+        clock = iter([0, spent_ns, spent_ns])
+        monkeypatch.setattr(guard, "perf_counter_ns", lambda clock=clock: next(clock))
         watch = SelfWatch(clients=2, open_loop=open_loop)
-        begun_ns = perf_counter_ns()
-        time.sleep(0.05)
-        spent_ns = perf_counter_ns() - begun_ns
         watch.turned(round(0.9 * spent_ns))
         assert not watch.health("x").bound
         watch.turned(round(1.1 * spent_ns))
@@ -197,9 +202,9 @@ def test_a_blocked_generator_is_bound() -> None:
         samples = run_phase(
             server.target,
             HELLO,
-            phase(0.4, 1),
+            phase(0.8, 1),
             heartbeat_s=0.001,
-            on_heartbeat=lambda _: time.sleep(0.05),
+            on_heartbeat=lambda _: time.sleep(0.25),  # far longer than a busy machine lets an answer wait
             deadline_s=20,
         )
     assert samples.generator is not None

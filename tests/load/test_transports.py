@@ -13,6 +13,7 @@ import trustme
 from support.load_servers import (
     HELLO,
     NOWHERE,
+    PATIENT_S,
     LoopFactory,
     Peer,
     always,
@@ -94,8 +95,8 @@ def test_https_asked_of_an_http_server_and_of_a_silent_one(loop_factory: LoopFac
                 secure(server.port, insecure=True),
                 HELLO,
                 phase(0.1, 1),
-                request_timeout_s=0.3,
-                deadline_s=20,
+                request_timeout_s=0.3 if kind == "ConnectTimeout" else PATIENT_S,
+                deadline_s=60,
                 loop_factory=loop_factory,
             )
         assert samples.outcomes == [Outcome(None, kind)]
@@ -119,7 +120,7 @@ def test_a_users_transport_takes_the_place_of_ours() -> None:
 
     requests = (RequestSpec("/a", contains=b"ell"), RequestSpec("/b"))
     samples = run_phase(
-        NOWHERE, requests, phase(0.1, 2), headers=(("X", "y"),), transport=lambda: httpx.MockTransport(handle)
+        NOWHERE, requests, phase(0.4, 2), headers=(("X", "y"),), transport=lambda: httpx.MockTransport(handle)
     )
     assert set(samples.outcomes) == {Outcome(200, None), Outcome(500, "http_500")}
     assert len(samples) == len(seen)

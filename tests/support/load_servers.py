@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -26,6 +27,11 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 HELLO = (RequestSpec("/hello"),)
 NOWHERE = Target("http", "127.0.0.1", 9, "x")
 TIMEOUT_S = 0.3
+"""Of a request, where time-outs are the subject."""
+PATIENT_S = 20.0
+"""Of a request anywhere else: no machine is so busy that an answer on loopback takes that long."""
+HANG_S = 60.0
+"""No performance: what takes longer hangs."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "fastest": fastest_loop()}
@@ -191,7 +197,7 @@ def phase(duration_s: float = 0.12, clients: int = 2, rate_rps: float | None = N
     return PhaseSpec("burst", clients, duration_s, rate_rps)
 
 
-def wait_until(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+def wait_until(condition: Callable[[], object], patience_s: float = HANG_S) -> bool:
     """Poll until the condition holds; whether it did."""
     end = time.monotonic() + patience_s
     while not condition():
@@ -199,6 +205,23 @@ def wait_until(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+@contextlib.contextmanager
+def signalled(server: Server, after_s: float = 0.1) -> Iterator[None]:
+    """Send SIGINT to this process so long after the server's first client came: while it is in use."""
+
+    def press() -> None:
+        if wait_until(lambda: server.accepted > 0):
+            time.sleep(after_s)
+            signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def open_descriptors() -> int:
@@ -219,7 +242,7 @@ def kinds(samples: PhaseSamples) -> Counter[str | None]:
     return Counter(samples.outcomes[index].error for index in samples.outcome)
 
 
-def check_sound(samples: PhaseSamples) -> None:
+def check_sound(samples: PhaseSamples, timeout_s: float = PATIENT_S) -> None:
     """What must hold of any phase whatever the server did."""
     count = len(samples)
     assert count > 0
@@ -228,7 +251,7 @@ def check_sound(samples: PhaseSamples) -> None:
     assert min(samples.start_s) >= 0
     assert min(samples.service_s) >= 0
     # Taken in time; the start is the write, which may have had to wait for its connection.
-    assert max(samples.start_s) <= samples.duration_s + TIMEOUT_S
+    assert max(samples.start_s) <= samples.duration_s + timeout_s
     ends = [start + service for start, service in zip(samples.start_s, samples.service_s, strict=True)]
     assert samples.elapsed_s == pytest.approx(max(ends), abs=1e-4)
     assert not samples.cut_short
@@ -242,7 +265,7 @@ def drive(
     loop_factory: LoopFactory | None = None,
     spec: PhaseSpec | None = None,
     requests: tuple[RequestSpec, ...] = HELLO,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float = PATIENT_S,
 ) -> PhaseSamples:
     with serving(handler) as server:
         begun = time.monotonic()
@@ -251,11 +274,11 @@ def drive(
             requests,
             spec or phase(),
             request_timeout_s=timeout_s,
-            deadline_s=20,
+            deadline_s=HANG_S,
             loop_factory=loop_factory,
         )
-        assert time.monotonic() - begun < 20
-    check_sound(samples)
+        assert time.monotonic() - begun < HANG_S
+    check_sound(samples, timeout_s)
     return samples
 
 
