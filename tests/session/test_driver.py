@@ -19,7 +19,7 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
-from pytest_espperf.session.confirming import confirmation_rounds
+from pytest_espperf.session.confirming import confirmation_runs
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.meter import LoadEnd, Measured
 from pytest_espperf.session.plan import PlannedPhase
@@ -157,7 +157,7 @@ def test_the_pause_between_runs_counts_what_has_passed_since_the_last_load(bench
     bench.now += 0.1
     drive(worker, 2)
     assert bench.slept == pytest.approx([0.2])
-    (confirmation, *_) = confirmation_rounds(worker.driver.context.plan, {"python_light": 1})
+    (confirmation, *_) = confirmation_runs(worker.driver.context.plan, {"python_light": 1})
     bench.now += 10
     again(worker.driver, confirmation)
     assert len(bench.slept) == 1
@@ -205,7 +205,7 @@ def test_confirmation_goes_on_with_the_time_that_workers_have_left(bench: Bench,
         session.receiver.receive(planned, worker.result_of(planned))
     assert session.driver.hard_timeout.spent_s == pytest.approx(6)
     bench.now += 0.25  # while nothing is measured
-    (confirmation, *_) = confirmation_rounds(session.context.plan, {"python_light": 1})
+    (confirmation, *_) = confirmation_runs(session.context.plan, {"python_light": 1})
     again(session.driver, confirmation)
     assert bench.left_s[-1] == pytest.approx(2 if boards > 1 else 1.75)
     session.close()
