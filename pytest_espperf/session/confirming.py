@@ -53,9 +53,9 @@ def choose_confirmation(
         suspects = gate.suspects(verdict)
         # Pairs measure this firmware again as well; a profile that needs none is measured by itself.
         alone = {name: count for name, count in again.items() if name in worst and name not in suspects}
-        phases = [*confirmation_rounds(plan, alone), *pairs(plan, suspects)]
+        phases = [*confirmation_runs(plan, alone), *pairs(plan, suspects)]
         return Confirmation(phases) if suspects else Confirmation(phases, WORST_RUN)
-    phases = confirmation_rounds(plan, again)
+    phases = confirmation_runs(plan, again)
     if not gate.unclear_profiles(verdict):
         return Confirmation(phases, WORST_RUN if worst else "a run was disturbed")
     # What disturbs for a while is over then; a single stalled run was over in the next one.
@@ -63,7 +63,7 @@ def choose_confirmation(
     return Confirmation(phases, pause_s=pause_s)
 
 
-def confirmation_rounds(plan: SessionPlan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
+def confirmation_runs(plan: SessionPlan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
     """Plan further runs of some profiles, run-major; ``rounds`` says how many of each."""
     return [
         PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)

@@ -225,7 +225,8 @@ def _first_of_board(candidate: SessionArtifact, store: HistoryStore, *, named: b
     if here or moved:
         where = "the newest at this address" if here else "the newest here"
         then = (here or others)[0].board
-        hint = f"; {where} is of {then}: if that is the same hardware, --device-id={then} goes on with it"
+        advice = f"if that is the same hardware, pass --device-id={then} to continue its history"
+        hint = f"; {where} is of {then}: {advice}"
     return [
         Finding(
             severity="warn" if hint else "info",

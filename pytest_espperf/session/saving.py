@@ -68,9 +68,9 @@ class Saver:
         self._checkpoint = Checkpoint(self.store, self._context.session_id)
         self._context.closing.callback(self._checkpoint.release)
         for found in self._checkpoint.recovered:
-            say(f"an interrupted session of before is kept as {found.json_path.name}")
+            say(f"an earlier session was interrupted: it is kept as {found.json_path.name}")
         for bad in self._checkpoint.unreadable:
-            say(f"what an interrupted session left cannot be read, and is kept: {bad}")
+            say(f"an earlier session was interrupted, and its checkpoint cannot be read: it is kept: {bad}")
         self._checkpoint.write(artifact)
 
     @property

@@ -10,16 +10,18 @@ from unittest.mock import MagicMock
 
 import msgspec
 import pytest
+from support.list_sink import ListSink
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.model.artifact import PathAnswer, PhaseReport
+from pytest_espperf.model.artifact import EndedEarly, PathAnswer, PhaseReport
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
-from pytest_espperf.session.confirming import confirmation_rounds
+from pytest_espperf.session.confirming import confirmation_runs
+from pytest_espperf.session.context import make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.meter import LoadEnd, Measured
 from pytest_espperf.session.plan import PlannedPhase
@@ -138,6 +140,29 @@ def sent(worker: Worker, planned: PlannedPhase) -> WorkerResult:
     return msgspec.json.decode(worker.result_of(planned), type=WorkerResult)
 
 
+def test_a_driver_gives_each_phase_to_its_sink_and_asks_it_before_each_run(bench: Bench) -> None:
+    sink = ListSink()
+    sink.ends[2] = {"python_light": EndedEarly(after=1, planned=2, why="calm")}
+    settings = resolve({**WORDS, "perf_save_samples": "true"}, {}, {})
+    context = make_context(
+        settings, bench.folder, folder=bench.folder, say=bench.said.append, **bench.how(1, "")
+    )
+    driver = PhaseDriver(context, sink)
+    results = [driver.run_phase(planned, context.budget(planned)) for planned in context.plan.phases()]
+    first, second = "run1-python_light-burst", "run1-python_light-long"
+    assert sink.calls == [
+        "decide before run 1",
+        *(f"samples {first}", f"add {first}", "end"),
+        *(f"samples {second}", f"add {second}", "end"),
+        "decide before run 2",
+    ]
+    assert [one.report.samples_file if one is not None else None for one in results] == [
+        *(f"{first}.csv", f"{second}.csv"),
+        *(None, None),
+    ]
+    assert bench.said == ["python_light: unchanged after 1 of 2 runs"]
+
+
 def test_the_time_of_one_board_runs_from_the_sessions_begin(bench: Bench) -> None:
     alone = bench.worker(1)
     bench.now += 5
@@ -157,7 +182,7 @@ def test_the_pause_between_runs_counts_what_has_passed_since_the_last_load(bench
     bench.now += 0.1
     drive(worker, 2)
     assert bench.slept == pytest.approx([0.2])
-    (confirmation, *_) = confirmation_rounds(worker.driver.context.plan, {"python_light": 1})
+    (confirmation, *_) = confirmation_runs(worker.driver.context.plan, {"python_light": 1})
     bench.now += 10
     again(worker.driver, confirmation)
     assert len(bench.slept) == 1
@@ -205,7 +230,7 @@ def test_confirmation_goes_on_with_the_time_that_workers_have_left(bench: Bench,
         session.receiver.receive(planned, worker.result_of(planned))
     assert session.driver.hard_timeout.spent_s == pytest.approx(6)
     bench.now += 0.25  # while nothing is measured
-    (confirmation, *_) = confirmation_rounds(session.context.plan, {"python_light": 1})
+    (confirmation, *_) = confirmation_runs(session.context.plan, {"python_light": 1})
     again(session.driver, confirmation)
     assert bench.left_s[-1] == pytest.approx(2 if boards > 1 else 1.75)
     session.close()
