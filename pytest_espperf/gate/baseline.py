@@ -111,14 +111,14 @@ def _profiles(fields: Json) -> Json:
 
 
 def profiles_of(session: SessionArtifact) -> list[str]:
-    """The profiles of a session, declared or measured, each once, in order."""
+    """List the profiles of a session, declared or measured, each once, in order."""
     return list(dict.fromkeys([*session.profiles, *(run.profile for run in session.raw_runs)]))
 
 
 def choose(
     candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy
 ) -> BaselineChoice:
-    """The sessions that are the baseline for each profile of the candidate; history oldest first."""
+    """Choose the sessions that are the baseline of each profile of the candidate; history oldest first."""
     choice = BaselineChoice()
     # What measured nothing has no engine to differ in, and would never have been a baseline.
     history = [session for session in history if has_answers(session)]
@@ -193,14 +193,14 @@ def depth_of(policy: GatePolicy) -> int:
 
 
 def baseline_of(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequence[SessionArtifact]:
-    """The sessions of an epoch that are the baseline, oldest first."""
+    """Return the sessions of an epoch that are the baseline, oldest first."""
     return epoch[-depth_of(policy) :]
 
 
 def rounds_by_profile(
     candidate: SessionArtifact, choice: BaselineChoice, policy: GatePolicy
 ) -> list[ProfileRounds]:
-    """The rounds of every profile of the candidate, with those of its epoch; disturbed ones left out."""
+    """Collect the rounds of every profile of the candidate and of its epoch, without disturbed ones."""
     epochs = {profile: choice.epochs.get(profile, []) for profile in profiles_of(candidate)}
     return undisturbed_rounds(candidate, epochs, depth_of(policy))
 

@@ -55,7 +55,7 @@ def _advice(cells: Iterable[str], clients: int) -> str:
 
 
 def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:
-    """What a session and its baseline, oldest first, say of the clients that got nothing."""
+    """Report clients that got nothing, from a session and its baseline, oldest first."""
     cells = {
         cell: [result.report for result in results if not own_fault(result.report)]
         for cell, results in cells_of(candidate).items()

@@ -70,7 +70,7 @@ def _unknown(a: SessionArtifact, b: SessionArtifact) -> str:
 
 
 def _differences(a: SessionArtifact, b: SessionArtifact) -> Iterator[Difference]:
-    """What differs of the facts that have to be equal; of profiles, those that both have."""
+    """Compare the facts that have to be equal; of profiles, those that both have."""
     common = [profile for profile in profiles_of(b) if profile in profiles_of(a)]
     then, now = _facts(a, common), _facts(b, common)
     for name in differing(now, then):
@@ -120,7 +120,7 @@ def _medians(figures: CellAggregate | PathAggregate) -> Figures:
 
 
 def _slower(metric: str, before: float | None, after: float | None) -> float | None:
-    """The change as the gate's rows tell it: of a ratio in percent, slower positive; of errors in points."""
+    """Compute the change as in gate rows: of a ratio in percent, slower positive; of errors in points."""
     if before is None or after is None:
         return None
     if metric == POINTS:

@@ -37,7 +37,7 @@ def _paths(session: SessionArtifact, profile: str) -> set[str]:
 def delayed_ack_rows(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[GateRow]:
-    """A row for each profile with paths that wait and did not, or the other way round.
+    """Make a row for each profile with paths that wait and did not, or the other way round.
 
     Each path is compared with the newest session of the baseline that asked for it.
     """
@@ -75,7 +75,7 @@ def _row(profile: str, verdict: VerdictWord, *, before: float, now: float, paths
 def delayed_ack_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[Finding]:
-    """That answers wait; a warning where it is not known from the baseline, or in the figures."""
+    """Report that answers wait; warn where the baseline does not show it, or the figures contain the wait."""
     waits = {path: ms for path, ms in waits_ms(candidate).items() if ms}
     if not waits:
         return

@@ -69,7 +69,7 @@ class _Gate:
             return False
         centre = self.now.history.centre
         least = min(self.series.now) - centre
-        return least > self.now.bar and above_floor(self.series, least, centre, policy)
+        return least > self.now.smallest and above_floor(self.series, least, centre, policy)
 
 
 def decide_early(
@@ -77,7 +77,7 @@ def decide_early(
     history: Sequence[SessionArtifact],
     policy: GatePolicy = DEFAULT_POLICY,
 ) -> dict[str, EndedEarly]:
-    """The profiles that need no further round, besides those that have ended before. Pure.
+    """Return the profiles that need no further round, besides those that have ended before. Pure.
 
     Args:
         candidate: the session so far, after a complete round of every profile that goes on.
@@ -143,7 +143,7 @@ def _holds(
     tail: Series | None,
     policy: GatePolicy,
 ) -> Iterator[bool]:
-    """What keeps a calm profile going, one after the other: rules that more rounds have to decide."""
+    """Check one after the other what keeps a calm profile going: rules that more rounds have to decide."""
     profile, baseline = rounds.profile, baseline_of(rounds.epoch, policy)
     yield any(
         not result.passed for phases in rounds_of(candidate, profile).values() for result in phases.values()

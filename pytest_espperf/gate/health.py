@@ -281,7 +281,7 @@ def may_leak(candidate: SessionArtifact, policy: GatePolicy) -> bool:
 
 
 def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:
-    """The leak rule and the fragmentation rule.
+    """Apply the leak rule and the fragmentation rule.
 
     A leak is a fall of free heap over the *session* (each phase alone may be within its budget) that is
 
@@ -323,7 +323,7 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
 
 
 def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], asked: float) -> Finding:
-    """The finding of a leak.
+    """Make the finding of a leak.
 
     Args:
         key: which heap.
@@ -342,7 +342,7 @@ def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], aske
 
 
 def _collected_leak(candidate: SessionArtifact, key: str, budget: float) -> Iterator[Finding]:
-    """The leak rule of a heap with a garbage collector, which falls until it is collected.
+    """Apply the leak rule to a heap with a garbage collector, which falls until it is collected.
 
     Its readings, before and after each phase, lie anywhere on a saw-tooth: only their peaks tell what is in
     use. It leaks where the peaks of the session's thirds fall by more than any step between two readings, a
@@ -371,7 +371,7 @@ def _collected_leak(candidate: SessionArtifact, key: str, budget: float) -> Iter
 
 
 def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
-    """A loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
+    """Report a loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
     results = results_of(candidate)
     for key in LEAK_MIN_LOSS:
         budget = candidate.thresholds.get(f"max_{key}_drop")

@@ -152,7 +152,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Noise:
-    """What one gate can tell.
+    """How well one gate tells a change from noise.
 
     Attributes:
         history: where it comes from.
@@ -177,8 +177,8 @@ class Noise:
         return self.threshold > p.BLUNT
 
     @property
-    def bar(self) -> float:
-        """The log ratio that an observed change must exceed."""
+    def smallest(self) -> float:
+        """The log ratio that an observed change must exceed to be called."""
         if self.history.young:
             return self.threshold
         share = (self.threshold - p.BLUNT) / (p.BLUNT_FULL - p.BLUNT)
@@ -192,7 +192,7 @@ class Noise:
     @property
     def reliable(self) -> float:
         """The true log ratio that would be called nine times in ten."""
-        return self.bar + NINE_IN_TEN * self.sigma
+        return self.smallest + NINE_IN_TEN * self.sigma
 
     def at_most(self, change: float) -> float:
         """U: a slowdown of more than this log ratio is excluded where ``change`` was observed."""
@@ -224,7 +224,7 @@ def history_noise(
     planned: int = 0,
     calm: Sequence[bool] = (),
 ) -> History:
-    """The noise of the sessions of the baseline.
+    """Measure the noise of the sessions of the baseline.
 
     Args:
         past: the rounds' composites of each session, none empty.
@@ -256,7 +256,7 @@ def history_noise(
 
 
 def series_noise(series: Series) -> History:
-    """The noise of a gate's baseline."""
+    """Measure the noise of a gate's baseline."""
     return history_noise(
         series.past,
         series.environment.fitted if series.environment else 0.0,
@@ -284,7 +284,7 @@ def gate_error(
     within_now: float | None,
     leverage: float = 0.0,
 ) -> Error:
-    """The standard error of a gate's ``d``, its degrees of freedom, and what it comes from.
+    """Compute the standard error of a gate's ``d``, its degrees of freedom, and what it comes from.
 
     Args:
         history: the baseline's noise.
@@ -346,7 +346,7 @@ def _young_error(history: History, *, known: float, rounds: int, within_now: flo
 
 
 def alpha_of(series: Sequence[Series]) -> float:
-    """The chance of a false alarm that all gates share: smaller where sessions end early."""
+    """Return the chance of a false alarm that all gates share: smaller where sessions end early."""
     early = any(one.ended or any(one.calm_past) for one in series)
     return p.ALPHA_EARLY if early else p.ALPHA
 
@@ -379,7 +379,7 @@ def alpha_shares(
 def gate_noises(
     series: Sequence[Series], histories: Sequence[History], errors: Sequence[Error], alpha: float
 ) -> list[Noise]:
-    """The thresholds of gates that share ``alpha``, given their histories and standard errors."""
+    """Compute the thresholds of gates that share ``alpha``, given their histories and standard errors."""
     single = alpha_shares(series, [error.sigma for error in errors])
     floor = p.SESSION_SIGMA_FLOOR
     # By information, 1 / variance: what pairs cannot prove in the tail alone is inconclusive.
@@ -399,7 +399,7 @@ def gate_noises(
 def noises(
     series: Sequence[Series], *, alpha: float, factor: float | None = None, planned: bool = False
 ) -> dict[str, Noise]:
-    """The thresholds of gates that share ``alpha``, by gate name.
+    """Compute the thresholds of gates that share ``alpha``, by gate name.
 
     Args:
         series: the gates.
@@ -424,7 +424,7 @@ def noises(
 
 
 def counted_rounds(series: Series, history: History) -> int:
-    """The candidate's rounds that its standard error may count.
+    """Count the candidate's rounds that its standard error may use.
 
     Beside an old history no more than planned: what makes rounds be measured again is their session's effect,
     which more rounds do not average out, and which sessions of the planned rounds have taught the threshold.

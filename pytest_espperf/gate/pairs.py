@@ -112,7 +112,7 @@ def compare_pairs(
 
 
 def pairs_result(series: Series, noise: Noise) -> PairsResult:
-    """What the pairs of a gate say, with the noise of its history and of the session's planned rounds."""
+    """Judge the pairs of a gate, with the noise of its history and of the session's planned rounds."""
     differences = [new - old for old, new in series.pairs]
     today = len(series.now) - 1
     history = min(noise.history.within_df, today + len(differences) - 1)

@@ -195,7 +195,7 @@ def worse_by(metric: str, before: float, after: float) -> float:
 
 
 def drift_alarm(boards: int) -> float:
-    """The alarm level of each board's CUSUM at which a run of so many has no more alarms than one board.
+    """Choose the alarm level of the CUSUM at which a run of so many boards has no more alarms than one.
 
     The time between two false alarms grows as ``exp(2 k h)`` with the level h, for the allowance k
     (Siegmund 1985, equation 2.56).

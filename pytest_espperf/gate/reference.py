@@ -63,7 +63,7 @@ class Environment:
 def environment(
     epoch: Sequence[float], references: Sequence[float | None], now: float | None, depth: int
 ) -> Environment | None:
-    """The environment of a candidate; None where the reference does not say enough.
+    """Estimate the environment of a candidate; None where the reference does not say enough.
 
     Args:
         epoch: the value of each session of the epoch, oldest first.
@@ -71,9 +71,9 @@ def environment(
         now: the reference's value in the candidate's session, None where there was none.
         depth: how many of the newest sessions of the epoch are the baseline.
     """
-    bar = list(zip(epoch, references, strict=True))[-depth:]
-    known = [(value, reference) for value, reference in bar if reference is not None]
-    if now is None or len(known) < LEAST_SESSIONS or 2 * len(known) < len(bar):
+    baseline = list(zip(epoch, references, strict=True))[-depth:]
+    known = [(value, reference) for value, reference in baseline if reference is not None]
+    if now is None or len(known) < LEAST_SESSIONS or 2 * len(known) < len(baseline):
         return None
     usual = median(reference for _, reference in known)
     level = median(value for value, _ in known)

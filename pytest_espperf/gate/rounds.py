@@ -51,7 +51,7 @@ class Disturbed:
         return len(self.rounds) or int(self.unclear)
 
     def left(self, readings: Readings) -> Readings:
-        """The readings without the rounds that are left out."""
+        """Return the readings without the rounds that are left out."""
         return {
             metric: {key: value for key, value in values.items() if key not in self.rounds}
             for metric, values in readings.items()
@@ -62,7 +62,7 @@ UNDISTURBED = Disturbed()
 
 
 def disturbance_limits(sessions: Iterable[Readings], metrics: Sequence[str]) -> dict[str, float]:
-    """The limit of each metric.
+    """Compute the limit of each metric.
 
     Args:
         sessions: the readings of every profile in every session: they share one estimate of the noise.
@@ -78,7 +78,7 @@ def disturbance_limits(sessions: Iterable[Readings], metrics: Sequence[str]) -> 
 
 
 def find_disturbed(readings: Readings, limits: Limits) -> Disturbed:
-    """The disturbed rounds of one profile in one session."""
+    """Find the disturbed rounds of one profile in one session."""
     rounds = {key for metric in limits for key in readings.get(metric, {})}
     if len(rounds) == 2:
         return Disturbed(unclear=any(_differ(readings.get(m, {}), limit) for m, limit in limits.items()))

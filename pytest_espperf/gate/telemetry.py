@@ -58,7 +58,7 @@ FALL_FACTOR = 2.0
 def telemetry_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[Finding]:
-    """What a reader should know of the board's own figures.
+    """Report what changed in the board's own figures, and what they lack.
 
     Args:
         candidate: the session.
@@ -84,7 +84,7 @@ def _counts(session: SessionArtifact) -> dict[str, int]:
 
 
 def _cut(candidate: SessionArtifact) -> Iterator[Finding]:
-    """What was not kept of readings that were read."""
+    """Warn of figures that were read and not kept."""
     for note in _notes(candidate):
         if not note.startswith(UNREAD):
             yield Finding(severity="warn", kind=TELEMETRY, message=f"telemetry: {note}.")
@@ -118,7 +118,7 @@ def _lost(candidate: SessionArtifact, sessions: Sequence[SessionArtifact]) -> It
 
 
 def _notes(candidate: SessionArtifact) -> list[str]:
-    """What the reader of the telemetry could not read, and why."""
+    """List what could not be read of the telemetry, and why."""
     notes = candidate.device.get("telemetry_notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
@@ -163,7 +163,7 @@ def _switched_off(lost: Sequence[str], now: Mapping[str, int]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """The first names, rules' before others, and how many more there are."""
+    """Name the first figures, those of rules before others, and count the rest."""
     ordered = sorted(names, key=lambda name: WATCHED.index(name) if name in WATCHED else len(WATCHED))
     first = sorted(ordered, key=lambda name: name in COUNTERS or name not in WATCHED)[:NAMED_MOST]
     more = len(names) - len(first)
@@ -201,7 +201,7 @@ def _peaks(
 
 
 def _heights(results: Sequence[PhaseResult], name: str) -> list[float]:
-    """The peaks of the phases that set one: a mark that was there before says nothing of this phase."""
+    """List the peaks of the phases that set one: a mark that was there before says nothing of this phase."""
     heights = []
     for result in results:
         report = result.report
@@ -215,7 +215,7 @@ def _heights(results: Sequence[PhaseResult], name: str) -> list[float]:
 
 
 def _values(session: SessionArtifact, name: str) -> list[float]:
-    """A figure of the heap after each phase."""
+    """List a figure of the heap after each phase."""
     values = (number_at(result.report.mem_after, name) for result in results_of(session))
     return [value for value in values if value is not None]
 

@@ -49,7 +49,7 @@ _DEEPEST = 10
 
 
 def lack_of(error: BaseException) -> str:
-    """The name in :data:`LACKS` of what made an exception, or one that it came from; "" for none of them."""
+    """Return the name in :data:`LACKS` of what made an exception, or one that it came from; else ""."""
     for one in _causes(error, _DEEPEST):
         if isinstance(one, OSError) and one.errno is not None and one.errno in _BY_NUMBER:
             return _BY_NUMBER[one.errno]
@@ -57,7 +57,7 @@ def lack_of(error: BaseException) -> str:
 
 
 def _causes(error: BaseException, depth: int) -> Iterator[BaseException]:
-    """An exception and what it came from, members of groups included."""
+    """Walk an exception and what it came from, members of groups included."""
     yield error
     if depth:
         members = getattr(error, "exceptions", ())
@@ -89,11 +89,11 @@ def stood_still(report: PhaseReport) -> bool:
 
 
 def describe_lack(name: str) -> str:
-    """``this computer has no local port left for a connection (EADDRNOTAVAIL)``; a name or a kind."""
+    """Describe a lack: ``this computer has no local port left ... (EADDRNOTAVAIL)``; of a name or a kind."""
     name = name.removeprefix(LOCAL)
     return f"this computer {LACKS[name][0]} ({name})"
 
 
 def advice(name: str) -> str:
-    """What to do about it; a name or a kind."""
+    """Describe what to do about a lack; of a name or a kind."""
     return LACKS[name.removeprefix(LOCAL)][1]

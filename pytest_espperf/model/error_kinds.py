@@ -17,14 +17,14 @@ ErrorsByKind = Mapping[str, Mapping[str, int]]
 
 
 def kind_of(error: str) -> str:
-    """What went wrong, by an error kind as ``ReadTimeout``, ``http_503`` or ``body_size``."""
+    """Describe in words an error kind such as ``ReadTimeout``, ``http_503`` or ``body_size``."""
     if error.startswith("http_"):
         return STATUS
     return BODY if error.startswith("body_") else TRANSPORT
 
 
 def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:
-    """The errors of a phase or a path, grouped."""
+    """Group the errors of a phase or a path."""
     found: dict[str, dict[str, int]] = {}
     for kind in (TRANSPORT, STATUS, BODY):
         errors = {error: n for error, n in report.error_kinds.items() if n and kind_of(error) == kind}

@@ -76,7 +76,7 @@ LAST_QUARTER = 0.75
 
 
 def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
-    """What a board sent, fit to be kept; None for each part that is not.
+    """Reduce what a board sent to what can be kept; None for each part that cannot.
 
     Whole numbers have up to 64 bits, other numbers are finite, and nesting goes up to a depth.
     """
@@ -103,7 +103,7 @@ def count_values(tree: object) -> int:
 
 
 def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
-    """A value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
+    """Find a value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
     if not isinstance(tree, Mapping) or depth == 0:
         return None
     known = tree.get(KNOWN)
@@ -116,7 +116,7 @@ def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
 
 
 def at_path(tree: object, path: str) -> Any:
-    """A value by the dotted path to it (``heap.free``); None if absent."""
+    """Return the value at a dotted path (``heap.free``); None if absent."""
     for step in path.split("."):
         if not isinstance(tree, Mapping) or step not in tree:
             return None
@@ -125,12 +125,12 @@ def at_path(tree: object, path: str) -> Any:
 
 
 def number_at(tree: object, name: str) -> float | None:
-    """The same as :func:`find_figure`, where it is a finite number."""
+    """Find a value as :func:`find_figure` does, where it is a finite number."""
     return as_number(find_figure(tree, name))
 
 
 def as_number(value: object) -> float | None:
-    """A finite number as a float; None for anything else."""
+    """Return a finite number as a float; None for anything else."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     try:
@@ -141,7 +141,7 @@ def as_number(value: object) -> float | None:
 
 
 def watched(tree: object) -> dict[str, float | str]:
-    """The figures of :data:`WATCHED`, and all under :data:`KNOWN`, that are finite numbers, in one walk.
+    """Collect in one walk the finite numbers of :data:`WATCHED`, and all that stand under :data:`KNOWN`.
 
     Each is the one that :func:`find_figure` finds. A boot's id and reason may be text.
     """
@@ -156,7 +156,7 @@ def watched(tree: object) -> dict[str, float | str]:
 
 
 def _all_of(tree: object, names: frozenset[str], depth: int) -> dict[str, Any]:
-    """The first value of each name, in the order in which :func:`find_figure` looks for it."""
+    """Collect the first value of each name, in the order in which :func:`find_figure` looks for it."""
     if not isinstance(tree, Mapping) or depth == 0:
         return {}
     known = tree.get(KNOWN)

@@ -30,7 +30,7 @@ class Metric:
     gateable_from: int = 1
 
     def format(self, value: float | None) -> str:
-        """The value with its unit, ``-`` where there is none."""
+        """Format the value with its unit, ``-`` where there is none."""
         return "-" if value is None else f"{grouped(value, self.digits)} {self.unit}"
 
     @property

@@ -95,7 +95,7 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}"
 
     def own_headers(self) -> tuple[Header, ...]:
-        """The headers that every request to this target has, in the order in which a browser sends them."""
+        """Return the headers of every request to this target, in the order in which a browser sends them."""
         return (("Host", self.host_header), *_COMMON_HEADERS)
 
 
@@ -145,7 +145,7 @@ class TelemetrySpec:
         return (*COUNTERS, *self.counters)
 
     def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        """A reading with the board's own names made known by ours; every key of the board is kept."""
+        """Add to a reading the board's own figures by our names; every key of the board is kept."""
         values = {name: at_path(decoded, path) for name, path in self.keys.items()}
         for name in self.counters:
             values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)

@@ -91,7 +91,7 @@ class Overview:
 
 
 def board_row(board: str, session: SessionArtifact) -> BoardRow:
-    """What is said of a board beside others."""
+    """Describe a board for a table of several."""
     view = make_view(session)
     return BoardRow(
         board=board,
@@ -118,7 +118,7 @@ def _was_compared(row: GateRow) -> bool:
 def render_boards(
     sessions: Mapping[str, SessionArtifact], brief: Collection[str] = (), host: Finding | None = None
 ) -> list[Line]:
-    """A line for each board with its verdict, and what is to be said of the computer that drove them all.
+    """Render a line for each board with its verdict, and the finding about the computer that drove them all.
 
     Args:
         sessions: with their verdicts, by the name of their board.
@@ -141,7 +141,7 @@ def render_boards(
 
 
 def make_overview(ended: Mapping[str, Ended], host: Finding | None = None) -> Overview:
-    """What is shown of a run over several boards.
+    """Gather what is shown of a run over several boards.
 
     Args:
         ended: at least one board, by its name.
@@ -176,7 +176,7 @@ def _worst_first(row: BoardRow, ended: Ended) -> tuple[bool, int, float]:
 
 
 def _common(pairs: Sequence[tuple[BoardRow, Ended]]) -> tuple[tuple[str, str], ...]:
-    """What is the same for all, the time when the first began, and what there is of all together."""
+    """Collect the facts that all boards share, when the first began, and the totals."""
     rows = [row for row, _ in pairs]
     told = {
         "time": min((value for row in rows for name, value in row.facts if name == "time"), default=""),

@@ -15,7 +15,7 @@ _WIDTHS = (_NAME, _WHO, *(_FIGURE for _ in COLUMNS))
 
 
 def render_comparison(comparison: Comparison) -> list[Line]:
-    """The lines: which two, whether they compare, the rules, the figures worst first."""
+    """Render which two sessions, whether they compare, the rules, and the figures, worst first."""
     lines = [_session("A", comparison.a), _session("B", comparison.b), Line("")]
     if why := comparison.why_not():
         lines += [Line(text, "warn") for text in wrapped(f"NOT COMPARABLE: {why}", hanging=4)]

@@ -38,7 +38,7 @@ def escape_property(text: str) -> str:
 def annotation_lines(
     session: SessionArtifact, lost: Iterable[tuple[str, str]] = (), board: str = ""
 ) -> list[str]:
-    """The lines to print: an error for what fails the session, a warning for what a reader must know.
+    """List the lines to print: an error for what fails the session, a warning for what a reader must know.
 
     Args:
         session: with its verdict; one without has no annotations of its own.
@@ -71,7 +71,7 @@ def _command(kind: str, title: str, message: str) -> str:
 
 
 def step_summary(session: SessionArtifact, used: int) -> str:
-    """What to append to the job's summary: the Markdown report, or what of it there is room for.
+    """Render what to append to the job's summary: the Markdown report, or what of it there is room for.
 
     Args:
         session: with its verdict.

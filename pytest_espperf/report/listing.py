@@ -41,7 +41,7 @@ class ListedSession:
 
 
 def render_listing(sessions: Iterable[ListedSession], *, width: int | None = None) -> list[Line]:
-    """The table, head first, in the order given.
+    """Render the table, head first, in the order given.
 
     Args:
         sessions: to be listed.

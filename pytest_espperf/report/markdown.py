@@ -59,7 +59,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int
 
 
 def render_markdown(session: SessionArtifact) -> str:
-    """The session as Markdown; everything that a board or a user sent is escaped."""
+    """Render the session as Markdown; everything that a board or a user sent is escaped."""
     view = make_view(session)
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
     lines += [f"{escape(view.meaning)}.", ""]

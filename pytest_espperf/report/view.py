@@ -85,7 +85,7 @@ class View:
 
 
 def make_view(session: SessionArtifact) -> View:
-    """The view of a session that has its verdict; one without is shown as incomplete."""
+    """Make the view of a session that has its verdict; one without is shown as incomplete."""
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
@@ -164,7 +164,7 @@ def _of_inconclusive(verdict: Verdict, usual: Headline) -> Headline:
 
 
 def blamed(session: SessionArtifact) -> list[PathChange]:
-    """The paths of the profiles that are called slower, by their p95, worst first."""
+    """List the paths of the profiles that are called slower, by their p95, worst first."""
     if session.gate is None:
         return []
     slow = {row.profile for row in session.gate.gates if row.verdict in BLAMING}
@@ -263,7 +263,7 @@ def _row(name: str, figures: CellAggregate | PathAggregate) -> CellRow:
 
 
 def finding_text(finding: Finding) -> str:
-    """A finding's message after the place it is about, which is named once."""
+    """Put a finding's message behind the place that it is about, which is named once."""
     if not finding.where or finding.message.startswith(finding.where):
         return finding.message
     return f"{finding.where}: {finding.message}"
@@ -279,7 +279,7 @@ def signed_pct(value: float | None) -> str:
 
 
 def bound_text(row: GateRow, value: float | None) -> str:
-    """A threshold or bound of a gate: ``7.4 %``; :data:`UNKNOWN` where it is too large to mean anything.
+    """Format a threshold or bound of a gate: ``7.4 %``; :data:`UNKNOWN` where it is too large.
 
     ``-`` where the gate was not judged that way.
     """
@@ -290,26 +290,26 @@ def bound_text(row: GateRow, value: float | None) -> str:
 
 
 def format_metric(metric: str, value: float | None) -> str:
-    """A gate's value, without its unit: see :func:`legend`."""
+    """Format a gate's value, without its unit: see :func:`legend`."""
     if value is None or metric not in METRICS:
         return "-" if value is None else f"{value:g}"
     return grouped(value, METRICS[metric].digits)
 
 
 def gate_message(row: GateRow) -> str:
-    """A gate's answer in one sentence."""
+    """Describe a gate's verdict in one sentence."""
     if row.detail:
         return f"{row.verdict}: {row.detail}"
     return row.verdict if row.d_pct is None else f"{row.verdict}: {row.name} is {row.d_pct:.1f} % slower"
 
 
 def failing_gates(verdict: Verdict) -> list[GateRow]:
-    """The gates that say so."""
+    """List the gates whose verdict fails the session."""
     return [row for row in verdict.gates if row.verdict in FAILING]
 
 
 def failing_findings(verdict: Verdict) -> list[Finding]:
-    """The failing findings that no gate of the same name stands for, a project's own tests included."""
+    """List the failing findings that no gate of the same name stands for, a project's own tests included."""
     gated = {row.name for row in failing_gates(verdict)}
     return [
         finding
@@ -319,7 +319,7 @@ def failing_findings(verdict: Verdict) -> list[Finding]:
 
 
 def finding_name(finding: Finding) -> str:
-    """What a finding is called: the place it is about, or what it is."""
+    """Name a finding by the place that it is about, or else by its kind."""
     return finding.where or finding.kind
 
 

@@ -16,7 +16,7 @@ LATENCY_OF = "p50_ms"
 
 
 def render_github_action_benchmark(session: SessionArtifact, *, better: Literal["lower", "higher"]) -> str:
-    """The JSON array of github-action-benchmark's tools ``custom{Bigger,Smaller}IsBetter``.
+    """Render the JSON array of github-action-benchmark's tools ``custom{Bigger,Smaller}IsBetter``.
 
     One entry for each cell and metric of the direction; ``range`` are the least and the greatest run.
     """
@@ -57,7 +57,7 @@ def render_bencher(session: SessionArtifact) -> str:
 
 
 def _measure(metric: Metric) -> tuple[str, float]:
-    """The slug of a metric's measure, and what a value is multiplied by."""
+    """Return the slug of a metric's measure, and what a value is multiplied by."""
     if metric.name == LATENCY_OF:
         return "latency", NS_PER_MS
     if metric.unit == "ms":

@@ -30,7 +30,7 @@ FIGURES = (
 
 
 def render_junit(session: SessionArtifact) -> str:
-    """The file's text."""
+    """Render the JUnit XML file."""
     root = ET.Element("testsuites", name="espperf")
     _session_suite(root, session)
     gates = session.gate.gates if session.gate is not None else []

@@ -33,7 +33,7 @@ class Family:
 
 
 def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
-    """The session as gauges: whether it passed, when it began, medians; those of paths where asked for."""
+    """List gauges of a session: whether it passed, when it began, medians; those of paths where asked for."""
     common = _escaped({"board": board_of(session), "tag": session.tag})
     verdict = session.gate.kind if session.gate is not None else ""
     facts = {**common, **_escaped({"session": session.session_id, "verdict": verdict})}
@@ -70,7 +70,7 @@ def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
 
 
 def render_openmetrics(session: SessionArtifact) -> str:
-    """The session as OpenMetrics text, with its ``# EOF``."""
+    """Render the session as OpenMetrics text, with its ``# EOF``."""
     lines: list[str] = []
     for family in families(session, paths=True):
         lines += _head(family)

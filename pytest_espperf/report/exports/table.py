@@ -27,7 +27,7 @@ COLUMNS = (*KEYS, *NUMBERS)
 
 
 def render_csv(session: SessionArtifact) -> str:
-    """The raw results; ``path`` is empty for all paths together, a cell is empty where there is no figure.
+    """Render the raw results; ``path`` is empty for all paths together, a cell where there is no figure.
 
     A text is one printable line; one that a spreadsheet would take for a formula gets an apostrophe in front
     (in a file from elsewhere: a path begins with ``/``, a profile with a letter).
