@@ -1,7 +1,7 @@
 """Which sessions are the baseline: comparable, accepted, complete, with figures, of the current epoch.
 
 An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
-the level has knowingly changed there, and what lies before says nothing about what comes after.
+the level has knowingly changed there, and what lies before cannot be compared with what comes after.
 
 A session whose pace a computer set, and not the board, has no figures to be compared with: it is no baseline
 of that profile, so that the next one that has figures is the first.
@@ -173,7 +173,7 @@ def choose(
 def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
     """Whether so many of the newest sessions were kept out without proof that the next one joins.
 
-    Sessions that failed for another reason say nothing of it, nor do those whose answers changed.
+    Sessions that failed for another reason do not count, nor do those whose answers changed.
     """
     standings = ((session, Standing.of(session)) for session in reversed(alike))
     since = takewhile(lambda one: not one[1].in_baseline, standings)

@@ -26,7 +26,7 @@ _OPTIONS = ("burst", "long")
 
 
 def sentence(capacity: Capacity, clients: Mapping[str, int]) -> str:
-    """Say how many clients get nothing, and what to do; "" where each one is served.
+    """Describe how many clients get nothing, and what to do; "" where each one is served.
 
     Args:
         capacity: of the board.
@@ -62,9 +62,9 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
     }
     cells = {cell: reports for cell, reports in cells.items() if reports}
     now = candidate.capacity
-    said = ""
+    starvation = ""
     if now is not None:
-        said = sentence(now, {cell: max(report.clients for report in cells[cell]) for cell in cells})
+        starvation = sentence(now, {cell: max(report.clients for report in cells[cell]) for cell in cells})
         before = next((one.capacity for one in reversed(baseline) if one.capacity is not None), None)
         if now.ended and before is not None and now.connections < before.connections:
             least = "" if before.ended else "at least "
@@ -73,13 +73,13 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
                 kind=CAPACITY,
                 message=f"the board serves {now.connections} connections at once, and served {least}"
                 f"{before.connections} in the baseline"
-                + (f": {said}." if said else f" (one more is {now.ended})."),
+                + (f": {starvation}." if starvation else f" (one more is {now.ended})."),
             )
             return
-        if said:
-            yield Finding(severity="warn", kind=CAPACITY, message=f"{said}.")
+        if starvation:
+            yield Finding(severity="warn", kind=CAPACITY, message=f"{starvation}.")
     for cell, reports in cells.items():
-        if not said and (starved := _starved(cell, reports)):
+        if not starvation and (starved := _starved(cell, reports)):
             yield Finding(severity="warn", kind=CAPACITY, where=cell, message=f"{cell}: {starved}.")
 
 

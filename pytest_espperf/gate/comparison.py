@@ -37,7 +37,7 @@ def compare(a: SessionArtifact, b: SessionArtifact, rules: Rules = ()) -> Compar
 
     Args:
         a: the one to compare with.
-        b: the one that is told about.
+        b: the one that is compared.
         rules: ``(metric, percent)`` as of ``--perf-fail-on``: what B may be worse by.
 
     Raises:
@@ -159,16 +159,16 @@ def _apply(a: SessionArtifact, b: SessionArtifact, rules: Rules) -> Iterator[Rul
     for metric, limit in dict.fromkeys(rules):
         rule = f"{metric}:{limit:g}%"
         policy = GatePolicy(fail_on=((metric, limit),))
-        told = False
+        applied = False
         for profile in profiles_of(b):
             found = {row.name: row for row in plain_rows(b, profile, a, policy)}
             for expected in plain_rows(a, profile, a, policy):
-                told = True
+                applied = True
                 row = found.get(expected.name)
                 if row is None:
                     detail = f"rule {rule}: A has {expected.now:,.1f}, B has no such figure"
                     yield RuleResult(expected.name, rule, broken=True, detail=detail)
                 else:
                     yield RuleResult(row.name, rule, broken=row.verdict == "regressed", detail=row.detail)
-        if not told:
+        if not applied:
             raise UsageError(f"the rule {rule} can be applied to nothing: A has no such figure")

@@ -47,7 +47,7 @@ from pytest_espperf.model.figures import COLLECTED
 
 @dataclass(frozen=True)
 class _Gate:
-    """One gate so far: what its rounds can tell now, and what the planned ones will."""
+    """One gate so far: the noise of its rounds now, and that of the planned ones."""
 
     series: Series
     now: Noise
@@ -96,7 +96,7 @@ def decide_early(
         return {}
     profiles = rounds_by_profile(candidate, choice, policy)
     gates = _gates(candidate, profiles, policy)
-    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others say
+    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others show
     tails = {one.profile: one for one in build_all(candidate, profiles, (TAIL,), depth_of(policy))}
     decided: dict[str, EndedEarly] = {}
     for one in profiles:

@@ -94,7 +94,7 @@ def host_finding(sessions: Mapping[str, SessionArtifact]) -> Finding | None:
     parts = []
     if paced:
         most = max(paced, key=lambda board: paced[board])
-        cells_there = "1 cell" if paced[most] == 1 else f"{paced[most]} cells"
+        cells_there = "1 phase" if paced[most] == 1 else f"{paced[most]} phases"
         parts.append(
             f"this computer, not the board, set the pace on {len(paced)} of {len(sessions)} boards "
             f"({cells_there} of {most}), in runs that are not compared"

@@ -9,7 +9,7 @@ candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf
     C    mean over the baseline's sessions of C_R, R their rounds; see below for sessions that ended early
     c_H  variance of the baseline's median, as a share of one session's: pi / 2H from 5 sessions on
 
-**From 10 sessions on** they tell their own noise::
+**From 10 sessions on** they show their own noise::
 
     v    = [4 (C Vw + 0.02^2) + (H - 1) vb] / (4 + H - 1)
     v    = max(v max(1, median over the gates of vb / v), C Vw + 0.005^2)
@@ -17,7 +17,7 @@ candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf
     s2   = tau2 + C_n max(Vw, (Vw + Vn) / 2) + c_H v                 n: at most the planned rounds
     df   = (4 + H - 1) min(1, s2 / (v (1 + c_H)))                    at least 3
 
-**Fewer than 10** say little about it, so that the rounds of all of them and of the candidate are pooled, and
+**Fewer than 10** show little of it, so that the rounds of all of them and of the candidate are pooled, and
 sessions are taken to differ by no less than rounds do::
 
     V    = [2 (5 %)^2 + f_h Vw + f_n Vn] / (2 + f_h + f_n)           f: rounds - 1, of each session
@@ -84,7 +84,7 @@ class History:
         between: ``vb``, winsorised variance of the sessions' values.
         between_df: ``H - 1``, and what a reference board's slope took less.
         median_share: ``C``.
-        sessions: ``H``, the sessions that tell the noise.
+        sessions: ``H``, the sessions that the noise is estimated from.
         anchors: the sessions whose median ``centre`` is.
     """
 
@@ -99,7 +99,7 @@ class History:
 
     @property
     def young(self) -> bool:
-        """Whether there are too few sessions to tell how sessions differ."""
+        """Whether there are too few sessions to know how sessions differ."""
         return self.sessions < p.YOUNG
 
     @property

@@ -1,6 +1,6 @@
 """Planning: what a bench can see, and how many rounds a wanted slowdown takes.
 
-The same arithmetic as the gate's, asked the other way round: sessions of one firmware tell how a bench
+The same arithmetic as the gate's, asked the other way round: sessions of one firmware show how a bench
 moves between rounds and between sessions; that gives the threshold of a future session.
 """
 

@@ -38,7 +38,7 @@ PRIOR_SLOPE = 0.5
 
 @dataclass(frozen=True)
 class Environment:
-    """What the reference board says of a session's surroundings, at one gate.
+    """Surroundings of a session at one gate, as the reference board shows them.
 
     Attributes:
         moved: ``u`` of the candidate: how much slower the reference was than usual, a log ratio.
@@ -63,7 +63,7 @@ class Environment:
 def environment(
     epoch: Sequence[float], references: Sequence[float | None], now: float | None, depth: int
 ) -> Environment | None:
-    """Estimate the environment of a candidate; None where the reference does not say enough.
+    """Estimate the environment of a candidate; None where the reference has too few sessions.
 
     Args:
         epoch: the value of each session of the epoch, oldest first.

@@ -102,16 +102,16 @@ def _slower(series: Series, noise: Noise, d: float) -> _GateVerdict:
         planned, new = median(series.now) - centre, median(series.again) - centre
         # A young baseline's threshold rests on all rounds: neither half of them has to pass it by itself.
         least = noise.smallest / 2 if noise.history.young else noise.smallest
-        said = _said_again(series, noise, d)
+        measured = _measured_again(series, noise, d)
         if d > noise.smallest and planned > least and new > noise.smallest / 2:
-            return _GateVerdict("regressed", f"confirmed by {said}", "rounds")
-        return _GateVerdict("inconclusive", f"not confirmed by {said}", "rounds", looks_slower=True)
+            return _GateVerdict("regressed", f"confirmed by {measured}", "rounds")
+        return _GateVerdict("inconclusive", f"not confirmed by {measured}", "rounds", looks_slower=True)
     if d > noise.smallest:
         return _GateVerdict("regressed")
     return _GateVerdict("inconclusive", "slower, but this bench is too noisy to call it", looks_slower=True)
 
 
-def _said_again(series: Series, noise: Noise, d: float) -> str:
+def _measured_again(series: Series, noise: Noise, d: float) -> str:
     count = len(series.again)
     new = median(series.again) - noise.history.centre
     rounds = "1 more run" if count == 1 else f"{count} more runs"
@@ -119,10 +119,10 @@ def _said_again(series: Series, noise: Noise, d: float) -> str:
 
 
 def _why_not_excluded(series: Series, noise: Noise, policy: p.GatePolicy, d: float) -> str:
-    again = f"{_said_again(series, noise, d)}; " if series.again else ""
+    again = f"{_measured_again(series, noise, d)}; " if series.again else ""
     bound = printed(pct(noise.at_most(d)))
     upto = (
-        "how much slower it may be cannot be told"
+        "how much slower it may be is unknown"
         if bound is None
         else f"a slowdown of up to {bound:.0f} % is not excluded"
     )
@@ -141,13 +141,13 @@ def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:
         )
     if noise.error.limit == "few sessions" and policy.baseline != "history":
         return (
-            "a single earlier session says little about this bench: compare with the history "
+            "a single earlier session is too little to go by: compare with the history "
             "(--perf-baseline=history), or with the old firmware directly (--perf-ab-baseline-cmd, "
             "--perf-ab-candidate-cmd)"
         )
     if noise.error.limit == "few sessions":
         return (
-            f"{sessions} earlier session{'s say' if sessions > 1 else ' says'} little about this bench: "
+            f"{sessions} earlier session{'s are' if sessions > 1 else ' is'} too little to go by: "
             "the answer sharpens with each further session"
         )
     return (
@@ -165,7 +165,7 @@ def _by_pairs(series: Series, noise: Noise, before: _GateVerdict, policy: p.Gate
         word = "inconclusive" if asked else before.word
         return _GateVerdict(word, detail, "pairs", before.looks_slower or before.word == "regressed")
     result = pairs_result(series, noise)
-    said = (
+    measured = (
         f"{count} A/B pairs: {pct(result.change):+.1f} % against a threshold of {pct(result.threshold):.1f} %"
     )
 
@@ -174,22 +174,22 @@ def _by_pairs(series: Series, noise: Noise, before: _GateVerdict, policy: p.Gate
 
     old = median(earlier for earlier, _ in series.pairs)
     if result.slower and above_floor(series, result.change, old, policy):
-        return answer("regressed", f"confirmed by {said}")
+        return answer("regressed", f"confirmed by {measured}")
     if not asked:
-        return answer(before.word, f"suspect, cleared by {said}")
+        return answer(before.word, f"suspect, cleared by {measured}")
     d = median(series.every) - noise.history.centre
     slower = d > noise.threshold
     # What the pairs excluded must be less than the tolerance, and of a loss that was seen less than half.
     if result.at_most > tolerance_of(series, policy) or (slower and result.change > d / 2):
         detail = (
-            f"neither confirmed nor excluded by {said}: measure longer (--perf-long-duration), or with less "
-            "load on this computer"
+            f"neither confirmed nor excluded by {measured}: measure longer (--perf-long-duration), or with "
+            "less load on this computer"
         )
         return answer("inconclusive", detail, looks_slower=slower or result.change > p.MIN_CHANGE_PAIRS)
     if slower:
-        return answer("environment-shift", f"not the firmware: {said}")
+        return answer("environment-shift", f"not the firmware: {measured}")
     bound = pct(result.at_most)
-    return answer("unchanged", f"a slowdown of more than {bound:.0f} % is excluded by {said}")
+    return answer("unchanged", f"a slowdown of more than {bound:.0f} % is excluded by {measured}")
 
 
 def printed(percent: float) -> float | None:
@@ -198,7 +198,7 @@ def printed(percent: float) -> float | None:
 
 
 def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
-    """One gate's row: the answer from the baseline, then what A/B pairs say about it."""
+    """Make one gate's row: judged by the baseline, then by A/B pairs."""
     centre = noise.history.centre
     now = median(series.every)
     d = now - centre

@@ -176,7 +176,7 @@ def undisturbed_rounds(
     Args:
         candidate: the session that is judged.
         epochs: profile -> comparable sessions of its epoch, oldest first; empty where there is none.
-        depth: how many of the newest of them tell the noise.
+        depth: how many of the newest of them the noise is estimated from.
     """
     raw: list[tuple[str, tuple[str, ...], Readings, Sequence[SessionArtifact], list[Readings]]] = []
     for profile, epoch in epochs.items():
@@ -214,7 +214,7 @@ class Series:
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
         paced: an open loop: its throughput is the schedule's, not the board's.
         by_phase: of the tail metric only: each phase's own change against the baseline.
-        environment: what a reference board says, which is subtracted from all rounds; None where nothing.
+        environment: change on the reference board, which is subtracted from all rounds; None where nothing.
     """
 
     profile: str

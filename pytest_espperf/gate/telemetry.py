@@ -1,7 +1,7 @@
 """A board's own figures against those of the baseline: figures that are gone, queue peaks, a Python heap.
 
-A rule without figures fails nothing. So a figure that the baseline had and this session lacks is said, with
-the reason and the rule that it switches off, and the session keeps its verdict.
+A rule without figures fails nothing. So a finding names each figure that the baseline had and this session
+lacks, with the reason and the rule that it switches off, and the session keeps its verdict.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _peaks(
 
 
 def _heights(results: Sequence[PhaseResult], name: str) -> list[float]:
-    """List the peaks of the phases that set one: a mark that was there before says nothing of this phase."""
+    """List the peaks of the phases that set one: a mark that was there before is not of this phase."""
     heights = []
     for result in results:
         report = result.report

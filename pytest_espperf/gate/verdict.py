@@ -223,7 +223,7 @@ def _of_procedure(
 
 
 def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise]) -> list[GateRow]:
-    """Tell a shift of the whole environment, where A/B pairs cleared every suspect.
+    """Mark a shift of the whole environment, where A/B pairs cleared every suspect.
 
     One test of one statistic: the median over all gates of d in standard errors, at the full alpha.
     Without it a shift that no single gate proves would be `unchanged`, and slide into the baseline.
@@ -330,7 +330,7 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
 def unclear_profiles(verdict: Verdict) -> list[str]:
     """List the profiles that are slower, or not shown within the tolerance, and were not measured again yet.
 
-    Of a profile whose answers changed more rounds would say nothing, but that it is slower all the same.
+    Of a profile whose answers changed more rounds could only show that it is slower all the same.
     """
     changed = {finding.where for finding in verdict.findings if finding.kind == ANSWERS}
     return list(

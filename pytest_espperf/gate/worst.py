@@ -1,7 +1,7 @@
 """The guard against a single catastrophic run: budgets that no run may break twice.
 
 The other budgets are judged on the median of the runs, so that one disturbed run fails nothing. A run that
-breaks one of these (``--perf-worst-error-rate``, ``--perf-worst-p95-ms``) is not waved through for that: its
+exceeds one of these (``--perf-worst-error-rate``, ``--perf-worst-p95-ms``) is not waved through for that: its
 profile is measured again, by as many runs as broke one, as disturbed rounds are. Where a replacement breaks
 one as well, in whatever phase, the board does such things by itself, and the session fails. Where none does,
 it is a warning.

@@ -41,7 +41,7 @@ class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: key of ``error_kinds``.
         path: the path.
-        reason: of the first one, in words; "" where the kind says all.
+        reason: of the first one, in words; "" where the kind is enough.
         count: errors of this kind on this path.
         requests: all requests of this path.
     """
@@ -101,7 +101,7 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`.
 
     Between two phases that follow each other directly one reading is made, and stands behind the first and
-    before the second. The second says what it shares: of ``connect_ms`` the first ``shared_connects``, and
+    before the second. The second names what it shares: of ``connect_ms`` the first ``shared_connects``, and
     of the other two as many.
     """
 
@@ -128,7 +128,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the serial console said during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
+    """Event on the serial console during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
 
     at_s: float
     kind: str
@@ -265,7 +265,7 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
     one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
     excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
-    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` says
+    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` is
     how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
     of the noise without proof: its session is held back from the baseline.
     """
@@ -353,7 +353,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def joins_baseline(self) -> bool:
-        """Whether later sessions may be compared with this one, unless a decision says otherwise.
+        """Whether later sessions may be compared with this one, unless a decision changes that.
 
         An inconclusive session joins where it is provisional; one that looks slower without proof never.
         """
@@ -459,5 +459,5 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def has_answers(session: SessionArtifact) -> bool:
-    """Whether any request of a session succeeded; without one it says nothing about any firmware."""
+    """Whether any request of a session succeeded; without one it shows nothing of any firmware."""
     return any(result.report.ok for _, result in session.results())

@@ -1,6 +1,6 @@
-"""Figures in what a board tells of itself, wherever they stand in it. Pure.
+"""Figures in the telemetry of a board, wherever they stand in it. Pure.
 
-Boards nest them differently: a figure is found by its name at any depth. What a project's table says about
+Boards nest them differently: a figure is found by its name at any depth. What a project's table maps of
 its board's own names stands under :data:`KNOWN` of a reading, and comes first.
 """
 
@@ -21,7 +21,7 @@ HEAP = ("internal_free", "internal_largest", "internal_min_free", "psram_free")
 STARTED = "requests_started"
 
 COLLECTED = ("gc_mem_free",)
-"""Free heaps with a garbage collector: only right after it ran do they say what is in use."""
+"""Free heaps with a garbage collector: only right after it ran do they show what is in use."""
 
 PEAKS: Mapping[str, str] = {
     "ipc_pending_peak": "requests pending between the cores",
@@ -59,7 +59,7 @@ COUNTERS: Mapping[str, str] = {
     "ring_full": "times that the ring was full",
     **SECURE_COUNTERS,
 }
-"""Counters that a healthy board leaves alone, and what a reader is told of them."""
+"""Counters that a healthy board leaves alone, and their names for a reader."""
 
 
 WATCHED = (STARTED, *BOOT, *HEAP, *COLLECTED, *COUNTERS, *PEAKS)
@@ -90,7 +90,7 @@ def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
 
 
 UNREAD = "no telemetry from"
-"""How a note begins that says why telemetry could not be read; others say what was not kept of it."""
+"""Beginning of a note on telemetry that could not be read; other notes are on what was not kept of it."""
 
 
 def count_values(tree: object) -> int:
@@ -189,7 +189,7 @@ def rise(was: float, now: float) -> float:
 def moved_counters(before: object, after: object, names: Iterable[str]) -> dict[str, int]:
     """By how much counters rose between two readings, see :func:`rise`; those that did not are left out.
 
-    A counter that the first reading did not have says nothing: it may have counted since the board was
+    A counter that the first reading did not have does not count: it may have counted since the board was
     switched on.
     """
     moved = {}

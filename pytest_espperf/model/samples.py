@@ -35,7 +35,7 @@ class GeneratorHealth:
         bound: True when the generator, not the board, set the pace: such a phase gates nothing.
         engine: name and version of the engine (``asyncio+httptools+kernel+quickack/2``).
         waited_share: share of the phase in which its thread was ready to run and had no processor; None where
-            the system does not tell (all but Linux).
+            the system does not report it (all but Linux).
         lost_share: share of the clients' time that a closed loop lost by that: what its throughput is too low
             by. None where it is not known.
         stopped_s: seconds for which it stood still: stopped, suspended, or without a processor for half a

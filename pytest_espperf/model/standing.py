@@ -69,7 +69,7 @@ class Standing(NamedTuple):
 
     @property
     def label(self) -> str:
-        """``held-back`` or ``provisional`` where the verdict does not say whether it joins; else ""."""
+        """``held-back`` or ``provisional`` where the verdict leaves open whether it joins; else ""."""
         if self.held_back:
             return HELD_BACK
         provisional = self.joins and VERDICTS[self.verdict].joins == "provisional"

@@ -149,7 +149,7 @@ VERDICTS: Mapping[str, VerdictKind] = {
             blames=True,
             short="unclear",
             headline=Headline(
-                "slower or not, this session cannot tell",
+                "a slowdown is neither shown nor excluded",
                 (
                     (
                         "run again with more or longer runs (--perf-runs, --perf-long-duration), or with "

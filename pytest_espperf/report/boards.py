@@ -1,4 +1,4 @@
-"""The boards of one run beside each other, and what they have in common, said once."""
+"""The boards of one run beside each other, and once what they have in common."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BoardRow:
         board: its name.
         verdict: of its session.
         mood: how that is meant.
-        meaning: what it says, in words.
+        meaning: its verdict in words.
         worst: the gate that speaks most against it; None where nothing was compared.
         findings: what failed or is to be known, worst first, and why not everything was measured.
         requests: that were sent to it.
@@ -77,7 +77,7 @@ class Overview:
         counts: how many boards have which verdict, worst first.
         failing: how many boards fail the run.
         boards: each with what became of it, worst first.
-        host: what is to be said of the computer that drove them all.
+        host: the finding about the computer that drove them all; None where there is none.
         facts: what is the same for all boards.
     """
 
@@ -145,7 +145,7 @@ def make_overview(ended: Mapping[str, Ended], host: Finding | None = None) -> Ov
 
     Args:
         ended: at least one board, by its name.
-        host: see :func:`pytest_espperf.gate.host_finding`; what the boards say of it is left out.
+        host: see :func:`pytest_espperf.gate.host_finding`; the boards' own findings about it are left out.
     """
     pairs = [(_row_of(board, one, host), one) for board, one in ended.items()]
     pairs.sort(key=lambda pair: _worst_first(*pair))
@@ -178,13 +178,13 @@ def _worst_first(row: BoardRow, ended: Ended) -> tuple[bool, int, float]:
 def _common(pairs: Sequence[tuple[BoardRow, Ended]]) -> tuple[tuple[str, str], ...]:
     """Collect the facts that all boards share, when the first began, and the totals."""
     rows = [row for row, _ in pairs]
-    told = {
+    facts = {
         "time": min((value for row in rows for name, value in row.facts if name == "time"), default=""),
         **{name: value for name, value in rows[0].facts if all((name, value) in row.facts for row in rows)},
         "requests": f"{sum(row.requests for row in rows):,}",
         "artifacts": ", ".join(sorted({ended.folder for _, ended in pairs if ended.folder})),
     }
-    return tuple((name, value) for name, value in told.items() if value)
+    return tuple((name, value) for name, value in facts.items() if value)
 
 
 def without(session: SessionArtifact, scope: Scope) -> SessionArtifact:

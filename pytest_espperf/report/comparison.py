@@ -43,8 +43,8 @@ def _rules(comparison: Comparison) -> list[Line]:
         return []
     broken = comparison.broken
     if not broken:
-        return [Line(f"every rule is kept ({len(comparison.rules)} cells)", "good", bold=True), Line("")]
-    head = Line(f"{len(broken)} of {len(comparison.rules)} cells break a rule", "bad", bold=True)
+        return [Line(f"every rule is kept ({len(comparison.rules)} figures)", "good", bold=True), Line("")]
+    head = Line(f"{len(broken)} of {len(comparison.rules)} figures break a rule", "bad", bold=True)
     sentences = [f"{one.name}: {one.detail}" for one in broken]
     lines = [Line(text, "bad") for one in sentences for text in wrapped(one, indent=2, hanging=2)]
     return [head, *lines, Line("")]

@@ -91,7 +91,7 @@ def render_markdown(session: SessionArtifact) -> str:
     if where := blamed(session)[:MOST_PLACES]:
         lines += ["", "## Where", ""]
         lines += _table(
-            ("path", "cell", "p95 ms, baseline", "now", "slower"),
+            ("path", "profile:phase", "p95 ms, baseline", "now", "slower"),
             [
                 (
                     code(place.path),
@@ -108,7 +108,7 @@ def render_markdown(session: SessionArtifact) -> str:
         lines += ["", "## Medians", ""]
         lines += _table(
             (
-                "cell / path",
+                "profile:phase / path",
                 "req/s",
                 "p50 ms",
                 "p95 ms",

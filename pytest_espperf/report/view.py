@@ -49,8 +49,8 @@ from pytest_espperf.model.verdicts import (
 )
 
 MOST_PCT = 300.0
-UNKNOWN = "cannot be told"
-"""What stands in place of a threshold or bound above 300 %, which says nothing about a board."""
+UNKNOWN = "unknown"
+"""What stands in place of a threshold or bound above 300 %, which means nothing."""
 
 
 @dataclass(frozen=True)
@@ -193,14 +193,14 @@ def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
 def legend(gates: Sequence[GateRow]) -> str:
     """Units and directions of the gated metrics, in one sentence; "" where there is none."""
     metrics = dict.fromkeys(row.metric for row in gates if row.metric in METRICS)
-    told = [
+    parts = [
         f"{name} in {METRICS[name].unit} ({'more' if METRICS[name].better == 'higher' else 'less'} is better)"
         for name in metrics
     ]
-    if not told:
+    if not parts:
         return ""
     return (
-        f"{', '.join(told)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
+        f"{', '.join(parts)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
         "largest that is not excluded"
     )
 
@@ -245,7 +245,7 @@ def _cells(session: SessionArtifact) -> list[CellRow]:
                 rps_change_pct=change.get("rps_ok_median_pct"),
             )
         )
-        # The slowest path first: they tell where.
+        # The slowest path first: it shows where.
         paths = [replace(_row(path, figures), is_path=True) for path, figures in cell.path_metrics.items()]
         rows += sorted(paths, key=lambda row: -(row.p95_ms or 0.0))
     return rows

@@ -160,7 +160,7 @@ def test_where_nothing_could_be_compared_nothing_is_said_to_look_slower(rng: ran
     noisy = judged(again, history(rng, 8))
     assert noisy.gate is not None
     assert noisy.gate.kind == "inconclusive"
-    assert render_terminal(noisy)[0].text == "INCONCLUSIVE: slower or not, this session cannot tell"
+    assert render_terminal(noisy)[0].text == "INCONCLUSIVE: a slowdown is neither shown nor excluded"
 
 
 @pytest.mark.parametrize("how", ["board", "failed", "figures", "nothing recorded"])

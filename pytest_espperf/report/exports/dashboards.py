@@ -25,14 +25,14 @@ def render_github_action_benchmark(session: SessionArtifact, *, better: Literal[
         metric = figure.metric
         if metric.better == better:
             digits = metric.digits
-            told = [f"{figure.runs} runs", f"board: {board_of(session)}", f"session: {session.session_id}"]
+            extra = [f"{figure.runs} runs", f"board: {board_of(session)}", f"session: {session.session_id}"]
             rows.append(
                 {
                     "name": f"{figure.cell} {metric.label}",
                     "unit": metric.unit,
                     "value": figure.median,
                     "range": f"{figure.low:.{digits}f} .. {figure.high:.{digits}f}",
-                    "extra": "\n".join(told),
+                    "extra": "\n".join(extra),
                 }
             )
     return _json(rows)

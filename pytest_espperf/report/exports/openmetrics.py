@@ -64,8 +64,8 @@ def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
                 where |= {"path": figure.path} if paths else {}
                 samples.append(({**_escaped(where), **common}, figure.median / parts))
         if samples:
-            told = f"Median over a phase's runs: {metric.label}. path: empty for all."
-            found.append(Family(name, unit, told, samples))
+            about = f"Median over a phase's runs: {metric.label}. path: empty for all."
+            found.append(Family(name, unit, about, samples))
     return found
 
 
@@ -95,8 +95,8 @@ def _head(family: Family) -> list[str]:
 
 
 def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    told = ",".join(f'{label}="{text}"' for label, text in labels.items())
-    return f"{name}{{{told}}} {value!r}"
+    pairs = ",".join(f'{label}="{text}"' for label, text in labels.items())
+    return f"{name}{{{pairs}}} {value!r}"
 
 
 def _escaped(labels: Mapping[str, str]) -> dict[str, str]:

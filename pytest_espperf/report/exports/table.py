@@ -15,7 +15,7 @@ KEYS = ("session_id", "timestamp_utc", "tag", "profile", "phase", "run", "role",
 
 
 def _numbers() -> dict[str, str]:
-    """Column -> field: every number of a report; a unit that its name does not tell is added."""
+    """Column -> field: every number of a report; a unit that its name lacks is added."""
     hints = typing.get_type_hints(PathReport)
     fields = [name for name in PathReport.__struct_fields__ if hints[name] in (int, float, float | None)]
     percents = {name for name, metric in METRICS.items() if metric.unit == "%"}
@@ -55,5 +55,5 @@ def _rows(session: SessionArtifact, run: RawRun, result: PhaseResult) -> Iterato
 
 
 def _inert(text: str) -> str:
-    told = printable(text)
-    return f"'{told}" if told.startswith(("=", "+", "-", "@")) else told
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

@@ -72,7 +72,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Lines of the serial log around something that was said."""
+    """Lines of the serial log around an event."""
 
     title: str
     lines: tuple[str, ...]
