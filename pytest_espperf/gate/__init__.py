@@ -1,4 +1,4 @@
-"""The gate: did this firmware get slower? Pure: artifacts in, a verdict out; no I/O, no pytest.
+"""The gate judges whether a firmware got slower. Pure: artifacts in, a verdict out; no I/O, no pytest.
 
 ::
 

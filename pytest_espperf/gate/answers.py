@@ -1,4 +1,4 @@
-"""What a path answers, against the baseline: status, body size, content type and coding. Pure.
+"""Comparison of what paths answer with the baseline: status, body size, content type and coding. Pure.
 
 A board that answers something else is not compared with what it was: a login page that a redirect leads to
 is no faster version of the page behind it. Such a profile is *inconclusive* until the session is accepted,
@@ -37,7 +37,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one path answered in one session; None where that is not known."""
+    """Facts about the answers of one path in one session; None where one is not known."""
 
     statuses: Counter[str]
     sizes: BodySizes | None = None
@@ -46,7 +46,7 @@ class _Facts:
 
     @property
     def usual_status(self) -> str:
-        """The most frequent one."""
+        """The most frequent status."""
         return self.statuses.most_common(1)[0][0]
 
     def share(self, kind: str) -> float:

@@ -1,4 +1,4 @@
-"""Which sessions are the baseline: comparable, accepted, complete, with figures, of the current epoch.
+"""The choice of the baseline: comparable, accepted, complete sessions with figures, of the current epoch.
 
 An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
 the level has knowingly changed there, and what lies before cannot be compared with what comes after.
@@ -56,7 +56,7 @@ def name_of(session: SessionArtifact) -> str:
 
 
 def _is_usable(standing: Standing, policy: GatePolicy) -> bool:
-    """Whether a session may be the baseline; of one that the user named less is asked."""
+    """Whether a session may be the baseline; for one that the user named fewer rules hold."""
     return standing.may_be_named if policy.baseline == "fixed" else standing.in_baseline
 
 
@@ -74,7 +74,7 @@ def _differences(names: Iterable[str], mine: Json, theirs: Json) -> str:
 
 
 class _Groups:
-    """Sessions that were left out, grouped by why; the latest of each group is the example."""
+    """Groups of sessions that were left out for the same reason; the latest of each is the example."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}

@@ -45,7 +45,7 @@ def sentence(capacity: Capacity, clients: Mapping[str, int]) -> str:
 
 
 def _advice(cells: Iterable[str], clients: int) -> str:
-    """How some phases are given so many clients."""
+    """Advise how to give some phases so many clients."""
     phases = list(dict.fromkeys(name.rpartition(":")[2] for name in cells))
     options = [f"--perf-{phase}-clients {clients}" for phase in phases if phase in _OPTIONS]
     tables = [f"clients = {clients} to phase {phase!r}" for phase in phases if phase not in _OPTIONS]
@@ -84,7 +84,7 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
 
 
 def _starved(cell: str, reports: Sequence[PhaseReport]) -> str:
-    """How many clients got nothing in most runs of a cell while others did; "" where none."""
+    """Describe how many clients got nothing in most runs of a cell while others did; "" where none."""
     runs = [report for report in reports if report.never_answered and not no_success(report)]
     if 2 * len(runs) < len(reports) or not runs:
         return ""

@@ -1,4 +1,4 @@
-"""Two sessions side by side: the gate's comparability and plain rules, in the report's words. No I/O."""
+"""Two sessions side by side, by the gate's comparability and plain rules. Pure."""
 
 from __future__ import annotations
 

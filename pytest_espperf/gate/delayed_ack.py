@@ -1,4 +1,4 @@
-"""Whether answers wait for acknowledgements that clients delay: a gate of its own.
+"""The gate of answers that wait for acknowledgements which clients delay.
 
 The load engine acknowledges at once, so that no figure shows it. A firmware that begins to send its answers
 in two writes costs each of its clients 40 to 200 ms a request all the same.
@@ -23,7 +23,7 @@ def _found(session: SessionArtifact) -> Json:
 
 
 def waits_ms(session: SessionArtifact) -> dict[str, float]:
-    """How long each path waits, in milliseconds: 0.0 where it does not; paths not asked for are missing."""
+    """Return each path's wait in milliseconds: 0.0 where it has none; paths not asked for are missing."""
     found = _found(session)
     waits = found.get("waits_ms", {})
     return {path: float(waits.get(path, 0.0)) for path in found.get("asked", ())}

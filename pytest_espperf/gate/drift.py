@@ -29,7 +29,7 @@ An even slide that is noticed at its second step had half of its loss by then, a
 
 @dataclass(frozen=True)
 class Drift:
-    """One gate's CUSUM at the candidate.
+    """CUSUM of one gate at the candidate.
 
     Attributes:
         score: S.

@@ -1,4 +1,4 @@
-"""Ending a profile before its planned rounds, where the verdict is certain before.
+"""The early end of a profile, where its verdict is certain before all planned rounds.
 
 After each complete round ``r = 2 .. K - 1`` of the K planned ones a profile is one of three. With ``x`` its
 rounds so far, ``u`` their upper median, ``c`` the centre of the baseline, T and U of

@@ -30,7 +30,7 @@ SHORT = "was short of processors"
 
 @dataclass(frozen=True)
 class Loss:
-    """What one cell lost because the generator waited for a processor.
+    """Throughput that one cell lost because the generator waited for a processor.
 
     Attributes:
         cell: ``profile:phase``.

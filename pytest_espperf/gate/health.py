@@ -1,4 +1,4 @@
-"""What fails a session without any comparison: nothing measured, broken budgets, a leak.
+"""Rules that need no baseline: nothing measured, exceeded budgets, leaks, fragmentation.
 
 Absolute budgets are judged on the cell: it fails where at least half of its rounds break one, and more
 than one does (or there is only one). That is the median over the rounds against the budget, whatever
@@ -113,7 +113,7 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def asked_rounds(session: SessionArtifact, profile: str) -> int:
-    """How many planned rounds of a profile a session was to measure: fewer where it ended early."""
+    """Count the planned rounds of a profile: fewer where it ended early."""
     ended = session.ended_early.get(profile)
     return ended.after if ended is not None else session.runs_per_profile
 
@@ -169,7 +169,7 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
-    """Why requests failed, profile by profile, where no exceeded budget does already."""
+    """Report why requests failed, profile by profile, where no exceeded budget does already."""
     for profile in profiles_of(candidate):
         results = [result for result in results_of(candidate) if result.profile == profile]
         budgets = " ".join(text for result in results for text in result.fail_reasons)
@@ -194,7 +194,7 @@ def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _asked(results: Iterable[PhaseResult], path: str) -> int:
-    """How many requests of a path there were in all of these phases."""
+    """Count the requests of a path in all of these phases."""
     reports = (result.report.path_metrics.get(path) for result in results)
     return sum(report.requests_total for report in reports if report is not None)
 

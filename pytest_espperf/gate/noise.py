@@ -1,4 +1,4 @@
-"""How much a gate moves when nothing changed, and what follows: the threshold, and what is not excluded.
+"""The noise of a gate when nothing changed, and what follows: the threshold, and what is excluded.
 
 With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` sessions of the baseline and a
 candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf.gate.rounds`)::
@@ -125,7 +125,7 @@ class History:
 
     @property
     def excess(self) -> float | None:
-        """How much sessions vary over what is expected of them; None below 4 sessions."""
+        """Variance of sessions over what is expected of them; None below 4 sessions."""
         return self.between / self.spread if self.sessions >= 4 else None
 
     def session_variance(self, factor: float) -> float:
@@ -135,7 +135,7 @@ class History:
 
 @dataclass(frozen=True)
 class Error:
-    """How well a gate's change is known.
+    """Standard error of a gate's change.
 
     Attributes:
         sigma: standard error of ``d``, the candidate's value minus the centre (log ratio).
@@ -152,7 +152,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Noise:
-    """How well one gate tells a change from noise.
+    """Noise and thresholds of one gate.
 
     Attributes:
         history: where it comes from.
@@ -213,7 +213,7 @@ class Noise:
 
 
 def prior_weight(sessions: int) -> int:
-    """How many sessions the prior is worth beside a baseline of so many."""
+    """Return how many sessions the prior is worth beside a baseline of so many."""
     return p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
 
 
@@ -266,7 +266,7 @@ def series_noise(series: Series) -> History:
 
 
 def common_factor(histories: Sequence[History]) -> float:
-    """How much all gates together moved more than each was expected to; 1.0 or more."""
+    """Return by which factor all gates together moved more than each was expected to; at least 1.0."""
     excesses = [history.excess for history in histories if history.excess is not None]
     return max(1.0, median(excesses)) if excesses else 1.0
 

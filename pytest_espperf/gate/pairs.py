@@ -1,4 +1,4 @@
-"""Confirmation C: what interleaved pairs of rounds, old firmware against new, show of a suspect gate.
+"""Confirmation C: interleaved pairs of rounds, old firmware against new, decide a suspect gate.
 
 With ``D`` the difference of a pair's composites (a log ratio, slower larger), k pairs, and a variance that
 is pooled from three sources, each weighted by its degrees of freedom (Smyth 2004, "moderated t")::
@@ -54,7 +54,7 @@ SHARED_BOOTS = 2.2
 
 @dataclass(frozen=True)
 class PairsResult:
-    """What the pairs of one gate show.
+    """Result of the pairs of one gate.
 
     Attributes:
         change: new firmware over old, log ratio, slower larger.

@@ -1,4 +1,4 @@
-"""Planning: what a bench can see, and how many rounds a wanted slowdown takes.
+"""Planning of sessions: what a bench can see, and how many rounds a wanted slowdown takes.
 
 The same arithmetic as the gate's, asked the other way round: sessions of one firmware show how a bench
 moves between rounds and between sessions; that gives the threshold of a future session.
@@ -28,7 +28,7 @@ from pytest_espperf.model.artifact import SessionArtifact
 
 @dataclass(frozen=True)
 class Bench:
-    """What a bench can see, for planning.
+    """Noise of a bench at one gate, and the smallest slowdown that it shows.
 
     Attributes:
         round_sigma_pct: movement from round to round, percent.

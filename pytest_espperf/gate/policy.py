@@ -1,4 +1,4 @@
-"""What the user may choose about the gate, and the constants that nobody has to choose.
+"""The policy that a user may choose for the gate, and the constants that nobody has to choose.
 
 Constants and their sources: the smallest relevant change and the prior were fixed before measuring on
 simulated sessions (``tools/bench_gate.py``). The levels were planned to be 0.01 and, for the pairs, 0.05, and
@@ -190,7 +190,7 @@ METRICS: tuple[str, ...] = tuple(name for name in CellAggregate.__struct_fields_
 
 
 def worse_by(metric: str, before: float, after: float) -> float:
-    """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
+    """Compute how much worse ``after`` is, in the metric's unit; negative where it is better."""
     return before - after if registry.METRICS[metric].better == "higher" else after - before
 
 
@@ -205,7 +205,7 @@ def drift_alarm(boards: int) -> float:
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """How a session is judged.
+    """Policy by which a session is judged.
 
     Attributes:
         baseline: ``history``: the last accepted comparable sessions; ``previous``: only the last of

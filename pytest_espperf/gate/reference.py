@@ -1,4 +1,4 @@
-"""A reference board: what moves there, too, is the environment's, and is taken out of a session.
+"""The control board: changes seen on both boards come from the environment, and are subtracted.
 
 A session may measure a second board, whose firmware never changes, interleaved with its own rounds (rounds
 of the role ``reference``). Of session s a gate then has ``y_s``, the median of its rounds, and ``z_s``, that
@@ -56,7 +56,7 @@ class Environment:
 
     @property
     def shift(self) -> float:
-        """What is subtracted from the candidate."""
+        """Log ratio that is subtracted from the candidate."""
         return self.slope * self.moved
 
 

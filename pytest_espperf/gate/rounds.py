@@ -1,4 +1,4 @@
-"""Which rounds of a profile were disturbed: stalled by something that other rounds did not meet.
+"""Detection of disturbed rounds: stalled by something that the other rounds did not meet.
 
 A hang of a few seconds in one round of three moves no median, but it widens every estimate of the noise, so
 that the session can see nothing. A round is *disturbed* where a gate of its profile lies more than
@@ -47,7 +47,7 @@ class Disturbed:
 
     @property
     def count(self) -> int:
-        """Rounds that are worth measuring again."""
+        """Number of rounds that are worth measuring again."""
         return len(self.rounds) or int(self.unclear)
 
     def left(self, readings: Readings) -> Readings:

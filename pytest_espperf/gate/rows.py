@@ -231,7 +231,7 @@ def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
 
 
 def tail_refusal(session: SessionArtifact, series: Series, noise: Noise) -> str:
-    """Why p99 of a profile cannot be gated, "" where it can."""
+    """Explain why p99 of a profile cannot be gated, "" where it can."""
     pooled: dict[str, int] = {}
     for phases in rounds_of(session, series.profile).values():
         for name, result in phases.items():
@@ -392,7 +392,7 @@ def too_many(rounds: Counted, baseline: float, rise: float = p.ERROR_POINTS) -> 
 
 
 def error_change(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> float:
-    """How many percentage points the pooled error rate lies above the baseline; 0.0 without an error."""
+    """Compute by how many percentage points errors lie above the baseline; 0.0 without an error."""
     now = count(candidate, profile)
     rates = [rate(rounds) for session in past if (rounds := count(session, profile))]
     return rate(now) - median(rates) if rates and any(errors for _, errors in now) else 0.0

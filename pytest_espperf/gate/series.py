@@ -1,4 +1,4 @@
-"""From artifacts to the numbers that are judged: per profile and metric, one composite per round.
+"""The numbers that are judged, from artifacts: per profile and metric, one composite per round.
 
 The composite of a round is the mean over the session's phases of the logarithm of the metric,
 ``-ln(rps_ok)``, ``ln(p95_ms)`` or ``ln(p99_ms)``, so that larger always means slower and a difference
@@ -200,7 +200,7 @@ def undisturbed_rounds(
 
 @dataclass(frozen=True)
 class Series:
-    """What one gate sees: log composites, slower larger, without disturbed rounds.
+    """Input of one gate: log composites, slower larger, without disturbed rounds.
 
     Attributes:
         past: the rounds of each session of the baseline, oldest first.
@@ -234,7 +234,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """``profile:metric``."""
+        """Name of the gate, ``profile:metric``."""
         return f"{self.profile}:{self.metric}"
 
     @property
@@ -244,12 +244,12 @@ class Series:
 
     @property
     def rounds_planned(self) -> int:
-        """How many rounds the candidate was planned to have."""
+        """Number of rounds that the candidate was planned to have."""
         return max(self.planned, len(self.now))
 
     @property
     def calm_past(self) -> tuple[bool, ...]:
-        """Which sessions of the baseline ended early on good news."""
+        """Whether each session of the baseline ended early on good news."""
         return self.calm[-len(self.past) :] if self.calm else (False,) * len(self.past)
 
     def as_measured(self) -> Series:

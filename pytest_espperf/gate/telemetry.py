@@ -1,4 +1,4 @@
-"""A board's own figures against those of the baseline: figures that are gone, queue peaks, a Python heap.
+"""Comparison of a board's own figures with the baseline: figures that are gone, queue peaks, a Python heap.
 
 A rule without figures fails nothing. So a finding names each figure that the baseline had and this session
 lacks, with the reason and the rule that it switches off, and the session keeps its verdict.
@@ -76,7 +76,7 @@ def telemetry_findings(
 
 
 def _counts(session: SessionArtifact) -> dict[str, int]:
-    """In how many phases of a session there is each figure."""
+    """Count the phases of a session that have each figure."""
     reports = [result.report for result in results_of(session)]
     return Counter(
         name for one in reports for name in watched(one.stats_after).keys() | watched(one.mem_after).keys()
@@ -124,7 +124,7 @@ def _notes(candidate: SessionArtifact) -> list[str]:
 
 
 def _because(candidate: SessionArtifact, lost: Sequence[str]) -> str:
-    """Why figures are missing: what was read in their place, else what could not be read."""
+    """Explain why figures are missing: what was read in their place, else what could not be read."""
     notes = _notes(candidate)
     if notes:
         return f" ({'; '.join(notes[:2])})"
@@ -138,7 +138,7 @@ def _because(candidate: SessionArtifact, lost: Sequence[str]) -> str:
 
 
 def _broken(candidate: SessionArtifact, results: Sequence[PhaseResult]) -> str:
-    """Why most phases could not be read without a baseline; "" where the board merely has no telemetry."""
+    """Explain why most phases could not be read without a baseline; "" for a board without telemetry."""
     absent = candidate.device.get("telemetry_absent")
     gone = absent if isinstance(absent, list) else []
     notes = [note for note in _notes(candidate) if not any(f"from {path}:" in note for path in gone)]
@@ -147,7 +147,7 @@ def _broken(candidate: SessionArtifact, results: Sequence[PhaseResult]) -> str:
 
 
 def _switched_off(lost: Sequence[str], now: Mapping[str, int]) -> str:
-    """Which rules have no figures any more, in a sentence; "" where none is concerned."""
+    """List in a sentence the rules that have no figures any more; "" where none is concerned."""
     heaps = [name for name in LEAKS if name in lost]
     rules = [f"the leak rule ({', '.join(heaps)})"] if heaps else []
     if "internal_largest" in lost or "internal_free" in lost:
@@ -228,7 +228,7 @@ def _only_falls(values: Sequence[float]) -> bool:
 def falls_uncollected(
     candidate: SessionArtifact, sessions: Sequence[SessionArtifact], name: str, factor: float = FALL_FACTOR
 ) -> tuple[float, float, float] | None:
-    """How a collected heap falls from phase to phase without coming back, where it came back in the baseline.
+    """Measure a collected heap that falls and never comes back, where it came back in the baseline.
 
     The leak rule tells a leak from garbage by the collections between. Where a phase leaks more than a
     collection gives back, none shows; and a heap that only falls may be one that was not full yet. What it

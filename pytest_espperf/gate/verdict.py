@@ -1,4 +1,4 @@
-"""The whole judgement: one candidate, its history, one verdict."""
+"""The whole judgement, from one candidate and its history to one verdict."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def _verdict(
 
 
 def _baseline(choice: BaselineChoice, policy: GatePolicy) -> Json:
-    """Which sessions were the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
+    """Describe the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
     used: dict[int, SessionArtifact] = {}
     for epoch in choice.epochs.values():
         used.update({id(session): session for session in baseline_of(epoch, policy)})

@@ -36,7 +36,7 @@ class BodySizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why requests failed with one kind of error: the first one, on the path that had most of them.
+    """Reason why requests failed with one kind of error: the first one, on the path that had most of them.
 
     Attributes:
         kind: key of ``error_kinds``.
@@ -81,7 +81,7 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the load generator was the limit; see :class:`pytest_espperf.model.samples.GeneratorHealth`.
+    """Signs that the load generator was the limit; see :class:`pytest_espperf.model.samples.GeneratorHealth`.
 
     ``boards`` is how many boards this computer drove at the same time, at most.
     """
@@ -240,7 +240,7 @@ class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparability(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be equal for two sessions to be compared.
+    """Facts that must be equal for two sessions to be compared.
 
     Attributes:
         key: digest of ``fields``: equal keys mean wholly comparable sessions.
@@ -258,7 +258,7 @@ MAIN_RULE = "noise-floor"
 
 
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One gate's answer.
+    """One compared figure of a profile, with its verdict.
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
     direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
@@ -327,13 +327,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> Scope:
-        """What it is about; of a kind that the registry does not have, its board."""
+        """Scope of its kind; of a kind that the registry does not have, the board."""
         kind = FINDINGS.get(self.kind)
         return kind.scope if kind is not None else "board"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
+    """Verdict of the gate on one session. In JSON ``kind`` is called ``verdict``.
 
     ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them, or
     they broke a budget of any single run.
@@ -369,7 +369,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a profile was not measured in all of its planned rounds.
+    """Reason why a profile was not measured in all of its planned runs.
 
     Attributes:
         after: rounds that were measured.
@@ -384,7 +384,7 @@ class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """How many connections the board serves at once, as it was found before the load.
+    """Number of connections that the board serves at once, as it was found before the load.
 
     Attributes:
         connections: that were open at once and answered.
@@ -397,7 +397,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a path answered when it was asked before the load.
+    """Answer of a path when it was asked before the load.
 
     Attributes:
         status: None where no complete answer came.
@@ -415,7 +415,7 @@ class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """One session: everything that is kept of it.
+    """Everything that is kept of one session.
 
     ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where

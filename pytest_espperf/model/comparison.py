@@ -67,7 +67,7 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Session B against session A.
+    """Comparison of session B with session A.
 
     Attributes:
         unknown: why it is unknown whether they are comparable; "" where nothing does.
@@ -93,11 +93,11 @@ class Comparison:
 
     @property
     def broken(self) -> list[RuleResult]:
-        """The rules that are broken."""
+        """The rules that B breaks."""
         return [rule for rule in self.rules if rule.broken]
 
     def why_not(self) -> str:
-        """Why they are not comparable, in one sentence; "" where they are."""
+        """Explain why they are not comparable, in one sentence; "" where they are."""
         if self.unknown:
             return self.unknown
         parts = [f"{one.field} ({_value(one.a)} in A, {_value(one.b)} in B)" for one in self.differences]

@@ -1,4 +1,4 @@
-"""What the computer that makes the load can run out of, and what to do about it. Data, and pure.
+"""Resources that the computer which makes the load can run out of, and what to do about it. Pure.
 
 An error of one of these kinds is none of the board's: the system call that opens or uses a connection failed
 on this side. Windows has numbers of its own for some of them.
@@ -72,7 +72,7 @@ def local_kinds(error_kinds: Mapping[str, int]) -> dict[str, int]:
 
 
 def own_fault(report: PhaseReport) -> str:
-    """Why a phase is no measurement of the board: what this computer lacked or did; "" where it is one."""
+    """Explain why a phase does not measure the board: what this computer lacked or did; else ""."""
     local = local_kinds(report.error_kinds)
     if local:
         worst = max(local, key=lambda kind: local[kind])

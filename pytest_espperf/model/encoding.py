@@ -1,4 +1,4 @@
-"""Text from elsewhere -> text in UTF-8. Pure.
+"""Conversion of text from elsewhere to UTF-8. Pure.
 
 Editors and shells of Windows put a byte order mark in front (Notepad, ``Out-File -Encoding utf8``), or write
 UTF-16 (``>`` in Windows PowerShell).

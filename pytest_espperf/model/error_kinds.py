@@ -34,7 +34,7 @@ def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:
 
 
 def describe_errors(errors: ErrorsByKind) -> str:
-    """In words, the most frequent first: ``transport: 12 x ReadTimeout; status: 3 x http_503``."""
+    """Describe the errors, the most frequent first: ``transport: 12 x ReadTimeout; status: 3 x http_503``."""
     return "; ".join(f"{kind}: {_most_frequent(counts)}" for kind, counts in errors.items())
 
 

@@ -94,7 +94,7 @@ UNREAD = "no telemetry from"
 
 
 def count_values(tree: object) -> int:
-    """How many values a reading has, containers included."""
+    """Count the values of a reading, containers included."""
     if isinstance(tree, Mapping):
         return 1 + sum(map(count_values, tree.values()))
     if isinstance(tree, (list, tuple)):

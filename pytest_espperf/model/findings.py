@@ -21,7 +21,7 @@ Scope = Literal["board", "run", "computer"]
 
 @dataclass(frozen=True)
 class FindingKind:
-    """One row of the registry.
+    """One kind of finding.
 
     Attributes:
         name: the key ``kind`` of the finding.

@@ -1,4 +1,4 @@
-"""Samples -> summaries. Pure.
+"""Summaries of samples. Pure.
 
 Percentiles are linearly interpolated between order statistics (type 7 of Hyndman and Fan, 1996,
 numpy's default), exact, from all samples.
@@ -88,7 +88,7 @@ def make_histogram(seconds: Iterable[float]) -> str:
 
 @dataclass
 class _Bucket:
-    """The samples of one path, or of all, while they are gathered."""
+    """Samples of one path, or of all, while they are gathered."""
 
     latencies: array[float]
     tail: array[float]

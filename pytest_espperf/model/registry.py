@@ -11,7 +11,7 @@ from pytest_espperf.model.text import grouped
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the registry.
+    """One metric of the registry.
 
     Attributes:
         name: key in reports and aggregates.
@@ -35,12 +35,12 @@ class Metric:
 
     @property
     def best(self) -> Any:
-        """``min`` or ``max``."""
+        """The function that chooses the best value, ``min`` or ``max``."""
         return min if self.better == "lower" else max
 
     @property
     def worst(self) -> Any:
-        """The other one."""
+        """The function that chooses the worst value."""
         return max if self.better == "lower" else min
 
 

@@ -1,4 +1,4 @@
-"""The one door of text from outside: boards, files, commands, other programs. Pure.
+"""The one way of text from outside to what is shown: boards, files, commands, other programs. Pure.
 
 Whatever is shown (terminal, log, HTML, Markdown, exports, exceptions) passes :func:`printable`; what is
 written as lines of a terminal or log passes :func:`inert`. JSON keeps every character, as an escape

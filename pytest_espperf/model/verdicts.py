@@ -52,7 +52,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class VerdictKind:
-    """One row of the table.
+    """One verdict word and what it means.
 
     Attributes:
         word: the verdict as artifacts have it.

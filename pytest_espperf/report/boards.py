@@ -19,7 +19,7 @@ from pytest_espperf.report.view import make_view, signed_pct
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of one board of a run.
+    """Result of one board of a run.
 
     Attributes:
         session: with its verdict.
@@ -42,7 +42,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One board in words.
+    """One board in words, for a table of several.
 
     Attributes:
         board: its name.
@@ -69,7 +69,7 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run over several boards.
+    """Summary of a run over several boards.
 
     Attributes:
         verdict: that of its worst board.

@@ -1,4 +1,4 @@
-"""A table of sessions, one line each."""
+"""The table of sessions, one line each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class ListedSession:
-    """What is listed of a session.
+    """One session of a listing.
 
     Attributes:
         time: its stamp, ``20260131T235959Z``.

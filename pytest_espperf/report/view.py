@@ -1,4 +1,8 @@
-"""The one view that every renderer draws: verdict first, then gates, then where, then what to do."""
+"""The one view that every renderer draws: verdict first, then gates, then where, then what to do.
+
+Names and messages of what fails a session stand here as well, for test reports, JUnit files and annotations
+alike.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,7 @@ class CellRow:
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a session."""
+    """Contents of every report about a session."""
 
     verdict: str
     mood: Mood
@@ -115,7 +119,7 @@ def make_view(session: SessionArtifact) -> View:
 
 
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
-    """How a board that is slow by nature gets a baseline: a session that breaks a budget is none."""
+    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one."""
     findings = session.gate.findings if session.gate is not None else []
     if any(finding.kind == BUDGET and finding.severity == "fail" for finding in findings):
         yield (
@@ -172,7 +176,7 @@ def blamed(session: SessionArtifact) -> list[PathChange]:
 
 
 def _accept(session: SessionArtifact) -> tuple[str, ...]:
-    """How an intended slowdown is accepted: this very session, in this very history."""
+    """Advise how an intended slowdown is accepted: this very session, in this very history."""
     gate = session.gate
     if gate is None or not (gate.kind in SLOWER or gate.held_back):
         return ()

@@ -1,4 +1,4 @@
-"""Medians for services that draw them over commits: github-action-benchmark and Bencher. Cells, no paths."""
+"""Medians of cells for services that draw them over commits: github-action-benchmark and Bencher."""
 
 from __future__ import annotations
 

@@ -36,12 +36,12 @@ class Figure:
 
     @property
     def cell(self) -> str:
-        """``profile:phase``."""
+        """Name of the cell, ``profile:phase``."""
         return f"{self.profile}:{self.phase}"
 
 
 def usable(value: float | None) -> TypeGuard[float]:
-    """Whether there is a figure that can be calculated with."""
+    """Whether a figure exists and can be calculated with."""
     return value is not None and math.isfinite(value) and abs(value) <= GREATEST
 
 

@@ -17,7 +17,7 @@ from pytest_espperf.report.exports.figures import began, board_of, figures
 
 @dataclass(frozen=True)
 class Family:
-    """Gauges of one name.
+    """Gauges that share one name.
 
     Attributes:
         name: with its unit at the end.

@@ -1,4 +1,4 @@
-"""The report's charts, as plotly figures. Pure; colours that depend on light and dark are the page's."""
+"""The charts of the HTML report, as plotly figures. Pure; the page has colours for light and dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the HTML report is drawn from. Data only; gathered by the session's side, drawn by this room."""
+"""The data that the HTML report is drawn from. :mod:`pytest_espperf.output.reports` gathers them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The page around the charts."""
+"""The HTML pages: the report of a session around its charts, and the page over all boards of a run.
+
+The page over several boards is small, without charts, and links each board's own report. In templates
+whatever a board, a user or a file sent is made printable and escaped.
+"""
 
 from __future__ import annotations
 
