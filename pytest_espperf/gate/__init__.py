@@ -1,4 +1,4 @@
-"""The gate: did this firmware get slower? Pure: artifacts in, a verdict out; no I/O, no pytest.
+"""The gate judges whether a firmware got slower. Pure: artifacts in, a verdict out; no I/O, no pytest.
 
 ::
 
@@ -7,8 +7,8 @@
 
 Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
 sessions are the baseline), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
-rules), :mod:`pairs`, :mod:`drift`, :mod:`link`, :mod:`health` (budgets, leaks), :mod:`telemetry`,
-:mod:`generator`, :mod:`worst` (single runs), :mod:`verdict` (all of it), :mod:`words`.
+rules), :mod:`pairs`, :mod:`drift`, :mod:`generator` (this computer and the link), :mod:`health` (budgets),
+:mod:`telemetry`, :mod:`worst` (single runs), :mod:`findings` (of the comparison), :mod:`verdict` (all of it).
 """
 
 from pytest_espperf.gate.baseline import choose

@@ -1,4 +1,4 @@
-"""What a path answers, against the baseline: status, body size, content type and coding. Pure.
+"""Comparison of what paths answer with the baseline: status, body size, content type and coding. Pure.
 
 A board that answers something else is not compared with what it was: a login page that a redirect leads to
 is no faster version of the page behind it. Such a profile is *inconclusive* until the session is accepted,
@@ -37,7 +37,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one path answered in one session; None where that is not known."""
+    """Facts about the answers of one path in one session; None where one is not known."""
 
     statuses: Counter[str]
     sizes: BodySizes | None = None
@@ -46,7 +46,7 @@ class _Facts:
 
     @property
     def usual_status(self) -> str:
-        """The most frequent one."""
+        """The most frequent status."""
         return self.statuses.most_common(1)[0][0]
 
     def share(self, kind: str) -> float:
@@ -58,7 +58,7 @@ class _Facts:
 def changed_answers(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> dict[str, list[str]]:
-    """What is answered otherwise than in the baseline, in words, by profile; without those that are alike.
+    """Describe by profile what is answered otherwise than in the baseline; without profiles that are alike.
 
     Args:
         candidate: the session that is judged.
@@ -80,7 +80,7 @@ def changed_answers(
 
 
 def redirect_findings(candidate: SessionArtifact) -> Iterator[Finding]:
-    """The profiles that measured redirects alone: the page behind them is what a user means."""
+    """Warn of profiles that measured redirects alone: a user means the page behind them."""
     for profile, answers in candidate.answers.items():
         if answers and all(one.status in _REDIRECTS for one in answers.values()):
             named = ", ".join(f"{path}: {one.status}" for path, one in list(answers.items())[:_NAMED])
@@ -95,7 +95,7 @@ def redirect_findings(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _facts(session: SessionArtifact, profile: str) -> dict[str, _Facts]:
-    """The facts of each path of a profile, from the load and, where it has none, from before it."""
+    """Gather the facts of each path of a profile, from the load and, where it has none, from before it."""
     statuses: dict[str, Counter[str]] = {}
     sizes: dict[str, list[BodySizes]] = {}
     for result in results_of(session):
@@ -135,7 +135,7 @@ def _all_of(sizes: Sequence[BodySizes]) -> BodySizes:
 
 
 def _changes(now: _Facts, past: Sequence[_Facts]) -> Iterator[str]:
-    """What differs, each as ``from -> to``; "" where a fact is the same or not known."""
+    """Compare each fact, as ``from -> to``; "" where it is the same or not known."""
     yield _status_change(now, [one for one in past if one.statuses])
     yield _size_change(now.sizes, [one.sizes for one in past if one.sizes is not None])
     yield _word_change(now.content_type, [one.content_type for one in past])

@@ -1,7 +1,7 @@
-"""Which sessions are the baseline: comparable, accepted, complete, with figures, of the current epoch.
+"""The choice of the baseline: comparable, accepted, complete sessions with figures, of the current epoch.
 
 An epoch begins with a session that was accepted by hand, or whose verdict was ``environment-shift``:
-the level has knowingly changed there, and what lies before says nothing about what comes after.
+the level has knowingly changed there, and what lies before cannot be compared with what comes after.
 
 A session whose pace a computer set, and not the board, has no figures to be compared with: it is no baseline
 of that profile, so that the next one that has figures is the first.
@@ -56,7 +56,7 @@ def name_of(session: SessionArtifact) -> str:
 
 
 def _is_usable(standing: Standing, policy: GatePolicy) -> bool:
-    """Whether a session may be the baseline; of one that the user named less is asked."""
+    """Whether a session may be the baseline; for one that the user named fewer rules hold."""
     return standing.may_be_named if policy.baseline == "fixed" else standing.in_baseline
 
 
@@ -74,7 +74,7 @@ def _differences(names: Iterable[str], mine: Json, theirs: Json) -> str:
 
 
 class _Groups:
-    """Sessions that were left out, grouped by why; the latest of each group is the example."""
+    """Groups of sessions that were left out for the same reason; the latest of each is the example."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, ...], int] = {}
@@ -111,14 +111,14 @@ def _profiles(fields: Json) -> Json:
 
 
 def profiles_of(session: SessionArtifact) -> list[str]:
-    """The profiles of a session, declared or measured, each once, in order."""
+    """List the profiles of a session, declared or measured, each once, in order."""
     return list(dict.fromkeys([*session.profiles, *(run.profile for run in session.raw_runs)]))
 
 
 def choose(
     candidate: SessionArtifact, history: Sequence[SessionArtifact], policy: GatePolicy
 ) -> BaselineChoice:
-    """The sessions that are the baseline for each profile of the candidate; history oldest first."""
+    """Choose the sessions that are the baseline of each profile of the candidate; history oldest first."""
     choice = BaselineChoice()
     # What measured nothing has no engine to differ in, and would never have been a baseline.
     history = [session for session in history if has_answers(session)]
@@ -173,7 +173,7 @@ def choose(
 def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
     """Whether so many of the newest sessions were kept out without proof that the next one joins.
 
-    Sessions that failed for another reason say nothing of it, nor do those whose answers changed.
+    Sessions that failed for another reason do not count, nor do those whose answers changed.
     """
     standings = ((session, Standing.of(session)) for session in reversed(alike))
     since = takewhile(lambda one: not one[1].in_baseline, standings)
@@ -193,14 +193,14 @@ def depth_of(policy: GatePolicy) -> int:
 
 
 def baseline_of(epoch: Sequence[SessionArtifact], policy: GatePolicy) -> Sequence[SessionArtifact]:
-    """The sessions of an epoch that are the baseline, oldest first."""
+    """Return the sessions of an epoch that are the baseline, oldest first."""
     return epoch[-depth_of(policy) :]
 
 
 def rounds_by_profile(
     candidate: SessionArtifact, choice: BaselineChoice, policy: GatePolicy
 ) -> list[ProfileRounds]:
-    """The rounds of every profile of the candidate, with those of its epoch; disturbed ones left out."""
+    """Collect the rounds of every profile of the candidate and of its epoch, without disturbed ones."""
     epochs = {profile: choice.epochs.get(profile, []) for profile in profiles_of(candidate)}
     return undisturbed_rounds(candidate, epochs, depth_of(policy))
 

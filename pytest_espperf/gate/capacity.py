@@ -17,16 +17,16 @@ from pytest_espperf.model.findings import CAPACITY
 
 
 def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:
-    """What a session and its baseline, oldest first, say of the clients that got nothing."""
+    """Report clients that got nothing, from a session and its baseline, oldest first."""
     cells = {
         cell: [result.report for result in results if not own_fault(result.report)]
         for cell, results in cells_of(candidate).items()
     }
     cells = {cell: reports for cell, reports in cells.items() if reports}
     now = candidate.capacity
-    said = ""
+    starvation = ""
     if now is not None:
-        said = sentence(now, {cell: max(report.clients for report in cells[cell]) for cell in cells})
+        starvation = sentence(now, {cell: max(report.clients for report in cells[cell]) for cell in cells})
         before = next((one.capacity for one in reversed(baseline) if one.capacity is not None), None)
         if now.ended and before is not None and now.connections < before.connections:
             least = "" if before.ended else "at least "
@@ -35,18 +35,18 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
                 kind=CAPACITY,
                 message=f"the board serves {now.connections} connections at once, and served {least}"
                 f"{before.connections} in the baseline"
-                + (f": {said}." if said else f" (one more is {now.ended})."),
+                + (f": {starvation}." if starvation else f" (one more is {now.ended})."),
             )
             return
-        if said:
-            yield Finding(severity="warn", kind=CAPACITY, message=f"{said}.")
+        if starvation:
+            yield Finding(severity="warn", kind=CAPACITY, message=f"{starvation}.")
     for cell, reports in cells.items():
-        if not said and (starved := _starved(cell, reports)):
+        if not starvation and (starved := _starved(cell, reports)):
             yield Finding(severity="warn", kind=CAPACITY, where=cell, message=f"{cell}: {starved}.")
 
 
 def _starved(cell: str, reports: Sequence[PhaseReport]) -> str:
-    """How many clients got nothing in most runs of a cell while others did; "" where none."""
+    """Describe how many clients got nothing in most runs of a cell while others did; "" where none."""
     runs = [report for report in reports if report.never_answered and not no_success(report)]
     if 2 * len(runs) < len(reports) or not runs:
         return ""

@@ -1,4 +1,4 @@
-"""Two sessions side by side: the gate's comparability and plain rules, in the report's words. No I/O."""
+"""Two sessions side by side, by the gate's comparability and plain rules. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare(a: SessionArtifact, b: SessionArtifact, rules: Rules = ()) -> Compar
 
     Args:
         a: the one to compare with.
-        b: the one that is told about.
+        b: the one that is compared.
         rules: ``(metric, percent)`` as of ``--perf-fail-on``: what B may be worse by.
 
     Raises:
@@ -70,7 +70,7 @@ def _unknown(a: SessionArtifact, b: SessionArtifact) -> str:
 
 
 def _differences(a: SessionArtifact, b: SessionArtifact) -> Iterator[Difference]:
-    """What differs of the facts that have to be equal; of profiles, those that both have."""
+    """Compare the facts that have to be equal; of profiles, those that both have."""
     common = [profile for profile in profiles_of(b) if profile in profiles_of(a)]
     then, now = _facts(a, common), _facts(b, common)
     for name in differing(now, then):
@@ -120,7 +120,7 @@ def _medians(figures: CellAggregate | PathAggregate) -> Figures:
 
 
 def _slower(metric: str, before: float | None, after: float | None) -> float | None:
-    """The change as the gate's rows tell it: of a ratio in percent, slower positive; of errors in points."""
+    """Compute the change as in gate rows: of a ratio in percent, slower positive; of errors in points."""
     if before is None or after is None:
         return None
     if metric == POINTS:
@@ -159,16 +159,16 @@ def _apply(a: SessionArtifact, b: SessionArtifact, rules: Rules) -> Iterator[Rul
     for metric, limit in dict.fromkeys(rules):
         rule = f"{metric}:{limit:g}%"
         policy = GatePolicy(fail_on=((metric, limit),))
-        told = False
+        applied = False
         for profile in profiles_of(b):
             found = {row.name: row for row in plain_rows(b, profile, a, policy)}
             for expected in plain_rows(a, profile, a, policy):
-                told = True
+                applied = True
                 row = found.get(expected.name)
                 if row is None:
                     detail = f"rule {rule}: A has {expected.now:,.1f}, B has no such figure"
                     yield RuleResult(expected.name, rule, broken=True, detail=detail)
                 else:
                     yield RuleResult(row.name, rule, broken=row.verdict == "regressed", detail=row.detail)
-        if not told:
+        if not applied:
             raise UsageError(f"the rule {rule} can be applied to nothing: A has no such figure")

@@ -1,4 +1,4 @@
-"""Whether answers wait for acknowledgements that clients delay: a gate of its own.
+"""The gate of answers that wait for acknowledgements which clients delay.
 
 The load engine acknowledges at once, so that no figure shows it. A firmware that begins to send its answers
 in two writes costs each of its clients 40 to 200 ms a request all the same.
@@ -23,7 +23,7 @@ def _found(session: SessionArtifact) -> Json:
 
 
 def waits_ms(session: SessionArtifact) -> dict[str, float]:
-    """How long each path waits, in milliseconds: 0.0 where it does not; paths not asked for are missing."""
+    """Return each path's wait in milliseconds: 0.0 where it has none; paths not asked for are missing."""
     found = _found(session)
     waits = found.get("waits_ms", {})
     return {path: float(waits.get(path, 0.0)) for path in found.get("asked", ())}
@@ -37,7 +37,7 @@ def _paths(session: SessionArtifact, profile: str) -> set[str]:
 def delayed_ack_rows(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[GateRow]:
-    """A row for each profile with paths that wait and did not, or the other way round.
+    """Make a row for each profile with paths that wait and did not, or the other way round.
 
     Each path is compared with the newest session of the baseline that asked for it.
     """
@@ -75,7 +75,7 @@ def _row(profile: str, verdict: VerdictWord, *, before: float, now: float, paths
 def delayed_ack_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[Finding]:
-    """That answers wait; a warning where it is not known from the baseline, or in the figures."""
+    """Report that answers wait; warn where the baseline does not show it, or the figures contain the wait."""
     waits = {path: ms for path, ms in waits_ms(candidate).items() if ms}
     if not waits:
         return

@@ -29,7 +29,7 @@ An even slide that is noticed at its second step had half of its loss by then, a
 
 @dataclass(frozen=True)
 class Drift:
-    """One gate's CUSUM at the candidate.
+    """CUSUM of one gate at the candidate.
 
     Attributes:
         score: S.
@@ -56,7 +56,7 @@ class Drift:
 
 
 def _reference(series: Series) -> tuple[tuple[int, ...], int] | None:
-    """Indices into the epoch that are the reference, and where watching starts; None if too few."""
+    """Return the indices of the epoch that are the reference, and where watching starts; None if too few."""
     count = len(series.epoch)
     if count < p.DRIFT_MIN_REFERENCE:
         return None
@@ -67,7 +67,7 @@ def _reference(series: Series) -> tuple[tuple[int, ...], int] | None:
 
 
 def drifts(series: list[Series], boards: int = 1) -> dict[str, Drift]:
-    """The CUSUM of each gate that has a reference, by gate name; ``boards`` is how many the run had."""
+    """Compute the CUSUM of each gate that has a reference, by gate name; ``boards``: those of the run."""
     chosen = {one.name: ref for one in series if (ref := _reference(one)) is not None}
     guarded = [one for one in series if one.name in chosen]
     noise = {

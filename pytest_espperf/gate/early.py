@@ -1,4 +1,4 @@
-"""Ending a profile before its planned rounds, where the verdict is certain before.
+"""The early end of a profile, where its verdict is certain before all planned rounds.
 
 After each complete round ``r = 2 .. K - 1`` of the K planned ones a profile is one of three. With ``x`` its
 rounds so far, ``u`` their upper median, ``c`` the centre of the baseline, T and U of
@@ -47,7 +47,7 @@ from pytest_espperf.model.figures import COLLECTED
 
 @dataclass(frozen=True)
 class _Gate:
-    """One gate so far: what its rounds can tell now, and what the planned ones will."""
+    """One gate so far: the noise of its rounds now, and that of the planned ones."""
 
     series: Series
     now: Noise
@@ -69,7 +69,7 @@ class _Gate:
             return False
         centre = self.now.history.centre
         least = min(self.series.now) - centre
-        return least > self.now.bar and above_floor(self.series, least, centre, policy)
+        return least > self.now.smallest and above_floor(self.series, least, centre, policy)
 
 
 def decide_early(
@@ -77,7 +77,7 @@ def decide_early(
     history: Sequence[SessionArtifact],
     policy: GatePolicy = DEFAULT_POLICY,
 ) -> dict[str, EndedEarly]:
-    """The profiles that need no further round, besides those that have ended before. Pure.
+    """Return the profiles that need no further round, besides those that have ended before. Pure.
 
     Args:
         candidate: the session so far, after a complete round of every profile that goes on.
@@ -96,7 +96,7 @@ def decide_early(
         return {}
     profiles = rounds_by_profile(candidate, choice, policy)
     gates = _gates(candidate, profiles, policy)
-    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others say
+    worst = unresolved_worst(candidate)  # they are to be measured again, whatever the others show
     tails = {one.profile: one for one in build_all(candidate, profiles, (TAIL,), depth_of(policy))}
     decided: dict[str, EndedEarly] = {}
     for one in profiles:
@@ -143,7 +143,7 @@ def _holds(
     tail: Series | None,
     policy: GatePolicy,
 ) -> Iterator[bool]:
-    """What keeps a calm profile going, one after the other: rules that more rounds have to decide."""
+    """Check one after the other what keeps a calm profile going: rules that more rounds have to decide."""
     profile, baseline = rounds.profile, baseline_of(rounds.epoch, policy)
     yield any(
         not result.passed for phases in rounds_of(candidate, profile).values() for result in phases.values()

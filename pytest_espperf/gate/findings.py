@@ -51,7 +51,7 @@ def answer_findings(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
 def standing_findings(
     candidate: SessionArtifact, verdict: Verdict, *, gives_way: bool, changed: bool = False
 ) -> Iterator[Finding]:
-    """Say whether a session that does not fail may be a baseline, where its verdict does not.
+    """Report whether a session that does not fail may be a baseline, where its verdict leaves that open.
 
     Args:
         candidate: the session.

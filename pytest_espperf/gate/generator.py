@@ -1,8 +1,8 @@
-"""What a session tells of the computer that drove it: where that, and not the board, set the pace.
+"""Findings about what stands between the gate and the board: the generator (this computer), and the link.
 
-Two things are told. A phase that was *bound* is not compared at all, see :mod:`pytest_espperf.gate.series`.
-Where the generator only had to wait for a processor, its figures are compared all the same: what they lost by
-that is known, and a slowdown beyond it must not pass.
+A phase that was *bound* is not compared at all, see :mod:`pytest_espperf.gate.series`. Where the generator
+only had to wait for a processor, its figures are compared all the same: what they lost by that is known, and
+a slowdown beyond it must not pass. Neither is anything subtracted for the link.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pytest_espperf.model.computer import STOOD_STILL, advice, describe_lack, lo
 from pytest_espperf.model.findings import GENERATOR_BOUND, LINK
 
 LOST = -math.expm1(-MIN_CHANGE)
-"""Share of its throughput, median of its runs, from which on what a cell lost is told: less is no change that
-the gate could call."""
+"""Share of its throughput, median of its runs, from which on what a cell lost is reported: less is no change
+that the gate could call."""
 
 
 SHORT = "was short of processors"
@@ -30,7 +30,7 @@ SHORT = "was short of processors"
 
 @dataclass(frozen=True)
 class Loss:
-    """What one cell lost because the generator waited for a processor.
+    """Throughput that one cell lost because the generator waited for a processor.
 
     Attributes:
         cell: ``profile:phase``.
@@ -44,7 +44,7 @@ class Loss:
 
 
 def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
-    """Those of one session: of each cell that was bound or spoilt, and one for all that lost something."""
+    """Report each cell of a session that was bound or spoilt, and in one finding all that lost something."""
     cells = cells_of(session)
     again = {run.profile for run in session.raw_runs if run.role == "confirm"}
     for cell, results in cells.items():
@@ -65,7 +65,7 @@ def generator_findings(session: SessionArtifact) -> Iterator[Finding]:
 
 
 def _faults(at_fault: Sequence[PhaseReport], of: int) -> str:
-    """What this computer lacked or did in some runs of a cell, and what to do about it."""
+    """Describe what this computer lacked or did in some runs of a cell, and what to do about it."""
     local: Counter[str] = Counter()
     for report in at_fault:
         local.update(local_kinds(report.error_kinds))
@@ -78,7 +78,7 @@ def _faults(at_fault: Sequence[PhaseReport], of: int) -> str:
 
 
 def host_finding(sessions: Mapping[str, SessionArtifact]) -> Finding | None:
-    """What the sessions of several boards tell of the computer that drove them all; None where nothing.
+    """Combine what the sessions of several boards show of the computer that drove them all; None for nothing.
 
     Args:
         sessions: by the name of their board.
@@ -91,32 +91,32 @@ def host_finding(sessions: Mapping[str, SessionArtifact]) -> Finding | None:
             paced[board] = count
         if found := losses(cells):
             worst[board] = max(found, key=lambda loss: loss.share)
-    told = []
+    parts = []
     if paced:
         most = max(paced, key=lambda board: paced[board])
-        cells_there = "1 cell" if paced[most] == 1 else f"{paced[most]} cells"
-        told.append(
+        cells_there = "1 phase" if paced[most] == 1 else f"{paced[most]} phases"
+        parts.append(
             f"this computer, not the board, set the pace on {len(paced)} of {len(sessions)} boards "
             f"({cells_there} of {most}), in runs that are not compared"
         )
     if worst:
         board, loss = max(worst.items(), key=lambda item: item[1].share)
         cost = _cost(loss, f"{loss.cell} of {board}")
-        told.append(
-            f"{'it' if told else 'this computer'} {SHORT} on {len(worst)} of {len(sessions)} boards: {cost}"
+        parts.append(
+            f"{'it' if parts else 'this computer'} {SHORT} on {len(worst)} of {len(sessions)} boards: {cost}"
         )
     boards = max((_boards(session) for session in sessions.values()), default=1)
-    return _finding(f"{'; '.join(told)}. {_advice(boards)}") if told else None
+    return _finding(f"{'; '.join(parts)}. {_advice(boards)}") if parts else None
 
 
 def losses(cells: Mapping[str, Sequence[PhaseResult]]) -> list[Loss]:
-    """The cells that lost enough to be told; by ``profile:phase``."""
+    """List the cells that lost enough to be reported; by ``profile:phase``."""
     found = []
     for cell, results in cells.items():
-        told = [result.report.generator for result in results if result.report.generator is not None]
-        shares = [one.lost_share for one in told if one.lost_share is not None]
+        generators = [result.report.generator for result in results if result.report.generator is not None]
+        shares = [one.lost_share for one in generators if one.lost_share is not None]
         if shares and (share := median(shares)) > LOST:
-            found.append(Loss(cell, share, max(one.boards for one in told)))
+            found.append(Loss(cell, share, max(one.boards for one in generators)))
     return found
 
 
@@ -156,24 +156,24 @@ MOVED_MS = 2.0
 
 
 LEAST_CONNECTS = 8
-"""Connects of a session, and LEAST_SESSIONS of the baseline, below which nothing is said."""
+"""Connects of a session, and LEAST_SESSIONS of the baseline, below which nothing is reported."""
 
 
 LEAST_SESSIONS = 3
 
 
 LOST_SHARE = 0.02
-"""Share of connects with a lost packet from which on it is said; two at least."""
+"""Share of connects with a lost packet from which on it is reported; two at least."""
 
 
 def _links(session: SessionArtifact) -> list[LinkReport]:
-    """The readings of a session, each connect once."""
+    """List the readings of a session, each connect once."""
     results = (result for run in session.raw_runs for result in run.results)
     return [_own(result.report.link) for result in results if result.report.link is not None]
 
 
 def _own(link: LinkReport) -> LinkReport:
-    """Without what the phase before has as well."""
+    """Leave out of a reading what the phase before has as well."""
     return LinkReport(
         connect_ms=link.connect_ms[link.shared_connects :],
         retransmitted=max(0, link.retransmitted - link.shared_retransmitted),
@@ -187,12 +187,16 @@ def idle_connect_ms(session: SessionArtifact) -> float | None:
     return median(times) if len(times) >= LEAST_CONNECTS else None
 
 
-def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) -> Iterator[Finding]:
-    """What a reader should know of the link.
+def link_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:
+    """Report a link to the board that lost packets, refused connects, or moved against the baseline.
+
+    Connects to the idle board around every phase are answered by its network stack: where their median left
+    what it was in the sessions of the baseline, or packets were lost, slower answers may be the link's. That
+    stands in the verdict and is never subtracted from it.
 
     Args:
         candidate: the session.
-        bar: the sessions that it is compared with.
+        baseline: the sessions that it is compared with.
     """
     for note in candidate.device.get("notes", ()):
         yield Finding(severity="warn", kind=LINK, message=f"{note}.")
@@ -214,7 +218,7 @@ def link_findings(candidate: SessionArtifact, bar: Sequence[SessionArtifact]) ->
             "at once.",
         )
     now = idle_connect_ms(candidate)
-    past = [ms for session in bar if (ms := idle_connect_ms(session)) is not None and ms > 0]
+    past = [ms for session in baseline if (ms := idle_connect_ms(session)) is not None and ms > 0]
     if now is None or now <= 0 or len(past) < LEAST_SESSIONS:
         return
     logs = [math.log(ms) for ms in past]

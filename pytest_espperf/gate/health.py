@@ -1,4 +1,4 @@
-"""What fails a session without any comparison: nothing measured, broken budgets, a leak.
+"""Rules that need no baseline: nothing measured, exceeded budgets, leaks, fragmentation.
 
 Absolute budgets are judged on the cell: it fails where at least half of its rounds break one, and more
 than one does (or there is only one). That is the median over the rounds against the budget, whatever
@@ -53,7 +53,7 @@ REASONS = 3
 """Reasons of errors that are named of one profile."""
 
 STALL_SHARE = 0.1
-"""Share of a phase's duration lost to outages from which on a reader is told."""
+"""Share of a phase's duration lost to outages from which on a finding reports it."""
 
 LEAK_SCORE = 2.326
 """Kendall z from which on a fall is no accident: 99 % quantile of the normal distribution."""
@@ -96,7 +96,7 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
             severity="fail", kind=STOPPED, message=f"the session was stopped: {candidate.hard_stop_reason}"
         )
     if not any(run.results for run in candidate.raw_runs if run.role == "run"):
-        yield failed("", "no phase was measured: nothing can be said about this firmware.")
+        yield failed("", "no phase was measured: this firmware cannot be judged.")
         return
     for profile in profiles_of(candidate):
         rounds = rounds_of(candidate, profile)
@@ -109,11 +109,11 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
         if not rounds:
             yield failed(profile, f"{profile} was never measured.")
         elif valid * 2 < planned and not candidate.partial:
-            yield failed(profile, f"{profile} has {valid} complete rounds of {planned}: too few to judge.")
+            yield failed(profile, f"{profile} has {valid} complete runs of {planned}: too few to judge.")
 
 
 def asked_rounds(session: SessionArtifact, profile: str) -> int:
-    """How many planned rounds of a profile a session was to measure: fewer where it ended early."""
+    """Count the planned rounds of a profile: fewer where it ended early."""
     ended = session.ended_early.get(profile)
     return ended.after if ended is not None else session.runs_per_profile
 
@@ -169,7 +169,7 @@ def _budgets(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
-    """Why requests failed, profile by profile, where no broken budget says it already."""
+    """Report why requests failed, profile by profile, where no exceeded budget does already."""
     for profile in profiles_of(candidate):
         results = [result for result in results_of(candidate) if result.profile == profile]
         budgets = " ".join(text for result in results for text in result.fail_reasons)
@@ -194,7 +194,7 @@ def _errors(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def _asked(results: Iterable[PhaseResult], path: str) -> int:
-    """How many requests of a path there were in all of these phases."""
+    """Count the requests of a path in all of these phases."""
     reports = (result.report.path_metrics.get(path) for result in results)
     return sum(report.requests_total for report in reports if report is not None)
 
@@ -213,21 +213,21 @@ def _conditions(candidate: SessionArtifact) -> Iterator[Finding]:
         for result in results:
             counters.update(result.report.counters)
         if counters:
-            told = ", ".join(f"{n} {COUNTERS.get(name, name)}" for name, n in counters.items())
+            risen = ", ".join(f"{n} {COUNTERS.get(name, name)}" for name, n in counters.items())
             yield Finding(
                 severity="info",
                 kind=RISEN_COUNTERS,
                 where=cell,
-                message=f"{cell}: the board counted {told}.",
+                message=f"{cell}: the board counted {risen}.",
             )
-        said = [event for result in results for event in result.report.events if not event.fatal]
-        if said:
-            more = f" ({len(said)} such lines)" if len(said) > 1 else ""
+        lines = [event for result in results for event in result.report.events if not event.fatal]
+        if lines:
+            more = f" ({len(lines)} such lines)" if len(lines) > 1 else ""
             yield Finding(
                 severity="warn",
                 kind=CONSOLE,
                 where=cell,
-                message=f"{cell}: the serial console said {said[0]}{more}.",
+                message=f"{cell}: on the serial console: {lines[0]}{more}.",
             )
         limited = sum(result.report.status_counts.get("429", 0) for result in results)
         if limited:
@@ -281,7 +281,7 @@ def may_leak(candidate: SessionArtifact, policy: GatePolicy) -> bool:
 
 
 def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Finding]:
-    """The leak rule and the fragmentation rule.
+    """Apply the leak rule and the fragmentation rule.
 
     A leak is a fall of free heap over the *session* (each phase alone may be within its budget) that is
 
@@ -317,13 +317,13 @@ def memory_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
         peaks_fall = max(parts[0]) - max(parts[2]) > LEAK_PEAKS * (first - last)
         if falling_score(strata) > LEAK_SCORE and large and goes_on and peaks_fall:
             found.append(_leak(key, (slope, budget), (flat[0][1], flat[-1][1]), asked))
-    told = {finding.where for finding in found}
-    found += [finding for finding in _never_back(candidate) if finding.where not in told]
+    leaking = {finding.where for finding in found}
+    found += [finding for finding in _never_back(candidate) if finding.where not in leaking]
     return [*found, *_collapse(candidate)]
 
 
 def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], asked: float) -> Finding:
-    """The finding of a leak.
+    """Make the finding of a leak.
 
     Args:
         key: which heap.
@@ -342,9 +342,9 @@ def _leak(key: str, slopes: tuple[float, float], heap: tuple[float, float], aske
 
 
 def _collected_leak(candidate: SessionArtifact, key: str, budget: float) -> Iterator[Finding]:
-    """The leak rule of a heap with a garbage collector, which falls until it is collected.
+    """Apply the leak rule to a heap with a garbage collector, which falls until it is collected.
 
-    Its readings, before and after each phase, lie anywhere on a saw-tooth: only their peaks tell what is in
+    Its readings, before and after each phase, lie anywhere on a saw-tooth: only their peaks show what is in
     use. It leaks where the peaks of the session's thirds fall by more than any step between two readings, a
     collection's among them; where each third has a collection (a rise), since a heap that only falls may not
     have been full yet; and where the fall is steeper than the budget and no accident.
@@ -371,7 +371,7 @@ def _collected_leak(candidate: SessionArtifact, key: str, budget: float) -> Iter
 
 
 def _never_back(candidate: SessionArtifact) -> Iterator[Finding]:
-    """A loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
+    """Report a loss beyond one phase's budget that is still there at the end: it is no single bad run's."""
     results = results_of(candidate)
     for key in LEAK_MIN_LOSS:
         budget = candidate.thresholds.get(f"max_{key}_drop")
@@ -406,6 +406,6 @@ def _collapse(candidate: SessionArtifact) -> Iterator[Finding]:
             severity="fail",
             kind=FRAGMENTATION,
             where="internal_largest",
-            message=f"the largest free block fell from {100 * before:.0f} % to {100 * after:.0f} % of the "
-            "free internal heap: it is falling to pieces.",
+            message=f"heap fragmentation: the largest free block fell from {100 * before:.0f} % to "
+            f"{100 * after:.0f} % of the free internal heap.",
         )

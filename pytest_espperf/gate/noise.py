@@ -1,4 +1,4 @@
-"""How much a gate moves when nothing changed, and what follows: the threshold, and what is not excluded.
+"""The noise of a gate when nothing changed, and what follows: the threshold, and what is excluded.
 
 With ``x`` a round's composite and ``y`` a session's median of them, for ``H`` sessions of the baseline and a
 candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf.gate.rounds`)::
@@ -9,7 +9,7 @@ candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf
     C    mean over the baseline's sessions of C_R, R their rounds; see below for sessions that ended early
     c_H  variance of the baseline's median, as a share of one session's: pi / 2H from 5 sessions on
 
-**From 10 sessions on** they tell their own noise::
+**From 10 sessions on** they show their own noise::
 
     v    = [4 (C Vw + 0.02^2) + (H - 1) vb] / (4 + H - 1)
     v    = max(v max(1, median over the gates of vb / v), C Vw + 0.005^2)
@@ -17,7 +17,7 @@ candidate with ``n`` rounds (disturbed rounds left out, see :mod:`pytest_espperf
     s2   = tau2 + C_n max(Vw, (Vw + Vn) / 2) + c_H v                 n: at most the planned rounds
     df   = (4 + H - 1) min(1, s2 / (v (1 + c_H)))                    at least 3
 
-**Fewer than 10** say little about it, so that the rounds of all of them and of the candidate are pooled, and
+**Fewer than 10** show little of it, so that the rounds of all of them and of the candidate are pooled, and
 sessions are taken to differ by no less than rounds do::
 
     V    = [2 (5 %)^2 + f_h Vw + f_n Vn] / (2 + f_h + f_n)           f: rounds - 1, of each session
@@ -84,7 +84,7 @@ class History:
         between: ``vb``, winsorised variance of the sessions' values.
         between_df: ``H - 1``, and what a reference board's slope took less.
         median_share: ``C``.
-        sessions: ``H``, the sessions that tell the noise.
+        sessions: ``H``, the sessions that the noise is estimated from.
         anchors: the sessions whose median ``centre`` is.
     """
 
@@ -99,7 +99,7 @@ class History:
 
     @property
     def young(self) -> bool:
-        """Whether there are too few sessions to tell how sessions differ."""
+        """Whether there are too few sessions to know how sessions differ."""
         return self.sessions < p.YOUNG
 
     @property
@@ -125,7 +125,7 @@ class History:
 
     @property
     def excess(self) -> float | None:
-        """How much sessions vary over what is expected of them; None below 4 sessions."""
+        """Variance of sessions over what is expected of them; None below 4 sessions."""
         return self.between / self.spread if self.sessions >= 4 else None
 
     def session_variance(self, factor: float) -> float:
@@ -135,7 +135,7 @@ class History:
 
 @dataclass(frozen=True)
 class Error:
-    """How well a gate's change is known.
+    """Standard error of a gate's change.
 
     Attributes:
         sigma: standard error of ``d``, the candidate's value minus the centre (log ratio).
@@ -152,7 +152,7 @@ class Error:
 
 @dataclass(frozen=True)
 class Noise:
-    """What one gate can tell.
+    """Noise and thresholds of one gate.
 
     Attributes:
         history: where it comes from.
@@ -177,8 +177,8 @@ class Noise:
         return self.threshold > p.BLUNT
 
     @property
-    def bar(self) -> float:
-        """The log ratio that an observed change must exceed."""
+    def smallest(self) -> float:
+        """The log ratio that an observed change must exceed to be called."""
         if self.history.young:
             return self.threshold
         share = (self.threshold - p.BLUNT) / (p.BLUNT_FULL - p.BLUNT)
@@ -192,7 +192,7 @@ class Noise:
     @property
     def reliable(self) -> float:
         """The true log ratio that would be called nine times in ten."""
-        return self.bar + NINE_IN_TEN * self.sigma
+        return self.smallest + NINE_IN_TEN * self.sigma
 
     def at_most(self, change: float) -> float:
         """U: a slowdown of more than this log ratio is excluded where ``change`` was observed."""
@@ -213,7 +213,7 @@ class Noise:
 
 
 def prior_weight(sessions: int) -> int:
-    """How many sessions the prior is worth beside a baseline of so many."""
+    """Return how many sessions the prior is worth beside a baseline of so many."""
     return p.PRIOR_WEIGHT if sessions >= p.YOUNG else p.PRIOR_WEIGHT_YOUNG
 
 
@@ -224,7 +224,7 @@ def history_noise(
     planned: int = 0,
     calm: Sequence[bool] = (),
 ) -> History:
-    """The noise of the sessions of the baseline.
+    """Measure the noise of the sessions of the baseline.
 
     Args:
         past: the rounds' composites of each session, none empty.
@@ -256,7 +256,7 @@ def history_noise(
 
 
 def series_noise(series: Series) -> History:
-    """The noise of a gate's baseline."""
+    """Measure the noise of a gate's baseline."""
     return history_noise(
         series.past,
         series.environment.fitted if series.environment else 0.0,
@@ -266,7 +266,7 @@ def series_noise(series: Series) -> History:
 
 
 def common_factor(histories: Sequence[History]) -> float:
-    """How much all gates together moved more than each was expected to; 1.0 or more."""
+    """Return by which factor all gates together moved more than each was expected to; at least 1.0."""
     excesses = [history.excess for history in histories if history.excess is not None]
     return max(1.0, median(excesses)) if excesses else 1.0
 
@@ -284,7 +284,7 @@ def gate_error(
     within_now: float | None,
     leverage: float = 0.0,
 ) -> Error:
-    """The standard error of a gate's ``d``, its degrees of freedom, and what it comes from.
+    """Compute the standard error of a gate's ``d``, its degrees of freedom, and what it comes from.
 
     Args:
         history: the baseline's noise.
@@ -346,7 +346,7 @@ def _young_error(history: History, *, known: float, rounds: int, within_now: flo
 
 
 def alpha_of(series: Sequence[Series]) -> float:
-    """The chance of a false alarm that all gates share: smaller where sessions end early."""
+    """Return the chance of a false alarm that all gates share: smaller where sessions end early."""
     early = any(one.ended or any(one.calm_past) for one in series)
     return p.ALPHA_EARLY if early else p.ALPHA
 
@@ -379,7 +379,7 @@ def alpha_shares(
 def gate_noises(
     series: Sequence[Series], histories: Sequence[History], errors: Sequence[Error], alpha: float
 ) -> list[Noise]:
-    """The thresholds of gates that share ``alpha``, given their histories and standard errors."""
+    """Compute the thresholds of gates that share ``alpha``, given their histories and standard errors."""
     single = alpha_shares(series, [error.sigma for error in errors])
     floor = p.SESSION_SIGMA_FLOOR
     # By information, 1 / variance: what pairs cannot prove in the tail alone is inconclusive.
@@ -399,7 +399,7 @@ def gate_noises(
 def noises(
     series: Sequence[Series], *, alpha: float, factor: float | None = None, planned: bool = False
 ) -> dict[str, Noise]:
-    """The thresholds of gates that share ``alpha``, by gate name.
+    """Compute the thresholds of gates that share ``alpha``, by gate name.
 
     Args:
         series: the gates.
@@ -424,7 +424,7 @@ def noises(
 
 
 def counted_rounds(series: Series, history: History) -> int:
-    """The candidate's rounds that its standard error may count.
+    """Count the candidate's rounds that its standard error may use.
 
     Beside an old history no more than planned: what makes rounds be measured again is their session's effect,
     which more rounds do not average out, and which sessions of the planned rounds have taught the threshold.

@@ -1,4 +1,4 @@
-"""Confirmation C: what interleaved pairs of rounds, old firmware against new, say about a suspect gate.
+"""Confirmation C: interleaved pairs of rounds, old firmware against new, decide a suspect gate.
 
 With ``D`` the difference of a pair's composites (a log ratio, slower larger), k pairs, and a variance that
 is pooled from three sources, each weighted by its degrees of freedom (Smyth 2004, "moderated t")::
@@ -54,7 +54,7 @@ SHARED_BOOTS = 2.2
 
 @dataclass(frozen=True)
 class PairsResult:
-    """What the pairs of one gate say.
+    """Result of the pairs of one gate.
 
     Attributes:
         change: new firmware over old, log ratio, slower larger.
@@ -112,7 +112,7 @@ def compare_pairs(
 
 
 def pairs_result(series: Series, noise: Noise) -> PairsResult:
-    """What the pairs of a gate say, with the noise of its history and of the session's planned rounds."""
+    """Judge the pairs of a gate, with the noise of its history and of the session's planned rounds."""
     differences = [new - old for old, new in series.pairs]
     today = len(series.now) - 1
     history = min(noise.history.within_df, today + len(differences) - 1)

@@ -1,6 +1,6 @@
-"""Planning: what a bench can see, and how many rounds a wanted slowdown takes.
+"""Planning of sessions: what a bench can see, and how many rounds a wanted slowdown takes.
 
-The same arithmetic as the gate's, asked the other way round: sessions of one firmware tell how a bench
+The same arithmetic as the gate's, asked the other way round: sessions of one firmware show how a bench
 moves between rounds and between sessions; that gives the threshold of a future session.
 """
 
@@ -28,7 +28,7 @@ from pytest_espperf.model.artifact import SessionArtifact
 
 @dataclass(frozen=True)
 class Bench:
-    """What a bench can see, for planning.
+    """Noise of a bench at one gate, and the smallest slowdown that it shows.
 
     Attributes:
         round_sigma_pct: movement from round to round, percent.
@@ -46,7 +46,7 @@ class Bench:
 def _planned(
     series: Sequence[Series], histories: Sequence[History], *, rounds: int, sessions: int
 ) -> list[Noise]:
-    """The noise of a future session of ``rounds`` rounds, judged against so many like it."""
+    """Predict the noise of a future session of ``rounds`` rounds, judged against so many like it."""
     factor = common_factor(histories)
     share = median_variance(rounds)
     planned = [
@@ -69,7 +69,7 @@ def _planned(
 
 
 def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
-    """The gates of sessions of one firmware; all of them are the history."""
+    """Build the gates of sessions of one firmware; all of them are the history."""
     if not artifacts:
         return []
     last = artifacts[-1]
@@ -78,7 +78,7 @@ def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
 
 
 def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> list[Bench]:
-    """What repeated sessions of one firmware say about a bench, per gate.
+    """Estimate from repeated sessions of one firmware what a bench can see, per gate.
 
     ``sessions`` is the length of history that the smallest slowdown is given for.
     """

@@ -1,4 +1,4 @@
-"""What the user may choose about the gate, and the constants that nobody has to choose.
+"""The policy that a user may choose for the gate, and the constants that nobody has to choose.
 
 Constants and their sources: the smallest relevant change and the prior were fixed before measuring on
 simulated sessions (``tools/bench_gate.py``). The levels were planned to be 0.01 and, for the pairs, 0.05, and
@@ -63,7 +63,7 @@ PRIOR_SESSION_SIGMA = 0.02
 """Prior for how much a board's figures move from session to session (log ratio, 2 %)."""
 
 PRIOR_SINGLE_SIGMA = 0.03
-"""The same where there is one earlier session only, which says nothing about it."""
+"""The same where there is one earlier session only, which does not show it."""
 
 PRIOR_ROUND_SIGMA = 0.05
 """Prior for how much they move from round to round (log ratio, 5 %) ..."""
@@ -78,7 +78,7 @@ PRIOR_WEIGHT_YOUNG = 6
 """... and how many while the history is shorter than :data:`YOUNG`."""
 
 YOUNG = 10
-"""Sessions from which on a history is trusted to tell its own noise."""
+"""Sessions from which on a history is trusted to show its own noise."""
 
 SESSION_SIGMA_FLOOR = 0.005
 """Session-to-session movement is never taken to be smaller than this (log ratio)."""
@@ -111,7 +111,7 @@ DISTURBED_MOST = 2
 """Rounds of a profile that are left out at most, always fewer than half."""
 
 PRINTED_MOST_PCT = 300.0
-"""Thresholds and bounds above this (in percent) say nothing about a board: they are not given."""
+"""Thresholds and bounds above this (in percent) mean nothing: they are not given."""
 
 CALM_SIGMAS = 1.0
 """Early end: standard deviations (84 % quantile) by which the rounds still to come are allowed to move ..."""
@@ -133,7 +133,7 @@ ERROR_POINTS = 0.5
 """Percentage points by which the pooled error rate may rise."""
 
 ERROR_SIGMAS = 3.0
-"""Standard errors of a session's error rate, as the baseline's rounds tell it, that the rise must exceed."""
+"""Standard errors of a session's error rate, from the baseline's rounds, that the rise must exceed."""
 
 ERROR_MIN_COUNT = 5
 """Errors below which the error rule stays silent."""
@@ -190,12 +190,12 @@ METRICS: tuple[str, ...] = tuple(name for name in CellAggregate.__struct_fields_
 
 
 def worse_by(metric: str, before: float, after: float) -> float:
-    """How much worse ``after`` is than ``before``, in the metric's unit; negative where it is better."""
+    """Compute how much worse ``after`` is, in the metric's unit; negative where it is better."""
     return before - after if registry.METRICS[metric].better == "higher" else after - before
 
 
 def drift_alarm(boards: int) -> float:
-    """The alarm level of each board's CUSUM at which a run of so many has no more alarms than one board.
+    """Choose the alarm level of the CUSUM at which a run of so many boards has no more alarms than one.
 
     The time between two false alarms grows as ``exp(2 k h)`` with the level h, for the allowance k
     (Siegmund 1985, equation 2.56).
@@ -205,7 +205,7 @@ def drift_alarm(boards: int) -> float:
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """How a session is judged.
+    """Policy by which a session is judged.
 
     Attributes:
         baseline: ``history``: the last accepted comparable sessions; ``previous``: only the last of
@@ -264,7 +264,7 @@ def parse_fail_on(text: str) -> tuple[tuple[str, float], ...]:
     itself, it is percentage points.
 
     Raises:
-        ValueError: with one sentence that says what is wrong and what was probably meant.
+        ValueError: with one sentence about what is wrong and what was probably meant.
     """
     rules = []
     for part, metric, value in _pairs(text, "p95_ms:10%"):
@@ -278,7 +278,7 @@ def parse_min_effect(text: str) -> dict[str, float]:
     """``p95_ms:2`` -> ``{"p95_ms": 2.0}``: absolute floors in each metric's own unit.
 
     Raises:
-        ValueError: with one sentence that says what is wrong and what was probably meant.
+        ValueError: with one sentence about what is wrong and what was probably meant.
     """
     floors: dict[str, float] = {}
     for part, metric, value in _pairs(text, "p95_ms:2"):

@@ -1,4 +1,4 @@
-"""A reference board: what moves there, too, is the environment's, and is taken out of a session.
+"""The control board: changes seen on both boards come from the environment, and are subtracted.
 
 A session may measure a second board, whose firmware never changes, interleaved with its own rounds (rounds
 of the role ``reference``). Of session s a gate then has ``y_s``, the median of its rounds, and ``z_s``, that
@@ -38,7 +38,7 @@ PRIOR_SLOPE = 0.5
 
 @dataclass(frozen=True)
 class Environment:
-    """What the reference board says of a session's surroundings, at one gate.
+    """Surroundings of a session at one gate, as the reference board shows them.
 
     Attributes:
         moved: ``u`` of the candidate: how much slower the reference was than usual, a log ratio.
@@ -56,14 +56,14 @@ class Environment:
 
     @property
     def shift(self) -> float:
-        """What is subtracted from the candidate."""
+        """Log ratio that is subtracted from the candidate."""
         return self.slope * self.moved
 
 
 def environment(
     epoch: Sequence[float], references: Sequence[float | None], now: float | None, depth: int
 ) -> Environment | None:
-    """The environment of a candidate; None where the reference does not say enough.
+    """Estimate the environment of a candidate; None where the reference has too few sessions.
 
     Args:
         epoch: the value of each session of the epoch, oldest first.
@@ -71,9 +71,9 @@ def environment(
         now: the reference's value in the candidate's session, None where there was none.
         depth: how many of the newest sessions of the epoch are the baseline.
     """
-    bar = list(zip(epoch, references, strict=True))[-depth:]
-    known = [(value, reference) for value, reference in bar if reference is not None]
-    if now is None or len(known) < LEAST_SESSIONS or 2 * len(known) < len(bar):
+    baseline = list(zip(epoch, references, strict=True))[-depth:]
+    known = [(value, reference) for value, reference in baseline if reference is not None]
+    if now is None or len(known) < LEAST_SESSIONS or 2 * len(known) < len(baseline):
         return None
     usual = median(reference for _, reference in known)
     level = median(value for value, _ in known)

@@ -1,4 +1,4 @@
-"""Which rounds of a profile were disturbed: stalled by something that other rounds did not meet.
+"""Detection of disturbed rounds: stalled by something that the other rounds did not meet.
 
 A hang of a few seconds in one round of three moves no median, but it widens every estimate of the noise, so
 that the session can see nothing. A round is *disturbed* where a gate of its profile lies more than
@@ -47,11 +47,11 @@ class Disturbed:
 
     @property
     def count(self) -> int:
-        """Rounds that are worth measuring again."""
+        """Number of rounds that are worth measuring again."""
         return len(self.rounds) or int(self.unclear)
 
     def left(self, readings: Readings) -> Readings:
-        """The readings without the rounds that are left out."""
+        """Return the readings without the rounds that are left out."""
         return {
             metric: {key: value for key, value in values.items() if key not in self.rounds}
             for metric, values in readings.items()
@@ -62,7 +62,7 @@ UNDISTURBED = Disturbed()
 
 
 def disturbance_limits(sessions: Iterable[Readings], metrics: Sequence[str]) -> dict[str, float]:
-    """The limit of each metric.
+    """Compute the limit of each metric.
 
     Args:
         sessions: the readings of every profile in every session: they share one estimate of the noise.
@@ -78,7 +78,7 @@ def disturbance_limits(sessions: Iterable[Readings], metrics: Sequence[str]) -> 
 
 
 def find_disturbed(readings: Readings, limits: Limits) -> Disturbed:
-    """The disturbed rounds of one profile in one session."""
+    """Find the disturbed rounds of one profile in one session."""
     rounds = {key for metric in limits for key in readings.get(metric, {})}
     if len(rounds) == 2:
         return Disturbed(unclear=any(_differ(readings.get(m, {}), limit) for m, limit in limits.items()))

@@ -23,7 +23,7 @@ _MOST_LOG_RATIO = 700.0
 
 
 def pct(log_ratio: float) -> float:
-    """A log ratio in percent: 0.0953 -> 10.0; at most as much as a number holds."""
+    """Convert a log ratio to percent: 0.0953 -> 10.0; at most as much as a number holds."""
     return 100.0 * math.expm1(min(log_ratio, _MOST_LOG_RATIO))
 
 
@@ -42,7 +42,7 @@ def above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) -
 
 
 def tolerance_of(series: Series, policy: p.GatePolicy) -> float:
-    """The log ratio of the slowdown that ``unchanged`` excludes at a gate; infinite where another gate does.
+    """Return the log ratio of the slowdown that ``unchanged`` excludes; infinite where another gate does.
 
     A schedule sets the throughput of an open loop, and p99 hangs on too few requests.
     """
@@ -53,8 +53,8 @@ def tolerance_of(series: Series, policy: p.GatePolicy) -> float:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What a gate says: word, reason, how it was confirmed, whether it looks slower without proof."""
+class _GateVerdict:
+    """Verdict of a gate: word, reason, how it was confirmed, whether it looks slower without proof."""
 
     word: str
     detail: str = ""
@@ -63,17 +63,17 @@ class _Answer:
     at_most: float | None = None
 
 
-def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _Answer:
-    """The answer of the session's own rounds against the baseline: slower, excluded, or neither."""
+def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _GateVerdict:
+    """Judge the session's own rounds against the baseline: slower, excluded, or neither."""
     centre = noise.history.centre
     d = median(series.every) - centre
     confirmation = "rounds" if series.again else ""
     if not above_floor(series, d, centre, policy):
         beyond = abs(d) > noise.threshold
         detail = "beyond the noise, but below the absolute floor that was asked for" if beyond else ""
-        return _Answer("unchanged", detail, confirmation)
-    if d < -noise.bar:
-        return _Answer("improved", "", confirmation)
+        return _GateVerdict("unchanged", detail, confirmation)
+    if d < -noise.smallest:
+        return _GateVerdict("improved", "", confirmation)
     tolerance = tolerance_of(series, policy)
     if d > noise.threshold:
         return _slower(series, noise, d)
@@ -83,17 +83,17 @@ def _from_history(series: Series, noise: Noise, policy: p.GatePolicy) -> _Answer
     looks_slower = series.metric != TAIL and slowest > noise.looks_slower(tolerance)
     if at_most > tolerance:
         detail = _why_not_excluded(series, noise, policy, d)
-        return _Answer("inconclusive", detail, confirmation, looks_slower)
+        return _GateVerdict("inconclusive", detail, confirmation, looks_slower)
     suspect = d > noise.suspect
     detail = "suspect: slower than usual, within the noise of this bench" if suspect else ""
-    return _Answer("unchanged", detail, confirmation, looks_slower)
+    return _GateVerdict("unchanged", detail, confirmation, looks_slower)
 
 
-def _slower(series: Series, noise: Noise, d: float) -> _Answer:
-    """The answer where the change is beyond the threshold: proven, to be measured again, or not confirmed."""
+def _slower(series: Series, noise: Noise, d: float) -> _GateVerdict:
+    """Judge a change beyond the threshold: proven, to be measured again, or not confirmed."""
     centre = noise.history.centre
-    if series.ended == "slower" and series.metric == "rps_ok" and min(series.now) - centre > noise.bar:
-        return _Answer(
+    if series.ended == "slower" and series.metric == "rps_ok" and min(series.now) - centre > noise.smallest:
+        return _GateVerdict(
             "regressed",
             f"each of its {len(series.now)} runs is beyond the threshold",
             confirmation="rounds",
@@ -101,17 +101,17 @@ def _slower(series: Series, noise: Noise, d: float) -> _Answer:
     if series.again:
         planned, new = median(series.now) - centre, median(series.again) - centre
         # A young baseline's threshold rests on all rounds: neither half of them has to pass it by itself.
-        least = noise.bar / 2 if noise.history.young else noise.bar
-        said = _said_again(series, noise, d)
-        if d > noise.bar and planned > least and new > noise.bar / 2:
-            return _Answer("regressed", f"confirmed by {said}", "rounds")
-        return _Answer("inconclusive", f"not confirmed by {said}", "rounds", looks_slower=True)
-    if d > noise.bar:
-        return _Answer("regressed")
-    return _Answer("inconclusive", "slower, but this bench is too noisy to call it", looks_slower=True)
+        least = noise.smallest / 2 if noise.history.young else noise.smallest
+        measured = _measured_again(series, noise, d)
+        if d > noise.smallest and planned > least and new > noise.smallest / 2:
+            return _GateVerdict("regressed", f"confirmed by {measured}", "rounds")
+        return _GateVerdict("inconclusive", f"not confirmed by {measured}", "rounds", looks_slower=True)
+    if d > noise.smallest:
+        return _GateVerdict("regressed")
+    return _GateVerdict("inconclusive", "slower, but this bench is too noisy to call it", looks_slower=True)
 
 
-def _said_again(series: Series, noise: Noise, d: float) -> str:
+def _measured_again(series: Series, noise: Noise, d: float) -> str:
     count = len(series.again)
     new = median(series.again) - noise.history.centre
     rounds = "1 more run" if count == 1 else f"{count} more runs"
@@ -119,10 +119,10 @@ def _said_again(series: Series, noise: Noise, d: float) -> str:
 
 
 def _why_not_excluded(series: Series, noise: Noise, policy: p.GatePolicy, d: float) -> str:
-    again = f"{_said_again(series, noise, d)}; " if series.again else ""
+    again = f"{_measured_again(series, noise, d)}; " if series.again else ""
     bound = printed(pct(noise.at_most(d)))
     upto = (
-        "how much slower it may be cannot be told"
+        "how much slower it may be is unknown"
         if bound is None
         else f"a slowdown of up to {bound:.0f} % is not excluded"
     )
@@ -130,7 +130,7 @@ def _why_not_excluded(series: Series, noise: Noise, policy: p.GatePolicy, d: flo
 
 
 def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:
-    """What limits a gate most, and what helps."""
+    """Explain what limits a gate most, and what helps."""
     sessions = noise.history.sessions
     if len(series.every) == 1:
         return "one run does not show how runs differ: measure more (--perf-runs)"
@@ -141,13 +141,13 @@ def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:
         )
     if noise.error.limit == "few sessions" and policy.baseline != "history":
         return (
-            "a single earlier session says little about this bench: compare with the history "
+            "a single earlier session is too little to go by: compare with the history "
             "(--perf-baseline=history), or with the old firmware directly (--perf-ab-baseline-cmd, "
             "--perf-ab-candidate-cmd)"
         )
     if noise.error.limit == "few sessions":
         return (
-            f"{sessions} earlier session{'s say' if sessions > 1 else ' says'} little about this bench: "
+            f"{sessions} earlier session{'s are' if sessions > 1 else ' is'} too little to go by: "
             "the answer sharpens with each further session"
         )
     return (
@@ -156,49 +156,49 @@ def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:
     )
 
 
-def _by_pairs(series: Series, noise: Noise, before: _Answer, policy: p.GatePolicy) -> _Answer:
-    """Confirmation C: what pairs of both firmwares say of a gate that the baseline leaves open."""
+def _by_pairs(series: Series, noise: Noise, before: _GateVerdict, policy: p.GatePolicy) -> _GateVerdict:
+    """Judge by the pairs of both firmwares a gate that the baseline leaves open (confirmation C)."""
     count = len(series.pairs)
     asked = before.word in ("regressed", "inconclusive")
     if count < p.MIN_PAIRS:
         detail = f"only {count} complete A/B pairs, {p.MIN_PAIRS} are needed"
         word = "inconclusive" if asked else before.word
-        return _Answer(word, detail, "pairs", before.looks_slower or before.word == "regressed")
+        return _GateVerdict(word, detail, "pairs", before.looks_slower or before.word == "regressed")
     result = pairs_result(series, noise)
-    said = (
+    measured = (
         f"{count} A/B pairs: {pct(result.change):+.1f} % against a threshold of {pct(result.threshold):.1f} %"
     )
 
-    def answer(word: str, detail: str, *, looks_slower: bool = False) -> _Answer:
-        return _Answer(word, detail, "pairs", looks_slower, result.at_most)
+    def answer(word: str, detail: str, *, looks_slower: bool = False) -> _GateVerdict:
+        return _GateVerdict(word, detail, "pairs", looks_slower, result.at_most)
 
     old = median(earlier for earlier, _ in series.pairs)
     if result.slower and above_floor(series, result.change, old, policy):
-        return answer("regressed", f"confirmed by {said}")
+        return answer("regressed", f"confirmed by {measured}")
     if not asked:
-        return answer(before.word, f"suspect, cleared by {said}")
+        return answer(before.word, f"suspect, cleared by {measured}")
     d = median(series.every) - noise.history.centre
     slower = d > noise.threshold
     # What the pairs excluded must be less than the tolerance, and of a loss that was seen less than half.
     if result.at_most > tolerance_of(series, policy) or (slower and result.change > d / 2):
         detail = (
-            f"neither confirmed nor excluded by {said}: measure longer (--perf-long-duration), or with less "
-            "load on this computer"
+            f"neither confirmed nor excluded by {measured}: measure longer (--perf-long-duration), or with "
+            "less load on this computer"
         )
         return answer("inconclusive", detail, looks_slower=slower or result.change > p.MIN_CHANGE_PAIRS)
     if slower:
-        return answer("environment-shift", f"not the firmware: {said}")
+        return answer("environment-shift", f"not the firmware: {measured}")
     bound = pct(result.at_most)
-    return answer("unchanged", f"a slowdown of more than {bound:.0f} % is excluded by {said}")
+    return answer("unchanged", f"a slowdown of more than {bound:.0f} % is excluded by {measured}")
 
 
 def printed(percent: float) -> float | None:
-    """A threshold or bound as it is given: None where it is so large that it says nothing about a board."""
+    """Return a threshold or bound as it is shown: None where it is too large to mean anything."""
     return percent if percent <= p.PRINTED_MOST_PCT else None
 
 
 def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
-    """One gate's row: the answer from the baseline, then what A/B pairs say about it."""
+    """Make one gate's row: judged by the baseline, then by A/B pairs."""
     centre = noise.history.centre
     now = median(series.every)
     d = now - centre
@@ -214,7 +214,7 @@ def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
         verdict=answer.word,
         d_pct=pct(d),
         threshold_pct=printed(pct(noise.threshold)),
-        smallest_detectable_pct=printed(pct(noise.bar)),
+        smallest_detectable_pct=printed(pct(noise.smallest)),
         reliable_pct=printed(pct(noise.reliable)),
         at_most_pct=None
         if tail
@@ -231,7 +231,7 @@ def gate_row(series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
 
 
 def tail_refusal(session: SessionArtifact, series: Series, noise: Noise) -> str:
-    """Why p99 of a profile cannot be gated, "" where it can."""
+    """Explain why p99 of a profile cannot be gated, "" where it can."""
     pooled: dict[str, int] = {}
     for phases in rounds_of(session, series.profile).values():
         for name, result in phases.items():
@@ -248,7 +248,7 @@ def tail_refusal(session: SessionArtifact, series: Series, noise: Noise) -> str:
 
 
 def tail_row(session: SessionArtifact, series: Series, noise: Noise, policy: p.GatePolicy) -> GateRow:
-    """The p99 gate of a profile, ``not-gateable`` with its reason where it cannot be judged.
+    """Judge p99 of a profile: ``not-gateable`` with its reason where it cannot be judged.
 
     A change must show in every phase by itself, by half of the threshold: p99 hangs on few requests, and
     its distribution is skewed as no t quantile knows.
@@ -256,7 +256,7 @@ def tail_row(session: SessionArtifact, series: Series, noise: Noise, policy: p.G
     reason = tail_refusal(session, series, noise)
     if not reason:
         row = gate_row(series, noise, policy)
-        if row.verdict != "unchanged" and any(abs(shift) <= noise.bar / 2 for shift in series.by_phase):
+        if row.verdict != "unchanged" and any(abs(shift) <= noise.smallest / 2 for shift in series.by_phase):
             detail = "not in every phase alike: a few rare events decide it"
             return msgspec.structs.replace(
                 row, verdict="unchanged", suspect=False, looks_slower=False, detail=detail
@@ -304,7 +304,7 @@ def _plain_change(
 def plain_rows(
     candidate: SessionArtifact, profile: str, last: SessionArtifact, policy: p.GatePolicy
 ) -> list[GateRow]:
-    """The rules of ``--perf-fail-on``: cell medians against the baseline's last session.
+    """Apply the rules of ``--perf-fail-on``: cell medians against the baseline's last session.
 
     The percentage is of the previous median, for ``error_rate`` percentage points. Confirmation rounds,
     where there are any, are counted in: the rule then judges the median of all. Where there are A/B pairs,
@@ -358,7 +358,7 @@ Counted = list[tuple[int, int]]
 
 
 def count(session: SessionArtifact, profile: str, role: RunRole = "run") -> Counted:
-    """The rounds of a profile in which anything was asked; without what this computer was at fault for."""
+    """Count requests and errors of each round of a profile; without what this computer was at fault for."""
     found = []
     for phases in rounds_of(session, profile, (role,)).values():
         reports = [result.report for result in phases.values() if not own_fault(result.report)]
@@ -375,7 +375,7 @@ def rate(rounds: Counted) -> float:
 
 
 def spread(sessions: Sequence[Counted]) -> float:
-    """Standard deviation of the rounds' error rates within their sessions, pooled, in percentage points."""
+    """Pool the standard deviation of error rates between the rounds of a session, in percentage points."""
     rates = [[100.0 * errors / requests for requests, errors in rounds] for rounds in sessions]
     freedom = sum(len(one) - 1 for one in rates)
     return math.sqrt(sum((len(one) - 1) * variance(one) for one in rates) / freedom) if freedom else 0.0
@@ -392,14 +392,20 @@ def too_many(rounds: Counted, baseline: float, rise: float = p.ERROR_POINTS) -> 
 
 
 def error_change(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> float:
-    """How many percentage points the pooled error rate lies above the baseline; 0.0 without an error."""
+    """Compute by how many percentage points errors lie above the baseline; 0.0 without an error."""
     now = count(candidate, profile)
     rates = [rate(rounds) for session in past if (rounds := count(session, profile))]
     return rate(now) - median(rates) if rates and any(errors for _, errors in now) else 0.0
 
 
 def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionArtifact]) -> GateRow | None:
-    """The rule's row; None where there is nothing to compare.
+    """Apply the error-rate rule: more errors than the baseline had. None where there is nothing to compare.
+
+    Pooled over a profile's phases and rounds, a session regressed where its error rate lies more than half a
+    percentage point above the median of the baseline's sessions, with at least 5 errors in at least 2 rounds,
+    and still does with its worst round left out: a stall confined to one run is not a regression, also not on
+    a board that always has a few errors. Where the errors of the baseline vary from round to round, the rise
+    must also exceed three standard errors of a session's rate; a smaller one is inconclusive.
 
     A failing row is measured again like any other: with confirmation rounds all rounds together must
     fail, and the new ones alone must show half of the rise; with A/B pairs the new firmware must
@@ -448,7 +454,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
 
 
 def _percent(value: float) -> str:
-    """Rounded up to what a person says: 6.3 -> "7 %"; a promise must not be rounded down."""
+    """Round up to what a person says: 6.3 -> "7 %"; a promise must not be rounded down."""
     whole = int(value)
     return f"{whole if value - whole < 0.05 else whole + 1} %"
 
@@ -466,7 +472,7 @@ def detectable(verdict: Verdict) -> dict[str, float]:
 
 
 def detectable_sentence(verdict: Verdict) -> str:
-    """What this session would have noticed, as one sentence; "" where nothing was compared.
+    """Describe in one sentence what this session would have noticed; "" where nothing was compared.
 
     Example: "This session would have noticed (nine times in ten) c_static_only being 7 % slower or more,
     python_heavy 9 %; smaller slowdowns can pass unseen."

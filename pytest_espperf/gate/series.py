@@ -1,4 +1,4 @@
-"""From artifacts to the numbers that are judged: per profile and metric, one composite per round.
+"""The numbers that are judged, from artifacts: per profile and metric, one composite per round.
 
 The composite of a round is the mean over the session's phases of the logarithm of the metric,
 ``-ln(rps_ok)``, ``ln(p95_ms)`` or ``ln(p99_ms)``, so that larger always means slower and a difference
@@ -49,7 +49,7 @@ def bound(report: PhaseReport) -> bool:
 
 
 def rounds_of(session: SessionArtifact, profile: str, roles: Iterable[RunRole] = ("run",)) -> Rounds:
-    """The measured rounds of a profile, ordered by run_index; rounds without any phase are left out.
+    """Return the measured rounds of a profile, ordered by run_index; rounds without any phase are left out.
 
     Confirmation rounds share a numbering with the planned ones or have their own: both work, as long
     as one role is asked for at a time.
@@ -63,12 +63,12 @@ def rounds_of(session: SessionArtifact, profile: str, roles: Iterable[RunRole] =
 
 
 def results_of(session: SessionArtifact) -> list[PhaseResult]:
-    """The phases of a session's own rounds. In A/B pairs the board was flashed: its heap began anew."""
+    """List the phases of a session's own rounds. In A/B pairs the board was flashed: its heap began anew."""
     return [result for run in session.raw_runs if run.role in ("run", "confirm") for result in run.results]
 
 
 def cells_of(session: SessionArtifact) -> dict[str, list[PhaseResult]]:
-    """The same by cell, ``profile:phase``."""
+    """Group the phases of a session's own rounds by cell, ``profile:phase``."""
     cells: dict[str, list[PhaseResult]] = {}
     for result in results_of(session):
         cells.setdefault(f"{result.profile}:{result.phase}", []).append(result)
@@ -76,7 +76,7 @@ def cells_of(session: SessionArtifact) -> dict[str, list[PhaseResult]]:
 
 
 def log_value(report: PhaseReport, metric: str) -> float | None:
-    """The metric as a logarithm with slower larger; None where the phase has no such figure."""
+    """Return the metric as a logarithm with slower larger; None where the phase has no such figure."""
     value: float | None = getattr(report, metric)
     if value is None or not math.isfinite(value) or value <= 0 or bound(report):
         return None
@@ -84,7 +84,7 @@ def log_value(report: PhaseReport, metric: str) -> float | None:
 
 
 def natural(composite: float, metric: str) -> float:
-    """A composite back in its metric's unit: the geometric mean over the phases."""
+    """Convert a composite back to its metric's unit: the geometric mean over the phases."""
     return math.exp(-composite if METRICS[metric].better == "higher" else composite)
 
 
@@ -101,13 +101,13 @@ def composite(phases: dict[str, PhaseResult], names: Sequence[str], metric: str)
 
 
 def composites(rounds: Rounds, names: Sequence[str], metric: str) -> tuple[float, ...]:
-    """The composites of all rounds that have one, in round order."""
+    """List the composites of all rounds that have one, in round order."""
     values = (composite(phases, names, metric) for phases in rounds.values())
     return tuple(value for value in values if value is not None)
 
 
 def figures(rounds: Rounds, names: Sequence[str], metric: str) -> tuple[float, ...]:
-    """The composites of a session's rounds; none where fewer than half of the rounds have one."""
+    """List the composites of a session's rounds; none where fewer than half of the rounds have one."""
     values = composites(rounds, names, metric)
     return values if len(values) * 2 >= len(rounds) else ()
 
@@ -143,7 +143,7 @@ class ProfileRounds:
 
 
 def read_rounds(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
-    """A session's own rounds of a profile, planned and measured again: metric -> round -> composite."""
+    """Compute a session's own rounds of a profile, planned and repeated: metric -> round -> composite."""
     rounds = {
         (role, index): results
         for role in OWN_ROLES
@@ -160,7 +160,7 @@ def read_rounds(session: SessionArtifact, profile: str, phases: Sequence[str]) -
 
 
 def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
-    """The same of an earlier session: without a metric that fewer than half of the planned rounds have."""
+    """Compute an earlier session's rounds, without metrics that less than half of the planned rounds have."""
     planned = len(rounds_of(session, profile))
     return {
         metric: values if 2 * len(_values(values, "run")) >= planned else {}
@@ -171,12 +171,12 @@ def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str]) ->
 def undisturbed_rounds(
     candidate: SessionArtifact, epochs: Mapping[str, Sequence[SessionArtifact]], depth: int
 ) -> list[ProfileRounds]:
-    """The candidate's profiles with their earlier sessions, disturbed rounds found and left out.
+    """Pair the candidate's profiles with their earlier sessions; disturbed rounds are found and left out.
 
     Args:
         candidate: the session that is judged.
         epochs: profile -> comparable sessions of its epoch, oldest first; empty where there is none.
-        depth: how many of the newest of them tell the noise.
+        depth: how many of the newest of them the noise is estimated from.
     """
     raw: list[tuple[str, tuple[str, ...], Readings, Sequence[SessionArtifact], list[Readings]]] = []
     for profile, epoch in epochs.items():
@@ -200,7 +200,7 @@ def undisturbed_rounds(
 
 @dataclass(frozen=True)
 class Series:
-    """What one gate sees: log composites, slower larger, without disturbed rounds.
+    """Input of one gate: log composites, slower larger, without disturbed rounds.
 
     Attributes:
         past: the rounds of each session of the baseline, oldest first.
@@ -214,7 +214,7 @@ class Series:
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
         paced: an open loop: its throughput is the schedule's, not the board's.
         by_phase: of the tail metric only: each phase's own change against the baseline.
-        environment: what a reference board says, which is subtracted from all rounds; None where nothing.
+        environment: change on the reference board, which is subtracted from all rounds; None where nothing.
     """
 
     profile: str
@@ -234,7 +234,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """``profile:metric``."""
+        """Name of the gate, ``profile:metric``."""
         return f"{self.profile}:{self.metric}"
 
     @property
@@ -244,16 +244,16 @@ class Series:
 
     @property
     def rounds_planned(self) -> int:
-        """How many rounds the candidate was planned to have."""
+        """Number of rounds that the candidate was planned to have."""
         return max(self.planned, len(self.now))
 
     @property
     def calm_past(self) -> tuple[bool, ...]:
-        """Which sessions of the baseline ended early on good news."""
+        """Whether each session of the baseline ended early on good news."""
         return self.calm[-len(self.past) :] if self.calm else (False,) * len(self.past)
 
     def as_measured(self) -> Series:
-        """The same with what the reference board took out put back."""
+        """Put back what the reference board took out."""
         here = self.environment
         if here is None:
             return self
@@ -274,7 +274,7 @@ class Series:
 def build_series(
     candidate: SessionArtifact, rounds: ProfileRounds, metric: str, max_history: int
 ) -> Series | None:
-    """The series of one gate; None where the candidate or every earlier session lacks a value.
+    """Build the series of one gate; None where the candidate or every earlier session lacks a value.
 
     Args:
         candidate: the session that is judged.
@@ -331,7 +331,7 @@ def build_series(
 def build_all(
     candidate: SessionArtifact, profiles: Sequence[ProfileRounds], metrics: Sequence[str], max_history: int
 ) -> list[Series]:
-    """The series of every gate that can be compared, profile by profile; arguments as of one."""
+    """Build the series of every gate that can be compared, profile by profile; arguments as for one."""
     built = (build_series(candidate, one, metric, max_history) for one in profiles for metric in metrics)
     return [one for one in built if one is not None]
 
@@ -341,14 +341,14 @@ def _values(readings: Mapping[RoundKey, float], role: RunRole) -> tuple[float, .
 
 
 def _reference_board(session: SessionArtifact) -> str:
-    """The reference board of a session, "" where it has none."""
+    """Return the reference board of a session, "" where it has none."""
     return next((run.board for run in session.raw_runs if run.role == "reference"), "")
 
 
 def _reference(
     session: SessionArtifact, profile: str, names: Sequence[str], metric: str, board: str
 ) -> float | None:
-    """The reference's value in a session: None where it had none, or another one."""
+    """Return the reference's value in a session: None where it had none, or another one."""
     if not board or _reference_board(session) != board:
         return None
     values = composites(rounds_of(session, profile, ("reference",)), names, metric)
@@ -360,10 +360,10 @@ def _paced(rounds: Rounds) -> bool:
 
 
 def _by_phase(
-    planned: Rounds, profile: str, names: Sequence[str], bar: Sequence[SessionArtifact]
+    planned: Rounds, profile: str, names: Sequence[str], baseline: Sequence[SessionArtifact]
 ) -> tuple[float, ...]:
     """Each phase's change of the tail metric: median of the rounds, against the median of the baseline's."""
-    past = [rounds_of(session, profile) for session in bar]
+    past = [rounds_of(session, profile) for session in baseline]
     shifts = []
     for name in names:
         before = [median(values) for rounds in past if (values := composites(rounds, (name,), TAIL))]

@@ -260,7 +260,7 @@ def t_upper_tail(t: float, df: float) -> float:
 
 @lru_cache(maxsize=1024)
 def t_quantile(tail: float, df: float) -> float:
-    """The value that Student's t with ``df`` degrees of freedom exceeds with probability ``tail``.
+    """Return the value that Student's t with ``df`` degrees of freedom exceeds with probability ``tail``.
 
     Raises:
         ValueError: ``tail`` is not in (0, 0.5], or ``df`` is not positive.

@@ -15,7 +15,7 @@ from pytest_espperf.model.computer import stood_still
 
 
 def stopped_rounds(raw_runs: Iterable[RawRun]) -> dict[str, list[int]]:
-    """The planned rounds of each profile in which the generator stood still, where there are any."""
+    """List the planned rounds of each profile in which the generator stood still, where there are any."""
     found: dict[str, list[int]] = {}
     for run in raw_runs:
         if run.role == "run" and _stood_still(run):
@@ -24,13 +24,13 @@ def stopped_rounds(raw_runs: Iterable[RawRun]) -> dict[str, list[int]]:
 
 
 def without_stops(session: SessionArtifact) -> SessionArtifact:
-    """The session with stopped planned rounds replaced by as many as were measured again."""
+    """Replace the stopped planned rounds of a session by as many as were measured again."""
     runs = replace_stopped(session.raw_runs)
     return session if runs is session.raw_runs else msgspec.structs.replace(session, raw_runs=runs)
 
 
 def replace_stopped(raw_runs: list[RawRun]) -> list[RawRun]:
-    """The same of its runs; they themselves where none stood still."""
+    """Replace the stopped planned rounds among runs; return the runs themselves where none stood still."""
     stopped = stopped_rounds(raw_runs)
     if not stopped:
         return raw_runs

@@ -1,7 +1,7 @@
-"""A board's own figures against those of the baseline: figures that are gone, queue peaks, a Python heap.
+"""Comparison of a board's own figures with the baseline: figures that are gone, queue peaks, a Python heap.
 
-A rule without figures fails nothing. So a figure that the baseline had and this session lacks is said, with
-the reason and the rule that it switches off, and the session keeps its verdict.
+A rule without figures fails nothing. So a finding names each figure that the baseline had and this session
+lacks, with the reason and the rule that it switches off, and the session keeps its verdict.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ FALL_FACTOR = 2.0
 def telemetry_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]]
 ) -> Iterator[Finding]:
-    """What a reader should know of the board's own figures.
+    """Report what changed in the board's own figures, and what they lack.
 
     Args:
         candidate: the session.
@@ -76,7 +76,7 @@ def telemetry_findings(
 
 
 def _counts(session: SessionArtifact) -> dict[str, int]:
-    """In how many phases of a session there is each figure."""
+    """Count the phases of a session that have each figure."""
     reports = [result.report for result in results_of(session)]
     return Counter(
         name for one in reports for name in watched(one.stats_after).keys() | watched(one.mem_after).keys()
@@ -84,7 +84,7 @@ def _counts(session: SessionArtifact) -> dict[str, int]:
 
 
 def _cut(candidate: SessionArtifact) -> Iterator[Finding]:
-    """What was not kept of readings that were read."""
+    """Warn of figures that were read and not kept."""
     for note in _notes(candidate):
         if not note.startswith(UNREAD):
             yield Finding(severity="warn", kind=TELEMETRY, message=f"telemetry: {note}.")
@@ -118,13 +118,13 @@ def _lost(candidate: SessionArtifact, sessions: Sequence[SessionArtifact]) -> It
 
 
 def _notes(candidate: SessionArtifact) -> list[str]:
-    """What the reader of the telemetry could not read, and why."""
+    """List what could not be read of the telemetry, and why."""
     notes = candidate.device.get("telemetry_notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def _because(candidate: SessionArtifact, lost: Sequence[str]) -> str:
-    """Why figures are missing: what was read in their place, else what could not be read."""
+    """Explain why figures are missing: what was read in their place, else what could not be read."""
     notes = _notes(candidate)
     if notes:
         return f" ({'; '.join(notes[:2])})"
@@ -138,7 +138,7 @@ def _because(candidate: SessionArtifact, lost: Sequence[str]) -> str:
 
 
 def _broken(candidate: SessionArtifact, results: Sequence[PhaseResult]) -> str:
-    """Why most phases could not be read without a baseline; "" where the board merely has no telemetry."""
+    """Explain why most phases could not be read without a baseline; "" for a board without telemetry."""
     absent = candidate.device.get("telemetry_absent")
     gone = absent if isinstance(absent, list) else []
     notes = [note for note in _notes(candidate) if not any(f"from {path}:" in note for path in gone)]
@@ -147,7 +147,7 @@ def _broken(candidate: SessionArtifact, results: Sequence[PhaseResult]) -> str:
 
 
 def _switched_off(lost: Sequence[str], now: Mapping[str, int]) -> str:
-    """Which rules have no figures any more, in a sentence; "" where none is concerned."""
+    """List in a sentence the rules that have no figures any more; "" where none is concerned."""
     heaps = [name for name in LEAKS if name in lost]
     rules = [f"the leak rule ({', '.join(heaps)})"] if heaps else []
     if "internal_largest" in lost or "internal_free" in lost:
@@ -163,7 +163,7 @@ def _switched_off(lost: Sequence[str], now: Mapping[str, int]) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """The first names, rules' before others, and how many more there are."""
+    """Name the first figures, those of rules before others, and count the rest."""
     ordered = sorted(names, key=lambda name: WATCHED.index(name) if name in WATCHED else len(WATCHED))
     first = sorted(ordered, key=lambda name: name in COUNTERS or name not in WATCHED)[:NAMED_MOST]
     more = len(names) - len(first)
@@ -201,7 +201,7 @@ def _peaks(
 
 
 def _heights(results: Sequence[PhaseResult], name: str) -> list[float]:
-    """The peaks of the phases that set one: a mark that was there before says nothing of this phase."""
+    """List the peaks of the phases that set one: a mark that was there before is not of this phase."""
     heights = []
     for result in results:
         report = result.report
@@ -215,7 +215,7 @@ def _heights(results: Sequence[PhaseResult], name: str) -> list[float]:
 
 
 def _values(session: SessionArtifact, name: str) -> list[float]:
-    """A figure of the heap after each phase."""
+    """List a figure of the heap after each phase."""
     values = (number_at(result.report.mem_after, name) for result in results_of(session))
     return [value for value in values if value is not None]
 
@@ -228,7 +228,7 @@ def _only_falls(values: Sequence[float]) -> bool:
 def falls_uncollected(
     candidate: SessionArtifact, sessions: Sequence[SessionArtifact], name: str, factor: float = FALL_FACTOR
 ) -> tuple[float, float, float] | None:
-    """How a collected heap falls from phase to phase without coming back, where it came back in the baseline.
+    """Measure a collected heap that falls and never comes back, where it came back in the baseline.
 
     The leak rule tells a leak from garbage by the collections between. Where a phase leaks more than a
     collection gives back, none shows; and a heap that only falls may be one that was not full yet. What it

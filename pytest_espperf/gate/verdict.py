@@ -1,4 +1,4 @@
-"""The whole judgement: one candidate, its history, one verdict."""
+"""The whole judgement, from one candidate and its history to one verdict."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def judge(
 
 
 def _of_other_answers(row: GateRow) -> GateRow:
-    """A gate that compared other answers: neither faster nor as fast as before means anything then."""
+    """Mark a gate that compared other answers: neither faster nor as fast as before means anything then."""
     if row.rule != MAIN_RULE or row.verdict not in NOT_SLOWER:
         return row
     return msgspec.structs.replace(
@@ -182,7 +182,7 @@ def _composite_rows(
     profiles: Sequence[ProfileRounds],
     policy: GatePolicy,
 ) -> tuple[list[GateRow], list[Finding]]:
-    """The rows of throughput, p95 and p99, and what a reference board said of their surroundings."""
+    """Judge throughput, p95 and p99, and describe what a reference board showed of their surroundings."""
     main = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
     tail = build_all(candidate, profiles, (TAIL,), depth_of(policy))
     factor = common_factor([series_noise(one) for one in main])
@@ -223,7 +223,7 @@ def _of_procedure(
 
 
 def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise]) -> list[GateRow]:
-    """Tell a shift of the whole environment, where A/B pairs cleared every suspect.
+    """Mark a shift of the whole environment, where A/B pairs cleared every suspect.
 
     One test of one statistic: the median over all gates of d in standard errors, at the full alpha.
     Without it a shift that no single gate proves would be `unchanged`, and slide into the baseline.
@@ -252,7 +252,7 @@ def _slid(row: GateRow, series: Series, noise: Noise) -> GateRow:
 
 
 def _drift_row(series: Series, noise: Noise, drift: Drift | None) -> GateRow | None:
-    """A row for a gate that has drifted; A/B pairs against the old firmware can clear it."""
+    """Make a row for a gate that has drifted; A/B pairs against the old firmware can clear it."""
     if drift is None or not drift.alarm:
         return None
     row = GateRow(
@@ -299,7 +299,7 @@ def _verdict(
 
 
 def _baseline(choice: BaselineChoice, policy: GatePolicy) -> Json:
-    """Which sessions were the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
+    """Describe the baseline: ``mode``, ``sessions`` (ids, oldest first), ``latest``, ``epoch``."""
     used: dict[int, SessionArtifact] = {}
     for epoch in choice.epochs.values():
         used.update({id(session): session for session in baseline_of(epoch, policy)})
@@ -315,7 +315,7 @@ def _baseline(choice: BaselineChoice, policy: GatePolicy) -> Json:
 
 
 def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict[str, int]:
-    """The profiles to measure again before the verdict stands, once, and in how many rounds.
+    """Choose the profiles to measure again before the verdict stands, once, and in how many rounds.
 
     A profile without a clear answer (slower, or not shown within the tolerance) gets the policy's
     confirmation rounds; one that is clear, but in which rounds were disturbed, or broke a budget of any
@@ -328,9 +328,9 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
 
 
 def unclear_profiles(verdict: Verdict) -> list[str]:
-    """The profiles that are slower, or not shown within the tolerance, and were not measured again yet.
+    """List the profiles that are slower, or not shown within the tolerance, and were not measured again yet.
 
-    Of a profile whose answers changed more rounds would say nothing, but that it is slower all the same.
+    Of a profile whose answers changed more rounds could only show that it is slower all the same.
     """
     changed = {finding.where for finding in verdict.findings if finding.kind == ANSWERS}
     return list(

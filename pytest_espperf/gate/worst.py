@@ -1,7 +1,7 @@
 """The guard against a single catastrophic run: budgets that no run may break twice.
 
 The other budgets are judged on the median of the runs, so that one disturbed run fails nothing. A run that
-breaks one of these (``--perf-worst-error-rate``, ``--perf-worst-p95-ms``) is not waved through for that: its
+exceeds one of these (``--perf-worst-error-rate``, ``--perf-worst-p95-ms``) is not waved through for that: its
 profile is measured again, by as many runs as broke one, as disturbed rounds are. Where a replacement breaks
 one as well, in whatever phase, the board does such things by itself, and the session fails. Where none does,
 it is a warning.
@@ -27,13 +27,13 @@ REPLACEMENTS: tuple[RunRole, ...] = ("confirm", "ab-candidate")
 
 
 def unresolved_worst(session: SessionArtifact) -> dict[str, int]:
-    """The profiles with planned runs that broke such a budget and were not measured again: how many did."""
+    """Count by profile the planned runs that broke such a budget, where none was measured again."""
     counts = {profile: len(_broken(_planned(session, profile))) for profile in profiles_of(session)}
     return {name: count for name, count in counts.items() if count and not _replacements(session, name)}
 
 
 def worst_findings(session: SessionArtifact) -> Iterator[Finding]:
-    """What a session's worst runs mean for it."""
+    """Report a session's worst runs, and whether they fail it."""
     for profile in profiles_of(session):
         planned, again = _planned(session, profile), _replacements(session, profile)
         before, after = _broken(planned), _broken(again)
@@ -66,7 +66,7 @@ def _planned(session: SessionArtifact, profile: str) -> list[Phases]:
 
 
 def _replacements(session: SessionArtifact, profile: str) -> list[Phases]:
-    """The rounds in which a profile was measured again."""
+    """Return the rounds in which a profile was measured again."""
     return [phases for role in REPLACEMENTS for phases in rounds_of(session, profile, (role,)).values()]
 
 

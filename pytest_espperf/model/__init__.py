@@ -1,1 +1,1 @@
-"""What is known of sessions, in types and words. No I/O."""
+"""Types and tables of what is known about sessions. No I/O."""

@@ -36,12 +36,12 @@ class BodySizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why requests failed with one kind of error: the first one, on the path that had most of them.
+    """Reason why requests failed with one kind of error: the first one, on the path that had most of them.
 
     Attributes:
         kind: key of ``error_kinds``.
         path: the path.
-        reason: of the first one, in words; "" where the kind says all.
+        reason: of the first one, in words; "" where the kind is enough.
         count: errors of this kind on this path.
         requests: all requests of this path.
     """
@@ -81,7 +81,7 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the load generator was the limit; see :class:`pytest_espperf.model.samples.GeneratorHealth`.
+    """Signs that the load generator was the limit; see :class:`pytest_espperf.model.samples.GeneratorHealth`.
 
     ``boards`` is how many boards this computer drove at the same time, at most.
     """
@@ -101,7 +101,7 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     """Connects to the idle board around a phase; see :mod:`pytest_espperf.device.link`.
 
     Between two phases that follow each other directly one reading is made, and stands behind the first and
-    before the second. The second says what it shares: of ``connect_ms`` the first ``shared_connects``, and
+    before the second. The second names what it shares: of ``connect_ms`` the first ``shared_connects``, and
     of the other two as many.
     """
 
@@ -128,7 +128,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the serial console said during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
+    """Event on the serial console during a phase; ``kind`` as in :mod:`pytest_espperf.device.markers`."""
 
     at_s: float
     kind: str
@@ -240,7 +240,7 @@ class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparability(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be equal for two sessions to be compared.
+    """Facts that must be equal for two sessions to be compared.
 
     Attributes:
         key: digest of ``fields``: equal keys mean wholly comparable sessions.
@@ -258,14 +258,14 @@ MAIN_RULE = "noise-floor"
 
 
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One gate's answer.
+    """One compared figure of a profile, with its verdict.
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
     direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
     ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
     one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
     excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
-    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` says
+    the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` is
     how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
     of the noise without proof: its session is held back from the baseline.
     """
@@ -327,13 +327,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> Scope:
-        """What it is about; of a kind that the registry does not have, its board."""
+        """Scope of its kind; of a kind that the registry does not have, the board."""
         kind = FINDINGS.get(self.kind)
         return kind.scope if kind is not None else "board"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The gate's answer to one session. In JSON ``kind`` is called ``verdict``.
+    """Verdict of the gate on one session. In JSON ``kind`` is called ``verdict``.
 
     ``disturbed`` counts the rounds of a profile that are worth measuring again: something stalled them, or
     they broke a budget of any single run.
@@ -353,7 +353,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def joins_baseline(self) -> bool:
-        """Whether later sessions may be compared with this one, unless a decision says otherwise.
+        """Whether later sessions may be compared with this one, unless a decision changes that.
 
         An inconclusive session joins where it is provisional; one that looks slower without proof never.
         """
@@ -369,7 +369,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a profile was not measured in all of its planned rounds.
+    """Reason why a profile was not measured in all of its planned runs.
 
     Attributes:
         after: rounds that were measured.
@@ -384,7 +384,7 @@ class EndedEarly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """How many connections the board serves at once, as it was found before the load.
+    """Number of connections that the board serves at once, as it was found before the load.
 
     Attributes:
         connections: that were open at once and answered.
@@ -397,7 +397,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a path answered when it was asked before the load.
+    """Answer of a path when it was asked before the load.
 
     Attributes:
         status: None where no complete answer came.
@@ -415,7 +415,7 @@ class PathAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """One session: everything that is kept of it.
+    """Everything that is kept of one session.
 
     ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
@@ -459,5 +459,5 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def has_answers(session: SessionArtifact) -> bool:
-    """Whether any request of a session succeeded; without one it says nothing about any firmware."""
+    """Whether any request of a session succeeded; without one it shows nothing of any firmware."""
     return any(result.report.ok for _, result in session.results())

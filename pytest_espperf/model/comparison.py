@@ -18,7 +18,7 @@ COLUMNS: tuple[str, ...] = tuple(
 
 
 POINTS = "error_rate"
-"""The metric whose change is told in percentage points: it is a percentage itself."""
+"""The metric whose change is given in percentage points: it is a percentage itself."""
 
 
 _SHOWN_OF_A_VALUE = 40
@@ -45,7 +45,7 @@ class ComparedCell:
         path: "" for the cell as a whole.
         a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
         slower: metric -> change from A to B in percent, slower positive; of :data:`POINTS` in percentage
-            points; None where it cannot be said.
+            points; None where it is unknown.
     """
 
     cell: str
@@ -57,7 +57,7 @@ class ComparedCell:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a plain rule says about one cell: ``name`` is ``profile:phase:metric``."""
+    """Result of a plain rule at one cell: ``name`` is ``profile:phase:metric``."""
 
     name: str
     rule: str
@@ -67,14 +67,14 @@ class RuleResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Session B against session A.
+    """Comparison of session B with session A.
 
     Attributes:
-        unknown: what makes it impossible to say whether they are comparable; "" where nothing does.
+        unknown: why it is unknown whether they are comparable; "" where nothing does.
         differences: what is not equal.
         cells: those that both have, each followed by its paths, the worst first.
         only_a, only_b: cells and paths (``profile:phase /path``) that one of the two has.
-        rules: what each plain rule says about each cell.
+        rules: the result of each plain rule at each cell.
     """
 
     a: SessionArtifact
@@ -93,15 +93,15 @@ class Comparison:
 
     @property
     def broken(self) -> list[RuleResult]:
-        """The rules that are broken."""
+        """The rules that B breaks."""
         return [rule for rule in self.rules if rule.broken]
 
     def why_not(self) -> str:
-        """Why they are not comparable, in one sentence; "" where they are."""
+        """Explain why they are not comparable, in one sentence; "" where they are."""
         if self.unknown:
             return self.unknown
-        told = [f"{one.field} ({_value(one.a)} in A, {_value(one.b)} in B)" for one in self.differences]
-        return printable(f"they differ in {', '.join(told)}") if told else ""
+        parts = [f"{one.field} ({_value(one.a)} in A, {_value(one.b)} in B)" for one in self.differences]
+        return printable(f"they differ in {', '.join(parts)}") if parts else ""
 
 
 def _value(value: object) -> str:

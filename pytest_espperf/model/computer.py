@@ -1,4 +1,4 @@
-"""What the computer that makes the load can run out of, and what to do about it. Data, and pure.
+"""Resources that the computer which makes the load can run out of, and what to do about it. Pure.
 
 An error of one of these kinds is none of the board's: the system call that opens or uses a connection failed
 on this side. Windows has numbers of its own for some of them.
@@ -49,7 +49,7 @@ _DEEPEST = 10
 
 
 def lack_of(error: BaseException) -> str:
-    """The name in :data:`LACKS` of what made an exception, or one that it came from; "" for none of them."""
+    """Return the name in :data:`LACKS` of what made an exception, or one that it came from; else ""."""
     for one in _causes(error, _DEEPEST):
         if isinstance(one, OSError) and one.errno is not None and one.errno in _BY_NUMBER:
             return _BY_NUMBER[one.errno]
@@ -57,7 +57,7 @@ def lack_of(error: BaseException) -> str:
 
 
 def _causes(error: BaseException, depth: int) -> Iterator[BaseException]:
-    """An exception and what it came from, members of groups included."""
+    """Walk an exception and what it came from, members of groups included."""
     yield error
     if depth:
         members = getattr(error, "exceptions", ())
@@ -72,7 +72,7 @@ def local_kinds(error_kinds: Mapping[str, int]) -> dict[str, int]:
 
 
 def own_fault(report: PhaseReport) -> str:
-    """Why a phase is no measurement of the board: what this computer lacked or did; "" where it is one."""
+    """Explain why a phase does not measure the board: what this computer lacked or did; else ""."""
     local = local_kinds(report.error_kinds)
     if local:
         worst = max(local, key=lambda kind: local[kind])
@@ -89,11 +89,11 @@ def stood_still(report: PhaseReport) -> bool:
 
 
 def describe_lack(name: str) -> str:
-    """``this computer has no local port left for a connection (EADDRNOTAVAIL)``; a name or a kind."""
+    """Describe a lack: ``this computer has no local port left ... (EADDRNOTAVAIL)``; of a name or a kind."""
     name = name.removeprefix(LOCAL)
     return f"this computer {LACKS[name][0]} ({name})"
 
 
 def advice(name: str) -> str:
-    """What to do about it; a name or a kind."""
+    """Describe what to do about a lack; of a name or a kind."""
     return LACKS[name.removeprefix(LOCAL)][1]

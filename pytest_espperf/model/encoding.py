@@ -1,4 +1,4 @@
-"""Text from elsewhere -> text in UTF-8. Pure.
+"""Conversion of text from elsewhere to UTF-8. Pure.
 
 Editors and shells of Windows put a byte order mark in front (Notepad, ``Out-File -Encoding utf8``), or write
 UTF-16 (``>`` in Windows PowerShell).
@@ -18,7 +18,7 @@ _MARKS = (  # that of UTF-32 begins with that of UTF-16
 
 
 def as_utf8(data: bytes) -> bytes:
-    """The same text in UTF-8 and without a byte order mark.
+    """Convert text to UTF-8 without a byte order mark.
 
     Text without a mark is taken as UTF-8, or as UTF-16 where every other of its first bytes is zero.
 
@@ -35,7 +35,7 @@ def as_utf8(data: bytes) -> bytes:
 
 
 def encodable(text: str) -> str:
-    """The same text with U+FFFD for each lone surrogate, which UTF-8 and JSON cannot hold.
+    """Replace each lone surrogate, which UTF-8 and JSON cannot hold, by U+FFFD.
 
     They stand for the bytes of a command line or a path that are not in the locale's encoding.
     """

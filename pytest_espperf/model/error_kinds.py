@@ -17,14 +17,14 @@ ErrorsByKind = Mapping[str, Mapping[str, int]]
 
 
 def kind_of(error: str) -> str:
-    """What went wrong, by an error kind as ``ReadTimeout``, ``http_503`` or ``body_size``."""
+    """Describe in words an error kind such as ``ReadTimeout``, ``http_503`` or ``body_size``."""
     if error.startswith("http_"):
         return STATUS
     return BODY if error.startswith("body_") else TRANSPORT
 
 
 def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:
-    """The errors of a phase or a path, grouped."""
+    """Group the errors of a phase or a path."""
     found: dict[str, dict[str, int]] = {}
     for kind in (TRANSPORT, STATUS, BODY):
         errors = {error: n for error, n in report.error_kinds.items() if n and kind_of(error) == kind}
@@ -34,7 +34,7 @@ def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:
 
 
 def describe_errors(errors: ErrorsByKind) -> str:
-    """In words, the most frequent first: ``transport: 12 x ReadTimeout; status: 3 x http_503``."""
+    """Describe the errors, the most frequent first: ``transport: 12 x ReadTimeout; status: 3 x http_503``."""
     return "; ".join(f"{kind}: {_most_frequent(counts)}" for kind, counts in errors.items())
 
 

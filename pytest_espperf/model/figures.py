@@ -1,6 +1,6 @@
-"""Figures in what a board tells of itself, wherever they stand in it. Pure.
+"""Figures in the telemetry of a board, wherever they stand in it. Pure.
 
-Boards nest them differently: a figure is found by its name at any depth. What a project's table says about
+Boards nest them differently: a figure is found by its name at any depth. What a project's table maps of
 its board's own names stands under :data:`KNOWN` of a reading, and comes first.
 """
 
@@ -21,7 +21,7 @@ HEAP = ("internal_free", "internal_largest", "internal_min_free", "psram_free")
 STARTED = "requests_started"
 
 COLLECTED = ("gc_mem_free",)
-"""Free heaps with a garbage collector: only right after it ran do they say what is in use."""
+"""Free heaps with a garbage collector: only right after it ran do they show what is in use."""
 
 PEAKS: Mapping[str, str] = {
     "ipc_pending_peak": "requests pending between the cores",
@@ -59,7 +59,7 @@ COUNTERS: Mapping[str, str] = {
     "ring_full": "times that the ring was full",
     **SECURE_COUNTERS,
 }
-"""Counters that a healthy board leaves alone, and what a reader is told of them."""
+"""Counters that a healthy board leaves alone, and their names for a reader."""
 
 
 WATCHED = (STARTED, *BOOT, *HEAP, *COLLECTED, *COUNTERS, *PEAKS)
@@ -76,7 +76,7 @@ LAST_QUARTER = 0.75
 
 
 def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
-    """What a board sent, fit to be kept; None for each part that is not.
+    """Reduce what a board sent to what can be kept; None for each part that cannot.
 
     Whole numbers have up to 64 bits, other numbers are finite, and nesting goes up to a depth.
     """
@@ -90,11 +90,11 @@ def within_bounds(tree: Any, depth: int = 2 * DEEPEST) -> Any:
 
 
 UNREAD = "no telemetry from"
-"""How a note begins that says why telemetry could not be read; others say what was not kept of it."""
+"""Beginning of a note on telemetry that could not be read; other notes are on what was not kept of it."""
 
 
 def count_values(tree: object) -> int:
-    """How many values a reading has, containers included."""
+    """Count the values of a reading, containers included."""
     if isinstance(tree, Mapping):
         return 1 + sum(map(count_values, tree.values()))
     if isinstance(tree, (list, tuple)):
@@ -103,7 +103,7 @@ def count_values(tree: object) -> int:
 
 
 def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
-    """A value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
+    """Find a value by its name, wherever it stands in a reading, ``depth`` levels deep; None if absent."""
     if not isinstance(tree, Mapping) or depth == 0:
         return None
     known = tree.get(KNOWN)
@@ -116,7 +116,7 @@ def find_figure(tree: object, name: str, depth: int = DEEPEST) -> Any:
 
 
 def at_path(tree: object, path: str) -> Any:
-    """A value by the dotted path to it (``heap.free``); None if absent."""
+    """Return the value at a dotted path (``heap.free``); None if absent."""
     for step in path.split("."):
         if not isinstance(tree, Mapping) or step not in tree:
             return None
@@ -125,12 +125,12 @@ def at_path(tree: object, path: str) -> Any:
 
 
 def number_at(tree: object, name: str) -> float | None:
-    """The same as :func:`find_figure`, where it is a finite number."""
+    """Find a value as :func:`find_figure` does, where it is a finite number."""
     return as_number(find_figure(tree, name))
 
 
 def as_number(value: object) -> float | None:
-    """A finite number as a float; None for anything else."""
+    """Return a finite number as a float; None for anything else."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     try:
@@ -141,7 +141,7 @@ def as_number(value: object) -> float | None:
 
 
 def watched(tree: object) -> dict[str, float | str]:
-    """The figures of :data:`WATCHED`, and all under :data:`KNOWN`, that are finite numbers, in one walk.
+    """Collect in one walk the finite numbers of :data:`WATCHED`, and all that stand under :data:`KNOWN`.
 
     Each is the one that :func:`find_figure` finds. A boot's id and reason may be text.
     """
@@ -156,7 +156,7 @@ def watched(tree: object) -> dict[str, float | str]:
 
 
 def _all_of(tree: object, names: frozenset[str], depth: int) -> dict[str, Any]:
-    """The first value of each name, in the order in which :func:`find_figure` looks for it."""
+    """Collect the first value of each name, in the order in which :func:`find_figure` looks for it."""
     if not isinstance(tree, Mapping) or depth == 0:
         return {}
     known = tree.get(KNOWN)
@@ -189,7 +189,7 @@ def rise(was: float, now: float) -> float:
 def moved_counters(before: object, after: object, names: Iterable[str]) -> dict[str, int]:
     """By how much counters rose between two readings, see :func:`rise`; those that did not are left out.
 
-    A counter that the first reading did not have says nothing: it may have counted since the board was
+    A counter that the first reading did not have does not count: it may have counted since the board was
     switched on.
     """
     moved = {}

@@ -21,13 +21,13 @@ Scope = Literal["board", "run", "computer"]
 
 @dataclass(frozen=True)
 class FindingKind:
-    """One row of the registry.
+    """One kind of finding.
 
     Attributes:
         name: the key ``kind`` of the finding.
         severities: those that it can have.
         scope: what it is about.
-        standing: it says whether its session may be a baseline, where the verdict does not.
+        standing: it decides whether its session may be a baseline, where the verdict leaves that open.
         kept: it does not follow from the figures, so that it survives when the session is judged again.
     """
 
@@ -157,7 +157,7 @@ HELD_BACK = _kind("held-back", "warn", standing=True)
 """The session looks slower without proof, or its answers changed: it is not used as a baseline."""
 
 PROVISIONAL = _kind("provisional", "warn", "info", standing=True)
-"""The session joins the baseline though its verdict does not say so."""
+"""The session joins the baseline though its verdict leaves that open."""
 
 FIRST_OF_BOARD = _kind("first-of-board", "warn", "info")
 """The history has sessions of other boards only."""
@@ -197,7 +197,7 @@ REPOSITORY = _kind("repository", "warn", scope="run")
 """The commit of the firmware, or what is uncommitted, is not known."""
 
 STANDING = frozenset(kind.name for kind in FINDINGS.values() if kind.standing)
-"""Kinds that say whether a session may be a baseline."""
+"""Kinds that decide whether a session may be a baseline."""
 
 KEPT = frozenset(kind.name for kind in FINDINGS.values() if kind.kept)
 """Kinds that survive when a session is judged again."""

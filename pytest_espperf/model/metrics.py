@@ -1,4 +1,4 @@
-"""Samples -> summaries. Pure.
+"""Summaries of samples. Pure.
 
 Percentiles are linearly interpolated between order statistics (type 7 of Hyndman and Fan, 1996,
 numpy's default), exact, from all samples.
@@ -76,7 +76,7 @@ def percentile(ordered: Sequence[float], fraction: float) -> float:
 
 
 def make_histogram(seconds: Iterable[float]) -> str:
-    """A compressed HdrHistogram (base64, V2) of latencies, in microseconds, 3 significant digits."""
+    """Encode latencies as a compressed HdrHistogram (base64, V2), in microseconds, 3 significant digits."""
     histogram = HdrHistogram(1, HISTOGRAM_MAX_US, HISTOGRAM_DIGITS)
     for micros, count in Counter(min(HISTOGRAM_MAX_US, max(1, round(s * 1e6))) for s in seconds).items():
         histogram.record_value(micros, count)
@@ -88,7 +88,7 @@ def make_histogram(seconds: Iterable[float]) -> str:
 
 @dataclass
 class _Bucket:
-    """The samples of one path, or of all, while they are gathered."""
+    """Samples of one path, or of all, while they are gathered."""
 
     latencies: array[float]
     tail: array[float]
@@ -219,7 +219,7 @@ def _is_answered(outcome: Outcome, ttfb_s: float) -> bool:
 
 
 def _reasons(samples: PhaseSamples, every: _Bucket, by_path: Sequence[_Bucket]) -> list[ErrorReason]:
-    """The first reason of each kind of error, the most frequent kind first."""
+    """Choose the first reason of each kind of error, the most frequent kind first."""
     found = []
     for kind, _ in every.errors.most_common():
         path = max(range(len(by_path)), key=lambda index: by_path[index].errors[kind])
@@ -248,7 +248,7 @@ def _sizes(samples: PhaseSamples, path: int) -> BodySizes | None:
 
 
 def make_timeline(samples: PhaseSamples) -> Timeline | None:
-    """The phase in slices of time; None where nothing was measured. Latencies as in :func:`summarise`."""
+    """Cut the phase into slices of time; None without any sample. Latencies as in :func:`summarise`."""
     ends = [start + took for start, took in zip(samples.start_s, samples.service_s, strict=True)]
     lasted = max(ends, default=0.0)
     if lasted <= 0:
@@ -351,7 +351,7 @@ def stalled_seconds(answers: Sequence[Answered], lasted_s: float) -> float:
 
 
 def _middle_of_time(gaps: Sequence[float]) -> float:
-    """The gap that the middle of their sum lies in, from the shortest to the longest."""
+    """Return the gap that the middle of their sum lies in, from the shortest to the longest."""
     ordered = sorted(gaps)
     half = sum(ordered) / 2
     return next(gap for gap, passed in zip(ordered, accumulate(ordered), strict=True) if passed >= half)

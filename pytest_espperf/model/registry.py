@@ -11,7 +11,7 @@ from pytest_espperf.model.text import grouped
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the registry.
+    """One metric of the registry.
 
     Attributes:
         name: key in reports and aggregates.
@@ -30,17 +30,17 @@ class Metric:
     gateable_from: int = 1
 
     def format(self, value: float | None) -> str:
-        """The value with its unit, ``-`` where there is none."""
+        """Format the value with its unit, ``-`` where there is none."""
         return "-" if value is None else f"{grouped(value, self.digits)} {self.unit}"
 
     @property
     def best(self) -> Any:
-        """``min`` or ``max``."""
+        """The function that chooses the best value, ``min`` or ``max``."""
         return min if self.better == "lower" else max
 
     @property
     def worst(self) -> Any:
-        """The other one."""
+        """The function that chooses the worst value."""
         return max if self.better == "lower" else min
 
 

@@ -1,4 +1,4 @@
-"""What one phase of load observed. Data only: made by load, summarised by metrics.
+"""Observations of one phase of load. Data only: made by load, summarised by metrics.
 
 A sample costs 14 bytes (18 in an open loop), so ten minutes at 5,000 requests/s fit in 42 MB (54 MB).
 Offsets and durations are 32-bit floats of seconds: 0.06 ppm of the value, 36 us at ten minutes.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended: a status, and/or the kind of error it counts as (None: ok).
+    """End of a request: a status, and/or the kind of error it counts as (None: ok).
 
     ``error`` is an httpx exception name (``ReadTimeout``), ``http_503`` for an unwanted status,
     ``body_size``, ``body_sha256``, ``body_contains`` for a wrong body, or ``local_EMFILE`` for what this
@@ -25,7 +25,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class GeneratorHealth:
-    """Whether the load generator itself was the limit.
+    """Signs that the load generator itself was the limit.
 
     Attributes:
         cpu_share: CPU seconds of this process per second of the phase, 1.0 = one core.
@@ -35,7 +35,7 @@ class GeneratorHealth:
         bound: True when the generator, not the board, set the pace: such a phase gates nothing.
         engine: name and version of the engine (``asyncio+httptools+kernel+quickack/2``).
         waited_share: share of the phase in which its thread was ready to run and had no processor; None where
-            the system does not tell (all but Linux).
+            the system does not report it (all but Linux).
         lost_share: share of the clients' time that a closed loop lost by that: what its throughput is too low
             by. None where it is not known.
         stopped_s: seconds for which it stood still: stopped, suspended, or without a processor for half a
@@ -63,7 +63,7 @@ class FirstAnswer:
 
 @dataclass
 class PathSeen:
-    """What the answers to one path looked like, warm-up included.
+    """Properties of the answers to one path, warm-up included.
 
     Attributes:
         sizes: length of the body in bytes -> how many right answers had it; of at most 1,000 lengths.

@@ -1,4 +1,4 @@
-"""How a session stands to the baseline of later ones. Data only; the one place of these rules."""
+"""The standing of a session towards the baseline of later ones: the one place of these rules. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ would be held back joins the baseline, which may be what is odd."""
 
 
 class Standing(NamedTuple):
-    """What decides whether later sessions are compared with a session.
+    """Facts that decide whether later sessions are compared with a session.
 
     Attributes:
         verdict: its word, "" where nobody has judged it.
@@ -69,7 +69,7 @@ class Standing(NamedTuple):
 
     @property
     def label(self) -> str:
-        """``held-back`` or ``provisional`` where the verdict does not say whether it joins; else ""."""
+        """``held-back`` or ``provisional`` where the verdict leaves open whether it joins; else ""."""
         if self.held_back:
             return HELD_BACK
         provisional = self.joins and VERDICTS[self.verdict].joins == "provisional"

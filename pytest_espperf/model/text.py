@@ -1,4 +1,4 @@
-"""The one door of text from outside: boards, files, commands, other programs. Pure.
+"""The one way of text from outside to what is shown: boards, files, commands, other programs. Pure.
 
 Whatever is shown (terminal, log, HTML, Markdown, exports, exceptions) passes :func:`printable`; what is
 written as lines of a terminal or log passes :func:`inert`. JSON keeps every character, as an escape
@@ -21,7 +21,7 @@ _RUNNER_COMMAND = re.compile(r"^( *):(?=:)", re.MULTILINE)
 
 
 def printable(text: str, instead: str = "?") -> str:
-    """The text as one line that moves no cursor, turns no reading direction and is no runner's command.
+    """Make one line of text that moves no cursor, turns no reading direction and is no runner's command.
 
     Any white space becomes a blank. Control, bidirectional and other invisible characters, lone surrogates
     and code points without a character become ``instead``.
@@ -38,7 +38,7 @@ def inert(text: str) -> str:
 
 
 def json_printable(document: str) -> str:
-    """A JSON document that says the same with every character of :func:`printable` kept as an escape."""
+    """Escape in a JSON document every character that is not :func:`printable`; the data stay the same."""
     if not document.replace("\n", "").isprintable():
         document = "".join(
             char if char.isprintable() or char == "\n" else _json_escape(char) for char in document
@@ -74,10 +74,10 @@ def clip(text: str, width: int) -> str:
 
 
 def flat(text: str, instead: str = "?") -> str:
-    """A text as :func:`printable` words that are one blank apart."""
+    """Reduce a text to :func:`printable` words that are one blank apart."""
     return " ".join(printable(text, instead).split())
 
 
 def one_line(text: str, most: int = MOST_TEXT) -> str:
-    """A board's text as one line without control characters, ``most`` characters long at most."""
+    """Make one line of a board's text, without control characters, at most ``most`` characters long."""
     return clip(flat(text[: 4 * most], " "), most)

@@ -52,7 +52,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class VerdictKind:
-    """One row of the table.
+    """One verdict word and what it means.
 
     Attributes:
         word: the verdict as artifacts have it.
@@ -149,7 +149,7 @@ VERDICTS: Mapping[str, VerdictKind] = {
             blames=True,
             short="unclear",
             headline=Headline(
-                "slower or not, this session cannot tell",
+                "a slowdown is neither shown nor excluded",
                 (
                     (
                         "run again with more or longer runs (--perf-runs, --perf-long-duration), or with "

@@ -1,4 +1,4 @@
-"""What is asked of a board: requests, phases, profiles. Data only; shared by profiles and load."""
+"""The load on a board: requests, phases, profiles. Data only; shared by profiles and load."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RequestSpec:
 
 @dataclass(frozen=True)
 class PhaseSpec:
-    """One load shape.
+    """One shape of load.
 
     Attributes:
         name: ``burst``, ``long`` or a name of the profile's own.
@@ -73,7 +73,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go. ``address`` is what is connected to, ``host_header`` what is sent.
+    """Destination of requests. ``address`` is what is connected to, ``host_header`` what is sent.
 
     ``ca_file`` None means the system's trust store; ``insecure`` switches verification off. ``tls_name`` is
     what a certificate must be for, "" for the address: the name that the board was asked for by.
@@ -90,12 +90,12 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """``scheme://address:port``, IPv6 addresses in brackets."""
+        """URL ``scheme://address:port``, IPv6 addresses in brackets."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{self.scheme}://{host}:{self.port}"
 
     def own_headers(self) -> tuple[Header, ...]:
-        """The headers that every request to this target has, in the order in which a browser sends them."""
+        """Return the headers of every request to this target, in the order in which a browser sends them."""
         return (("Host", self.host_header), *_COMMON_HEADERS)
 
 
@@ -122,7 +122,7 @@ def merge_headers(*groups: Sequence[Header]) -> list[Header]:
 
 @dataclass(frozen=True)
 class TelemetrySpec:
-    """Where a board tells its figures, and what it calls them.
+    """Paths of a board's telemetry, and its own names of figures.
 
     Attributes:
         stats: path of its counters, "" where it has none.
@@ -141,11 +141,11 @@ class TelemetrySpec:
 
     @property
     def counter_names(self) -> tuple[str, ...]:
-        """All counters that are watched."""
+        """Names of all counters that are watched."""
         return (*COUNTERS, *self.counters)
 
     def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
-        """A reading with the board's own names made known by ours; every key of the board is kept."""
+        """Add to a reading the board's own figures by our names; every key of the board is kept."""
         values = {name: at_path(decoded, path) for name, path in self.keys.items()}
         for name in self.counters:
             values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)

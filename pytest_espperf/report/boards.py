@@ -1,4 +1,4 @@
-"""The boards of one run beside each other, and what they have in common, said once."""
+"""The boards of one run beside each other, and once what they have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_espperf.report.view import make_view, signed_pct
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of one board of a run.
+    """Result of one board of a run.
 
     Attributes:
         session: with its verdict.
@@ -42,13 +42,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One board in words.
+    """One board in words, for a table of several.
 
     Attributes:
         board: its name.
         verdict: of its session.
         mood: how that is meant.
-        meaning: what it says, in words.
+        meaning: its verdict in words.
         worst: the gate that speaks most against it; None where nothing was compared.
         findings: what failed or is to be known, worst first, and why not everything was measured.
         requests: that were sent to it.
@@ -69,7 +69,7 @@ class BoardRow:
 
 @dataclass(frozen=True)
 class Overview:
-    """A run over several boards.
+    """Summary of a run over several boards.
 
     Attributes:
         verdict: that of its worst board.
@@ -77,7 +77,7 @@ class Overview:
         counts: how many boards have which verdict, worst first.
         failing: how many boards fail the run.
         boards: each with what became of it, worst first.
-        host: what is to be said of the computer that drove them all.
+        host: the finding about the computer that drove them all; None where there is none.
         facts: what is the same for all boards.
     """
 
@@ -91,7 +91,7 @@ class Overview:
 
 
 def board_row(board: str, session: SessionArtifact) -> BoardRow:
-    """What is said of a board beside others."""
+    """Describe a board for a table of several."""
     view = make_view(session)
     return BoardRow(
         board=board,
@@ -118,7 +118,7 @@ def _was_compared(row: GateRow) -> bool:
 def render_boards(
     sessions: Mapping[str, SessionArtifact], brief: Collection[str] = (), host: Finding | None = None
 ) -> list[Line]:
-    """A line for each board with its verdict, and what is to be said of the computer that drove them all.
+    """Render a line for each board with its verdict, and the finding about the computer that drove them all.
 
     Args:
         sessions: with their verdicts, by the name of their board.
@@ -141,11 +141,11 @@ def render_boards(
 
 
 def make_overview(ended: Mapping[str, Ended], host: Finding | None = None) -> Overview:
-    """What is shown of a run over several boards.
+    """Gather what is shown of a run over several boards.
 
     Args:
         ended: at least one board, by its name.
-        host: see :func:`pytest_espperf.gate.host_finding`; what the boards say of it is left out.
+        host: see :func:`pytest_espperf.gate.host_finding`; the boards' own findings about it are left out.
     """
     pairs = [(_row_of(board, one, host), one) for board, one in ended.items()]
     pairs.sort(key=lambda pair: _worst_first(*pair))
@@ -176,15 +176,15 @@ def _worst_first(row: BoardRow, ended: Ended) -> tuple[bool, int, float]:
 
 
 def _common(pairs: Sequence[tuple[BoardRow, Ended]]) -> tuple[tuple[str, str], ...]:
-    """What is the same for all, the time when the first began, and what there is of all together."""
+    """Collect the facts that all boards share, when the first began, and the totals."""
     rows = [row for row, _ in pairs]
-    told = {
+    facts = {
         "time": min((value for row in rows for name, value in row.facts if name == "time"), default=""),
         **{name: value for name, value in rows[0].facts if all((name, value) in row.facts for row in rows)},
         "requests": f"{sum(row.requests for row in rows):,}",
         "artifacts": ", ".join(sorted({ended.folder for _, ended in pairs if ended.folder})),
     }
-    return tuple((name, value) for name, value in told.items() if value)
+    return tuple((name, value) for name, value in facts.items() if value)
 
 
 def without(session: SessionArtifact, scope: Scope) -> SessionArtifact:

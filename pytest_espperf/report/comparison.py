@@ -15,7 +15,7 @@ _WIDTHS = (_NAME, _WHO, *(_FIGURE for _ in COLUMNS))
 
 
 def render_comparison(comparison: Comparison) -> list[Line]:
-    """The lines: which two, whether they compare, the rules, the figures worst first."""
+    """Render which two sessions, whether they compare, the rules, and the figures, worst first."""
     lines = [_session("A", comparison.a), _session("B", comparison.b), Line("")]
     if why := comparison.why_not():
         lines += [Line(text, "warn") for text in wrapped(f"NOT COMPARABLE: {why}", hanging=4)]
@@ -43,8 +43,8 @@ def _rules(comparison: Comparison) -> list[Line]:
         return []
     broken = comparison.broken
     if not broken:
-        return [Line(f"every rule is kept ({len(comparison.rules)} cells)", "good", bold=True), Line("")]
-    head = Line(f"{len(broken)} of {len(comparison.rules)} cells break a rule", "bad", bold=True)
+        return [Line(f"every rule is kept ({len(comparison.rules)} figures)", "good", bold=True), Line("")]
+    head = Line(f"{len(broken)} of {len(comparison.rules)} figures break a rule", "bad", bold=True)
     sentences = [f"{one.name}: {one.detail}" for one in broken]
     lines = [Line(text, "bad") for one in sentences for text in wrapped(one, indent=2, hanging=2)]
     return [head, *lines, Line("")]

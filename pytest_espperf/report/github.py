@@ -1,4 +1,4 @@
-"""What GitHub Actions is told: annotations of a run, and what is appended to the job's summary.
+"""Output for GitHub Actions: annotations of a run, and what is appended to the job's summary.
 
 The runner takes a line for a command that begins with ``::`` or has ``##[`` anywhere in it.
 """
@@ -38,32 +38,34 @@ def escape_property(text: str) -> str:
 def annotation_lines(
     session: SessionArtifact, lost: Iterable[tuple[str, str]] = (), board: str = ""
 ) -> list[str]:
-    """The lines to print: an error for what fails the session, a warning for what a reader must know.
+    """List the lines to print: an error for what fails the session, a warning for what a reader must know.
 
     Args:
         session: with its verdict; one without has no annotations of its own.
         lost: what could not be written, by name and in words: errors too.
         board: its name where a run has several.
     """
-    told = [("error", name, message) for name, message in lost]
+    found = [("error", name, message) for name, message in lost]
     if session.gate is not None:
-        told += _told_by(session.gate)
+        found += _annotations(session.gate)
     who = f"espperf {board}" if board else "espperf"
-    return [_command(kind, f"{who} {name}", message) for kind, name, message in told]
+    return [_command(kind, f"{who} {name}", message) for kind, name, message in found]
 
 
-def _told_by(verdict: Verdict) -> list[tuple[str, str, str]]:
-    told = [("error", row.name, gate_message(row)) for row in failing_gates(verdict)]
-    told += [("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)]
-    told += [
+def _annotations(verdict: Verdict) -> list[tuple[str, str, str]]:
+    found = [("error", row.name, gate_message(row)) for row in failing_gates(verdict)]
+    found += [
+        ("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)
+    ]
+    found += [
         ("warning", row.name, gate_message(row)) for row in verdict.gates if mood_of(row.verdict) == "warn"
     ]
-    told += [
+    found += [
         ("warning", finding_name(finding), finding_text(finding))
         for finding in verdict.findings
         if finding.severity == "warn"
     ]
-    return told
+    return found
 
 
 def _command(kind: str, title: str, message: str) -> str:
@@ -71,7 +73,7 @@ def _command(kind: str, title: str, message: str) -> str:
 
 
 def step_summary(session: SessionArtifact, used: int) -> str:
-    """What to append to the job's summary: the Markdown report, or what of it there is room for.
+    """Render what to append to the job's summary: the Markdown report, or what of it there is room for.
 
     Args:
         session: with its verdict.

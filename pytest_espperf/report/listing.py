@@ -1,4 +1,4 @@
-"""A table of sessions, one line each."""
+"""The table of sessions, one line each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class ListedSession:
-    """What is listed of a session.
+    """One session of a listing.
 
     Attributes:
         time: its stamp, ``20260131T235959Z``.
@@ -41,7 +41,7 @@ class ListedSession:
 
 
 def render_listing(sessions: Iterable[ListedSession], *, width: int | None = None) -> list[Line]:
-    """The table, head first, in the order given.
+    """Render the table, head first, in the order given.
 
     Args:
         sessions: to be listed.

@@ -59,7 +59,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int
 
 
 def render_markdown(session: SessionArtifact) -> str:
-    """The session as Markdown; everything that a board or a user sent is escaped."""
+    """Render the session as Markdown; everything that a board or a user sent is escaped."""
     view = make_view(session)
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
     lines += [f"{escape(view.meaning)}.", ""]
@@ -91,7 +91,7 @@ def render_markdown(session: SessionArtifact) -> str:
     if where := blamed(session)[:MOST_PLACES]:
         lines += ["", "## Where", ""]
         lines += _table(
-            ("path", "cell", "p95 ms, baseline", "now", "slower"),
+            ("path", "profile:phase", "p95 ms, baseline", "now", "slower"),
             [
                 (
                     code(place.path),
@@ -108,7 +108,7 @@ def render_markdown(session: SessionArtifact) -> str:
         lines += ["", "## Medians", ""]
         lines += _table(
             (
-                "cell / path",
+                "profile:phase / path",
                 "req/s",
                 "p50 ms",
                 "p95 ms",

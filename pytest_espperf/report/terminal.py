@@ -33,7 +33,7 @@ _SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": 
 
 
 def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Line]:
-    """The lines of the summary: verdict, findings, gates, where, medians, what to do next.
+    """Render the summary: verdict, findings, gates, where, medians, what to do next.
 
     Args:
         session: with its verdict.
@@ -57,7 +57,7 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
 
 
 def finding_lines(findings: Iterable[Finding]) -> list[Line]:
-    """Findings in the order given, below what they are about."""
+    """Render findings in the order given, below what they are about."""
     return [
         Line(text, _SEVERITY_MOODS[finding.severity])
         for finding in findings
@@ -81,7 +81,7 @@ def _gates(view: View, verbosity: int) -> list[Line]:
 
 
 def _says_nothing(row: GateRow) -> bool:
-    """A p99 of too few requests, an error rate that is what it was."""
+    """Check for a row without news: p99 of too few requests, an unchanged error rate."""
     return row.verdict == NOT_GATEABLE or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
@@ -103,7 +103,7 @@ def _gate_name(row: GateRow) -> str:
 
 
 def _bounds(row: GateRow) -> tuple[str, str]:
-    """The smallest slowdown that fails, and the largest that is not excluded."""
+    """Format the smallest slowdown that fails, and the largest that is not excluded."""
     return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 

@@ -1,4 +1,8 @@
-"""The one view that every renderer draws: verdict first, then gates, then where, then what to do."""
+"""The one view that every renderer draws: verdict first, then gates, then where, then what to do.
+
+Names and messages of what fails a session stand here as well, for test reports, JUnit files and annotations
+alike.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +53,8 @@ from pytest_espperf.model.verdicts import (
 )
 
 MOST_PCT = 300.0
-UNKNOWN = "cannot be told"
-"""What stands in place of a threshold or bound above 300 %, which says nothing about a board."""
+UNKNOWN = "unknown"
+"""What stands in place of a threshold or bound above 300 %, which means nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class CellRow:
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a session."""
+    """Contents of every report about a session."""
 
     verdict: str
     mood: Mood
@@ -85,7 +89,7 @@ class View:
 
 
 def make_view(session: SessionArtifact) -> View:
-    """The view of a session that has its verdict; one without is shown as incomplete."""
+    """Make the view of a session that has its verdict; one without is shown as incomplete."""
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
     gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
@@ -115,7 +119,7 @@ def make_view(session: SessionArtifact) -> View:
 
 
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
-    """How a board that is slow by nature gets a baseline: a session that breaks a budget is none."""
+    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one."""
     findings = session.gate.findings if session.gate is not None else []
     if any(finding.kind == BUDGET and finding.severity == "fail" for finding in findings):
         yield (
@@ -164,7 +168,7 @@ def _of_inconclusive(verdict: Verdict, usual: Headline) -> Headline:
 
 
 def blamed(session: SessionArtifact) -> list[PathChange]:
-    """The paths of the profiles that are called slower, by their p95, worst first."""
+    """List the paths of the profiles that are called slower, by their p95, worst first."""
     if session.gate is None:
         return []
     slow = {row.profile for row in session.gate.gates if row.verdict in BLAMING}
@@ -172,7 +176,7 @@ def blamed(session: SessionArtifact) -> list[PathChange]:
 
 
 def _accept(session: SessionArtifact) -> tuple[str, ...]:
-    """How an intended slowdown is accepted: this very session, in this very history."""
+    """Advise how an intended slowdown is accepted: this very session, in this very history."""
     gate = session.gate
     if gate is None or not (gate.kind in SLOWER or gate.held_back):
         return ()
@@ -193,14 +197,14 @@ def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
 def legend(gates: Sequence[GateRow]) -> str:
     """Units and directions of the gated metrics, in one sentence; "" where there is none."""
     metrics = dict.fromkeys(row.metric for row in gates if row.metric in METRICS)
-    told = [
+    parts = [
         f"{name} in {METRICS[name].unit} ({'more' if METRICS[name].better == 'higher' else 'less'} is better)"
         for name in metrics
     ]
-    if not told:
+    if not parts:
         return ""
     return (
-        f"{', '.join(told)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
+        f"{', '.join(parts)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
         "largest that is not excluded"
     )
 
@@ -245,7 +249,7 @@ def _cells(session: SessionArtifact) -> list[CellRow]:
                 rps_change_pct=change.get("rps_ok_median_pct"),
             )
         )
-        # The slowest path first: they tell where.
+        # The slowest path first: it shows where.
         paths = [replace(_row(path, figures), is_path=True) for path, figures in cell.path_metrics.items()]
         rows += sorted(paths, key=lambda row: -(row.p95_ms or 0.0))
     return rows
@@ -263,7 +267,7 @@ def _row(name: str, figures: CellAggregate | PathAggregate) -> CellRow:
 
 
 def finding_text(finding: Finding) -> str:
-    """A finding's message after the place it is about, which is named once."""
+    """Put a finding's message behind the place that it is about, which is named once."""
     if not finding.where or finding.message.startswith(finding.where):
         return finding.message
     return f"{finding.where}: {finding.message}"
@@ -279,7 +283,7 @@ def signed_pct(value: float | None) -> str:
 
 
 def bound_text(row: GateRow, value: float | None) -> str:
-    """A threshold or bound of a gate: ``7.4 %``; :data:`UNKNOWN` where it is too large to mean anything.
+    """Format a threshold or bound of a gate: ``7.4 %``; :data:`UNKNOWN` where it is too large.
 
     ``-`` where the gate was not judged that way.
     """
@@ -290,26 +294,26 @@ def bound_text(row: GateRow, value: float | None) -> str:
 
 
 def format_metric(metric: str, value: float | None) -> str:
-    """A gate's value, without its unit: see :func:`legend`."""
+    """Format a gate's value, without its unit: see :func:`legend`."""
     if value is None or metric not in METRICS:
         return "-" if value is None else f"{value:g}"
     return grouped(value, METRICS[metric].digits)
 
 
 def gate_message(row: GateRow) -> str:
-    """A gate's answer in one sentence."""
+    """Describe a gate's verdict in one sentence."""
     if row.detail:
         return f"{row.verdict}: {row.detail}"
     return row.verdict if row.d_pct is None else f"{row.verdict}: {row.name} is {row.d_pct:.1f} % slower"
 
 
 def failing_gates(verdict: Verdict) -> list[GateRow]:
-    """The gates that say so."""
+    """List the gates whose verdict fails the session."""
     return [row for row in verdict.gates if row.verdict in FAILING]
 
 
 def failing_findings(verdict: Verdict) -> list[Finding]:
-    """The failing findings that no gate of the same name stands for, a project's own tests included."""
+    """List the failing findings that no gate of the same name stands for, a project's own tests included."""
     gated = {row.name for row in failing_gates(verdict)}
     return [
         finding
@@ -319,7 +323,7 @@ def failing_findings(verdict: Verdict) -> list[Finding]:
 
 
 def finding_name(finding: Finding) -> str:
-    """What a finding is called: the place it is about, or what it is."""
+    """Name a finding by the place that it is about, or else by its kind."""
     return finding.where or finding.kind
 
 

@@ -202,9 +202,9 @@ def test_the_command_shows_both_and_fails_where_a_rule_is_broken(
     assert "regressed" in lines[1]
     assert lines[4].startswith("python_heavy:")
     assert main(["compare", "day0", "day2", "--fail-on", "rps_ok:5%", "--fail-on=p95_ms:90%"]) == 1
-    assert "2 of 12 cells break a rule" in capsys.readouterr().out
+    assert "2 of 12 figures break a rule" in capsys.readouterr().out
     assert main(["compare", "day0", "day1", "--fail-on", "rps_ok:5%,p95_ms:5%"]) == 0
-    assert "every rule is kept (12 cells)" in capsys.readouterr().out
+    assert "every rule is kept (12 figures)" in capsys.readouterr().out
 
 
 def test_the_command_as_json(history: HistoryStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,9 +151,9 @@ def test_answers_that_vary_by_nature_are_the_same(
 
 
 def test_what_any_session_of_the_baseline_saw_is_usual(rng: random.Random) -> None:
-    bar = [*past(rng, 2), *past(rng, 2, sizes=4000, content_type="text/plain", statuses={"302": 400})]
+    baseline = [*past(rng, 2), *past(rng, 2, sizes=4000, content_type="text/plain", statuses={"302": 400})]
     for facts in ({}, {"sizes": 2000, "content_type": "text/plain"}, {"statuses": {"302": 400}}):
-        assert judge(answering(session(rng), **facts), bar).kind == "unchanged"
+        assert judge(answering(session(rng), **facts), baseline).kind == "unchanged"
 
 
 def test_sessions_without_these_facts_are_judged_as_before(rng: random.Random) -> None:
@@ -172,14 +172,14 @@ def test_a_slowdown_stays_one(rng: random.Random) -> None:
 
 
 def test_an_accepted_session_is_the_norm(rng: random.Random) -> None:
-    bar = past(rng)
+    baseline = past(rng)
     first = answering(session(rng, name="first"), sizes=20)
-    first = msgspec.structs.replace(first, gate=judge(first, bar))
+    first = msgspec.structs.replace(first, gate=judge(first, baseline))
     again = answering(session(rng, name="again"), sizes=20)
-    assert judge(again, [*bar, for_judging(first)]).kind == "inconclusive", "once is not accepted"
+    assert judge(again, [*baseline, for_judging(first)]).kind == "inconclusive", "once is not accepted"
     accepted = msgspec.structs.replace(for_judging(first), accepted={"reason": "a login"})
-    assert judge(again, [*bar, accepted]).kind == "unchanged"
-    assert judge(answering(session(rng), sizes=500), [*bar, accepted]).kind == "inconclusive"
+    assert judge(again, [*baseline, accepted]).kind == "unchanged"
+    assert judge(answering(session(rng), sizes=500), [*baseline, accepted]).kind == "inconclusive"
 
 
 def test_sessions_with_other_answers_never_join_by_their_number(rng: random.Random) -> None:
@@ -193,11 +193,11 @@ def test_sessions_with_other_answers_never_join_by_their_number(rng: random.Rand
 
 
 def test_a_profile_with_other_answers_does_not_end_early(rng: random.Random) -> None:
-    bar = past(rng, 8)
+    baseline = past(rng, 8)
     so_far = session(rng, rounds=3)
     so_far = msgspec.structs.replace(so_far, runs_per_profile=6, partial=True)
-    assert set(decide_early(answering(so_far), bar)) == set(so_far.profiles)
-    assert decide_early(answering(so_far, sizes=20), bar) == {}
+    assert set(decide_early(answering(so_far), baseline)) == set(so_far.profiles)
+    assert decide_early(answering(so_far, sizes=20), baseline) == {}
 
 
 def test_only_what_both_asked_for_is_compared(rng: random.Random) -> None:

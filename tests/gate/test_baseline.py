@@ -1,4 +1,4 @@
-"""Sessions without figures: they are no bar, are said to be none, and let the next one be it."""
+"""Sessions without figures: they are no baseline, a finding says so, and the next one becomes it."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def test_a_session_is_the_bar_of_those_profiles_alone_that_have_figures(rng: ran
     assert {row.profile for row in slow.gates if row.verdict == "regressed"} == {"python_light"}
 
 
-@pytest.mark.parametrize(("count", "is_bar"), [(0, True), (2, True), (3, True), (4, False), (6, False)])
-def test_figures_in_half_of_the_rounds_are_enough(rng: random.Random, count: int, is_bar: bool) -> None:
+@pytest.mark.parametrize(("count", "is_baseline"), [(0, True), (2, True), (3, True), (4, False), (6, False)])
+def test_figures_in_half_of_the_rounds_are_enough(rng: random.Random, count: int, is_baseline: bool) -> None:
     first = paced(session(rng, "first", verdict="no-baseline"), rounds=range(1, count + 1), phases=["burst"])
     epochs = choose(session(rng), [first], DEFAULT_POLICY).epochs
-    assert {bool(epoch) for epoch in epochs.values()} == {is_bar}
+    assert {bool(epoch) for epoch in epochs.values()} == {is_baseline}
 
 
-def test_what_the_session_itself_lacks_is_not_asked_of_the_bar(rng: random.Random) -> None:
+def test_what_the_session_itself_lacks_is_not_asked_of_the_baseline(rng: random.Random) -> None:
     first = paced(session(rng, "first", verdict="no-baseline"), phases=["burst"])
     now = paced(session(rng), phases=["burst"])
     assert judge(now, [first]).baseline["sessions"] == ["first"]
@@ -160,7 +160,7 @@ def test_where_nothing_could_be_compared_nothing_is_said_to_look_slower(rng: ran
     noisy = judged(again, history(rng, 8))
     assert noisy.gate is not None
     assert noisy.gate.kind == "inconclusive"
-    assert render_terminal(noisy)[0].text == "INCONCLUSIVE: slower or not, this session cannot tell"
+    assert render_terminal(noisy)[0].text == "INCONCLUSIVE: a slowdown is neither shown nor excluded"
 
 
 @pytest.mark.parametrize("how", ["board", "failed", "figures", "nothing recorded"])

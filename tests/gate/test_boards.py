@@ -18,7 +18,7 @@ from pytest_espperf.model.artifact import MAIN_RULE, SessionArtifact, Verdict
 SEED = 20261126
 
 
-def bar(rng: random.Random, sessions: int = 20) -> list[SessionArtifact]:
+def past_sessions(rng: random.Random, sessions: int = 20) -> list[SessionArtifact]:
     return [structs.replace(session(rng), gate=Verdict(kind="unchanged")) for _ in range(sessions)]
 
 
@@ -40,7 +40,7 @@ def spent(verdict: Verdict, df: int) -> float:
 def test_a_run_of_many_boards_spends_no_more_than_one_of_one(boards: int) -> None:
     print(f"seed {SEED}")
     rng = random.Random(SEED)
-    history = [structs.replace(one, boards=3) for one in bar(rng)]
+    history = [structs.replace(one, boards=3) for one in past_sessions(rng)]
     verdict = judge(structs.replace(session(rng), boards=boards), history)
     run = boards * spent(verdict, df=20 + p.PRIOR_WEIGHT - 1)
     print(f"spent {run:.5f}")
@@ -52,7 +52,7 @@ def test_a_run_of_many_boards_spends_no_more_than_one_of_one(boards: int) -> Non
 def test_what_every_board_lost_is_still_called_among_thirty() -> None:
     print(f"seed {SEED}")
     rng = random.Random(SEED)
-    history = bar(rng)
+    history = past_sessions(rng)
     slow = session(rng, slower={"python_heavy": 1.25})
     assert judge(structs.replace(slow, boards=30), history).kind == "regressed"
 

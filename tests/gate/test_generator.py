@@ -90,7 +90,7 @@ def test_of_several_boards_it_is_said_once(rng: random.Random) -> None:
     host = host_finding(judged)
     assert host is not None
     assert (
-        "set the pace on 1 of 4 boards (2 cells of paced), in runs that are not compared; it was short"
+        "set the pace on 1 of 4 boards (2 phases of paced), in runs that are not compared; it was short"
         in host.message
     )
     assert (

@@ -33,16 +33,16 @@ def gate(profile: str, metric: str, *, paced: bool = False) -> Series:
 def test_the_bar_grows_evenly_where_a_session_gets_blunt() -> None:
     some = noise(sessions(20), 0.0004)
     thresholds = [math.log(1 + pct / 1000) for pct in range(50, 500)]
-    bars = [replace(some, threshold=threshold).bar for threshold in thresholds]
-    for threshold, bar in zip(thresholds, bars, strict=True):
-        assert threshold <= bar <= p.BLUNT_FACTOR * threshold
+    called = [replace(some, threshold=threshold).smallest for threshold in thresholds]
+    for threshold, smallest in zip(thresholds, called, strict=True):
+        assert threshold <= smallest <= p.BLUNT_FACTOR * threshold
         if threshold <= p.BLUNT:
-            assert bar == threshold
+            assert smallest == threshold
         if threshold >= p.BLUNT_FULL:
-            assert bar == pytest.approx(p.BLUNT_FACTOR * threshold)
-    steps = [after - before for before, after in pairwise(bars)]
+            assert smallest == pytest.approx(p.BLUNT_FACTOR * threshold)
+    steps = [after - before for before, after in pairwise(called)]
     assert min(steps) > 0
-    assert max(steps) < 0.01, "no hair's breadth of noise moves the bar by a percent"
+    assert max(steps) < 0.01, "no hair's breadth of noise moves the limit by a percent"
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])

@@ -26,10 +26,10 @@ def with_paths(artifact: SessionArtifact, **p95: float | None) -> SessionArtifac
     return msgspec.structs.replace(artifact, aggregated=cells)
 
 
-def test_the_worst_path_comes_first_against_the_median_of_the_bar() -> None:
+def test_the_worst_path_comes_first_against_the_median_of_the_baseline() -> None:
     rng = random.Random(20261125)
-    bar = [with_paths(one, a=100.0 + index, b=50.0) for index, one in enumerate(history(rng, 3))]
-    places = judge(with_paths(session(rng), a=102.0, b=75.0, new=9.0), bar).places
+    baseline = [with_paths(one, a=100.0 + index, b=50.0) for index, one in enumerate(history(rng, 3))]
+    places = judge(with_paths(session(rng), a=102.0, b=75.0, new=9.0), baseline).places
     assert {place.path for place in places} == {"/a", "/b"}
     worst = places[0]
     assert (worst.path, worst.metric, worst.baseline, worst.now) == ("/b", "p95_ms", 50.0, 75.0)
@@ -41,8 +41,8 @@ def test_the_worst_path_comes_first_against_the_median_of_the_bar() -> None:
 
 def test_a_path_without_figures_is_no_place() -> None:
     rng = random.Random(20261125)
-    bar = [with_paths(one, a=None, b=5.0) for one in history(rng, 2)]
-    places = judge(with_paths(session(rng), a=3.0, b=None), bar).places
+    baseline = [with_paths(one, a=None, b=5.0) for one in history(rng, 2)]
+    places = judge(with_paths(session(rng), a=3.0, b=None), baseline).places
     assert {(place.path, place.metric) for place in places} == {("/a", "p50_ms"), ("/b", "p50_ms")}
 
 

@@ -58,17 +58,17 @@ def rng() -> random.Random:
 WEATHERS = [1.0, 1.06, 0.97, 1.09, 1.02, 0.94, 1.05, 0.99, 1.08, 0.96, 1.03, 1.0]
 
 
-def changes(artifact: SessionArtifact, bar: Sequence[SessionArtifact]) -> dict[str, float]:
-    return {row.metric: row.d_pct for row in judge(artifact, bar).gates if row.d_pct is not None}
+def changes(artifact: SessionArtifact, baseline: Sequence[SessionArtifact]) -> dict[str, float]:
+    return {row.metric: row.d_pct for row in judge(artifact, baseline).gates if row.d_pct is not None}
 
 
 def test_what_moves_on_both_boards_is_taken_out(rng: random.Random) -> None:
-    bar = history(rng, WEATHERS)
+    baseline = history(rng, WEATHERS)
     bad = day(rng, 1.09)
     alone = msgspec.structs.replace(bad, raw_runs=[one for one in bad.raw_runs if one.role == "run"])
-    assert changes(alone, bar)["rps_ok"] > 5
-    assert abs(changes(bad, bar)["rps_ok"]) < 2
-    assert judge(bad, bar).kind == "unchanged"
+    assert changes(alone, baseline)["rps_ok"] > 5
+    assert abs(changes(bad, baseline)["rps_ok"]) < 2
+    assert judge(bad, baseline).kind == "unchanged"
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -89,9 +89,9 @@ def test_a_lost_reference_is_a_warning_however_much_of_it_was_measured(
 
 
 def test_a_slower_firmware_is_seen_through_the_weather(rng: random.Random) -> None:
-    bar = history(rng, WEATHERS)
+    baseline = history(rng, WEATHERS)
     for weather in (0.94, 1.0, 1.09):
-        verdict = judge(day(rng, weather, slower=1.08), bar)
+        verdict = judge(day(rng, weather, slower=1.08), baseline)
         assert verdict.kind == "regressed"
         (said,) = [one.message for one in verdict.findings if one.kind == "reference"]
         assert "python_light:rps_ok" in said
@@ -126,12 +126,12 @@ def test_another_reference_board_is_another_yardstick(rng: random.Random) -> Non
 
 
 def test_a_history_of_which_the_newer_half_has_a_reference_will_do(rng: random.Random) -> None:
-    bar = history(rng, WEATHERS)
+    baseline = history(rng, WEATHERS)
     bare = [
         msgspec.structs.replace(one, raw_runs=[run for run in one.raw_runs if run.role == "run"])
-        for one in bar[:6]
+        for one in baseline[:6]
     ]
-    assert abs(changes(day(rng, 1.09), [*bare, *bar[6:]])["rps_ok"]) < 4
+    assert abs(changes(day(rng, 1.09), [*bare, *baseline[6:]])["rps_ok"]) < 4
 
 
 values = st.floats(-0.3, 0.3)
@@ -191,20 +191,21 @@ def test_a_reference_widens_the_spread_and_takes_degrees_of_freedom(rng: random.
 
 def test_a_slide_is_looked_for_in_what_was_measured(rng: random.Random) -> None:
     """A reference that slides along would hide it."""
-    bar = history(rng, WEATHERS)
+    baseline = history(rng, WEATHERS)
     for step in range(1, 12):
         slow = day(rng, 1.02**step)
-        verdict = judge(slow, bar)
+        verdict = judge(slow, baseline)
         if verdict.fails:
             break
-        bar.append(msgspec.structs.replace(slow, session_id=f"d{step}", gate=Verdict(kind="unchanged")))
+        baseline.append(msgspec.structs.replace(slow, session_id=f"d{step}", gate=Verdict(kind="unchanged")))
     assert verdict.kind == "drift"
-    built = series_of(slow, PROFILE, "rps_ok", bar)
+    built = series_of(slow, PROFILE, "rps_ok", baseline)
     assert built is not None
     assert built.environment is not None
-    plain = [[one for one in kept.raw_runs if one.role == "run"] for kept in (*bar, slow)]
+    plain = [[one for one in kept.raw_runs if one.role == "run"] for kept in (*baseline, slow)]
     bare = [
-        msgspec.structs.replace(kept, raw_runs=runs) for kept, runs in zip((*bar, slow), plain, strict=True)
+        msgspec.structs.replace(kept, raw_runs=runs)
+        for kept, runs in zip((*baseline, slow), plain, strict=True)
     ]
     expected = series_of(bare[-1], PROFILE, "rps_ok", bare[:-1])
     assert expected is not None

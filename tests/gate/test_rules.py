@@ -132,7 +132,7 @@ class TestPlainRules:
         broken = [r.name for r in verdict.gates if r.rule == "fail-on" and r.verdict == "regressed"]
         assert broken == ["python_heavy:burst:p50_ms", "python_heavy:long:p50_ms"]
 
-    def test_it_compares_with_the_last_session_of_the_bar(self, rng: random.Random) -> None:
+    def test_it_compares_with_the_last_session_of_the_baseline(self, rng: random.Random) -> None:
         past = [*history(rng, 8), session(rng, "last", slower={"python_heavy": 1.1}, verdict="unchanged")]
         past.append(session(rng, "bad", slower={"python_heavy": 0.5}, verdict="failed"))
         rule = GatePolicy(fail_on=(("p50_ms", 8.0),), min_effect={"p95_ms": 1e6, "rps_ok": 1e6})

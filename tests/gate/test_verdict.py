@@ -1,4 +1,4 @@
-"""judge(): the single-shot rule, the verdict words, and who is the bar."""
+"""judge(): the single-shot rule, the verdict words, and who is the baseline."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_one_previous_session_says_its_honest_threshold(rng: random.Random) -> N
 
 
 @pytest.mark.parametrize("word", ["regressed", "drift", "failed", "inconclusive", "incomplete"])
-def test_a_session_that_did_not_pass_is_never_the_bar(rng: random.Random, word: str) -> None:
+def test_a_session_that_did_not_pass_is_never_the_baseline(rng: random.Random, word: str) -> None:
     slow = session(rng, "bad", slower=dict.fromkeys(PROFILES, 1.5), verdict=word)  # type: ignore[arg-type]
     verdict = judge(session(rng), [*history(rng, 5), slow])
     assert "bad" not in verdict.baseline["sessions"]
@@ -86,7 +86,7 @@ def test_a_session_that_did_not_pass_is_never_the_bar(rng: random.Random, word: 
     assert "baseline" in kinds(verdict)
 
 
-def test_partial_sessions_are_never_the_bar(rng: random.Random) -> None:
+def test_partial_sessions_are_never_the_baseline(rng: random.Random) -> None:
     assert judge(session(rng), history(rng, 5, partial=True)).kind == "no-baseline"
 
 
@@ -315,7 +315,7 @@ class TestEarlyStop:
         assert not may_stop_early(session(rng, rounds=2, noise=0.001, shift=0.0), past)
         assert not may_stop_early(SessionArtifact(), past)
 
-    def test_not_with_a_suspect_or_without_a_bar(self, rng: random.Random) -> None:
+    def test_not_with_a_suspect_or_without_a_baseline(self, rng: random.Random) -> None:
         past = history(rng, 20)
         slow = session(rng, rounds=3, noise=0.001, shift=0.0, slower={"python_light": 1.05})
         assert not may_stop_early(slow, past)

@@ -24,7 +24,7 @@ Renderer = Callable[[SessionArtifact], str]
 
 
 class Export(NamedTuple):
-    """A format.
+    """One format of another tool.
 
     Attributes:
         renderers: of its files: what is put behind the stem of a file's name ("" for nothing) -> its text.

@@ -1,4 +1,4 @@
-"""Medians for services that draw them over commits: github-action-benchmark and Bencher. Cells, no paths."""
+"""Medians of cells for services that draw them over commits: github-action-benchmark and Bencher."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATENCY_OF = "p50_ms"
 
 
 def render_github_action_benchmark(session: SessionArtifact, *, better: Literal["lower", "higher"]) -> str:
-    """The JSON array of github-action-benchmark's tools ``custom{Bigger,Smaller}IsBetter``.
+    """Render the JSON array of github-action-benchmark's tools ``custom{Bigger,Smaller}IsBetter``.
 
     One entry for each cell and metric of the direction; ``range`` are the least and the greatest run.
     """
@@ -25,14 +25,14 @@ def render_github_action_benchmark(session: SessionArtifact, *, better: Literal[
         metric = figure.metric
         if metric.better == better:
             digits = metric.digits
-            told = [f"{figure.runs} runs", f"board: {board_of(session)}", f"session: {session.session_id}"]
+            extra = [f"{figure.runs} runs", f"board: {board_of(session)}", f"session: {session.session_id}"]
             rows.append(
                 {
                     "name": f"{figure.cell} {metric.label}",
                     "unit": metric.unit,
                     "value": figure.median,
                     "range": f"{figure.low:.{digits}f} .. {figure.high:.{digits}f}",
-                    "extra": "\n".join(told),
+                    "extra": "\n".join(extra),
                 }
             )
     return _json(rows)
@@ -57,7 +57,7 @@ def render_bencher(session: SessionArtifact) -> str:
 
 
 def _measure(metric: Metric) -> tuple[str, float]:
-    """The slug of a metric's measure, and what a value is multiplied by."""
+    """Return the slug of a metric's measure, and what a value is multiplied by."""
     if metric.name == LATENCY_OF:
         return "latency", NS_PER_MS
     if metric.unit == "ms":

@@ -36,17 +36,17 @@ class Figure:
 
     @property
     def cell(self) -> str:
-        """``profile:phase``."""
+        """Name of the cell, ``profile:phase``."""
         return f"{self.profile}:{self.phase}"
 
 
 def usable(value: float | None) -> TypeGuard[float]:
-    """Whether there is a figure that can be calculated with."""
+    """Whether a figure exists and can be calculated with."""
     return value is not None and math.isfinite(value) and abs(value) <= GREATEST
 
 
 def cells(session: SessionArtifact) -> list[CellAggregate]:
-    """The session's cells, each profile and phase once."""
+    """List the session's cells, each profile and phase once."""
     unique: dict[tuple[str, str], CellAggregate] = {}
     for cell in session.aggregated.values():
         unique.setdefault((cell.profile, cell.phase), cell)
@@ -82,7 +82,7 @@ def _figures_of(cell: CellAggregate, path: str, aggregate: CellAggregate | PathA
 
 
 def planned_reports(session: SessionArtifact, profile: str, phase: str) -> list[tuple[int, PhaseReport]]:
-    """The planned runs of a cell with their index, those that its medians are made of."""
+    """List the planned runs of a cell with their index, those that its medians are made of."""
     return [
         (run.run_index, result.report)
         for run in session.raw_runs
@@ -102,13 +102,13 @@ def began(session: SessionArtifact) -> datetime | None:
 
 
 def board_of(session: SessionArtifact) -> str:
-    """The board's identity, or where it was reached."""
+    """Return the board's identity, or where it was reached."""
     fields = session.comparability.fields if session.comparability is not None else {}
     return str(fields.get("board") or session.target)
 
 
 def properties(session: SessionArtifact) -> list[tuple[str, str]]:
-    """The session in names and values: what it was, its verdict, the medians of its cells."""
+    """List names and values of a session: what it was, its verdict, the medians of its cells."""
     facts = [
         ("session_id", session.session_id),
         ("tag", session.tag),

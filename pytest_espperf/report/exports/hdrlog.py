@@ -12,7 +12,7 @@ _UNTAGGABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # blanks, commas and what is
 
 
 def render_hdrlog(session: SessionArtifact) -> str:
-    """The log, values in microseconds.
+    """Render the log, values in microseconds.
 
     Intervals stand one behind the other, each as long as its phase: the pauses between phases are not
     in an artifact. A confirmation round's tag ends in ``confirm1``, an A/B pair's in ``ab-baseline1`` and

@@ -30,7 +30,7 @@ FIGURES = (
 
 
 def render_junit(session: SessionArtifact) -> str:
-    """The file's text."""
+    """Render the JUnit XML file."""
     root = ET.Element("testsuites", name="espperf")
     _session_suite(root, session)
     gates = session.gate.gates if session.gate is not None else []
@@ -53,15 +53,15 @@ def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
         _answer(case, "skipped", UNJUDGED, "the session has no verdict")
         return
     if verdict.kind == "incomplete":
-        _answer(case, "skipped", verdict.kind, _said(verdict))
+        _answer(case, "skipped", verdict.kind, _sentence(verdict))
     elif not session.overall_pass:
-        _answer(case, "failure", verdict.kind, _said(verdict))
+        _answer(case, "failure", verdict.kind, _sentence(verdict))
     for finding in failing_findings(verdict):
         name = ": ".join(dict.fromkeys((finding_name(finding), finding.kind)))
         _answer(_case(suite, "espperf", name), "failure", finding.kind, finding.message)
 
 
-def _said(verdict: Verdict) -> str:
+def _sentence(verdict: Verdict) -> str:
     return f"{verdict.kind}: {headline_of(verdict).text}"
 
 
@@ -103,8 +103,8 @@ def _case(suite: ET.Element, owner: str, name: str) -> ET.Element:
 
 
 def _answer(case: ET.Element, tag: str, kind: str, message: str) -> None:
-    told = printable(message)
-    ET.SubElement(case, tag, type=printable(kind), message=told).text = told
+    text = printable(message)
+    ET.SubElement(case, tag, type=printable(kind), message=text).text = text
 
 
 def _properties(suite: ET.Element, pairs: Iterable[tuple[str, str]]) -> None:

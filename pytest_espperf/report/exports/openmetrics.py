@@ -17,7 +17,7 @@ from pytest_espperf.report.exports.figures import began, board_of, figures
 
 @dataclass(frozen=True)
 class Family:
-    """Gauges of one name.
+    """Gauges that share one name.
 
     Attributes:
         name: with its unit at the end.
@@ -33,7 +33,7 @@ class Family:
 
 
 def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
-    """The session as gauges: whether it passed, when it began, medians; those of paths where asked for."""
+    """List gauges of a session: whether it passed, when it began, medians; those of paths where asked for."""
     common = _escaped({"board": board_of(session), "tag": session.tag})
     verdict = session.gate.kind if session.gate is not None else ""
     facts = {**common, **_escaped({"session": session.session_id, "verdict": verdict})}
@@ -64,13 +64,13 @@ def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
                 where |= {"path": figure.path} if paths else {}
                 samples.append(({**_escaped(where), **common}, figure.median / parts))
         if samples:
-            told = f"Median over a phase's runs: {metric.label}. path: empty for all."
-            found.append(Family(name, unit, told, samples))
+            about = f"Median over a phase's runs: {metric.label}. path: empty for all."
+            found.append(Family(name, unit, about, samples))
     return found
 
 
 def render_openmetrics(session: SessionArtifact) -> str:
-    """The session as OpenMetrics text, with its ``# EOF``."""
+    """Render the session as OpenMetrics text, with its ``# EOF``."""
     lines: list[str] = []
     for family in families(session, paths=True):
         lines += _head(family)
@@ -95,8 +95,8 @@ def _head(family: Family) -> list[str]:
 
 
 def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    told = ",".join(f'{label}="{text}"' for label, text in labels.items())
-    return f"{name}{{{told}}} {value!r}"
+    pairs = ",".join(f'{label}="{text}"' for label, text in labels.items())
+    return f"{name}{{{pairs}}} {value!r}"
 
 
 def _escaped(labels: Mapping[str, str]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def statistics_of(data: Sequence[float]) -> dict[str, Any]:
 
 
 def _quartile(ordered: Sequence[float]) -> float:
-    """The first quartile: of an even number the lower half's median, of an odd one the mean of two rules."""
+    """Compute the first quartile: of an even number the lower half's median, of an odd one a mean."""
     count = len(ordered)
     if count == 1:
         return ordered[0]

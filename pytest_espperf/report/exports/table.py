@@ -15,7 +15,7 @@ KEYS = ("session_id", "timestamp_utc", "tag", "profile", "phase", "run", "role",
 
 
 def _numbers() -> dict[str, str]:
-    """Column -> field: every number of a report; a unit that its name does not tell is added."""
+    """Column -> field: every number of a report; a unit that its name lacks is added."""
     hints = typing.get_type_hints(PathReport)
     fields = [name for name in PathReport.__struct_fields__ if hints[name] in (int, float, float | None)]
     percents = {name for name, metric in METRICS.items() if metric.unit == "%"}
@@ -27,7 +27,7 @@ COLUMNS = (*KEYS, *NUMBERS)
 
 
 def render_csv(session: SessionArtifact) -> str:
-    """The raw results; ``path`` is empty for all paths together, a cell is empty where there is no figure.
+    """Render the raw results; ``path`` is empty for all paths together, a cell where there is no figure.
 
     A text is one printable line; one that a spreadsheet would take for a formula gets an apostrophe in front
     (in a file from elsewhere: a path begins with ``/``, a profile with a letter).
@@ -55,5 +55,5 @@ def _rows(session: SessionArtifact, run: RawRun, result: PhaseResult) -> Iterato
 
 
 def _inert(text: str) -> str:
-    told = printable(text)
-    return f"'{told}" if told.startswith(("=", "+", "-", "@")) else told
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

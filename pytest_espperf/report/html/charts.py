@@ -1,4 +1,4 @@
-"""The report's charts, as plotly figures. Pure; colours that depend on light and dark are the page's."""
+"""The charts of the HTML report, as plotly figures. Pure; the page has colours for light and dark."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _lay_out(figure: go.Figure, height: int, **layout: Any) -> None:
 
 
 def trend_chart(trend: Trend) -> go.Figure:
-    """A gate over the history: its line, the band between bar and limit, every session by how it stands."""
+    """Draw a gate over the history: a line, the band from baseline to limit, each session by its standing."""
     points = trend.points
     metric = METRICS[trend.metric]
     places = range(len(points))
@@ -88,8 +88,8 @@ def trend_chart(trend: Trend) -> go.Figure:
             **more,
         )
 
-    bars, limits = _band(points)
-    steps("baseline", bars, line={"color": BASELINE, "width": 1})
+    baselines, limits = _band(points)
+    steps("baseline", baselines, line={"color": BASELINE, "width": 1})
     steps(
         "fails from here",
         limits,
@@ -127,27 +127,27 @@ def trend_chart(trend: Trend) -> go.Figure:
 
 
 def _dates(whens: Sequence[str]) -> list[str]:
-    """The days; of a single day, the times."""
+    """Shorten times to days; of a single day, to times of day."""
     days = [when[:10] for when in whens]
     return days if len(set(days)) > 1 else [when[11:] for when in whens]
 
 
 def _band(points: Sequence[TrendPoint]) -> tuple[list[float | None], list[float | None]]:
-    """Bar and limit of each session; of one that was not compared, what stood there before.
+    """Baseline and limit of each session; of one that was not compared, those before it.
 
     A limit far from all values (a session in ruins) would leave no room for them: it is drawn at its edge.
     """
     values = [point.value for point in points if _drawable(point.value)] or [0.0]
     least, most = min(values) / 2, max(values) * 2
-    bars: list[float | None] = []
+    baselines: list[float | None] = []
     limits: list[float | None] = []
-    bar = limit = None
+    baseline = limit = None
     for point in points:
         if point.baseline is not None and point.limit is not None:
-            bar, limit = point.baseline, min(max(point.limit, least), most)
-        bars.append(bar)
+            baseline, limit = point.baseline, min(max(point.limit, least), most)
+        baselines.append(baseline)
         limits.append(limit)
-    return bars, limits
+    return baselines, limits
 
 
 def _hover(point: TrendPoint, number: Callable[[float | None], str]) -> str:
@@ -205,7 +205,7 @@ def _one_in(percentile: float) -> float:
 
 
 def course_chart(course: Course) -> go.Figure:
-    """A cell over time, run after run: latencies; rates; free heap. Stalls and events are marked."""
+    """Draw a cell over time, run after run: latencies, rates, free heap; stalls and events are marked."""
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, row_heights=[0.5, 0.28, 0.22], vertical_spacing=0.04
     )
@@ -231,7 +231,7 @@ def _length_s(report: PhaseReport) -> float:
 
 
 def _timeline(report: PhaseReport) -> Timeline | None:
-    """A report's timeline, where its slices have a length."""
+    """Return a report's timeline, where its slices have a length."""
     line = report.timeline
     return (
         line if line is not None and line.slice_s > 1e-6 and _drawable(line.slice_s * len(line.ok)) else None
@@ -248,7 +248,7 @@ def _slices(course: Course, starts: Sequence[float]) -> Iterator[tuple[float, Ti
 
 
 def _at(values: Sequence[float | None], index: int) -> float | None:
-    """A value of a timeline, whose lists may be of unlike lengths; None where there is none to draw."""
+    """Return a value of a timeline, whose lists may be of unlike lengths; None where none can be drawn."""
     value = values[index] if 0 <= index < len(values) else None
     return value if value is not None and _drawable(value) else None
 

@@ -1,4 +1,4 @@
-"""What the HTML report is drawn from. Data only; gathered by the session's side, drawn by this room."""
+"""The data that the HTML report is drawn from. :mod:`pytest_espperf.output.reports` gathers them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Lines of the serial log around something that was said."""
+    """Lines of the serial log around an event."""
 
     title: str
     lines: tuple[str, ...]

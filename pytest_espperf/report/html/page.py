@@ -1,4 +1,8 @@
-"""The page around the charts."""
+"""The HTML pages: the report of a session around its charts, and the page over all boards of a run.
+
+The page over several boards is small, without charts, and links each board's own report. In templates
+whatever a board, a user or a file sent is made printable and escaped.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ class Chart:
 
 
 def render_html(data: ReportData) -> str:
-    """The report as one HTML document: no other file, no request to anywhere."""
+    """Render the report as one HTML document: no other file, no request to anywhere."""
     view = make_view(data.session)
     return render(
         "page.html.jinja",
@@ -149,7 +153,7 @@ def _comparability(session: SessionArtifact) -> Json:
 
 
 def _settings(session: SessionArtifact) -> Iterator[tuple[str, str]]:
-    """What was set, and by what."""
+    """List what was set, and where."""
     sources = session.settings.get("sources")
     for name, source in sorted(sources.items()) if isinstance(sources, dict) else ():
         yield f"{name} ({source})", _text(session.settings.get(name))
@@ -170,12 +174,12 @@ def _text(value: Any) -> str:
 
 
 def render_overview(overview: Overview) -> str:
-    """The page as one HTML document that asks for nothing and runs nothing."""
+    """Render the page over several boards as one HTML document that asks for nothing and runs nothing."""
     return render("boards.html.jinja", overview=overview, text=finding_text)
 
 
 def render(name: str, **given: Any) -> str:
-    """A page, drawn from a template of the folder ``assets``."""
+    """Draw a page from a template of the folder ``assets``."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pytest_espperf.report.html", "assets"),
         autoescape=True,
@@ -189,7 +193,7 @@ def render(name: str, **given: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What an expression of a template shows; markup of ours is a ``Markup``, and no ``str`` itself."""
+    """Make a template's text printable; our own markup is a ``Markup``, which is no plain ``str``."""
     return printable(value) if type(value) is str else value
 
 
