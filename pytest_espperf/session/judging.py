@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from pytest_espperf.model.artifact import (
 from pytest_espperf.session.identity import asked_for, board_name
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_reference
 
 HISTORY, PREVIOUS = "history", "previous"
 
@@ -147,8 +147,7 @@ class Judge:
         if self.policy.baseline != "fixed":
             return
         name = self.settings.perf_baseline
-        # What names no home folder may still be a tag.
-        path = root / os.path.expanduser(name)  # noqa: PTH111 - the one that raises nothing
+        path = root / expand_reference(name, self.settings.where("perf_baseline"))
         board = board or _named_board(self.settings)
         try:
             if regular.is_file(path):
