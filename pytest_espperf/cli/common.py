@@ -13,6 +13,7 @@ from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.text import inert
 from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_reference
 
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
@@ -183,7 +184,7 @@ def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifa
     """
     from pytest_espperf.history import load_session  # noqa: PLC0415 - see above
 
-    path = Path(reference)
+    path = Path(expand_reference(reference, "SESSION"))
     return load_session(path) if regular.is_file(path) else open_history(arguments).find(reference).artifact
 
 

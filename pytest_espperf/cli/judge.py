@@ -19,6 +19,7 @@ from pytest_espperf.cli.common import (
 from pytest_espperf.config.lookup import add_arguments, resolve
 from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_reference
 
 POLICY = tuple(
     BY_DEST[name]
@@ -65,7 +66,7 @@ def _judge(arguments: argparse.Namespace) -> int:
 
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})
-    path = Path(arguments.session)
+    path = Path(expand_reference(arguments.session, "SESSION"))
     if regular.is_file(path):
         session = load_session(path)
         store = open_history(arguments) if history_folder(arguments)[1] else HistoryStore(path.parent)

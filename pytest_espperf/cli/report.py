@@ -9,6 +9,7 @@ from typing import Any
 from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history, say
 from pytest_espperf.errors import UsageError
 from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_user
 
 
 def add_commands(commands: Any) -> None:
@@ -22,7 +23,7 @@ def add_commands(commands: Any) -> None:
     )
     report.add_argument("session", nargs="?", default="latest", help=f"{SESSION_HELP}; default: latest")
     report.add_argument(
-        "-o", "--output", type=Path, metavar="PATH.html", help="default: espperf-<id>.html in this folder"
+        "-o", "--output", metavar="PATH.html", help="default: espperf-<id>.html in this folder"
     )
 
 
@@ -33,7 +34,8 @@ def _report(arguments: argparse.Namespace) -> int:
     check_installed("espperf report")
     session = find_session(arguments, arguments.session)
     # An id is any text: it may become a part of a file's name, and nothing else of a path.
-    path: Path = arguments.output or Path(f"espperf-{clean_tag(session.session_id[:8]) or 'session'}.html")
+    usual = f"espperf-{clean_tag(session.session_id[:8]) or 'session'}.html"
+    path = Path(expand_user(arguments.output or usual, "--output"))
     if regular.is_folder(path):
         raise UsageError(f"--output: {path} is a folder: name a file")
     shared = history_of(arguments)

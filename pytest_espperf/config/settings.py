@@ -26,7 +26,6 @@ from pytest_espperf.config.parsers import (
     whole,
     word,
 )
-from pytest_espperf.config.sim_settings import SimOptions
 from pytest_espperf.system.redaction import REDACTED, hidden, redact
 
 EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
@@ -35,7 +34,7 @@ DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
 SIM = "sim"
 
 
-class Settings(SimOptions):
+class Settings:
     """Every option's value. Seconds, milliseconds, bytes and percent as the names say. Immutable.
 
     No dataclass: making one of sixty fields would take a third of what a plain pytest run may notice.
@@ -47,19 +46,19 @@ class Settings(SimOptions):
     device_ip: tuple[str, ...] = option(
         (),
         "the board: address, name, name.local, HOST:PORT, or 'sim' for the built-in reference device; "
-        "several, comma-separated or repeated, are each measured and judged by themselves",
+        "several boards, comma-separated or repeated, are measured and judged independently",
         parse=host,
         metavar="HOST",
         separator=",",
         once=True,
     )
     device_port: int = option(
-        8080, "its HTTP port", parse=whole(least=1, most=65535), metavar="PORT", original="--port"
+        8080, "HTTP port of the board", parse=whole(least=1, most=65535), metavar="PORT", original="--port"
     )
     device_scheme: str = option("http", "http or https", parse=one_of("http", "https"), metavar="http|https")
     device_ca: str = option("", "CA certificate (PEM) to verify an https board with", metavar="FILE")
     device_insecure: bool = option(
-        False, "do not verify an https board's certificate (self-signed)", parse=bool_word
+        False, "do not verify the certificate of an https board (self-signed)", parse=bool_word
     )
     device_header: tuple[tuple[str, str], ...] = option(
         (),
@@ -71,26 +70,27 @@ class Settings(SimOptions):
     )
     device_id: str = option(
         "",
-        "board identity: sessions of one identity are compared (default: host:port)",
+        "identity of the board: sessions of the same identity are compared (default: host:port)",
         parse=locale_text,
         metavar="NAME",
     )
     device_reference: str = option(
         "",
-        "a second board whose firmware stays, measured beside: what moves on both is taken out; or 'sim'",
+        "a control board whose firmware does not change, or 'sim': it runs the same phases, and changes seen "
+        "on both boards are subtracted",
         parse=host,
         metavar="HOST",
     )
     device_serial: str = option(
         "",
-        "the board's serial console: COM14, /dev/ttyUSB0, socket://HOST:PORT, rfc2217://...; 'sim' for the "
-        "reference device's own",
+        "serial console of the board: COM14, /dev/ttyUSB0, socket://HOST:PORT, rfc2217://...; 'sim' for "
+        "that of the reference device",
         parse=serial_url,
         metavar="URL",
     )
     device_serial_baud: int = option(
         115_200,
-        "speed of a serial console on a UART",
+        "baud rate of a serial console on a UART",
         parse=whole(least=300, most=4_000_000),
         metavar="N",
     )
@@ -98,7 +98,7 @@ class Settings(SimOptions):
 
     perf_profiles: tuple[str, ...] = option(
         DEFAULT_PROFILES,
-        "profiles to run, comma-separated; repeatable, adds up",
+        "profiles to run, comma-separated; repeatable, values add up",
         parse=word,
         metavar="a,b",
         separator=",",
@@ -154,7 +154,7 @@ class Settings(SimOptions):
     )
     perf_request_timeout: float = option(
         6.0,
-        "seconds a request may take in all",
+        "time limit of a whole request in seconds, connecting included",
         parse=number(above=0, most=300),
         metavar="S",
         original="--timeout",
@@ -168,21 +168,21 @@ class Settings(SimOptions):
     )
     perf_phase_timeout_multiplier: float = option(
         2.5,
-        "phase budget = max(min, duration * this + 2 * request timeout + 10)",
+        "time limit of a phase: max(min, duration * this + 2 * request timeout + 10)",
         parse=number(least=1, most=1000),
         metavar="X",
         original="--phase-timeout-multiplier",
     )
     perf_phase_timeout_min_s: float = option(
         45.0,
-        "least budget of a phase in seconds",
+        "lowest time limit of a phase in seconds",
         parse=number(least=0, most=86400),
         metavar="S",
         original="--phase-timeout-min-s",
     )
     perf_hard_timeout_s: float = option(
         0.0,
-        "seconds the whole session may take, of several boards each its own phases; 0 for no limit",
+        "time limit of the session in seconds (with several boards: of the phases of each); 0 for none",
         parse=number(least=0),
         metavar="S",
         original="--hard-timeout-s",
@@ -196,14 +196,15 @@ class Settings(SimOptions):
     )
     perf_probe_retries: int = option(
         12,
-        "tries of the health probe, with a growing delay",
+        "attempts of the health probe, with a growing delay",
         parse=whole(least=1, most=1000),
         metavar="N",
         original="--probe-retries",
     )
     perf_settle_ms: float = option(
         250.0,
-        "milliseconds from a phase's planned end to its heap reading; less where the heap is steady before",
+        "milliseconds from the planned end of a phase to its heap reading; less if the heap is steady "
+        "earlier",
         parse=number(least=0, most=3.6e6),
         metavar="MS",
         original="--post-phase-settle-ms",
@@ -217,26 +218,26 @@ class Settings(SimOptions):
     )
     perf_link_probes: str = option(
         "on",
-        "connects to the idle board around each phase, which tell how the link is: on or off",
+        "connect to the idle board around each phase, to measure the link: on or off",
         parse=one_of("on", "off"),
         metavar="on|off",
     )
     perf_metrics_retries: int = option(
         20,
-        "tries of a telemetry read that the board refuses as busy",
+        "retries of a telemetry read that the board refuses because it is busy",
         parse=whole(least=0, most=1000),
         metavar="N",
         original="--metrics-retries",
     )
     perf_metrics_retry_delay_ms: float = option(
         100.0,
-        "milliseconds before such a try, times its number",
+        "milliseconds before the first of these retries; grows linearly",
         parse=number(least=0, most=60000),
         metavar="MS",
         original="--metrics-retry-delay-ms",
     )
     perf_tag: str = option(
-        "", "name of this session, part of its file name", metavar="TEXT", original="--tag"
+        "", "name of the session, a part of its file name", metavar="TEXT", original="--tag"
     )
     perf_history: str = option(
         "",
@@ -247,92 +248,94 @@ class Settings(SimOptions):
         original="--history-dir",
     )
     perf_lock_file: str = option(
-        "", "one more lock file to hold, beside the board's own", metavar="FILE", original="--lock-file"
+        "", "an additional lock file to hold during the session", metavar="FILE", original="--lock-file"
     )
     perf_save_samples: bool = option(
-        False, "keep every phase's raw samples beside its artifact, as gzipped CSV", parse=bool_word
+        False, "store the raw samples of every phase next to the artifact, as gzipped CSV", parse=bool_word
     )
     device_lab: str = option(
         "",
-        "a labgrid environment file: each of its targets is a board, by the name of its place",
+        "labgrid environment file: each of its targets is a board, named after its place",
         parse=word,
         metavar="ENV.yaml",
     )
     perf_report: str = option(
         "",
-        "draw the HTML report of the session into this file; relative to where pytest was started",
+        "write an HTML report of the session to this file, relative to the directory where pytest was "
+        "started",
         parse=word,
         metavar="PATH.html",
     )
     perf_export: tuple[str, ...] = option(
         (),
-        f"write the session in another tool's format as well: {EXPORT_FORMATS}; PATH is relative to where "
-        "pytest was started, as that of --junitxml; repeatable",
+        f"also write the session in the format of another tool: {EXPORT_FORMATS}; PATH is relative to the "
+        "directory where pytest was started, like that of --junitxml; repeatable",
         parse=word,
         metavar="FORMAT=PATH",
         separator="\n",
     )
     perf_baseline: str = option(
         "history",
-        "what to judge against: history (accepted sessions), previous, a tag, or an artifact file",
+        "baseline: history (the accepted sessions), previous, a tag, or an artifact file",
         parse=word,
         metavar="history|previous|TAG|FILE",
     )
     perf_fail_on: tuple[str, ...] = option(
         (),
-        "plain rules on top, against the last accepted session: p95_ms:10%%,rps_ok:5%%; repeatable, adds up",
+        "additional fixed rules against the last accepted session: p95_ms:10%%,rps_ok:5%%; repeatable, "
+        "values add up",
         parse=word,
         metavar="METRIC:PCT",
         separator=",",
     )
     perf_min_effect: tuple[str, ...] = option(
         (),
-        "changes smaller than this never fail: p95_ms:2 (in the metric's unit); repeatable, adds up",
+        "changes smaller than this never fail: p95_ms:2 (in the metric's unit); repeatable, values add up",
         parse=word,
         metavar="METRIC:ABS",
         separator=",",
     )
     perf_tolerance: float = option(
         25.0,
-        "slowdown in percent that 'unchanged' excludes (twice as much for the p95 of a closed loop); where "
-        "it can be neither shown nor excluded, the verdict is 'inconclusive'",
+        "slowdown in percent that 'unchanged' excludes (twice as much for the p95 of a closed loop); if it "
+        "can be neither shown nor excluded, the verdict is 'inconclusive'",
         parse=percent(above=0, most=1000),
         metavar="PCT",
     )
     perf_confirm: int = option(
         3,
-        "runs that a profile without a clear answer is measured again, 0 for none",
+        "additional runs of a profile whose verdict is not clear; 0 for none",
         parse=whole(least=0, most=100),
         metavar="N",
     )
     perf_confirm_pause_s: float = option(
         20.0,
-        "seconds before a profile is measured again, so that a short disturbance is over",
+        "pause in seconds before a profile is measured again, so that a short disturbance can end",
         parse=number(least=0, most=3600),
         metavar="S",
     )
     perf_all_rounds: bool = option(
-        False, "measure every planned run, even where the verdict is certain before", parse=bool_word
+        False, "measure every planned run, even if the verdict is certain earlier", parse=bool_word
     )
     perf_ab_baseline_cmd: str = option(
         "",
-        "shell command that puts the baseline's firmware on the board; with the next one, suspects are "
-        "decided by interleaved pairs of both; redacted everywhere",
+        "shell command that flashes the firmware of the baseline; with --perf-ab-candidate-cmd, suspected "
+        "regressions are decided by interleaved pairs of both firmwares; redacted everywhere",
         metavar="CMD",
         secret=True,
     )
     perf_ab_candidate_cmd: str = option(
         "",
-        "shell command that puts this session's firmware back; redacted everywhere",
+        "shell command that flashes the firmware of this session again; redacted everywhere",
         metavar="CMD",
         secret=True,
     )
     perf_ab_timeout_s: float = option(
-        300.0, "seconds that such a command may take", parse=number(above=0, most=86400), metavar="S"
+        300.0, "time limit of such a command in seconds", parse=number(above=0, most=86400), metavar="S"
     )
     perf_strict: bool = option(False, "an inconclusive verdict fails too", parse=bool_word)
     perf_no_gate: bool = option(
-        False, "record and show, but judge nothing but absolute budgets", parse=bool_word
+        False, "record and show the session, but judge the absolute budgets only", parse=bool_word
     )
     perf_max_error_rate: float = option(
         2.0,
@@ -362,13 +365,16 @@ class Settings(SimOptions):
     )
     perf_worst_error_rate: float = option(
         10.0,
-        "budget of any single run: errors in percent; broken, the profile is measured again, and fails where "
-        "it is broken again",
+        "budget of each single run: errors in percent; if a run exceeds it, the profile is measured again, "
+        "and fails if another run exceeds it",
         parse=number(least=0, most=100),
         metavar="PCT",
     )
     perf_worst_p95_ms: float = option(
-        4000.0, "budget of any single run: p95 latency, likewise", parse=number(above=0), metavar="MS"
+        4000.0,
+        "budget of each single run: p95 latency, with the same second attempt",
+        parse=number(above=0),
+        metavar="MS",
     )
     perf_max_p95_ms: float = option(
         2000.0, "budget: p95 latency", parse=number(above=0), metavar="MS", original="--max-p95-ms"
@@ -378,24 +384,71 @@ class Settings(SimOptions):
     )
     perf_max_tail_p95_ratio: float = option(
         1.8,
-        "budget: p95 of a phase's last quarter over its p95, from 59 answers and 20 a client in it on",
+        "budget: p95 of the last quarter of a phase divided by its p95; needs 59 answers, and 20 per "
+        "client, in that quarter",
         parse=number(above=0),
         metavar="X",
         original="--max-tail-p95-ratio",
     )
     perf_max_internal_free_drop: float = option(
         131072.0,
-        "budget: internal heap lost over a phase",
+        "budget: internal heap lost during a phase",
         parse=number(least=0),
         metavar="BYTES",
         original="--max-internal-free-drop",
     )
     perf_max_psram_free_drop: float = option(
         524288.0,
-        "budget: PSRAM lost over a phase",
+        "budget: PSRAM lost during a phase",
         parse=number(least=0),
         metavar="BYTES",
         original="--max-psram-free-drop",
+    )
+
+    sim_seed: int = option(
+        1, "seed of the noise of the reference device", parse=whole(least=0, most=2**32), metavar="N"
+    )
+    sim_time_scale: float = option(
+        1.0,
+        "factor on all times of the reference device",
+        parse=number(least=0.001, most=1000),
+        metavar="X",
+    )
+    sim_noise: str = option(
+        "low",
+        "noise of the reference device: low, medium, high or none",
+        parse=one_of("low", "medium", "high", "none"),
+        metavar="LEVEL",
+    )
+    sim_slowdown: tuple[str, ...] = option(
+        (),
+        "factor on the service time of a profile or route of the reference device: python_heavy=1.3; "
+        "repeatable",
+        parse=word,
+        metavar="NAME=X",
+        separator="\n",
+    )
+    sim_error_rate: tuple[str, ...] = option(
+        (),
+        "share of the requests of a route that the reference device answers with 500: /hello=0.05; "
+        "repeatable",
+        parse=word,
+        metavar="ROUTE=SHARE",
+        separator="\n",
+    )
+    sim_leak_bytes: int = option(
+        0,
+        "bytes of heap that the reference device loses per request",
+        parse=whole(least=0, most=2**31),
+        metavar="N",
+    )
+    sim_fault: tuple[str, ...] = option(
+        (),
+        "fault of the reference device, SECONDS after its start: hang, reboot, reset, truncate, malformed, "
+        "slowloris, close, refuse, garbage-length, huge-body; repeatable",
+        parse=word,
+        metavar="KIND@SECONDS[:DURATION]",
+        separator="\n",
     )
 
     sources: Mapping[str, str]
@@ -438,10 +491,7 @@ def _shown(value: Any) -> Any:
 
 
 OPTIONS: tuple[Option, ...] = tuple(
-    row._replace(dest=name)
-    for table in (Settings, SimOptions)
-    for name, row in vars(table).items()
-    if isinstance(row, Option)
+    row._replace(dest=name) for name, row in vars(Settings).items() if isinstance(row, Option)
 )
 BY_DEST: Mapping[str, Option] = {option.dest: option for option in OPTIONS}
 DEFAULTS: Mapping[str, Any] = {option.dest: option.default for option in OPTIONS}

@@ -2,7 +2,6 @@
 
 from pytest_espperf.device.address import resolve_target
 from pytest_espperf.device.console import SerialConsole
-from pytest_espperf.device.http import make_verify
 from pytest_espperf.device.link import LinkReading, ask, read_link
 from pytest_espperf.device.lock import BoardLock
 from pytest_espperf.device.markers import ConsoleEvent
@@ -22,7 +21,6 @@ __all__ = [
     "TelemetryReading",
     "TelemetrySpec",
     "ask",
-    "make_verify",
     "probe",
     "read_link",
     "reboot_signs",

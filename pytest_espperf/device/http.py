@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from dataclasses import dataclass
 
 import httpx
 
-from pytest_espperf.errors import ComputerError, DeviceError, UsageError
+from pytest_espperf.errors import ComputerError, DeviceError
 from pytest_espperf.model.computer import advice, describe_lack, lack_of
 from pytest_espperf.model.workload import Target, merge_headers
 from pytest_espperf.system.loops import run_async
-from pytest_espperf.system.tls import tls_context
+from pytest_espperf.system.tls import tls_for
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -36,20 +35,6 @@ class HttpAnswer:
     took_s: float = 0.0
 
 
-def make_verify(target: Target) -> ssl.SSLContext | bool:
-    """What httpx calls ``verify`` for a target.
-
-    Raises:
-        UsageError: the CA file cannot be read or holds no certificate.
-    """
-    if target.scheme != "https":
-        return False
-    try:
-        return tls_context(target.ca_file, insecure=target.insecure)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--device-ca: {target.ca_file} cannot be used ({error})") from None
-
-
 def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
     """GET a path on a fresh connection; the whole exchange takes at most ``timeout_s``.
 
@@ -60,7 +45,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
         DeviceError: no answer, in one sentence.
         UsageError: the CA file cannot be used.
     """
-    verify = make_verify(target)
+    verify = tls_for(target) or False
 
     async def exchange() -> HttpAnswer:
         # A request of its own, and not the client's, which would add headers and put Host behind them.

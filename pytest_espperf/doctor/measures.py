@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -19,7 +18,7 @@ from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import PhaseReport
 from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
 from pytest_espperf.system.loops import run_async
-from pytest_espperf.system.tls import tls_context
+from pytest_espperf.system.tls import tls_for
 
 AFTER_WAKING = 3
 """Requests that follow the first one after a second without any."""
@@ -66,12 +65,10 @@ def touch(target: Target, path: str, *, timeout_s: float) -> Contact:
         return Contact(trouble=trouble, refused=isinstance(error, ConnectionRefusedError))
     with sock:
         connect_ms = 1e3 * (time.perf_counter() - began)
-        if target.scheme != "https":
+        context = tls_for(target, alpn=("h2", "http/1.1"))
+        if context is None:
             device.ask(sock, target, path, budget_s=GREETING_S)
             return Contact(connect_ms=connect_ms)
-        context = tls_context(target.ca_file, insecure=target.insecure)
-        with contextlib.suppress(NotImplementedError):  # an OpenSSL without ALPN
-            context.set_alpn_protocols(["h2", "http/1.1"])
         began = time.perf_counter()
         try:
             with context.wrap_socket(sock, server_hostname=target.tls_name or target.address) as secured:

@@ -18,6 +18,8 @@ from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
+from pytest_espperf.model.workload import Target
+from pytest_espperf.system.tls import tls_for
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -276,3 +278,12 @@ class Connector:
             raise transport_error(error, httpx.ConnectError)
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
+
+
+def connector_to(target: Target) -> Connector:
+    """Make what opens connections to a board.
+
+    Raises:
+        UsageError: the CA file cannot be used.
+    """
+    return Connector(target.address, target.port, tls_for(target), tls_name=target.tls_name)

@@ -24,7 +24,7 @@ from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.requests import prepare_requests
 from pytest_espperf.load.wire import ResponseReader
 from pytest_espperf.model.workload import Profile, Target
-from pytest_espperf.system.tls import tls_context
+from pytest_espperf.system.tls import tls_for
 
 LEAST_PAUSE_MS = 20.0
 """Shortest pause within an answer that is looked into: half of the shortest timer, Linux's 40 ms."""
@@ -214,8 +214,7 @@ def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: 
         )
         for spec, request in zip(profile.requests, prepared, strict=True):
             requests.setdefault(spec.path, request.wire)
-    context = tls_context(target.ca_file, insecure=target.insecure) if target.scheme == "https" else None
-    return read_delayed_acks(target, list(requests.items()), budget_s=budget_s, context=context)
+    return read_delayed_acks(target, list(requests.items()), budget_s=budget_s, context=tls_for(target))
 
 
 def read_delayed_acks(

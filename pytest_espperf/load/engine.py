@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.connection import connector_to
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed, rotation
 from pytest_espperf.load.guard import (
@@ -25,7 +25,6 @@ from pytest_espperf.load.requests import PreparedRequest, prepare_requests
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
 from pytest_espperf.system.loops import Deliver, run_apart
-from pytest_espperf.system.tls import tls_context
 
 _SWEEP_S = 0.02
 _UNTIL_DONE_S = 1e6
@@ -318,7 +317,7 @@ def _drive(
     prepared = prepare_requests(target, requests, headers, recorder.table, own_connection=transport is None)
     samples.seen = [request.seen for request in prepared]
     turn = [prepared[index] for index in rotation([spec.weight for spec in requests])]
-    connector = None if transport is not None else _make_connector(target)
+    connector = None if transport is not None else connector_to(target)
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = make_loop()
     traffic: Traffic | None = None
@@ -385,16 +384,6 @@ def _make_feed(turn: Sequence[PreparedRequest], phase: PhaseSpec, begin_ns: int,
     if phase.rate_rps is None:
         return ClosedFeed(turn, begin_ns, phase.duration_s)
     return OpenFeed(turn, begin_ns, phase.duration_s, phase.rate_rps, warmup_s)
-
-
-def _make_connector(target: Target) -> Connector:
-    if target.scheme != "https":
-        return Connector(target.address, target.port)
-    try:
-        context = tls_context(target.ca_file, insecure=target.insecure)
-    except OSError as exc:
-        raise UsageError(f"the CA file {target.ca_file} cannot be used: {exc}") from None
-    return Connector(target.address, target.port, context, tls_name=target.tls_name)
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

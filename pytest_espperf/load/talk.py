@@ -8,15 +8,13 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import Connection, Connector, connection_type
+from pytest_espperf.load.connection import Connection, Connector, connection_type, connector_to
 from pytest_espperf.load.lanes import is_idle_farewell
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.requests import prepare_requests
 from pytest_espperf.load.wire import HeadCache
 from pytest_espperf.model.workload import RequestSpec, Target
 from pytest_espperf.system.loops import run_async
-from pytest_espperf.system.tls import tls_context
 
 _CLOSE_TURNS = 10
 _MOMENT_S = 0.05
@@ -61,13 +59,7 @@ class Caller:
         )
         self.timeout_s = timeout_s
         self._wire = prepared.wire
-        context = None
-        if target.scheme == "https":
-            try:
-                context = tls_context(target.ca_file, insecure=target.insecure)
-            except OSError as error:
-                raise UsageError(f"the CA file {target.ca_file} cannot be used: {error}") from None
-        self._connector = Connector(target.address, target.port, context, tls_name=target.tls_name)
+        self._connector = connector_to(target)
 
     def client(self, timeout_s: float | None = None) -> CheckClient:
         """A client with no connection yet."""

@@ -19,6 +19,7 @@ from pytest_espperf.model.artifact import DELAYED_ACK
 from pytest_espperf.model.workload import Profile, Target
 from pytest_espperf.session.identity import asked_for, board_name
 from pytest_espperf.system.homes import expand_user
+from pytest_espperf.system.tls import tls_for
 
 QUICK_S = 0.25
 """A probe that is answered in this time may be repeated a few times around each phase."""
@@ -228,7 +229,7 @@ def connect(
         insecure=settings.device_insecure,
         source=source or settings.where("device_ip"),
     )
-    device.make_verify(target)  # a bad CA file ends the run before the first test
+    tls_for(target)  # a bad CA file ends the run before the first test
     own_file = Path(_user_file(settings, "perf_lock_file")) if settings.perf_lock_file else None
     lock = device.BoardLock(target, extra=own_file if not reference else None, session=session)
     lock.acquire()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pytest_espperf.model.artifact import Capacity, SessionArtifact, has_answers
 from pytest_espperf.model.standing import Standing
 from pytest_espperf.session.identity import asked_for, board_name, identity_of
 from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_reference
 
 HISTORY, PREVIOUS = "history", "previous"
 
@@ -60,8 +60,7 @@ class BaselineLookup:
         if not self.is_named:
             return
         name = self._settings.perf_baseline
-        # What names no home folder may still be a tag.
-        path = root / os.path.expanduser(name)  # noqa: PTH111 - the one that raises nothing
+        path = root / expand_reference(name, self._settings.where("perf_baseline"))
         board = board or _named_board(self._settings)
         try:
             if regular.is_file(path):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_espperf.errors import UsageError
 from pytest_espperf.model.text import inert
 from pytest_espperf.sim.config import (
     CONSOLE,
@@ -29,6 +30,7 @@ from pytest_espperf.sim.config import (
 from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import server_context
+from pytest_espperf.system.homes import expand_user
 
 T = TypeVar("T")
 
@@ -139,6 +141,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _file(text: str) -> Path:
+    try:
+        return Path(expand_user(text, "FILE"))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pytest_espperf.sim",
@@ -150,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_typed(_port), default=8080, help="0 for any free one (default: 8080)")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
     parser.add_argument("--https", action="store_true", help="with a certificate made at start")
-    parser.add_argument("--ca-out", type=Path, metavar="FILE", help="HTTPS; write its CA certificate there")
+    parser.add_argument(
+        "--ca-out", type=_typed(_file), metavar="FILE", help="HTTPS; write its CA certificate there"
+    )
     parser.add_argument("--console", choices=KINDS, help="a serial console, for pyserial to open")
     default = SimConfig()
 

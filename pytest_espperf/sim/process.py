@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import queue
-import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pytest_espperf.errors import SimError
 from pytest_espperf.sim.config import CONSOLE, READY, SimConfig
+from pytest_espperf.system.tls import tls_context
 
 _TAIL_LINES = 20
 _STOP_S = 3.0
@@ -194,7 +194,7 @@ class SimProcess:
     def _connection(self) -> http.client.HTTPConnection:
         if self._ca_file is None:
             return http.client.HTTPConnection(self.host, self.port, timeout=_CONTROL_S)
-        context = ssl.create_default_context(cafile=str(self._ca_file))
+        context = tls_context(str(self._ca_file))
         return http.client.HTTPSConnection(self.host, self.port, timeout=_CONTROL_S, context=context)
 
     def _said(self) -> str:

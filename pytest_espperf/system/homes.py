@@ -29,6 +29,20 @@ def expand_user(text: str, source: str) -> str:
     return expanded
 
 
+def expand_reference(text: str, source: str) -> str:
+    """Expand a text that is a path or the name of something else; a name is left as it is.
+
+    Args:
+        text: as the user gave it: without a folder in it, it may be a tag that begins with ``~``.
+        source: where it came from, for the message.
+
+    Raises:
+        UsageError: it is a path in a home folder that is not known.
+    """
+    in_folder = any(separator in text for separator in (os.sep, os.altsep) if separator)
+    return expand_user(text, source) if in_folder else text
+
+
 def state_folder() -> Path:
     """The folder of what this user's sessions share on this computer.
 

@@ -50,6 +50,27 @@ def test_a_bad_option_names_itself(project: Project, arguments: list[str], says:
     assert says in usage_error(project, *arguments)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no ~user that is not known")
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--perf-history=",
+        "--perf-report=",
+        "--perf-export=csv=",
+        "--perf-baseline=",
+        "--perf-lock-file=",
+        "--device-ca=",
+        "--device-lab=",
+    ],
+)
+def test_a_path_in_the_folder_of_an_unknown_user(project: Project, option: str) -> None:
+    arguments = [f"{option}~no-such-user-here/x.html", "--device-scheme=https"]
+    message = usage_error(project, *arguments, device=option != "--device-lab=")
+    assert message.startswith(
+        f"ERROR: {option.partition('=')[0]}: '~no-such-user-here/x.html': there is no user"
+    )
+
+
 def test_a_name_that_does_not_resolve(project: Project) -> None:
     message = usage_error(project, "--device-ip=no-such-board.invalid", device=False)
     assert "--device-ip: 'no-such-board.invalid' does not resolve" in message

@@ -10,12 +10,14 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from pytest_espperf.cli import main
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device.lock import lock_folder
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history.shared.sharing import sharing_at
 from pytest_espperf.output.exports import parse_path
-from pytest_espperf.system.homes import cache_folder, expand_user, state_folder
+from pytest_espperf.sim.__main__ import main as device
+from pytest_espperf.system.homes import cache_folder, expand_reference, expand_user, state_folder
 
 NOBODY = "~no-such-user-here/x"
 
@@ -102,6 +104,45 @@ def test_an_unknown_user_is_a_usage_error(tmp_path: Path) -> None:
     assert expand_user("~/x", "--x") == str(Path.home() / "x")
     assert expand_user("a~b", "--x") == "a~b"
     assert resolve({"perf_lock_file": NOBODY}, {}, {}).perf_lock_file == NOBODY
+
+
+@posix
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", NOBODY],
+        ["judge", NOBODY],
+        ["compare", NOBODY, NOBODY],
+        ["report", NOBODY],
+        ["export", NOBODY, "csv"],
+        ["export", "latest", f"csv={NOBODY}"],
+        ["import", NOBODY],
+        ["list", "--perf-history", NOBODY],
+    ],
+)
+def test_commands_refuse_a_file_of_an_unknown_user(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 4
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{NOBODY!r}: there is no user 'no-such-user-here'; write the whole path" in said
+
+
+@posix
+def test_the_reference_device_refuses_it_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        device(["--port", "0", "--ca-out", NOBODY])
+    assert ended.value.code == 2
+    assert "--ca-out: FILE: '~no-such-user-here/x': there is no user" in capsys.readouterr().err
+
+
+@posix
+def test_a_name_that_begins_with_a_tilde_is_no_path() -> None:
+    assert expand_reference("~2", "--x") == "~2"
+    assert expand_reference("~/x.json", "--x") == str(Path.home() / "x.json")
+    with pytest.raises(UsageError, match="--x: '~no-such-user-here/x': there is no user"):
+        expand_reference(NOBODY, "--x")
 
 
 def test_a_home_that_is_not_known_is_a_usage_error(homeless: Path) -> None:
