@@ -460,7 +460,7 @@ def test_a_clock_set_back_an_hour_is_said_and_loses_nothing(device: SimProcess, 
 def test_a_history_of_pipes_and_links_stops_no_session(device: SimProcess, tmp_path: Path) -> None:
     folder = tmp_path / "history"
     folder.mkdir()
-    for name in ("index.sqlite", "perf_20260101T000000Z_pipe.json", "latest.partial.json"):
+    for name in ("index.msgpack", "perf_20260101T000000Z_pipe.json", "latest.partial.json"):
         os.mkfifo(folder / name)
     for name in ("latest.json", "perf_20260102T000000Z_endless.json", "latest.partial-x.json"):
         (folder / name).symlink_to("/dev/zero")

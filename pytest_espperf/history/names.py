@@ -27,7 +27,9 @@ from typing import NamedTuple
 
 LATEST = "latest.json"
 PARTIAL = "latest.partial.json"
-INDEX = "index.sqlite"
+INDEX = "index.msgpack"
+OLD_INDEX = "index.sqlite"
+"""What earlier versions kept their index in; it is removed once the new one is there."""
 TEMP_PREFIX = ".espperf-"
 TEMP_SUFFIX = ".tmp"
 UNREADABLE_PREFIX = "unreadable_partial_"

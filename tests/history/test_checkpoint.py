@@ -218,7 +218,7 @@ def test_killed_at_any_moment_nothing_is_lost(
     everything = [row.session_id for row in rows]
     assert measured <= set(everything)  # archived, if not saved
     assert len(everything) == len(set(everything))
-    (store.folder / "index.sqlite").unlink()
+    (store.folder / "index.msgpack").unlink()
     assert HistoryStore(store.folder).select() == rows
     assert measured, "the children were killed before they wrote anything"
 

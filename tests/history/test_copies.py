@@ -15,7 +15,7 @@ from support.history_samples import FIELDS, session
 from pytest_espperf.cli import main
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import HistoryError
-from pytest_espperf.history import HistoryStore, index
+from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.rows import Query
 from pytest_espperf.model.artifact import Comparability, SessionArtifact, Verdict
@@ -34,11 +34,9 @@ COPIES = (
 )
 
 
-@pytest.fixture(params=["index", "files"])
-def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HistoryStore:
-    """Two sessions; read by the index, and without SQLite."""
-    if request.param == "files":
-        monkeypatch.setattr(index, "sqlite3", None)
+@pytest.fixture
+def store(tmp_path: Path) -> HistoryStore:
+    """A history with two sessions."""
     store = HistoryStore(tmp_path / "history")
     store.prepare()
     store.save(session("first", "20260101T000000Z", tag="v1.0"), latest=False)

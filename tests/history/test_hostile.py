@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -15,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from support.history_samples import session, sessions
 
 from pytest_espperf.cli import main
@@ -22,7 +22,6 @@ from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.history import (
     HistoryStore,
     encode_session,
-    index,
     load_session,
     marks,
     names,
@@ -31,7 +30,7 @@ from pytest_espperf.history import (
 from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.history.progress import Telling
 from pytest_espperf.history.prune import choose, plan, remove
-from pytest_espperf.history.rows import Query, row_of
+from pytest_espperf.history.rows import Query, SessionRow, row_of
 from pytest_espperf.history.shared import objects
 from pytest_espperf.history.shared.place import Folder
 from pytest_espperf.history.skim import Skimmer
@@ -289,43 +288,42 @@ def test_the_log_of_an_odd_id_is_not_read(place: Path) -> None:
 # --- an index of somebody else's ----------------------------------------------------------------
 
 
-def forge(place: Path, change: Callable[[sqlite3.Connection], None]) -> None:
-    """Change the index so that its checksum is right all the same."""
+def forge(place: Path, change: Callable[[SessionRow], SessionRow]) -> None:
+    """Change the rows of the index so that its checksum is right all the same."""
     HistoryStore(place).select()
-    path = place / names.INDEX
-    with sqlite3.connect(path) as connection:
-        change(connection)
-    connection.close()
-    data = bytearray(path.read_bytes())
-    data[60:64] = snapshot._checksum(bytes(data)).to_bytes(4, "big")
-    path.write_bytes(data)
+    entries = snapshot.read_snapshot(place)
+    assert len(entries) == 1
+    snapshot.write_snapshot(
+        place, [structs.replace(one, row=change(one.row)) for one in entries if one.row is not None]
+    )
 
 
-def test_a_row_names_its_own_file_only(place: Path) -> None:
+@pytest.mark.parametrize(
+    "lie",
+    [{"name": "../precious.json"}, {"copies": ("../precious.json",)}, {"session_id": "../../outside"}],
+    ids=str,
+)
+def test_a_row_names_its_own_file_only(place: Path, lie: dict[str, Any]) -> None:
     outside = place.parent / "precious.json"
     outside.write_bytes(encode_session(session("precious")))
-
-    def lie(connection: sqlite3.Connection) -> None:
-        (row,) = connection.execute("SELECT row FROM session").fetchone()
-        connection.execute("UPDATE session SET row = ?", [row.replace(OWN.encode(), b"../precious.json")])
-
-    forge(place, lie)
-    assert [row.name for row in HistoryStore(place).select()] == [OWN]
+    forge(place, lambda row: structs.replace(row, **lie))
+    assert [(row.name, row.copies) for row in HistoryStore(place).select()] == [(OWN, ())]
     assert main(["prune", "--keep", "0", "--yes", f"--perf-history={place}"]) == 0
     assert outside.exists()
 
 
-def test_a_view_without_end_is_not_asked(place: Path) -> None:
-    def lie(connection: sqlite3.Connection) -> None:
-        connection.execute("DROP TABLE about")
-        connection.execute(
-            "CREATE VIEW about AS WITH RECURSIVE n(format) AS (SELECT 1 UNION ALL SELECT format + 1 FROM n) "
-            "SELECT count(*) AS format FROM n"
-        )
-
-    forge(place, lie)
-    assert snapshot.open_snapshot(place) is None
-    assert [row.name for row in HistoryStore(place).select()] == [OWN]
+@pytest.mark.parametrize(
+    "details",
+    [b"", b"\x92", b"\xc1", b"\x92\x80\x81\xa1x\x91\x01", b"\x92\x81\xa1x\x91\x01\x80", b"\x91" * 100_000],
+)
+def test_details_that_are_none_count_as_none(place: Path, details: bytes) -> None:
+    HistoryStore(place).select()
+    snapshot.write_snapshot(
+        place, [structs.replace(one, details=details) for one in snapshot.read_snapshot(place)]
+    )
+    (row,) = HistoryStore(place).select(Query(details=True))
+    assert (row.medians, row.gates) == ({}, {})
+    assert main(["report", "own", f"--perf-history={place}"]) == 0
 
 
 # --- dates --------------------------------------------------------------------------------------
@@ -336,12 +334,7 @@ def at(days: float) -> str:
 
 
 @pytest.mark.parametrize("stamp", ["99991231T235959Z", "99999999T999999Z", "30000101T000000Z"])
-@pytest.mark.parametrize("indexed", [True, False])
-def test_a_session_dated_in_the_future_is_not_the_newest(
-    place: Path, stamp: str, monkeypatch: pytest.MonkeyPatch, *, indexed: bool
-) -> None:
-    if not indexed:
-        monkeypatch.setattr(index, "sqlite3", None)
+def test_a_session_dated_in_the_future_is_not_the_newest(place: Path, stamp: str) -> None:
     (place / f"perf_{stamp}_far.json").write_bytes(encode_session(session("far", tag="far")))
     (place / f"perf_{at(0.5)}_ahead.json").write_bytes(encode_session(session("ahead", tag="ahead")))
     store = HistoryStore(place)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import pytest
 from support.history_samples import FIELDS, session
 from support.paths import ROOT
 
-from pytest_espperf.history import HistoryStore, index, load, names, skim, snapshot
+from pytest_espperf.history import HistoryStore, load, names, skim, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
 from pytest_espperf.model.artifact import Comparability, Finding, GateRow, Verdict
 from pytest_espperf.model.findings import HELD_BACK
@@ -201,47 +200,72 @@ def test_files_that_change_or_go_are_noticed(store: HistoryStore) -> None:
     assert ids(store, tag="edited") == ["77"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["missing", "empty", "garbage", "truncated", "folder", "other", "format", "tables"]
-)
+def seal(store: HistoryStore, content: bytes) -> None:
+    """Write an index whose checksum is right."""
+    (store.folder / names.INDEX).write_bytes(snapshot._checksum(content) + content)
+
+
+BAD_INDEXES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "short": lambda _: b"abc",
+    "garbage": lambda data: random.Random(1).randbytes(len(data)),
+    "truncated": lambda data: data[: len(data) // 2],
+    "one bit": lambda data: bytes([*data[:-1], data[-1] ^ 1]),
+    "a database": lambda _: b"SQLite format 3\0" + bytes(4080),
+}
+SEALED: dict[str, object] = {
+    "nothing": None,
+    "another layout": ["0/0", []],
+    "other entries": [snapshot.FORMAT, [1, 2]],
+    "a row that is none": [snapshot.FORMAT, [[["perf_20260101T000000Z_t1.json", 1, 2, 3], {"name": 7}]]],
+    "deep": [snapshot.FORMAT, [[["x", 1, 2, 3], None, b"", {"session_id": [[[]]]}]]],
+    "numbers without bounds": [snapshot.FORMAT, [[["x", 2**64 - 1, -(2**63), 0]]]],
+}
+
+
+@pytest.mark.parametrize("damage", ["missing", "folder", *BAD_INDEXES, *SEALED, "trailing"])
 def test_a_bad_index_is_rebuilt(store: HistoryStore, damage: str) -> None:
     good = store.select(Query(details=True))
-    path = store.folder / "index.sqlite"
+    path = store.folder / names.INDEX
+    before = {entry.file: entry for entry in snapshot.read_snapshot(store.folder)}
     data = path.read_bytes()
     path.unlink()
-    if damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "garbage":
-        path.write_bytes(random.Random(1).randbytes(len(data)))
-    elif damage == "truncated":
-        path.write_bytes(data[: len(data) // 2])
+    if damage in BAD_INDEXES:
+        path.write_bytes(BAD_INDEXES[damage](data))
+    elif damage in SEALED:
+        seal(store, msgspec.msgpack.encode(SEALED[damage]))
+    elif damage == "trailing":
+        seal(store, data[4:] + b"x")
     elif damage == "folder":
         path.mkdir()
-    elif damage in ("other", "format", "tables"):
-        connection = sqlite3.connect(path)
-        if damage != "other":
-            connection.executescript("CREATE TABLE about (format TEXT)")
-            connection.execute(
-                "INSERT INTO about VALUES (?)", (snapshot.FORMAT if damage == "tables" else "0/0",)
-            )
-            connection.commit()
-        connection.close()
-        seal(path)
     for _ in range(2):
         assert HistoryStore(store.folder).select(Query(details=True)) == good
     if damage != "folder":
-        assert path.read_bytes()[:15] == b"SQLite format 3"
+        assert {entry.file: entry for entry in snapshot.read_snapshot(store.folder)} == before
 
 
-def seal(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[60:64] = snapshot._checksum(bytes(data)).to_bytes(4, "big")
-    path.write_bytes(data)
+@pytest.mark.parametrize(
+    "length", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"]
+)
+def test_an_index_that_claims_to_be_endless_asks_for_no_memory(store: HistoryStore, length: bytes) -> None:
+    good = store.select()
+    seal(store, b"\x92" + msgspec.msgpack.encode(snapshot.FORMAT) + length)
+    assert snapshot.read_snapshot(store.folder) == []
+    assert HistoryStore(store.folder).select() == good
+
+
+def test_an_index_that_is_nested_without_end_is_rebuilt(store: HistoryStore) -> None:
+    good = store.select()
+    row = b"\x82" + msgspec.msgpack.encode("name") + msgspec.msgpack.encode(good[0].name)
+    row += msgspec.msgpack.encode("accepted") + b"\x81\xa1x" + b"\x91" * 1_000_000
+    entry = b"\x92" + msgspec.msgpack.encode([good[0].name, 1, 2, 3]) + row
+    seal(store, b"\x92" + msgspec.msgpack.encode(snapshot.FORMAT) + b"\x91" + entry)
+    assert HistoryStore(store.folder).select() == good
 
 
 def test_no_flipped_bit_changes_an_answer(store: HistoryStore) -> None:
     good = store.select(Query(details=True))
-    path = store.folder / "index.sqlite"
+    path = store.folder / names.INDEX
     source = random.Random(7)
     for _ in range(40):
         data = bytearray(path.read_bytes())
@@ -250,27 +274,15 @@ def test_no_flipped_bit_changes_an_answer(store: HistoryStore) -> None:
         assert HistoryStore(store.folder).select(Query(details=True)) == good
 
 
-def test_damage_and_old_layouts_are_found_in_whole_tables(store: HistoryStore) -> None:
-    good = store.select()
-    path = store.folder / "index.sqlite"
-    data = path.read_bytes()
-    assert b"id-3" in data
-    path.write_bytes(data.replace(b"id-3", b"id-X"))
-    assert HistoryStore(store.folder).select() == good
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE about SET format = '0/0'")
-    connection.execute("UPDATE session SET row = replace(row, 'id-3', 'id-X')")
-    connection.commit()
-    connection.close()
-    seal(path)
-    assert HistoryStore(store.folder).select() == good
-
-
-def test_a_journal_beside_the_index_is_never_played(store: HistoryStore) -> None:
-    good = store.select()
-    for suffix in ("-journal", "-wal", "-shm"):
-        (store.folder / f"index.sqlite{suffix}").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + b"x" * 600)
-    assert HistoryStore(store.folder).select() == good
+def test_the_index_of_earlier_versions_is_never_read_and_goes(store: HistoryStore) -> None:
+    old = store.folder / names.OLD_INDEX
+    old.write_bytes(b"SQLite format 3\0" + bytes(4080))
+    assert len(store.select()) == 8
+    assert not old.exists()
+    old.mkdir()
+    assert store.save(session("id-9", "20260109T000000Z"), latest=False)
+    assert len(store.select()) == 9
+    assert old.is_dir()
 
 
 def test_a_folder_that_cannot_be_written_has_rows_too(
@@ -282,32 +294,16 @@ def test_a_folder_that_cannot_be_written_has_rows_too(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "read-only")
 
-    real: Callable[..., sqlite3.Connection] = sqlite3.connect
-
-    def connect(target: Any, **options: Any) -> sqlite3.Connection:
-        if isinstance(target, Path):
-            raise sqlite3.OperationalError("attempt to write a readonly database")
-        return real(target, **options)
-
-    before = (store.folder / "index.sqlite").read_bytes()
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    monkeypatch.setattr(Path, "replace", refuse)
-    for _ in range(2):
-        rows = HistoryStore(store.folder).select()
-        assert [row.name for row in rows] == [newer.json_path.name, *(row.name for row in good)]
-    assert (store.folder / "index.sqlite").read_bytes() == before
+    before = (store.folder / names.INDEX).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", refuse)
+        for _ in range(2):
+            rows = HistoryStore(store.folder).select()
+            assert [row.name for row in rows] == [newer.json_path.name, *(row.name for row in good)]
+        patched.setattr(Path, "open", refuse)
+        assert HistoryStore(store.folder).select() == rows
+    assert (store.folder / names.INDEX).read_bytes() == before
     assert not list(store.folder.glob("*.tmp"))
-
-
-def test_without_sqlite_everything_still_works(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.pin("id-2")
-    with_index = store.select(Query(details=True))
-    monkeypatch.setattr(index, "sqlite3", None)
-    fresh = HistoryStore(store.folder)
-    assert fresh.select(Query(details=True)) == with_index
-    assert fresh.select()[0].medians is None
-    assert fresh.find("id-3").artifact.session_id == "id-3"
-    assert len(fresh.baseline(Comparability(fields=FIELDS), per_profile=3)) == 3
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are any bytes on Linux only")

@@ -174,7 +174,7 @@ def test_unreadable_files_are_named_once_and_kept(store: HistoryStore) -> None:
 
 
 def test_other_files_are_none_of_the_history(store: HistoryStore) -> None:
-    for name in ("index.sqlite", "notes.txt", ".espperf-1-x.tmp", "README.md", "perf_20260101T000000Z.md"):
+    for name in ("index.msgpack", "notes.txt", ".espperf-1-x.tmp", "README.md", "perf_20260101T000000Z.md"):
         (store.folder / name).write_text("x")
     assert ids(store) == []
     assert store.skipped == []
