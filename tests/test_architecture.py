@@ -127,3 +127,11 @@ def test_only_the_plugin_imports_pytest(module: str) -> None:
 def test_the_core_does_no_io(module: str) -> None:
     if package_of(module) in PURE:
         assert not {name.partition(".")[0] for name in imported(MODULES[module])} & IO
+
+
+def test_driving_needs_neither_gate_nor_history() -> None:
+    found, waiting = set(), {f"{NAME}.session.driver"}
+    while waiting:
+        found |= waiting
+        waiting = {name for module in waiting for name in edges(module)} - found
+    assert not {package_of(module) for module in found} & {"gate", "history", "report", "output"}

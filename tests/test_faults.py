@@ -293,7 +293,7 @@ def test_a_session_that_is_killed_leaves_what_it_had(
         return
     again = drive(tmp_path, device, "before", fault(device))
     assert (again.code, again.verdict) == (0, "no-baseline"), again.output
-    assert "interrupted session of before is kept" in again.output or number == signal.SIGINT
+    assert "an earlier session was interrupted: it is kept" in again.output or number == signal.SIGINT
     assert len(list(run.folder.glob("perf_*.json"))) == 2, "the interrupted one and the whole one"
 
 

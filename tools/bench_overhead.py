@@ -29,13 +29,13 @@ from pytest_espperf import device, load
 from pytest_espperf.history.checkpoint import Checkpoint
 from pytest_espperf.model import metrics
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.driver import Driver
+from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.meter import Meter
 
 DRAIN = "in-flight"
 PARTS = (
     (Meter, "_sleep_until", "waiting"),
-    (Driver, "_rest", "waiting"),
+    (PhaseDriver, "_rest", "waiting"),
     (device, "read_link", "link"),
     (device.Telemetry, "read_stats", "telemetry"),
     (device.Telemetry, "read_memory", "telemetry"),
@@ -64,7 +64,7 @@ class Tracer:
         self._ended: tuple[str, float] | None = None
         for owner, attribute, name in PARTS:
             self._count(owner, attribute, name)
-        self._watch_phases(Driver)
+        self._watch_phases(PhaseDriver)
         self._watch_loads(load)
 
     @contextmanager

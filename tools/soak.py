@@ -34,7 +34,7 @@ from bench_process import descriptors, resident_mb
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.session.judging import MAX_SESSIONS
+from pytest_espperf.session.earlier import MAX_SESSIONS
 from pytest_espperf.session.session import PerfSession
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.process import SimProcess
@@ -132,9 +132,9 @@ def one_session(root: Path, device: SimProcess, rng: random.Random) -> tuple[str
         session.open()
         for planned in session.planned():
             try:
-                session.run_phase(planned, session.budget(planned))
+                session.driver.run_phase(planned, session.budget(planned))
             except DeviceError:
-                if session.hard_stop_reason:
+                if session.driver.state.hard_stop_reason:
                     break
             driven += 1
             if rng.random() < 0.002:

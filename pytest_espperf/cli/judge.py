@@ -61,7 +61,7 @@ def add_commands(commands: Any) -> None:
 def _judge(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history import HistoryStore, load_session  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.rejudging import judge_again  # noqa: PLC0415 - likewise
+    from pytest_espperf.session.judging import judge_again  # noqa: PLC0415 - likewise
 
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})

@@ -75,7 +75,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     from pytest_espperf.history.names import horizon  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
     from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.judging import MAX_SESSIONS  # noqa: PLC0415 - likewise
+    from pytest_espperf.session.earlier import MAX_SESSIONS  # noqa: PLC0415 - likewise
 
     if (shared := history_of(arguments)).sync is not None:
         raise UsageError(

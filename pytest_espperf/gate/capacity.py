@@ -7,50 +7,12 @@ firmware has lost some of its connections, and the session *failed*.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from pytest_espperf.gate.series import cells_of, no_success
-from pytest_espperf.model.artifact import CAPACITY, Capacity, Finding, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import CAPACITY, Finding, PhaseReport, SessionArtifact
+from pytest_espperf.model.capacity import advice, sentence
 from pytest_espperf.model.computer import own_fault
-
-_MET = {
-    "unanswered": "never get an answer",
-    "refused": "are refused",
-    "closed": "are closed at once",
-    "busy": "are answered 503",
-}
-
-_OPTIONS = ("burst", "long")
-"""Phases whose clients an option sets."""
-
-
-def sentence(capacity: Capacity, clients: Mapping[str, int]) -> str:
-    """Say how many clients get nothing, and what to do; "" where each one is served.
-
-    Args:
-        capacity: of the board.
-        clients: how many there are, by phase (``burst``) or by cell (``page:burst``).
-    """
-    serves = capacity.connections
-    starved = {name: count for name, count in clients.items() if count > serves}
-    if not capacity.ended or not starved:
-        return ""
-    most = max(starved.values())
-    connections = "1 connection" if serves == 1 else f"{serves} connections"
-    return (
-        f"{most - serves} of {most} clients {_MET[capacity.ended]}: the board serves {connections} at once; "
-        f"{_advice(starved, serves)}"
-    )
-
-
-def _advice(cells: Iterable[str], clients: int) -> str:
-    """How some phases are given so many clients."""
-    phases = list(dict.fromkeys(name.rpartition(":")[2] for name in cells))
-    options = [f"--perf-{phase}-clients {clients}" for phase in phases if phase in _OPTIONS]
-    tables = [f"clients = {clients} to phase {phase!r}" for phase in phases if phase not in _OPTIONS]
-    advice = [f"pass {' '.join(options)}"] if options else []
-    advice += [f"give {' and '.join(tables)}"] if tables else []
-    return f"{', '.join(advice)}, or give the board more sockets"
 
 
 def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> Iterator[Finding]:
@@ -90,5 +52,5 @@ def _starved(cell: str, reports: Sequence[PhaseReport]) -> str:
     most = max(runs, key=lambda report: report.never_answered)
     return (
         f"{most.never_answered} of {most.clients} clients never got an answer in {len(runs)} of "
-        f"{len(reports)} runs; {_advice([cell], most.clients - most.never_answered)}"
+        f"{len(reports)} runs; {advice([cell], most.clients - most.never_answered)}"
     )

@@ -1,4 +1,4 @@
-"""Confirmation rounds as test items: a profile without a clear answer is measured again.
+"""Confirmation runs as test items: a profile without a clear answer is measured again.
 
 They are clones of the items that measured it, so that watchdog, probe, reports, ``-x`` and a project's own
 assertions apply to them as to any other. They run after pytest's own loop has ended, so fixtures of wider
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(session: pytest.Session) -> None:
-    """Run the confirmation rounds that the session asks for, if any."""
+    """Run the confirmation runs that each session asks for, if any."""
     state = state_of(session.config)
     if session.shouldstop or session.shouldfail:
         return
@@ -33,7 +33,7 @@ def run(session: pytest.Session) -> None:
             where = f"{board}: " if board else ""
             soon = f" in {again.pause_s:.0f} s" if again.pause_s else ""
             state.say(f"{where}{names}: {again.why}: measuring again{soon} ({len(planned)} phases)")
-            perf.pause(again.pause_s)
+            perf.driver.pause(again.pause_s)
             if state.selected:
                 _run(session, planned)
             else:
@@ -57,7 +57,7 @@ def _run(session: pytest.Session, planned: Sequence[PlannedPhase]) -> None:
 
 
 def _clone(items: list[pytest.Item], planned: PlannedPhase) -> pytest.Item:
-    """An item like the one that measured this phase, for another round of it."""
+    """Clone the item that measured this phase, for another run of it."""
     item, measured = next(
         (item, phase)
         for item, phase in ((item, phase_of(item)) for item in items)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pytest_espperf.history.shared.sharing import Sent
     from pytest_espperf.model.artifact import Finding
     from pytest_espperf.report import Line
-    from pytest_espperf.session.session import Outcome, PerfSession
+    from pytest_espperf.session.saving import SessionOutcome
+    from pytest_espperf.session.session import PerfSession
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
@@ -54,7 +55,7 @@ def begin(session: pytest.Session) -> None:
     state = state_of(config)
     if hasattr(config, "workerinput"):
         if state.device_needed:
-            state.make_drivers(config.workerinput.get(HANDED, {}))
+            state.make_workers(config.workerinput.get(HANDED, {}))
         return
     if not state.device_needed or state.only_looks:
         return
@@ -86,10 +87,10 @@ def open_sessions(config: pytest.Config, *, reach: bool = True) -> None:
 
 def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """In a worker: let the report of a phase's setup, in which it is measured, take its figures along."""
-    drivers = state_of(item.config).drivers
-    if call.when == "setup" and drivers and is_phase(item):
+    workers = state_of(item.config).workers
+    if call.when == "setup" and workers and is_phase(item):
         planned = phase_of(item)
-        item.user_properties.append((HANDED, drivers[planned.board].hand_over(planned)))
+        item.user_properties.append((HANDED, workers[planned.board].result_of(planned)))
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -106,8 +107,8 @@ def note(item: pytest.Item, report: pytest.TestReport) -> None:
 def finish(session: pytest.Session, exitstatus: int) -> None:
     """Judge and write; escalate the exit status, never lower it. A worker gives its boards back."""
     state = state_of(session.config)
-    for driver in state.drivers.values():
-        driver.close()
+    for worker in state.workers.values():
+        worker.close()
     broken: list[Exception] = []
     for board, perf in state.opened().items():
         if board not in state.awaited:
@@ -228,7 +229,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
         outputs.show_overview(reporter, state.config)
 
 
-def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, Outcome]:
+def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
     """What became of several boards, and what is the same for all; returns those to be shown in full."""
     from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
     from pytest_espperf.report.boards import render_boards, without  # noqa: PLC0415 - likewise
@@ -265,7 +266,7 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
 
 def _apart_from_sharing(
     state: PerfState,
-) -> tuple[dict[str, Outcome], Sequence[Finding], Sent | None]:
+) -> tuple[dict[str, SessionOutcome], Sequence[Finding], Sent | None]:
     """The outcomes without what all have from the history that they share; that; and what was sent."""
     assert state.sharing is not None
     outcomes, sent = {}, None
@@ -276,7 +277,7 @@ def _apart_from_sharing(
     return outcomes, state.sharing.findings, sent
 
 
-def _is_fine(config: pytest.Config, board: str, outcome: Outcome) -> bool:
+def _is_fine(config: pytest.Config, board: str, outcome: SessionOutcome) -> bool:
     """Whether there is nothing to be done about a board."""
     from pytest_espperf.report.view import MOODS  # noqa: PLC0415 - only after a session
 
@@ -292,7 +293,7 @@ def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
 
 
 def _show_board(
-    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
 ) -> None:
     from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
 

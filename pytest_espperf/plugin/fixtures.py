@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pytest_espperf.load import TransportFactory
     from pytest_espperf.model.artifact import PhaseResult
     from pytest_espperf.session.board import Board
-    from pytest_espperf.session.budget import PhaseBudget
-    from pytest_espperf.session.driver import Driver
+    from pytest_espperf.session.driver import PhaseDriver
+    from pytest_espperf.session.time_budget import PhaseBudget
 
 
 OVERRIDDEN = "the project's fixture device_ip"
 
 
-def _session(request: pytest.FixtureRequest) -> Driver:
+def _driver(request: pytest.FixtureRequest) -> PhaseDriver:
     if state_of(request.config).only_looks:
         pytest.skip(ONLY_LOOKS)
     driver = state_of(request.config).driving().get(request.getfixturevalue("espperf_board"))
@@ -34,23 +34,23 @@ def _session(request: pytest.FixtureRequest) -> Driver:
         pytest.fail(NO_XDIST, pytrace=False)
     if driver is None:
         pytest.skip(NO_DEVICE)
-    if driver.board is None and not driver.hard_stop_reason and worker:
+    if driver.board is None and not driver.state.hard_stop_reason and worker:
         try:
-            driver.reach().find_named()
+            driver.bench.find_named()
         except EspperfError as error:
             from pytest_espperf.session.boards import why_unreached  # noqa: PLC0415 - heavy: httpx, asyncio
 
-            why = why_unreached(error, driver.settings, state_of(request.config).at_hand())
-            driver.stop(why)
+            why = why_unreached(error, driver.context.settings, state_of(request.config).at_hand())
+            driver.state.stop(why)
             raise pytest.fail.Exception(why, pytrace=False) from None
-    if driver.hard_stop_reason:
-        pytest.skip(f"not measured: {driver.hard_stop_reason}")
+    if driver.state.hard_stop_reason:
+        pytest.skip(f"not measured: {driver.state.hard_stop_reason}")
     return driver
 
 
 @pytest.fixture
 def espperf_board(request: pytest.FixtureRequest) -> str:
-    """The name of the board that a test is about, "" where the run has one only."""
+    """Return the name of the board that a test is about, "" where the run has one only."""
     if hasattr(request, "param"):
         return str(request.param)
     planned = getattr(request.node, "callspec", None)
@@ -59,8 +59,8 @@ def espperf_board(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
-    """The board's address. Override it to take the address from elsewhere, as from a ``dut``'s console."""
-    board = _session(request).board
+    """Return the board's address; override it to take the address from elsewhere, as a ``dut``'s console."""
+    board = _driver(request).board
     if board is None:
         pytest.skip(NO_DEVICE)
     return board.target.address
@@ -68,27 +68,27 @@ def device_ip(espperf_board: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def device_port(espperf_board: str, request: pytest.FixtureRequest) -> int:
-    """The board's HTTP port; override it with ``device_ip`` where it is another one."""
-    session = _session(request)
-    return session.board.target.port if session.board is not None else session.settings.device_port
+    """Return the board's HTTP port; override it with ``device_ip`` where it is another one."""
+    driver = _driver(request)
+    return driver.board.target.port if driver.board is not None else driver.context.settings.device_port
 
 
 @pytest.fixture
 def device_lock(
     espperf_board: str, request: pytest.FixtureRequest, device_ip: str, device_port: int
 ) -> Board:
-    """The board, locked for this session: no other session measures it until this one ends."""
-    session = _session(request)
+    """Lock the board for this session, and return it: no other session measures it until this one ends."""
+    driver = _driver(request)
     try:
         host, port = _address(device_ip)
-        return session.connect(host, port or device_port, source=OVERRIDDEN)
+        return driver.bench.find(host, port or device_port, source=OVERRIDDEN)
     except (DeviceError, UsageError) as error:
-        session.stop(str(error))
+        driver.state.stop(str(error))
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _address(given: object) -> tuple[str, int | None]:
-    """What a ``device_ip`` fixture gave, which may be a project's own."""
+    """Take the value of a ``device_ip`` fixture apart, which may be a project's own."""
     try:
         host, port = split_host(given) if isinstance(given, str) else ("", None)
     except ValueError as error:
@@ -100,11 +100,11 @@ def _address(given: object) -> tuple[str, int | None]:
 
 @pytest.fixture
 def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable[[], Probe]:
-    """Call it to make sure that the board answers; fails the test, and stops the session, if not."""
+    """Return a function that checks whether the board answers; if not, it fails test and session."""
 
     def probe() -> Probe:
         try:
-            return _session(request).probe()
+            return _driver(request).probe()
         except DeviceError as error:
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
@@ -113,23 +113,23 @@ def health_probe(request: pytest.FixtureRequest, device_lock: Board) -> Callable
 
 @pytest.fixture
 def board(device_lock: Board, health_probe: Callable[[], Probe]) -> Board:
-    """The probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
+    """Return the probed, locked board: ``board.url``, ``board.target``, ``board.telemetry.read()``."""
     health_probe()
     return device_lock
 
 
 @pytest.fixture
 def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
-    """The time budget of this phase; pytest-timeout holds the item to it. None outside of a phase."""
+    """Return the time budget of this phase, which pytest-timeout enforces; None outside of a phase."""
     planned = getattr(getattr(request.node, "callspec", None), "params", {}).get("perf_phase")
     if planned is None:
         return None
-    return _session(request).budget(planned)
+    return _driver(request).context.budget(planned)
 
 
 @pytest.fixture(scope="session")
 def perf_transport() -> TransportFactory | None:
-    """Override it to send the load through an httpx transport of your own (one is made per client)."""
+    """Return None; override it to send the load through an httpx transport of your own (one per client)."""
     return None
 
 
@@ -140,19 +140,19 @@ def perf_phase(
     watchdog: PhaseBudget,
     perf_transport: TransportFactory | None,
 ) -> PhaseResult:
-    """One measured phase: requesting it makes a test a profile x run x phase benchmark."""
-    session = _session(request)
-    session.select(selected_profiles(request.config, request.param.board))
+    """Measure one phase and return it: requesting it makes a test a profile x run x phase benchmark."""
+    driver = _driver(request)
+    driver.select(selected_profiles(request.config, request.param.board))
     try:
-        result = session.run_phase(request.param, watchdog, perf_transport)
+        result = driver.run_phase(request.param, watchdog, perf_transport)
     except DeviceError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     except pytest.fail.Exception:
-        session.stop(f"the watchdog ended {request.param.label(session.plan.runs)}")
+        driver.state.stop(f"the watchdog ended {request.param.label(driver.context.plan.runs)}")
         raise
     if result is None:
         from pytest_espperf.session.driver import ended_sentence  # noqa: PLC0415 - heavy: httpx, asyncio
 
         name = request.param.profile.name
-        pytest.skip(ended_sentence(name, session.ended[name]))
+        pytest.skip(ended_sentence(name, driver.state.ended[name]))
     return result

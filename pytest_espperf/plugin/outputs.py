@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_espperf.model.artifact import Finding, SessionArtifact
     from pytest_espperf.output.exports import Exported, ExportTarget
     from pytest_espperf.report.boards import Ended
-    from pytest_espperf.session.session import Outcome
+    from pytest_espperf.session.saving import SessionOutcome
 
 TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
 REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
@@ -101,7 +101,7 @@ def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: H
             log.add_global_property(printable(f"{board}:{name}" if board else name), printable(value))
 
 
-def write_overview(config: pytest.Config, outcomes: Mapping[str, Outcome]) -> str:
+def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]) -> str:
     """Write the report over several boards, where one is wanted; "" or, in words, why that failed."""
     path = config.stash.get(OVERVIEW, None)
     if path is None or not outcomes:
@@ -119,7 +119,7 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, Outcome]) -> st
     return ""
 
 
-def _ended(config: pytest.Config, board: str, outcome: Outcome) -> Ended:
+def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
     """What the report over several boards is told of one."""
     from pytest_espperf.model.artifact import Finding  # noqa: PLC0415 - see above
     from pytest_espperf.output.reports import link  # noqa: PLC0415 - likewise
@@ -143,14 +143,16 @@ def _ended(config: pytest.Config, board: str, outcome: Outcome) -> Ended:
     )
 
 
-def unsaved(config: pytest.Config, board: str, outcome: Outcome) -> list[tuple[str, str]]:
+def unsaved(config: pytest.Config, board: str, outcome: SessionOutcome) -> list[tuple[str, str]]:
     """What could not be written of a session, by name: the artifacts, the report, exports."""
     lost = [("artifacts", outcome.save_error)] if outcome.save_error else []
     done = config.stash.get(DONE, {}).get(board)
     return lost + [(f"export {name}", message) for name, message in (done.errors if done else [])]
 
 
-def show(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+def show(
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
+) -> None:
     """The files beside the artifact; on GitHub, the annotations of the session."""
     _show_done(reporter, config, board)
     annotate(reporter, config, board, outcome)
@@ -178,7 +180,9 @@ def _show_done(reporter: pytest.TerminalReporter, config: pytest.Config, board: 
     return done
 
 
-def annotate(reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: Outcome) -> None:
+def annotate(
+    reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
+) -> None:
     """On GitHub, the annotations of the session."""
     if _on_github():
         from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there

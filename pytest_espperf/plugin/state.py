@@ -20,14 +20,15 @@ from pytest_espperf.model.text import printable
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
     from pytest_espperf.history.shared.sharing import Sent, Sharing
-    from pytest_espperf.session.driver import Driver
-    from pytest_espperf.session.handover import WorkerDriver
+    from pytest_espperf.session.driver import PhaseDriver
     from pytest_espperf.session.plan import PlannedPhase
-    from pytest_espperf.session.session import Outcome, PerfSession
+    from pytest_espperf.session.saving import SessionOutcome
+    from pytest_espperf.session.session import PerfSession
+    from pytest_espperf.session.worker import Worker
 
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
-"""Under what the controller of pytest-xdist and its workers hand things to each other."""
+"""Key under which the controller of pytest-xdist and its workers exchange data."""
 
 ONLY_LOOKS = "not measured: --setup-only runs no test"
 
@@ -40,7 +41,7 @@ LIVE_S = 1.0
 
 @dataclass
 class PerfState:
-    """Attributes are filled in as the run goes on.
+    """The shared state of one pytest run, filled in as the run goes on.
 
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
@@ -49,7 +50,7 @@ class PerfState:
         device_needed: whether any selected item needs a board.
         sessions: one for each board, by its name ("" where there is one only); empty until they are made.
         sharing: the history that all of them work on; None until they are made.
-        drivers: in their place in a worker of pytest-xdist.
+        workers: in their place in a worker of pytest-xdist.
         awaited: names of the boards of which phases are to be measured.
         outcomes: what became of them.
         ended_by: why pytest stopped early, where its exit status may not tell.
@@ -62,9 +63,9 @@ class PerfState:
     device_needed: bool = False
     sessions: dict[str, PerfSession] = field(default_factory=dict)
     sharing: Sharing | None = None
-    drivers: dict[str, WorkerDriver] = field(default_factory=dict)
+    workers: dict[str, Worker] = field(default_factory=dict)
     awaited: set[str] = field(default_factory=set)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, SessionOutcome] = field(default_factory=dict)
     ended_by: str = ""
     _settings: Settings | None = None
     _live: str = ""
@@ -120,7 +121,7 @@ class PerfState:
             return False
 
     def planned(self) -> list[PlannedPhase]:
-        """Every phase of every board, run-major; [] where a bad option was met, which is kept for later."""
+        """Return every phase of every board, run-major; [] after a bad option, which is kept for later."""
         try:
             sessions = self.make_sessions()
         except EspperfError as error:
@@ -130,7 +131,7 @@ class PerfState:
         return sorted(phases, key=lambda phase: phase.run)
 
     def make_sessions(self) -> dict[str, PerfSession]:
-        """The sessions, made on first use; nothing is touched yet.
+        """Make the sessions on first use, and return them; nothing is touched yet.
 
         Raises:
             UsageError: a bad option, profile or rule.
@@ -159,37 +160,42 @@ class PerfState:
             }
         return self.sessions
 
-    def make_drivers(self, told: Mapping[str, Mapping[str, Any]]) -> dict[str, WorkerDriver]:
-        """In a worker of pytest-xdist: what drives the boards, as the controller told it."""
-        from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
-        from pytest_espperf.session.handover import WorkerDriver  # noqa: PLC0415 - see above
+    def make_workers(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
+        """Make the workers of the boards in a worker of pytest-xdist, on first use, and return them.
 
-        if not self.drivers:
+        Args:
+            given: by board, what the controller hands to :class:`pytest_espperf.session.worker.Worker`.
+        """
+        from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
+        from pytest_espperf.session.worker import Worker  # noqa: PLC0415 - see above
+
+        if not self.workers:
             boards = named_boards(self.settings, self.config.rootpath)
-            self.drivers = {
-                board.name: WorkerDriver(
+            self.workers = {
+                board.name: Worker(
                     board.settings,
                     self.config.rootpath,
                     boards=len(boards),
                     board=board.name,
                     place=board.place,
-                    **told[board.name],
+                    **given[board.name],
                 )
                 for board in boards
-                if board.name in told
+                if board.name in given
             }
-        return self.drivers
+        return self.workers
 
-    def driving(self) -> Mapping[str, Driver]:
-        """What drives the boards in this process."""
-        return self.drivers or self.opened()
+    def driving(self) -> Mapping[str, PhaseDriver]:
+        """Return what drives the boards in this process, by the name of the board."""
+        return {name: one.driver for name, one in (self.workers or self.opened()).items()}
 
     def at_hand(self) -> dict[str, Settings]:
-        """The options of the boards that are driven in this run, by the id of their session."""
-        return {driver.session_id: driver.settings for driver in self.driving().values()}
+        """Return the options of the boards that are driven in this run, by the id of their session."""
+        contexts = [driver.context for driver in self.driving().values()]
+        return {context.session_id: context.settings for context in contexts}
 
     def opened(self) -> dict[str, PerfSession]:
-        """Those of the sessions that are open."""
+        """Return the sessions that are open, by the name of their board."""
         return {name: session for name, session in self.sessions.items() if session.is_open}
 
     def share(self) -> None:
@@ -204,11 +210,13 @@ class PerfState:
 
     def close(self) -> None:
         """Give back the boards and end the reference devices; idempotent."""
-        for driver in (*self.sessions.values(), *self.drivers.values()):
-            driver.close()
+        for session in self.sessions.values():
+            session.close()
+        for worker in self.workers.values():
+            worker.close()
 
     def say(self, text: str) -> None:
-        """One line of progress, on a line of its own, whatever the verbosity and capturing."""
+        """Write one line of progress, on a line of its own, whatever the verbosity and capturing."""
         with self._terminal() as reporter:
             if reporter is not None:
                 self._begin_line(reporter)
@@ -216,7 +224,7 @@ class PerfState:
                 reporter.flush()
 
     def rewrite(self, text: str) -> None:
-        """The line of the running phase, over the one before; "" wipes it away."""
+        """Write the line of the running phase over the one before; "" wipes it away."""
         with self._terminal() as reporter:
             if reporter is None:
                 return
@@ -239,7 +247,7 @@ class PerfState:
 
     @contextmanager
     def _terminal(self) -> Generator[Any, None, None]:
-        """The terminal reporter, with capturing off; None where there is none."""
+        """Switch capturing off, and yield the terminal reporter; None where there is none."""
         plugins = self.config.pluginmanager
         capture = plugins.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
@@ -259,7 +267,7 @@ STATE = pytest.StashKey[PerfState]()
 
 
 def state_of(config: pytest.Config) -> PerfState:
-    """The state of a pytest run."""
+    """Return the state of a pytest run, made on first use."""
     if STATE not in config.stash:
         config.stash[STATE] = PerfState(config)
     return config.stash[STATE]

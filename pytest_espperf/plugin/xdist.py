@@ -68,7 +68,7 @@ class Names(Generic[T]):
         self._known: dict[str, T | None] = {}
 
     def of(self, nodeid: str) -> T | None:
-        """The thing whose name comes first in the id, of several that begin there the longest; or None."""
+        """Return the thing whose name comes first in the id, of several there the longest; or None."""
         if nodeid not in self._known:
             self._known[nodeid] = next(
                 (self._things[name] for name in self._parts(nodeid) if name in self._things), None
@@ -106,7 +106,7 @@ class Controller:
         return Names({name: name for name in self.state.sessions})
 
     def board_of(self, nodeid: str) -> str:
-        """The board that a test is about by its id, "" where there is one only, or where it names none."""
+        """Return the board that a test is about by its id, "" where there is one only, or it names none."""
         planned = self._phases.of(nodeid)
         return planned.board if planned is not None else self._boards.of(nodeid) or ""
 
@@ -129,12 +129,16 @@ class Controller:
         opened = self.state.opened()
         at_once = min(len(opened), node.workerinput["workercount"])
         node.workerinput[HANDED] = {
-            name: {"folder": str(perf.folder), "session_id": perf.session_id, "at_once": at_once}
+            name: {
+                "folder": str(perf.context.folder),
+                "session_id": perf.context.session_id,
+                "at_once": at_once,
+            }
             for name, perf in opened.items()
         }
 
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> BoardScheduling:
-        """Ours, in place of the one that ``--dist`` names."""
+        """Return our scheduler, in place of the one that ``--dist`` names."""
         return BoardScheduling(config, log, self.board_of)
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -156,7 +160,7 @@ class Controller:
         if planned is None or planned.board not in self.state.opened():
             return
         if report.when == "setup" and handed and planned.id not in self.void:
-            self.state.opened()[planned.board].take(planned, str(handed[0]))
+            self.state.opened()[planned.board].receiver.receive(planned, str(handed[0]))
         elif report.when in {"call", "teardown"} and report.failed:
             self.state.failed.setdefault(planned.board, []).append(report.nodeid)
         if report.when == "teardown":
@@ -169,18 +173,20 @@ class Controller:
             return
         ahead.remove(planned.id)
         if not ahead and len(self._ahead) > 1 and self.config.get_verbosity() >= 0:
-            became = "stopped" if self.state.opened()[planned.board].hard_stop_reason else "measured"
+            became = (
+                "stopped" if self.state.opened()[planned.board].driver.state.hard_stop_reason else "measured"
+            )
             ended = sum(not left for left in self._ahead.values())
             self.state.say(f"{planned.board}: {became}, {ended} of {len(self._ahead)} boards")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, error: object) -> None:
-        """A worker has ended: with an error where it died."""
+        """Remember that a worker died: one that has ended with an error."""
         self._died = self._died or error is not None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
-        """Before the boards are judged: whether any was left without a worker."""
+        """Find out before the boards are judged whether any was left without a worker."""
         if self._died and any(self._ahead.values()):
             from pytest_espperf.session.session import NO_WORKER  # noqa: PLC0415 - heavy: httpx, asyncio
 
@@ -189,11 +195,11 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """A worker died in this test: whatever comes of it later is not its first measurement."""
+        """Make a phase void whose worker died: what comes of it later is not its first measurement."""
         planned = self._phases.of(crashitem)
         if planned is not None:
             self.void.add(planned.id)
-            self.state.opened()[planned.board].void(planned)
+            self.state.opened()[planned.board].receiver.discard(planned)
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
             self._ended(planned)
 
@@ -203,9 +209,9 @@ def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[Planne
     for phase in planned:
         failure = ""
         try:
-            if perf.board is None:
-                perf.take_over()
-            result = perf.run_phase(phase, perf.budget(phase))
+            if perf.driver.board is None:
+                perf.receiver.take_over()
+            result = perf.driver.run_phase(phase, perf.budget(phase))
             failure = "; ".join(result.fail_reasons) if result is not None else ""
         except DeviceError as error:
             failure = str(error)

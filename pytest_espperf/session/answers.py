@@ -16,13 +16,13 @@ MOST_TIMEOUTS = 4
 """Request timeouts, of a second at least, that all of it may take."""
 
 TRIES = 3
-"""Times that a path is asked which does not answer right, at most; two of them must have failed."""
+"""Requests for a path that does not answer right, at most; two of them must fail to end the session."""
 
 PAUSE_S = 0.25
-"""Before the second try; before the third one twice as long."""
+"""Seconds before the second try; before the third one twice as long."""
 
 LEAST_S = 0.5
-"""A try is not worth beginning with less time than that."""
+"""Seconds below which a try is not begun."""
 
 BUSY = frozenset({429, 503, 504})
 """Statuses of a board that has too much to do, or of a rate limiter: no reason to end a session."""
@@ -66,7 +66,7 @@ class Asker:
                 return
 
     def _ask_profile(self, profile: Profile, ends: float) -> bool:
-        """Ask for the paths of one profile; whether it is worth going on: not with a board that hangs."""
+        """Ask for the paths of one profile; return whether to go on, unlike with a board that hangs."""
         kept = self.answers.setdefault(profile.name, {})
         failures: dict[str, int] = {}
         waiting = list(profile.requests)
@@ -110,7 +110,7 @@ class Asker:
 
     @property
     def reason(self) -> str:
-        """Why the session ends, in one sentence; "" where it does not."""
+        """The reason why the session ends, in one sentence; "" where it goes on."""
         more = f"; and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
         return "; ".join(self.wrong[:SHOWN]) + more
 
@@ -126,7 +126,7 @@ def _is_settled(asked: load.Asked) -> bool:
 
 
 def describe(asked: load.Asked) -> PathAnswer:
-    """What is kept of an answer."""
+    """Describe an answer for the artifact."""
     seen = asked.answer
     return PathAnswer(
         status=asked.status,
@@ -146,5 +146,5 @@ def _trouble(asked: load.Asked) -> str:
 
 
 def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
-    """``/nosuch answers 404 (profile shop, pyproject.toml)``."""
+    """Say what is wrong with an answer: ``/nosuch answers 404 (profile shop, pyproject.toml)``."""
     return f"{path} {answer.trouble} (profile {profile.name}, {file_of(profile.source)})"

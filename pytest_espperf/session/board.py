@@ -26,7 +26,7 @@ QUICK_S = 0.25
 SECOND_LOOK_S = 2.0
 """Seconds in which an answer that the health probe could not use has to come once more."""
 
-SAID = 3
+SHOWN = 3
 """Lines of the console quoted in one message."""
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an artifact says of the board: what tells it from others, its name, and the rest."""
+    """The description of a board in an artifact: its identity, its name, and the rest."""
 
     identity: str
     name: str
@@ -44,7 +44,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts_unreached(settings: Settings) -> BoardFacts:
-    """What is known of the board before it is reached; "" where the options do not name it."""
+    """Describe the board before it is reached; "" where the options do not name it."""
     asked = asked_for(settings)
     name = board_name(*asked, settings) if asked is not None else settings.device_id
     identity = settings.device_id or name
@@ -81,7 +81,7 @@ class Board:
 
     @property
     def url(self) -> str:
-        """``http://192.168.0.135:8080``."""
+        """The board's origin: ``http://192.168.0.135:8080``."""
         return self.target.origin
 
     def is_at(self, host: str, port: int) -> bool:
@@ -119,7 +119,7 @@ class Board:
         return self.last_probe
 
     def _what_comes(self, timeout_s: float) -> str:
-        """What the load engine makes of an answer that the probe could not use; "" where nothing comes."""
+        """Read with the load engine the answer that the probe could not use; "" where nothing comes."""
         if timeout_s <= 0:
             return ""
         why = why_unreadable(Caller(self.target, self.settings.perf_probe_path, timeout_s=timeout_s))
@@ -131,7 +131,7 @@ class Board:
             self.delayed_acks = load.find_delayed_acks(self.target, profiles, budget_s=budget_s)
 
     def describe(self) -> dict[str, Any]:
-        """For the artifact."""
+        """Describe the board for the artifact."""
         return (
             {
                 "id": self.identity,
@@ -176,13 +176,13 @@ class Board:
             self.console = device.SerialConsole.open(url, log, baud=baud, source=source)
 
     def heard(self) -> list[device.ConsoleEvent]:
-        """What the console said since it was last asked."""
+        """Return what the console printed since the last call."""
         return self.console.take() if self.console is not None else []
 
     def last_words(self) -> str:
-        """What the console said lately of the board's death, in words; "" where nothing."""
+        """Return the fatal lines that the console printed since the last call, in words; "" without any."""
         fatal = [str(event) for event in self.heard() if event.fatal]
-        return f"the serial console says: {'; '.join(fatal[:SAID])}" if fatal else ""
+        return f"the serial console says: {'; '.join(fatal[:SHOWN])}" if fatal else ""
 
 
 def connect(
@@ -203,7 +203,7 @@ def connect(
         host: name or address, or ``sim``.
         port: of the board; not used for ``sim``.
         closing: ends what was started and releases what was taken.
-        telemetry: where the board tells its figures.
+        telemetry: where the board shows its figures.
         source: where the host came from, "" for the option.
         reference: it is the second board, whose firmware stays what it is; it has no console, its identity
             is its own, and a reference device that stands in for it has neither slowdowns nor faults.
@@ -214,23 +214,10 @@ def connect(
         BoardBusyError: another session measures it.
         SimError: the reference device does not start.
     """
-    sim = None
-    ca_file = ""
-    asked = (host, port)
-    name = board_name(host, port, settings)
+    asked, name = (host, port), board_name(host, port, settings)
+    sim, ca_file = None, ""
     if host == SIM:
-        from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
-
-        if settings.device_scheme == "https":
-            folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
-            ca_file = str(Path(folder) / "ca.pem")
-        config = sim_config(settings)
-        sim = SimProcess.start(
-            replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0) if reference else config,
-            ca_file=Path(ca_file) if ca_file else None,
-            console="socket" if settings.device_serial == SIM and not reference else "",
-        )
-        closing.callback(sim.stop)
+        sim, ca_file = _start_sim(settings, closing, reference=reference)
         host, port = sim.host, sim.port
     target = device.resolve_target(
         host,
@@ -241,7 +228,7 @@ def connect(
         insecure=settings.device_insecure,
         source=source or settings.where("device_ip"),
     )
-    device.make_verify(target)  # a bad CA file is told before the first test
+    device.make_verify(target)  # a bad CA file ends the run before the first test
     own_file = Path(_user_file(settings, "perf_lock_file")) if settings.perf_lock_file else None
     lock = device.BoardLock(target, extra=own_file if not reference else None, session=session)
     lock.acquire()
@@ -264,13 +251,35 @@ def connect(
     )
 
 
+def _start_sim(settings: Settings, closing: ExitStack, *, reference: bool) -> tuple[SimProcess, str]:
+    """Start the reference device, in place of the measured board or of the one beside it.
+
+    Returns:
+        its process, and the file of its CA; "" where it speaks plain HTTP.
+    """
+    from pytest_espperf.sim.process import SimProcess  # noqa: PLC0415 - see above
+
+    ca_file = ""
+    if settings.device_scheme == "https":
+        folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
+        ca_file = str(Path(folder) / "ca.pem")
+    config = sim_config(settings)
+    sim = SimProcess.start(
+        replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0) if reference else config,
+        ca_file=Path(ca_file) if ca_file else None,
+        console="socket" if settings.device_serial == SIM and not reference else "",
+    )
+    closing.callback(sim.stop)
+    return sim, ca_file
+
+
 def _user_file(settings: Settings, dest: str) -> str:
-    """The file that an option names, "" where it names none."""
+    """Return the file that an option names, "" where it names none."""
     return expand_user(getattr(settings, dest), settings.where(dest))
 
 
 def sim_config(settings: Settings) -> SimConfig:
-    """The reference device's configuration from the ``--sim-`` options.
+    """Make the reference device's configuration from the ``--sim-`` options.
 
     Raises:
         UsageError: a bad value; names its source.

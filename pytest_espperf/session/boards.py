@@ -50,7 +50,7 @@ class NamedBoard:
 
 
 def named_boards(settings: Settings, root: Path) -> list[NamedBoard]:
-    """The boards that a run was given; one without a name where it was given none or one.
+    """Return the boards that a run was given; one without a name where it was given none or one.
 
     Raises:
         UsageError: an option that means one board was given for several, two are one or would go by one
@@ -61,7 +61,9 @@ def named_boards(settings: Settings, root: Path) -> list[NamedBoard]:
     if len(settings.device_ip) <= 1:
         return [NamedBoard("", settings)]
     _refuse_one_only(settings, "device_ip", len(settings.device_ip))
-    names = _short_names(settings.where("device_ip"), [_told(host, settings) for host in settings.device_ip])
+    names = _short_names(
+        settings.where("device_ip"), [_written(host, settings) for host in settings.device_ip]
+    )
     return [
         NamedBoard(name, settings.but(device_ip=(host,)))
         for name, host in zip(names, settings.device_ip, strict=True)
@@ -92,19 +94,19 @@ def _refuse_one_only(settings: Settings, several: str, count: int) -> None:
             )
 
 
-def _told(host: str, settings: Settings) -> tuple[str, str]:
-    """A board as it was given, and in the one way to write it."""
+def _written(host: str, settings: Settings) -> tuple[str, str]:
+    """Return a board as it was given, and in the one way to write it."""
     name, port = split_host(host)
     return host, f"{name.casefold()}:{port or settings.device_port}"
 
 
 def _short_names(source: str, boards: Sequence[tuple[str, str]]) -> list[str]:
-    """The name of each board; refuses two that are one, or would share a name on some file system."""
+    """Name each board; refuse two that are one, or would share a name on some file system."""
     seen: dict[str, str] = {}
     names = []
-    for given, told in boards:
+    for given, written in boards:
         name = short_name(given)
-        for key in {told, name.casefold()}:
+        for key in {written, name.casefold()}:
             if key in seen:
                 raise UsageError(
                     f"{source}: {seen[key]} and {given} are one board, or would both be called {name} in "
@@ -142,12 +144,12 @@ def refuse_one_twice(boards: Iterable[Settings]) -> None:
 
 
 def one_board(first: str, second: str) -> str:
-    """That two names of a run mean one board."""
+    """Say that two names of a run mean one board."""
     return f"{first} and {second} are one board, and each is measured once: leave one of them out"
 
 
 def why_unreached(error: EspperfError, settings: Settings, others: Mapping[str, Settings]) -> str:
-    """Why a board was not reached; ``others`` are those of the same run, by the id of their session."""
+    """Say why a board was not reached; ``others`` are those of the same run, by the id of their session."""
     busy = error.session if isinstance(error, BoardBusyError) else ""
     if busy not in others or others[busy] is settings:
         return str(error)
@@ -155,7 +157,7 @@ def why_unreached(error: EspperfError, settings: Settings, others: Mapping[str, 
 
 
 def short_name(text: str) -> str:
-    """What a board is called in a test's id and a file's name, on each platform.
+    """Return a board's name in a test's id and a file's name, on each platform.
 
     A colon becomes a dash. Whatever else had to give way leaves a mark, so that names that look alike
     stay apart; it depends on the one name alone, and so stays the same in any company.

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 
-from pytest_espperf.errors import ArtifactError, HistoryError
-from pytest_espperf.history import HistoryStore
-from pytest_espperf.history.rows import Query
 from pytest_espperf.load.capacity import UNSERVED, hold
 from pytest_espperf.load.talk import Caller
-from pytest_espperf.model.artifact import Capacity, SessionArtifact
+from pytest_espperf.model.artifact import Capacity
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.judging import identity_of
-from pytest_espperf.session.plan import Plan
+from pytest_espperf.session.plan import SessionPlan
 
 MOST_S = 2.0
 """Seconds that it may take."""
@@ -28,13 +23,13 @@ SLOWEST_TIMES = 4.0
 """... and as many times what the slowest answer so far took."""
 
 
-def most_clients(plan: Plan) -> int:
-    """The largest number of clients of any phase."""
+def most_clients(plan: SessionPlan) -> int:
+    """Return the largest number of clients of any phase."""
     return max(phase.clients for profile in plan.profiles for phase in profile.phases)
 
 
-def clients_by_phase(plan: Plan) -> dict[str, int]:
-    """The clients of every cell, ``profile:phase``."""
+def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
+    """Return the clients of every cell, ``profile:phase``."""
     return {
         f"{profile.name}:{phase.name}": phase.clients for profile in plan.profiles for phase in profile.phases
     }
@@ -42,7 +37,7 @@ def clients_by_phase(plan: Plan) -> dict[str, int]:
 
 def find_capacity(
     board: Board,
-    plan: Plan,
+    plan: SessionPlan,
     *,
     known: Capacity | None,
     budget_s: float = MOST_S,
@@ -76,34 +71,3 @@ def find_capacity(
     if not held.connections or (held.ended and held.ended not in UNSERVED):
         return None
     return Capacity(connections=held.connections, ended=held.ended)  # type: ignore[arg-type] # by the line above
-
-
-def remembered(store: HistoryStore, so_far: SessionArtifact) -> Capacity | None:
-    """The capacity that the board's newest session found with the same firmware; None for another firmware.
-
-    Args:
-        store: the history.
-        so_far: the session that is being measured.
-    """
-    board, firmware = identity_of(so_far), firmware_of(so_far)
-    if not board or not firmware:
-        return None
-    try:
-        rows = store.select(Query(board=board, completed_only=True))
-        found = store.load_rows([row for row in rows if row.board == board][:1])
-    except (HistoryError, ArtifactError):
-        return None
-    return next((one.capacity for one in found if firmware_of(one) == firmware), None)
-
-
-def firmware_of(session: SessionArtifact) -> dict[str, Any]:
-    """What tells a session's firmware from another one; empty where nothing does.
-
-    The version that the user names, and the commit of the project where nothing in it is changed.
-    """
-    version = session.device.get("firmware")
-    commit, dirty = session.environment.get("git_commit"), session.environment.get("git_dirty")
-    found = {"version": version} if version else {}
-    if commit and not dirty:
-        found["commit"] = commit
-    return found

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.model.artifact import RunRole
-from pytest_espperf.session.plan import Plan, PlannedPhase
 from pytest_espperf.system import commands
 from pytest_espperf.system.redaction import redact
 
-PAIRS = 6
-"""Interleaved pairs per suspect profile."""
-
 _LONGEST_WORDS = 300
+
+
+def can_switch(settings: Settings) -> bool:
+    """Whether the options give both commands, which pairs of both firmwares need."""
+    return bool(settings.perf_ab_baseline_cmd and settings.perf_ab_candidate_cmd)
 
 
 class FirmwareSwitch:
     """Puts one firmware or the other on the board.
 
-    A session begins with the candidate's on the board: that is what it measured in its planned rounds.
+    A session begins with the candidate's on the board: that is what it measured in its planned runs.
 
     Attributes:
         available: whether both commands were given.
@@ -43,7 +43,7 @@ class FirmwareSwitch:
         self._say = say
         self._clock = clock
         self._there = "ab-candidate"
-        self.available = all(self._commands.values())
+        self.available = can_switch(settings)
 
     def must_switch(self, role: str) -> bool:
         """Whether another firmware is on the board than the role needs."""
@@ -90,7 +90,7 @@ class FirmwareSwitch:
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:
-    """Exit code and the end of the output of a shell command; see :func:`pytest_espperf.system.commands.run`.
+    """Run a shell command; return its exit code and the end of its output.
 
     Raises:
         subprocess.TimeoutExpired: it was not done in time.
@@ -100,39 +100,9 @@ def _run(command: str, timeout_s: float) -> tuple[int, str]:
 
 
 def _last_words(output: str) -> str:
-    """The last line of a command's output, as it may be shown."""
+    """Return the last line of a command's output, as it may be shown."""
     lines = output.strip().splitlines()
     if not lines:
         return "it printed nothing"
     last = redact(lines[-1].strip())
     return last if len(last) <= _LONGEST_WORDS else f"{last[:_LONGEST_WORDS]}..."
-
-
-def confirmation_rounds(plan: Plan, rounds: Mapping[str, int]) -> list[PlannedPhase]:
-    """Further rounds of some profiles, run-major; ``rounds`` says how many of each."""
-    return [
-        PlannedPhase(index, plan.profile(name), phase, role="confirm", board=plan.board)
-        for index in range(1, max(rounds.values(), default=0) + 1)
-        for name, count in rounds.items()
-        if index <= count
-        for phase in plan.profile(name).phases
-    ]
-
-
-def pairs(plan: Plan, profiles: list[str]) -> list[PlannedPhase]:
-    """Interleaved pairs of both firmwares: AB BA AB BA ..., so that a drift falls on both alike.
-
-    One switch serves all profiles, and the second half of a pair the first half of the next.
-    """
-    planned = []
-    for index in range(1, PAIRS + 1):
-        order: tuple[RunRole, ...] = ("ab-baseline", "ab-candidate")
-        if index % 2 == 0:
-            order = order[::-1]
-        planned += [
-            PlannedPhase(index, plan.profile(name), phase, role=role, board=plan.board)
-            for role in order
-            for name in profiles
-            for phase in plan.profile(name).phases
-        ]
-    return planned

@@ -10,7 +10,7 @@ from pytest_espperf.history.shared.sharing import Sharing, sharing_at
 
 
 def history_folder(settings: Settings, root: Path) -> Path:
-    """Where the artifacts lie; of a shared history, this machine's copy.
+    """Return the folder of the artifacts; of a shared history, this machine's copy.
 
     Raises:
         UsageError: a URL that cannot be one of a history.
@@ -19,7 +19,7 @@ def history_folder(settings: Settings, root: Path) -> Path:
 
 
 def sharing_of(settings: Settings, root: Path) -> Sharing:
-    """What a session's options name; nothing is touched yet.
+    """Return the history that a session's options name; nothing is touched yet.
 
     Raises:
         UsageError: a URL that cannot be one of a history.

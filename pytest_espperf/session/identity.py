@@ -1,4 +1,4 @@
-"""What a session was: the facts that make two sessions comparable, and those that are only recorded."""
+"""The identity of a session: facts that make two sessions comparable, and those only recorded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import msgspec
 from pytest_espperf import __version__
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.model.address import split_host
-from pytest_espperf.model.artifact import Comparability
+from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.model.workload import Profile
-from pytest_espperf.session.plan import SCHEDULE_VERSION, Plan
+from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
 
@@ -26,7 +26,7 @@ _CREDENTIAL = re.compile(r"auth|cookie|key|token|secret|passw|session", re.IGNOR
 
 
 def asked_for(settings: Settings) -> tuple[str, int] | None:
-    """Host and port of the board that the options name, ``sim`` and 0 for the reference device; or None."""
+    """Return host and port of the board that the options name, ``sim`` and 0 for the reference device."""
     if settings.device in {"", SIM}:
         return (SIM, 0) if settings.device else None
     host, port = split_host(settings.device)
@@ -34,17 +34,23 @@ def asked_for(settings: Settings) -> tuple[str, int] | None:
 
 
 def board_name(host: str, port: int, settings: Settings) -> str:
-    """What people call a board: host:port as given."""
+    """Name a board as people do: host:port as given."""
     if host != SIM:
         return f"{host}:{port}"
     # Its port is another one each time; its pace is what makes it the same board.
     return SIM if settings.sim_time_scale == 1 else f"{SIM} x{settings.sim_time_scale:g}"
 
 
+def identity_of(session: SessionArtifact) -> str:
+    """Return the identity of the board that a session measured; "" where it reached none."""
+    fields = session.comparability.fields if session.comparability is not None else {}
+    return str(fields.get("board") or "")
+
+
 def make_comparability(
-    plan: Plan, *, board: str, scheme: str, engine: str, device_headers: tuple[tuple[str, str], ...]
+    plan: SessionPlan, *, board: str, scheme: str, engine: str, device_headers: tuple[tuple[str, str], ...]
 ) -> Comparability:
-    """The comparability key and its fields.
+    """Make the comparability key and its fields.
 
     Firmware version and git commit are not in it: they are what is compared. Of ``--device-header``
     only the names are, never a value.
@@ -92,12 +98,12 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
 
 
 def _compared(value: str) -> str:
-    """A header's value as it is kept: of a credential a digest, which can be compared."""
+    """Return a header's value as it is kept: of a credential a digest, which can be compared."""
     return value if redact(value, {}) == value else hidden(value)
 
 
 def describe_environment(root: Path, history: Path | None = None) -> dict[str, Any]:
-    """Host, Python, package versions and the repository's state; recorded, never compared.
+    """Describe host, Python, package versions and the repository; recorded, never compared.
 
     Args:
         root: the project's root directory.

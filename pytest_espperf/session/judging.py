@@ -1,104 +1,64 @@
-"""From the options and the history folder to what the gate needs, and back to words for the session."""
+"""Judging a session: against the history while it is measured, at its end, and again at any later time."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
 
 from pytest_espperf import gate
-from pytest_espperf.config.settings import SIM, Settings
-from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
-from pytest_espperf.gate.baseline import is_bar
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import UsageError
 from pytest_espperf.gate.policy import CALM_ROUNDS
-from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.history import HistoryStore, names
 from pytest_espperf.history.rows import Query
 from pytest_espperf.model.artifact import (
     DETECTABLE,
+    LAB,
     NAMED_BASELINE,
     OWN_TEST,
     STANDING,
     EndedEarly,
     Finding,
+    RawRun,
     SessionArtifact,
     Verdict,
-    has_answers,
 )
-from pytest_espperf.session.identity import asked_for, board_name
-from pytest_espperf.session.plan import PlannedPhase
-from pytest_espperf.system import regular
+from pytest_espperf.session.earlier import BaselineLookup
+from pytest_espperf.session.firmware import can_switch
+from pytest_espperf.session.identity import identity_of
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
-HISTORY, PREVIOUS = "history", "previous"
-
-
-MAX_SESSIONS = 200
-"""Sessions that the gate is given: the baseline takes the newest 20, the drift guard looks further back."""
+KEPT = frozenset({LAB, OWN_TEST, "console", "incomplete", "recovered"})
+"""Kinds of findings that a session has from elsewhere than its figures: they hold under any policy."""
 
 
-def measures_all(settings: Settings) -> bool:
-    """Whether every planned round is wanted, however certain the answer is.
+@dataclass(frozen=True)
+class Judgement:
+    """A session with its verdict, and whether that means exit code 1."""
 
-    The point of a soak is its duration; a reference board's rounds stand beside those of the board.
-    """
-    return settings.perf_all_rounds or settings.perf_preset == "soak" or bool(settings.device_reference)
-
-
-def early_end(
-    planned: PlannedPhase,
-    so_far: Callable[[], SessionArtifact],
-    judge: Judge,
-    store: HistoryStore,
-) -> dict[str, EndedEarly]:
-    """Whether the profile of a planned phase needs this round, with those before it all measured.
-
-    Args:
-        planned: the first phase of the round.
-        so_far: makes the artifact of what was measured.
-        judge: as the session will be judged.
-        store: the history.
-    """
-    if planned.run <= CALM_ROUNDS:
-        return {}
-    name = planned.profile.name
-    decided = judge.decide_early(so_far(), store)
-    return {name: decided[name]} if name in decided and decided[name].after == planned.run - 1 else {}
+    artifact: SessionArtifact
+    verdict: Verdict
+    fails: bool
 
 
-def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
-    """The verdict of a session in which a project's own tests failed: it fails, and is never a baseline."""
-    if not failed_tests:
-        return verdict
-    tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"
-    message = f"{tests} of the project's own failed, {failed_tests[0]} first"
-    return failed_by(verdict, Finding(severity="fail", kind=OWN_TEST, message=message))
-
-
-def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
-    """The verdict with one more reason to fail."""
-    kind = verdict.kind if verdict.fails else "failed"
-    kept = [one for one in verdict.findings if one.kind not in STANDING]
-    return structs.replace(verdict, kind=kind, findings=[*kept, finding])
-
-
-@dataclass
 class Judge:
     """Judges a session against the history, as the options say.
 
-    Attributes:
-        settings: the options in force.
+    Args:
+        settings: options in force.
         policy: what they say of judging.
-        fixed: the session that ``--perf-baseline`` names, once it is known which: a tag, and ``latest``, mean
-            another one for each board.
+
+    Attributes:
+        baselines: finds what the session is compared with.
     """
 
-    settings: Settings
-    policy: gate.GatePolicy
-    fixed: SessionArtifact | None = None
-    _missing: str = ""
-    _bars: dict[str, list[SessionArtifact]] = field(default_factory=dict)
+    def __init__(self, settings: Settings, policy: gate.GatePolicy) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.baselines = BaselineLookup(settings)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Judge:
@@ -117,7 +77,7 @@ class Judge:
             )
         except ValueError as error:
             raise UsageError(f"{settings.where('perf_min_effect')}: {error}") from None
-        mode = settings.perf_baseline if settings.perf_baseline in {HISTORY, PREVIOUS} else "fixed"
+        mode = "fixed" if BaselineLookup(settings).is_named else settings.perf_baseline
         return cls(
             settings,
             gate.GatePolicy(
@@ -131,191 +91,186 @@ class Judge:
             ),
         )
 
-    def find_baseline(self, store: HistoryStore, root: Path, *, board: str = "", alone: bool = False) -> None:
-        """Load the session that ``--perf-baseline`` names, before anything is measured, where it is known.
+    def early_end(
+        self,
+        planned: PlannedPhase,
+        plan: SessionPlan,
+        so_far: Callable[[], SessionArtifact],
+        store: HistoryStore,
+    ) -> Mapping[str, EndedEarly]:
+        """Name the profiles that need no further run; where pairs can be measured, all of them or none.
 
         Args:
+            planned: first phase of a run of its profile.
+            plan: of the session.
+            so_far: makes the artifact of what was measured.
             store: the history.
-            root: what the path of a file is relative to.
-            board: whose session will be judged; "" for the one that the options name, where they do.
-            alone: what this board lacks may stop the run. Else it is told in the verdict, which it fails.
-
-        Raises:
-            UsageError: there is no such file or tag, or it cannot be read; where ``alone``, it can be no
-                baseline of this board.
         """
-        if self.policy.baseline != "fixed":
-            return
-        name = self.settings.perf_baseline
-        # What names no home folder may still be a tag.
-        path = root / os.path.expanduser(name)  # noqa: PTH111 - the one that raises nothing
-        board = board or _named_board(self.settings)
-        try:
-            if regular.is_file(path):
-                self.fixed = load_session(path)
-            elif alone and board:
-                self.fixed = store.find(name, board=board).artifact
-            else:
-                store.find(name)
-                if board:
-                    self._find_of(board, store)
-            if alone and self.fixed is not None:
-                _check_fixed(self.fixed, board)
-        except (ArtifactError, HistoryError) as error:
-            raise UsageError(f"{self.settings.where('perf_baseline')}: {error}") from None
-
-    def _find_of(self, board: str, store: HistoryStore) -> None:
-        """What the name of the baseline means for a board; of one that has no identity ("") for any."""
-        try:
-            self.fixed = store.find(self.settings.perf_baseline, board=board).artifact
-        except (ArtifactError, HistoryError) as error:
-            self._missing = f"{self.settings.where('perf_baseline')}: {error}"
-
-    def to_measure_again(self, verdict: Verdict) -> dict[str, int]:
-        """The profiles without a clear answer yet, and how many rounds each is to be measured again."""
-        return gate.measure_again(verdict, self.policy)
-
-    def suspects(self, verdict: Verdict) -> list[str]:
-        """The profiles that pairs of both firmwares have to decide."""
-        return gate.suspects(verdict)
-
-    def may_stop_early(self, candidate: SessionArtifact, store: HistoryStore) -> bool:
-        """Whether nothing is suspect so far."""
-        if measures_all(self.settings):
-            return False
-        history = self._bar(candidate, store)
-        return self.policy.enabled and gate.may_stop_early(candidate, history, self.policy)
-
-    def decide_early(self, candidate: SessionArtifact, store: HistoryStore) -> dict[str, EndedEarly]:
-        """The profiles of an unfinished session that need no further round."""
-        if measures_all(self.settings):
+        if can_switch(self.settings):
+            if planned.profile != plan.profiles[0] or not self._may_stop_early(so_far(), store):
+                return {}
+            ended = EndedEarly(after=planned.run - 1, planned=plan.runs, why="calm")
+            return dict.fromkeys((profile.name for profile in plan.profiles), ended)
+        if planned.run <= CALM_ROUNDS or _measures_all(self.settings):
             return {}
-        return gate.decide_early(candidate, self._bar(candidate, store), self.policy)
+        candidate = so_far()
+        decided = gate.decide_early(candidate, self.baselines.sessions(candidate, store), self.policy)
+        ended_now = decided.get(planned.profile.name)
+        if ended_now is None or ended_now.after != planned.run - 1:
+            return {}
+        return {planned.profile.name: ended_now}
+
+    def _may_stop_early(self, candidate: SessionArtifact, store: HistoryStore) -> bool:
+        """Whether nothing is suspect so far."""
+        if _measures_all(self.settings) or not self.policy.enabled:
+            return False
+        return gate.may_stop_early(candidate, self.baselines.sessions(candidate, store), self.policy)
 
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
-        """The candidate with its comparison to the previous session, and the verdict."""
-        history = self._bar(candidate, store)
-        previous = self.fixed or _previous(candidate, store)
+        """Return the candidate with its comparison to the previous session, and the verdict."""
+        baseline = self.baselines.sessions(candidate, store)
+        previous = self.baselines.previous(candidate, store)
         comparison = gate.compare_to_previous(candidate, previous) if previous is not None else {}
         candidate = structs.replace(candidate, comparison_to_previous=comparison)
-        verdict = gate.judge(candidate, history, self.policy)
-        if self._missing and self.policy.enabled and not candidate.partial:
-            finding = Finding(severity="fail", kind=NAMED_BASELINE, message=self._missing)
-            verdict = failed_by(verdict, finding)
-        first = [] if history or self._missing else self._first_of_board(candidate, store)
-        unreadable = [
-            Finding(
-                severity="warn",
-                kind="unreadable-artifact",
-                where=str(error.path),
-                message=f"skipped: {error}",
-            )
-            for error in store.skipped
-        ]
-        sentence = gate.detectable_sentence(verdict)
-        seen = [Finding(kind=DETECTABLE, message=sentence)] if sentence else []
-        return candidate, structs.replace(verdict, findings=[*verdict.findings, *first, *unreadable, *seen])
+        verdict = gate.judge(candidate, baseline, self.policy)
+        missing = self.baselines.missing
+        if missing and self.policy.enabled and not candidate.partial:
+            verdict = failed_by(verdict, Finding(severity="fail", kind=NAMED_BASELINE, message=missing))
+        findings = list(verdict.findings)
+        if not baseline and not missing:
+            findings += _first_of_board(candidate, store, named=bool(self.settings.device_id))
+        findings += _unreadable(store)
+        if sentence := gate.detectable_sentence(verdict):
+            findings.append(Finding(kind=DETECTABLE, message=sentence))
+        return candidate, structs.replace(verdict, findings=findings)
 
-    def _first_of_board(self, candidate: SessionArtifact, store: HistoryStore) -> list[Finding]:
-        """That a history has sessions of other boards only, and which of them may be the same hardware."""
-        if candidate.comparability is None:
-            return []
-        board = identity_of(candidate)
-        rows = store.select(Query(completed_only=True))
-        others = [row for row in rows if row.comparability_key and row.measured]
-        if not others:
-            return []
-        here = [row for row in others if row.target == candidate.target]
-        moved = candidate.boards == 1 and not self.settings.device_id
-        moved = moved and not candidate.device.get("reference_device")
-        hint = ""
-        if here or moved:
-            where = "the newest at this address" if here else "the newest here"
-            then = (here or others)[0].board
-            hint = f"; {where} is of {then}: if that is the same hardware, --device-id={then} goes on with it"
-        return [
-            Finding(
-                severity="warn" if hint else "info",
-                kind="first-of-board",
-                message=f"no earlier session of this board, {board}{hint}.",
-            )
-        ]
-
-    def _bar(self, candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-        """What a session is judged against: the same at each of its judgements, whatever others save."""
-        if self.policy.baseline == "fixed":
-            if self.fixed is None and not self._missing:
-                self._find_of(identity_of(candidate), store)
-            return [self.fixed] if self.fixed is not None else []
-        key = candidate.comparability.key if candidate.comparability is not None else ""
-        if key not in self._bars:
-            self._bars = {key: _history(candidate, store)}
-        return self._bars[key]
-
-    def fails(self, verdict: Verdict) -> bool:
-        """Whether the verdict means exit code 1."""
-        return gate.fails(verdict, self.policy)
+    def conclude(self, artifact: SessionArtifact, verdict: Verdict) -> Judgement:
+        """Give an artifact its final verdict."""
+        fails = gate.fails(verdict, self.policy)
+        passed = not fails and verdict.kind != "incomplete"
+        return Judgement(structs.replace(artifact, gate=verdict, overall_pass=passed), verdict, fails)
 
 
-def identity_of(session: SessionArtifact) -> str:
-    """The identity of the board that a session measured; "" where it reached none."""
-    fields = session.comparability.fields if session.comparability is not None else {}
-    return str(fields.get("board") or "")
+def judge_again(session: SessionArtifact, store: HistoryStore, settings: Settings, root: Path) -> Judgement:
+    """Judge a session as if it had just ended, with the decisions of today. Nothing is written.
 
-
-def _named_board(settings: Settings) -> str:
-    """The identity of the board that the options name, as far as they tell it; else ""."""
-    asked = asked_for(settings)
-    if settings.device_id or asked is None or asked[0] == SIM:
-        return settings.device_id
-    return board_name(*asked, settings)
-
-
-def _check_fixed(fixed: SessionArtifact, board: str) -> None:
-    """Refuse a baseline that nothing can be compared with.
+    Args:
+        session: complete with its runs; need not be in the history.
+        store: the history; what is not older than the session is not looked at.
+        settings: how to judge. Where they say a number of confirmation runs, no more of the session's own
+            are counted in; others cannot be measured any more.
+        root: what the path of a baseline is relative to.
 
     Raises:
-        HistoryError: it was not completed, failed, or is of another board.
+        UsageError: a bad rule, or a baseline that is not there before the session, or not of its board.
+        HistoryError: the history cannot be read.
     """
-    name = fixed.session_id or fixed.timestamp_utc
-    if not is_bar(fixed, named=True):
-        raise HistoryError(f"{name} failed or was not completed: it can be no baseline")
-    if fixed.comparability is None:
-        raise HistoryError(f"{name} has no record of what was measured: it can be no baseline")
-    theirs = identity_of(fixed)
-    if board and theirs != board:
-        raise HistoryError(f"{name} is a session of board {theirs!r}, not of {board!r}")
+    judge = Judge.from_settings(settings)
+    before = store.before(_place(session, store))
+    judge.baselines.find_named(before, root, board=identity_of(session), alone=True)
+    fixed = judge.baselines.fixed
+    if fixed is not None and fixed.session_id == session.session_id:
+        raise UsageError(f"{settings.where('perf_baseline')}: that is the very session that is judged")
+    if "perf_confirm" in settings.sources:
+        session = structs.replace(session, raw_runs=_confirmed(session.raw_runs, settings.perf_confirm))
+    judged, verdict = judge.judge(session, before)
+    return judge.conclude(judged, _with_kept(verdict, session.gate))
 
 
-def _history(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-    """The accepted comparable sessions, oldest first; without any, this board's newest other, to say why."""
+def with_failed_tests(verdict: Verdict, failed_tests: Sequence[str]) -> Verdict:
+    """Fail the verdict of a session in which a project's own tests failed: it is never a baseline."""
+    if not failed_tests:
+        return verdict
+    tests = "1 test" if len(failed_tests) == 1 else f"{len(failed_tests)} tests"
+    message = f"{tests} of the project's own failed, {failed_tests[0]} first"
+    return failed_by(verdict, Finding(severity="fail", kind=OWN_TEST, message=message))
+
+
+def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
+    """Add one more reason to fail to a verdict."""
+    kind = verdict.kind if verdict.fails else "failed"
+    kept = [one for one in verdict.findings if one.kind not in STANDING]
+    return structs.replace(verdict, kind=kind, findings=[*kept, finding])
+
+
+def _measures_all(settings: Settings) -> bool:
+    """Whether every planned run is wanted, however certain the answer is.
+
+    The point of a soak is its duration; a reference board's runs stand beside those of the board.
+    """
+    return settings.perf_all_rounds or settings.perf_preset == "soak" or bool(settings.device_reference)
+
+
+def _unreadable(store: HistoryStore) -> list[Finding]:
+    """Name the artifacts of the history that were skipped."""
+    return [
+        Finding(
+            severity="warn", kind="unreadable-artifact", where=str(error.path), message=f"skipped: {error}"
+        )
+        for error in store.skipped
+    ]
+
+
+def _first_of_board(candidate: SessionArtifact, store: HistoryStore, *, named: bool) -> list[Finding]:
+    """Say that a history has sessions of other boards only, and which may be the same hardware.
+
+    Args:
+        candidate: the session that is judged.
+        store: the history.
+        named: the user has given the board its identity.
+    """
     if candidate.comparability is None:
         return []
-    bar = store.baseline(candidate.comparability, per_profile=MAX_SESSIONS)
-    if bar:
-        return bar
-    board = identity_of(candidate)
-    rows = store.select(Query(board=board, completed_only=True))
-    # The original tool's files know no board but its address; a later one without a key reached none.
-    own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]
-    measured = [row for row in own if row.measured]
-    joined = [row for row in measured if row.in_history]
-    return store.load_rows((joined or measured)[:1])
+    rows = store.select(Query(completed_only=True))
+    others = [row for row in rows if row.comparability_key and row.measured]
+    if not others:
+        return []
+    here = [row for row in others if row.target == candidate.target]
+    moved = candidate.boards == 1 and not named and not candidate.device.get("reference_device")
+    hint = ""
+    if here or moved:
+        where = "the newest at this address" if here else "the newest here"
+        then = (here or others)[0].board
+        advice = f"if that is the same hardware, pass --device-id={then} to continue its history"
+        hint = f"; {where} is of {then}: {advice}"
+    return [
+        Finding(
+            severity="warn" if hint else "info",
+            kind="first-of-board",
+            message=f"no earlier session of this board, {identity_of(candidate)}{hint}.",
+        )
+    ]
 
 
-def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
-    """The previous completed session with the same board and load, whatever its verdict."""
-    own = candidate.comparability
-    if own is None:
-        return None
-
-    def same(session: SessionArtifact) -> bool:
-        other = session.comparability
-        alike = other is not None and _common(other.fields) == _common(own.fields)
-        return alike and not session.partial and has_answers(session)
-
-    return next(iter(store.newest(same)), None)
+def _place(session: SessionArtifact, store: HistoryStore) -> names.OrderKey:
+    """Return where a session stands in the history, or would stand by its time."""
+    for row in store.select():
+        if row.session_id == session.session_id:
+            return names.OrderKey(row.stamp, row.number, row.name)
+    return names.OrderKey(names.stamp_at(session.timestamp_utc), 0, "")
 
 
-def _common(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if name != "profiles"}
+def _confirmed(runs: list[RawRun], rounds: int) -> list[RawRun]:
+    """Keep at most so many confirmation runs of each profile, the first ones."""
+    indices: dict[str, set[int]] = {}
+    for run in runs:
+        if run.role == "confirm":
+            indices.setdefault(run.profile, set()).add(run.run_index)
+    kept = {profile: sorted(found)[:rounds] for profile, found in indices.items()}
+    return [run for run in runs if run.role != "confirm" or run.run_index in kept[run.profile]]
+
+
+def _with_kept(verdict: Verdict, before: Verdict | None) -> Verdict:
+    """Add the findings that a session has from elsewhere than its figures."""
+    known = {(finding.kind, finding.message) for finding in verdict.findings}
+    kept: list[Finding] = [
+        finding
+        for finding in (before.findings if before is not None else ())
+        if finding.kind in KEPT and (finding.kind, finding.message) not in known
+    ]
+    for finding in kept:
+        if finding.severity == "fail":
+            verdict = failed_by(verdict, finding)
+        else:
+            verdict = structs.replace(verdict, findings=[*verdict.findings, finding])
+    return verdict

@@ -20,7 +20,7 @@ REASONS = 3
 
 
 def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
-    """The absolute budgets in force, a profile's own before the options'; those not set are left out.
+    """Return the absolute budgets in force, a profile's own before the options'; those not set are left out.
 
     The default of a budget of any single run gives way to a budget of the median that is set above it.
     """
@@ -35,7 +35,7 @@ def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
 
 
 def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
-    """The absolute budgets that one phase broke, each in words; empty where it kept them all."""
+    """Name the absolute budgets that one phase broke, each in words; empty where it kept them all."""
     fault = own_fault(report)
     if not report.ok and fault:
         return [f"no request succeeded in {report.elapsed:.1f} s: {fault}"]
@@ -48,9 +48,9 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     # What this computer lacked or did is no figure of the board: only what the board tells of itself counts.
     judged = report if not fault else structs.replace(report, error_rate=0.0, p95_ms=None, p99_ms=None)
 
-    def check(what: str, value: float | None, limit: float, unit: str, told: str = "") -> None:
+    def check(what: str, value: float | None, limit: float, unit: str, why: str = "") -> None:
         if value is not None and value > limit:
-            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{told}")
+            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{why}")
 
     check(
         "error rate",
@@ -78,7 +78,7 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
 
 
 def worst_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
-    """The budgets of any single run that one phase broke, each in words.
+    """Name the budgets of any single run that one phase broke, each in words.
 
     A phase without an answer is hard evidence already, see :func:`phase_failures`; what this computer did
     says nothing of the board.
@@ -90,13 +90,13 @@ def worst_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
         ("p95", report.p95_ms, limits["max_p95_worst_ms"], " ms", ""),
     )
     return [
-        f"{what} {value:,.2f}{unit} is above {limit:,g}{unit}, the budget of any single run{told}"
-        for what, value, limit, unit, told in worst
+        f"{what} {value:,.2f}{unit} is above {limit:,g}{unit}, the budget of any single run{why}"
+        for what, value, limit, unit, why in worst
         if value is not None and value > limit
     ]
 
 
 def _of_kinds(report: PhaseReport) -> str:
-    """Which kinds the errors of a phase are, in parentheses; "" where that is not known."""
+    """Name the kinds of the errors of a phase, in parentheses; "" where they are not known."""
     kinds = errors_by_kind(report)
     return f" ({describe_errors(kinds)})" if kinds else ""

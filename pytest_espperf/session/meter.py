@@ -1,10 +1,9 @@
-"""One phase on a board: what it and the link to it tell before and after, and the load in between."""
+"""One phase on a board: telemetry and link before and after, and the load in between."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
@@ -17,8 +16,9 @@ from pytest_espperf.model.artifact import LinkReport, PhaseEvent, PhaseReport
 from pytest_espperf.model.figures import moved_counters, number_at
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, PhaseBudget
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.context import Context
+from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.time_budget import LINK_S, TELEMETRY_S, PhaseBudget
 
 MAX_EVENTS = 20
 """Lines of the console, not fatal, that are kept of one phase; the log has them all."""
@@ -43,7 +43,7 @@ FRESH_S = 1.0
 
 @dataclass(frozen=True)
 class LoadEnd:
-    """When the load of a phase ended, on the meter's clock.
+    """The end of the load of a phase, on the meter's clock.
 
     Attributes:
         planned_s: when the last request was to be started.
@@ -54,7 +54,7 @@ class LoadEnd:
     last_s: float
 
     def rested_s(self, pause_s: float) -> float:
-        """When the board has rested for a pause.
+        """Return when the board has rested for a pause.
 
         From the planned end on the board works off what it has in hand, and gives back what that held, so the
         pause counts from there. The connections are closed after the last answer only, and a board needs
@@ -63,13 +63,13 @@ class LoadEnd:
         return max(self.planned_s + pause_s, self.least_rested_s(pause_s))
 
     def least_rested_s(self, pause_s: float) -> float:
-        """When the share of a pause that follows the last answer is over."""
+        """Return when the share of a pause that follows the last answer is over."""
         return self.last_s + LEAST_REST * pause_s
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A phase as it was measured.
+    """One phase as it was measured.
 
     Attributes:
         report: its figures.
@@ -84,24 +84,23 @@ class Measured:
     ended: LoadEnd | None = None
 
 
-@dataclass
 class Meter:
     """Measures phases on one board.
 
-    Attributes:
-        board: where.
-        plan: what of.
-        clock: monotonic seconds.
-        sleep: seconds -> None.
+    Args:
+        board: the board, locked.
+        context: of the session.
     """
 
-    board: Board
-    plan: Plan
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    _last_reading: TelemetryReading | None = field(default=None, init=False)
-    _survived: bool = field(default=False, init=False)
-    _link_behind: tuple[device.LinkReading, float] | None = field(default=None, init=False)
+    def __init__(self, board: Board, context: Context) -> None:
+        self.board = board
+        self._settings = context.settings
+        self._warmup_s = context.plan.warmup_s
+        self._clock = context.clock
+        self._sleep = context.sleep
+        self._last_reading: TelemetryReading | None = None
+        self._survived = False
+        self._link_behind: tuple[device.LinkReading, float] | None = None
 
     def measure(
         self,
@@ -119,30 +118,30 @@ class Meter:
             planned: what to drive.
             budget: how the time is shared out.
             left: seconds left for this phase, now.
-            on_heartbeat: told how the phase stands, every ``heartbeat_s``.
+            on_heartbeat: takes the progress of the phase, every ``heartbeat_s``.
             heartbeat_s: seconds.
             transport: makes the user's own httpx transport in place of our engine.
         """
-        settings, board = self.board.settings, self.board
+        board = self.board
         shared = self._take_link_behind()
         # The link's own connects stay out of the counters.
         link_before = self._read_link(left) if shared is None else shared
         before = board.telemetry.read(reset=True, budget_s=TELEMETRY_S / 2)
-        began_s = self.clock()
+        began_s = self._clock()
         samples = load.run_phase(
             board.target,
             planned.profile.requests,
             planned.phase,
             headers=planned.profile.headers,
-            request_timeout_s=settings.perf_request_timeout,
-            warmup_s=self.plan.warmup_s,
+            request_timeout_s=self._settings.perf_request_timeout,
+            warmup_s=self._warmup_s,
             deadline_s=max(0.5, min(left() - TELEMETRY_S / 2, budget.load_s)),
             heartbeat_s=heartbeat_s,
             on_heartbeat=on_heartbeat,
             transport=transport,
         )
-        last_s = self.clock()
-        planned_s = began_s + self.plan.warmup_s + planned.phase.duration_s
+        last_s = self._clock()
+        planned_s = began_s + self._warmup_s + planned.phase.duration_s
         ended = LoadEnd(planned_s=min(planned_s, last_s), last_s=last_s)
         # Takes our own time, none of the board's, which settles meanwhile.
         figures = metrics.summarise(samples)
@@ -155,26 +154,16 @@ class Meter:
             mem_after=after.memory,
             counters=moved_counters(before.stats, after.stats, board.telemetry.spec.counter_names),
             link=_link_report(link_before, link_behind, shared=shared),
+            events=_phase_events(board.heard(), began_s),
         )
-        events = [
-            PhaseEvent(
-                at_s=round(max(0.0, event.at_s - began_s), 3),
-                kind=event.kind,
-                text=str(event),
-                fatal=event.fatal,
-            )
-            for event in board.heard()
-        ]
-        signs = [f"the serial console says {event}" for event in events if event.fatal]
+        signs = [f"the serial console says {event}" for event in report.events if event.fatal]
         asked = report.requests_total + report.stale_retries
-        warm = 1 + self.plan.warmup_s / planned.phase.duration_s
+        warm = 1 + self._warmup_s / planned.phase.duration_s
         signs += self._signs(before, after, answered=report.ok, asked=asked * warm)
-        warnings = [event for event in events if not event.fatal]
-        kept = [event for event in events if event.fatal or event in warnings[:MAX_EVENTS]]
-        return Measured(structs.replace(report, events=kept), samples, signs, ended)
+        return Measured(report, samples, signs, ended)
 
     def forget(self) -> None:
-        """The board was given another firmware: that it booted is no sign of anything."""
+        """Forget the last readings: the board was given another firmware, and that it booted is no sign."""
         self._last_reading = self._link_behind = None
 
     def _settle(
@@ -186,15 +175,15 @@ class Meter:
         settled where a reading made before the link's and one behind it agree: the requests for them reach
         the board behind the ends of all connections, and its server has worked those off to answer them.
         """
-        telemetry, settings = self.board.telemetry, self.board.settings
+        telemetry, settings = self.board.telemetry, self._settings
         budget_s = min(max(1.0, left()), 2 * settings.perf_request_timeout)
-        began_s = self.clock()
+        began_s = self._clock()
 
         def ask(read: Callable[..., dict[str, Any]]) -> dict[str, Any]:
             nonlocal budget_s
-            asked_s = self.clock()
+            asked_s = self._clock()
             found = read(budget_s=budget_s)
-            budget_s -= self.clock() - asked_s
+            budget_s -= self._clock() - asked_s
             return found
 
         settle_s = settings.perf_settle_ms / 1e3
@@ -203,17 +192,17 @@ class Meter:
         memory = ask(telemetry.read_memory) if soonest_s < settled_s else {}
         link = self._read_link(left)
         if link is not None:
-            self._link_behind = link, self.clock()
-        for then_s in sorted({max(self.clock(), then_s) for then_s in (soonest_s, settled_s)}):
+            self._link_behind = link, self._clock()
+        for then_s in sorted({max(self._clock(), then_s) for then_s in (soonest_s, settled_s)}):
             self._sleep_until(then_s)
             earlier, memory = memory, ask(telemetry.read_memory)
             if _is_steady(earlier, memory):
                 break
-        reading = TelemetryReading(stats=stats, memory=memory, began_s=began_s, ended_s=self.clock())
+        reading = TelemetryReading(stats=stats, memory=memory, began_s=began_s, ended_s=self._clock())
         return reading, link
 
     def _read_link(self, left: Callable[[], float]) -> device.LinkReading | None:
-        """Connects to the idle board; None where the options, or what it does then, switch them off."""
+        """Time connects to the idle board; None where the options, or what it does then, switch them off."""
         board = self.board
         if not board.link_probes:
             return None
@@ -242,16 +231,16 @@ class Meter:
             board.notes.append(f"{KILLED} for a while: the link is not timed; pass --perf-link-probes=off")
 
     def _take_link_behind(self) -> device.LinkReading | None:
-        """The reading behind the last phase, where this one follows it directly."""
+        """Take the reading behind the last phase, where this one follows it directly."""
         behind, self._link_behind = self._link_behind, None
-        if behind is None or self.clock() - behind[1] > FRESH_S:
+        if behind is None or self._clock() - behind[1] > FRESH_S:
             return None
         return behind[0]
 
     def _sleep_until(self, then_s: float) -> None:
-        wait_s = then_s - self.clock()
+        wait_s = then_s - self._clock()
         if wait_s > 0:
-            self.sleep(wait_s)
+            self._sleep(wait_s)
 
     def _signs(
         self, before: TelemetryReading, after: TelemetryReading, *, answered: int, asked: float
@@ -261,6 +250,21 @@ class Meter:
             signs += device.reboot_signs(self._last_reading, before)
         self._last_reading = after
         return [f"the board shows signs of a reboot: {sign}" for sign in signs]
+
+
+def _phase_events(heard: Sequence[device.ConsoleEvent], began_s: float) -> list[PhaseEvent]:
+    """Choose the lines of the console that are kept of a phase: all fatal ones, the first of the others."""
+    events = [
+        PhaseEvent(
+            at_s=round(max(0.0, event.at_s - began_s), 3),
+            kind=event.kind,
+            text=str(event),
+            fatal=event.fatal,
+        )
+        for event in heard
+    ]
+    warnings = [event for event in events if not event.fatal]
+    return [event for event in events if event.fatal or event in warnings[:MAX_EVENTS]]
 
 
 def _is_steady(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
@@ -273,7 +277,7 @@ def _is_steady(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
 def _link_report(
     *readings: device.LinkReading | None, shared: device.LinkReading | None
 ) -> LinkReport | None:
-    """What the artifact says of a phase's readings of the link; None where none was made."""
+    """Sum up a phase's readings of the link; None where none was made."""
     made = [reading for reading in readings if reading is not None]
     if not made:
         return None

@@ -29,7 +29,7 @@ class Preset:
     warmup_s: float = 0.0
 
     def durations(self, profile: str) -> tuple[float, float]:
-        """Seconds of the burst and the long phase of a profile."""
+        """Return the seconds of the burst and the long phase of a profile."""
         return self.seconds.get(profile, self.seconds[""])
 
 
@@ -46,7 +46,7 @@ PRESETS: Mapping[str, Preset] = {
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One phase of one round of one profile: the parameter of one test item.
+    """One phase of one run of one profile: the parameter of one test item.
 
     ``board`` is its name where a run has several, else "".
     """
@@ -59,27 +59,24 @@ class PlannedPhase:
 
     @property
     def cell(self) -> str:
-        """``python_heavy:burst``."""
+        """The profile and the phase: ``python_heavy:burst``."""
         return f"{self.profile.name}:{self.phase.name}"
 
     @property
     def id(self) -> str:
-        """``run1-python_heavy-burst``, the test id; of several boards' one behind the board's name."""
+        """The test id: ``run1-python_heavy-burst``, behind the board's name where a run has several."""
         board = f"{self.board}-" if self.board else ""
         return f"{board}{self.role}{self.run}-{self.profile.name}-{self.phase.name}"
 
     def label(self, runs: int) -> str:
-        """``run 1/6 python_heavy:burst``, for people."""
+        """Name the phase for people: ``run 1/6 python_heavy:burst``."""
         board = f"{self.board} " if self.board else ""
         return f"{board}{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a session drives: the profiles, their phases resolved, and how often.
-
-    ``selection`` keeps the names as the user gave them, in order.
-    """
+class SessionPlan:
+    """The profiles that a session drives, their phases resolved, and how often."""
 
     profiles: tuple[Profile, ...]
     runs: int
@@ -87,7 +84,7 @@ class Plan:
     board: str = ""
 
     def profile(self, name: str) -> Profile:
-        """The planned profile of that name.
+        """Return the planned profile of that name.
 
         Raises:
             KeyError: it is not planned.
@@ -95,7 +92,7 @@ class Plan:
         return next(profile for profile in self.profiles if profile.name == name)
 
     def phases(self) -> list[PlannedPhase]:
-        """Every phase in run-major order: run 1 of every profile, then run 2, ...
+        """Return every phase in run-major order: run 1 of every profile, then run 2, ...
 
         Interleaving the profiles spreads a slow drift of the link over all of them.
         """
@@ -107,7 +104,7 @@ class Plan:
         ]
 
 
-def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> Plan:
+def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> SessionPlan:
     """Resolve the settings into a plan.
 
     An explicit option wins over a profile's own phase, and that over the preset.
@@ -131,11 +128,11 @@ def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "")
         chosen.append(_with_phases(known[name], settings, preset))
     warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
     runs = settings.perf_runs or preset.runs
-    return Plan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
+    return SessionPlan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:
-    """What ``--perf-list-profiles`` prints: every known profile with its phases and paths.
+    """Describe every known profile with its phases and paths, for ``--perf-list-profiles``.
 
     Raises:
         UsageError: a profile file is bad.

@@ -1,4 +1,4 @@
-"""What a waiting user is told while a phase runs: where the session is, how it goes, what is left."""
+"""The line about the running phase: where the session is, how it goes, how much time is left."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable
 
 from pytest_espperf.load import Progress
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 OVERHEAD_S = 0.35
 """Seconds from the end of a phase's load to the begin of the next one's, until one has been timed."""
 
 
 class Pace:
-    """How fast a session goes through its plan.
+    """The pace at which a session goes through its plan.
 
     Args:
         plan: what it drives.
         clock: monotonic seconds.
     """
 
-    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, plan: SessionPlan, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan = plan
         self._clock = clock
         self._ahead = {phase.id: _load_s(plan, phase) for phase in plan.phases()}
@@ -29,13 +29,13 @@ class Pace:
         self._done = 0
 
     def begin(self, planned: PlannedPhase) -> None:
-        """A phase is about to be measured."""
+        """Take note that a phase is about to be measured."""
         if self._began_s is None:
             self._began_s = self._clock()
         self._ahead.pop(planned.id, None)
 
     def drop(self, profile: str) -> None:
-        """No planned phase of a profile will be measured any more."""
+        """Take note that no planned phase of a profile will be measured any more."""
         self._ahead = {
             phase.id: _load_s(self._plan, phase)
             for phase in self._plan.phases()
@@ -43,12 +43,12 @@ class Pace:
         }
 
     def end(self, planned: PlannedPhase) -> None:
-        """It was."""
+        """Take note that a phase was measured."""
         self._done_s += _load_s(self._plan, planned)
         self._done += 1
 
     def left_s(self, planned: PlannedPhase, elapsed_s: float) -> float:
-        """Seconds until the planned rounds are measured, ``elapsed_s`` after the phase's load began."""
+        """Return the seconds until the planned runs are measured, ``elapsed_s`` after a load began."""
         overhead_s = OVERHEAD_S
         if self._began_s is not None and self._done:
             # As many gaps as phases are over: the one that runs has had its own before its load began.
@@ -59,7 +59,7 @@ class Pace:
         return rest_s + sum(self._ahead.values()) + overhead_s * len(self._ahead)
 
     def line(self, planned: PlannedPhase, progress: Progress) -> str:
-        """``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 0 errors, 260 req/s, p95 44 ms``."""
+        """Say how a phase stands: ``run 1/3 python_light:burst 1.0/2 s, 1:05 left: 0 errors, 260 req/s``."""
         p95 = f", p95 {progress.p95_ms:,.0f} ms" if progress.p95_ms is not None else ""
         left_s = round(self.left_s(planned, progress.elapsed_s))
         left = f", {left_s // 60}:{left_s % 60:02d} left" if planned.role == "run" else ""
@@ -69,5 +69,5 @@ class Pace:
         )
 
 
-def _load_s(plan: Plan, planned: PlannedPhase) -> float:
+def _load_s(plan: SessionPlan, planned: PlannedPhase) -> float:
     return plan.warmup_s + planned.phase.duration_s

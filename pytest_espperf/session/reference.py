@@ -1,61 +1,49 @@
-"""A second board whose firmware stays: what moves on it, too, is not the firmware of the first."""
+"""A reference board beside the measured one: its firmware stays, so its changes are the environment's."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from pytest_espperf import device
-from pytest_espperf.config.settings import SIM, Settings
+from pytest_espperf.config.settings import SIM
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import PhaseResult
 from pytest_espperf.session.board import Board, connect
-from pytest_espperf.session.budget import PhaseBudget
+from pytest_espperf.session.context import Context
 from pytest_espperf.session.meter import Meter
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.time_budget import PhaseBudget
 
 
-@dataclass
 class Reference:
     """The reference board of a session.
 
-    Attributes:
+    Args:
         board: locked, like the first one.
-        lost: why it is measured no more, "" while it is.
+        context: of the session.
+
+    Attributes:
+        lost: why it is not measured any more, "" while it is.
     """
 
-    board: Board
-    plan: Plan
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    lost: str = field(default="", init=False)
-
-    def __post_init__(self) -> None:
-        self._meter = Meter(self.board, self.plan, self.clock, self.sleep)
+    def __init__(self, board: Board, context: Context) -> None:
+        self.board = board
+        self.lost = ""
+        self._meter = Meter(board, context)
 
     @classmethod
-    def find(
-        cls,
-        settings: Settings,
-        first: Board,
-        plan: Plan,
-        *,
-        telemetry: device.TelemetrySpec,
-        closing: ExitStack,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
-    ) -> Reference | None:
-        """Reach for the board that ``--device-reference`` names; None where it names none.
+    def find(cls, context: Context, first: Board) -> Reference | None:
+        """Find the board that ``--device-reference`` names; None where it names none.
 
         Raises:
-            UsageError: the name does not resolve, or it is the very board that is measured.
+            UsageError: the name does not resolve, or it is the board that is measured.
             BoardBusyError: another session measures it.
             SimError: the reference device does not start.
         """
+        settings = context.settings
         if not settings.device_reference:
             return None
         source = settings.where("device_reference")
@@ -67,20 +55,20 @@ class Reference:
             settings,
             host,
             port,
-            closing=closing,
-            telemetry=telemetry,
+            closing=context.closing,
+            telemetry=context.telemetry,
             source=source,
             reference=True,
         )
-        return cls(board, plan, clock, sleep)
+        return cls(board, context)
 
     def measure(
         self, planned: PlannedPhase, budget: PhaseBudget, left: Callable[[], float]
     ) -> tuple[PlannedPhase, PhaseResult] | None:
-        """The same phase on this board; None where it could not be measured, which ends its measuring.
+        """Measure the same phase on this board; None where that failed, which ends its measuring.
 
         Args:
-            planned: what was just driven on the first board; only planned rounds are repeated here.
+            planned: what was just driven on the first board; only planned runs are repeated here.
             budget: of that phase.
             left: seconds left of the reference's own share of the time.
         """
@@ -108,5 +96,5 @@ class Reference:
         self.lost = f"the reference board {self.board.name} was lost at {planned.cell}: {why}"
 
     def describe(self) -> dict[str, Any]:
-        """What the artifact says of it."""
+        """Describe the board for the artifact."""
         return {"name": self.board.name, "address": self.board.target.address, "lost": self.lost}

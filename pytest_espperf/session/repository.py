@@ -20,7 +20,7 @@ _REFUSED = re.compile(r"(?:dubious ownership|unsafe repository)\D*?'([^']+)'")
 
 @dataclass(frozen=True)
 class Repository:
-    """What git says of a folder.
+    """The state of a folder's repository, as git describes it.
 
     Attributes:
         commit: None where there is no repository, none yet, or it cannot be read.
@@ -34,11 +34,11 @@ class Repository:
 
 
 class _GitError(Exception):
-    """git gave no answer."""
+    """An answer that git did not give."""
 
 
 def describe_repository(root: Path, *, apart: Path | None = None) -> Repository:
-    """The repository that a folder is in, as far as git tells; an empty one where there is none.
+    """Describe the repository that a folder is in, as far as git tells; empty where there is none.
 
     Args:
         root: the folder.
@@ -72,7 +72,7 @@ def _status(root: Path, apart: Path | None) -> subprocess.CompletedProcess[str]:
 
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What git answers.
+    """Run git, and return what it answers.
 
     Raises:
         _GitError: it cannot be started, or does not answer in time.
@@ -95,7 +95,7 @@ def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _why(stderr: str, root: Path) -> str:
-    """Why there is no answer, "" where the folder is in no repository."""
+    """Say why there is no answer, "" where the folder is in no repository."""
     refused = _REFUSED.search(stderr)
     if refused is not None:
         return (

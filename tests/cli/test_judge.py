@@ -15,8 +15,7 @@ from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import OWN_TEST, Finding, SessionArtifact, Verdict
-from pytest_espperf.session.judging import with_failed_tests
-from pytest_espperf.session.rejudging import judge_again
+from pytest_espperf.session.judging import judge_again, with_failed_tests
 
 SLOW = (1.0, 1.0, 1.5, 1.0, 0.7, 1.0, 1.04, 1.5, 1.0)
 

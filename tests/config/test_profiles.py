@@ -8,7 +8,7 @@ import pytest
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import BUILT_IN, load_profiles
 from pytest_espperf.errors import UsageError
-from pytest_espperf.session.plan import Plan, describe_profiles, make_plan
+from pytest_espperf.session.plan import SessionPlan, describe_profiles, make_plan
 
 SHOP = """
 [profiles.shop]
@@ -24,7 +24,7 @@ duration_s = 5
 """
 
 
-def plan(root: Path, **command_line: Any) -> Plan:
+def plan(root: Path, **command_line: Any) -> SessionPlan:
     return make_plan(resolve(command_line, {}, {}), load_profiles(root))
 
 

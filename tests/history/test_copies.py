@@ -19,8 +19,7 @@ from pytest_espperf.history import HistoryStore, index
 from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.rows import Query
 from pytest_espperf.model.artifact import Comparability, SessionArtifact, Verdict
-from pytest_espperf.session.judging import Judge
-from pytest_espperf.session.rejudging import judge_again
+from pytest_espperf.session.judging import Judge, judge_again
 
 NAME = "perf_20260101T000000Z_v1.0"
 COPIES = (

@@ -17,7 +17,7 @@ from pytest_espperf.gate import choose as choose_bar
 from pytest_espperf.history import HistoryStore, marks, names
 from pytest_espperf.history.prune import Choice, choose
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
-from pytest_espperf.session import judging
+from pytest_espperf.session import earlier
 
 SEED = 20261125
 VERDICTS = (
@@ -116,7 +116,7 @@ def test_the_newest_whole_session_of_each_board_stays_whatever_its_verdict(store
 def test_a_session_that_goes_makes_no_room_for_one_that_the_gate_was_not_given(
     store: HistoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(earlier, "MAX_SESSIONS", 2)
     story = ["ab+pin", "b", "b+accept", "a", "a"]  # the epoch of b begins with the third; a has none
     for (number, stamp), told in zip(days(5), story, strict=True):
         some, _, decision = told.partition("+")
@@ -158,7 +158,7 @@ def bars(store: HistoryStore, comparabilities: list[Comparability]) -> list[dict
         candidate = msgspec.structs.replace(
             candidate, profiles=list(comparability.fields["profiles"]), raw_runs=[]
         )
-        history = judging._history(candidate, HistoryStore(store.folder))
+        history = earlier.comparable_sessions(candidate, HistoryStore(store.folder))
         epochs = choose_bar(candidate, history, GatePolicy()).epochs
         found.append({name: [one.session_id for one in epoch] for name, epoch in epochs.items()})
     return found
@@ -168,7 +168,7 @@ def bars(store: HistoryStore, comparabilities: list[Comparability]) -> list[dict
 def test_the_bar_of_any_next_session_is_the_same_before_and_after(
     bar: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "MAX_SESSIONS", bar)
+    monkeypatch.setattr(earlier, "MAX_SESSIONS", bar)
     rng = random.Random(SEED + bar)
     print("seed", SEED + bar)
     gone = 0
@@ -211,7 +211,7 @@ def test_the_verdict_on_the_next_session_is_the_same_before_and_after(
     decided: dict[int, str],
     expected: list[str],
 ) -> None:
-    monkeypatch.setattr(judging, "MAX_SESSIONS", 30)
+    monkeypatch.setattr(earlier, "MAX_SESSIONS", 30)
     rng = random.Random(SEED)
 
     def measured(number: int, factor: float, board: str = "mine") -> SessionArtifact:

@@ -10,14 +10,14 @@ import lxml.html
 import pytest
 from support.plugin_project import Project, Web
 
-from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import BoardBusyError
 from pytest_espperf.history.names import OrderKey
 from pytest_espperf.history.rows import Query, row_of
 from pytest_espperf.session.boards import short_name, why_unreached
-from pytest_espperf.session.plan import make_plan
+from pytest_espperf.session.context import make_context
 from pytest_espperf.session.record import SessionRecord
+from pytest_espperf.session.state import SessionState
 
 
 def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
@@ -208,8 +208,8 @@ def test_a_board_that_this_very_run_has_under_another_name_is_told(busy: str, sa
 def test_a_board_that_was_never_reached_has_the_names_that_it_would_have_had(
     settings: Settings, target: str, board: str, tmp_path: Path
 ) -> None:
-    plan = make_plan(settings, load_profiles(tmp_path), "a-short-name")
-    artifact = SessionRecord(settings, plan, tmp_path).artifact(None, "")
+    context = make_context(settings, tmp_path, board="a-short-name", folder=tmp_path)
+    artifact = SessionRecord(context).artifact(SessionState())
     assert artifact.target == target
     row = row_of(artifact, OrderKey("20260101T000000Z", 1, "perf_20260101T000000Z.json"))
     assert (row.target, row.board) == (target, board)

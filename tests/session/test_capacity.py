@@ -21,14 +21,15 @@ from support.real_servers import microdot, needs_micropython
 from support.sessions_at import artifacts, run_at
 
 from pytest_espperf.gate import judge
-from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.capacity import Held, hold
 from pytest_espperf.load.talk import Caller
 from pytest_espperf.model.artifact import CAPACITY, Capacity, PhaseReport, SessionArtifact
+from pytest_espperf.model.capacity import sentence
 from pytest_espperf.report.view import STARVED, meaning_of
-from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES, firmware_of, remembered
+from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES
+from pytest_espperf.session.earlier import firmware_of, remembered_capacity
 
 
 @pytest.fixture
@@ -308,11 +309,17 @@ class TestMemory:
             "",
             latest=True,
         )
-        assert remembered(store, self.made(environment=commit)) == known
-        assert remembered(store, self.made(environment={"git_commit": "abd", "git_dirty": False})) is None
-        assert remembered(store, self.made(environment={"git_commit": "abc", "git_dirty": True})) is None
-        assert remembered(store, self.made(environment=commit, device={"firmware": "2"})) is None
-        assert remembered(store, self.made()) is None, "nothing tells the firmware"
+        assert remembered_capacity(store, self.made(environment=commit)) == known
+        assert (
+            remembered_capacity(store, self.made(environment={"git_commit": "abd", "git_dirty": False}))
+            is None
+        )
+        assert (
+            remembered_capacity(store, self.made(environment={"git_commit": "abc", "git_dirty": True}))
+            is None
+        )
+        assert remembered_capacity(store, self.made(environment=commit, device={"firmware": "2"})) is None
+        assert remembered_capacity(store, self.made()) is None, "nothing tells the firmware"
 
     def test_a_version_that_is_named_tells_a_firmware(self) -> None:
         assert firmware_of(self.made(device={"firmware": "1.2"})) == {"version": "1.2"}

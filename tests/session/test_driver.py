@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import msgspec
 import pytest
 
 from pytest_espperf.config.lookup import resolve
@@ -18,11 +19,12 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
-from pytest_espperf.session.driver import Driver
-from pytest_espperf.session.firmware import confirmation_rounds
-from pytest_espperf.session.handover import WorkerDriver, decode
+from pytest_espperf.session.confirming import confirmation_runs
+from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.meter import LoadEnd, Measured
+from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.session import PerfSession
+from pytest_espperf.session.worker import Worker, WorkerResult
 
 WORDS = {
     "perf_profiles": "python_light",
@@ -56,11 +58,9 @@ class Bench:
     def how(self, boards: int, board: str) -> dict[str, Any]:
         return {"boards": boards, "board": board, "clock": lambda: self.now, "sleep": self.slept.append}
 
-    def worker(self, boards: int, board: str = "", **more: str) -> WorkerDriver:
+    def worker(self, boards: int, board: str = "", **more: str) -> Worker:
         told: dict[str, Any] = {"folder": str(self.folder), "session_id": "s1", "at_once": 2}
-        return WorkerDriver(
-            resolve({**WORDS, **more}, {}, {}), self.folder, **told, **self.how(boards, board)
-        )
+        return Worker(resolve({**WORDS, **more}, {}, {}), self.folder, **told, **self.how(boards, board))
 
     def session(self, boards: int, board: str = "", **more: str) -> PerfSession:
         settings = resolve({**WORDS, "perf_history": str(self.folder / "history"), **more}, {}, {})
@@ -88,7 +88,7 @@ class AnswersRight:
         self.answers = {one.name: {spec.path: right for spec in one.requests} for one in profiles}
 
 
-class StandingReach:
+class StandingBench:
     """A board that is there, and a reference beside it."""
 
     def __init__(self, bench: Bench) -> None:
@@ -115,15 +115,27 @@ class StandingReach:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     made = Bench(tmp_path)
-    monkeypatch.setattr("pytest_espperf.session.driver.Reach", lambda *_: StandingReach(made))
-    monkeypatch.setattr("pytest_espperf.session.driver.find_capacity", lambda *_, **__: None)
-    monkeypatch.setattr("pytest_espperf.session.driver.Asker", lambda *_: AnswersRight())
+    monkeypatch.setattr("pytest_espperf.session.driver.Bench", lambda *_: StandingBench(made))
+    monkeypatch.setattr("pytest_espperf.session.preflight.find_capacity", lambda *_, **__: None)
+    monkeypatch.setattr("pytest_espperf.session.preflight.Asker", lambda *_: AnswersRight())
     return made
 
 
-def drive(driver: Driver, index: int) -> None:
-    planned = driver.planned()[index]
-    driver.run_phase(planned, driver.budget(planned))
+def drive(worker: Worker, index: int) -> PlannedPhase:
+    """Drive one phase of the plan."""
+    planned = worker.driver.context.plan.phases()[index]
+    again(worker.driver, planned)
+    return planned
+
+
+def again(driver: PhaseDriver, planned: PlannedPhase) -> None:
+    """Drive one phase, planned or not."""
+    driver.run_phase(planned, driver.context.budget(planned))
+
+
+def sent(worker: Worker, planned: PlannedPhase) -> WorkerResult:
+    """What a worker sends behind a phase."""
+    return msgspec.json.decode(worker.result_of(planned), type=WorkerResult)
 
 
 def test_the_time_of_one_board_runs_from_the_sessions_begin(bench: Bench) -> None:
@@ -145,9 +157,9 @@ def test_the_pause_between_runs_counts_what_has_passed_since_the_last_load(bench
     bench.now += 0.1
     drive(worker, 2)
     assert bench.slept == pytest.approx([0.2])
-    (again, *_) = confirmation_rounds(worker.plan, {"python_light": 1})
+    (confirmation, *_) = confirmation_runs(worker.driver.context.plan, {"python_light": 1})
     bench.now += 10
-    worker.run_phase(again, worker.budget(again))
+    again(worker.driver, confirmation)
     assert len(bench.slept) == 1
 
 
@@ -165,8 +177,8 @@ def test_the_time_of_several_boards_is_that_of_their_own_phases(bench: Bench) ->
     for index in range(4):
         for board in boards:
             drive(board, index)
-    assert [board.spent_s for board in boards] == pytest.approx([6, 6, 6])
-    assert [board.hard_stop_reason for board in boards] == ["", "", ""]
+    assert [board.driver.hard_timeout.spent_s for board in boards] == pytest.approx([6, 6, 6])
+    assert [board.driver.state.hard_stop_reason for board in boards] == ["", "", ""]
 
 
 def test_a_board_that_hangs_has_no_more_than_its_own_time(bench: Bench) -> None:
@@ -177,8 +189,8 @@ def test_a_board_that_hangs_has_no_more_than_its_own_time(bench: Bench) -> None:
     with pytest.raises(DeviceError):
         drive(hung, 1)
     assert bench.left_s[-1] == pytest.approx(6.5)
-    assert "8.0 s of 8 s" in hung.hard_stop_reason
-    assert "had passed in this board's own phases at" in hung.hard_stop_reason
+    assert "8.0 s of 8 s" in hung.driver.state.hard_stop_reason
+    assert "had passed in this board's own phases at" in hung.driver.state.hard_stop_reason
     bench.phase_s = 1.5
     drive(fine, 1)
     assert bench.left_s[-1] == pytest.approx(6.5)
@@ -189,13 +201,12 @@ def test_confirmation_goes_on_with_the_time_that_workers_have_left(bench: Bench,
     name = "left" if boards > 1 else ""
     session, worker = bench.session(boards, name), bench.worker(boards, name)
     for index in range(4):
-        drive(worker, index)
-        planned = worker.planned()[index]
-        session.take(planned, worker.hand_over(planned))
-    assert session.spent_s == pytest.approx(6)
+        planned = drive(worker, index)
+        session.receiver.receive(planned, worker.result_of(planned))
+    assert session.driver.hard_timeout.spent_s == pytest.approx(6)
     bench.now += 0.25  # while nothing is measured
-    (again, *_) = confirmation_rounds(session.plan, {"python_light": 1})
-    session.run_phase(again, session.budget(again))
+    (confirmation, *_) = confirmation_runs(session.context.plan, {"python_light": 1})
+    again(session.driver, confirmation)
     assert bench.left_s[-1] == pytest.approx(2 if boards > 1 else 1.75)
     session.close()
 
@@ -204,14 +215,12 @@ def test_what_a_worker_says_is_said_once_and_of_which_board(bench: Bench) -> Non
     (bench.folder / "samples_s1").write_text("in the way", encoding="utf-8")
     session = bench.session(2, "left")
     worker = bench.worker(2, "left", perf_save_samples="true", perf_heartbeat_ms="100")
-    planned = worker.planned()[0]
-    drive(worker, 0)
-    handed = worker.hand_over(planned)
-    session.take(planned, handed)
+    planned = drive(worker, 0)
+    session.receiver.receive(planned, worker.result_of(planned))
     (said,) = bench.said
     assert said.startswith("left: WARNING: ")
     assert "samples_s1" in said
-    assert decode(worker.hand_over(planned)).told == []
+    assert sent(worker, planned).lines == []
     session.close()
 
 
@@ -222,20 +231,19 @@ def test_a_worker_does_not_tell_how_a_phase_stands(bench: Bench, monkeypatch: py
 
     monkeypatch.setattr(bench, "measure", measure)
     worker = bench.worker(2, "left")
-    drive(worker, 0)
-    assert decode(worker.hand_over(worker.planned()[0])).told == []
+    assert sent(worker, drive(worker, 0)).lines == []
 
 
 def test_a_reference_that_a_worker_lost_stays_lost_where_the_board_is_measured_again(bench: Bench) -> None:
     session, worker = bench.session(1), bench.worker(1)
-    planned = worker.planned()[0]
-    worker.reach().find_named()
-    reference = worker.reach().reference
+    planned = worker.driver.context.plan.phases()[0]
+    worker.driver.bench.find_named()
+    reference = worker.driver.bench.reference
     assert reference is not None
     reference.lost = LOST
-    session.take(planned, worker.hand_over(planned))
-    session.take_over()
-    assert session.reach().facts() == worker.reach().facts()
+    session.receiver.receive(planned, worker.result_of(planned))
+    session.receiver.take_over()
+    assert session.driver.bench.facts() == worker.driver.bench.facts()
     session.close()
 
 

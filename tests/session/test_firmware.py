@@ -10,7 +10,8 @@ import pytest
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.session.firmware import PAIRS, FirmwareSwitch, confirmation_rounds, pairs
+from pytest_espperf.session.confirming import PAIRS, confirmation_runs, pairs
+from pytest_espperf.session.firmware import FirmwareSwitch
 from pytest_espperf.session.plan import make_plan
 
 PLAN = make_plan(resolve({}, {}, {}), load_profiles(Path("/nowhere")))
@@ -78,8 +79,8 @@ def test_pairs_are_interleaved() -> None:
     assert len({phase.id for phase in planned}) == len(planned)
 
 
-def test_confirmation_rounds_are_run_major() -> None:
-    planned = confirmation_rounds(PLAN, {"python_light": 2, "python_heavy": 2})
+def test_confirmation_runs_are_run_major() -> None:
+    planned = confirmation_runs(PLAN, {"python_light": 2, "python_heavy": 2})
     assert [(phase.run, phase.profile.name, phase.phase.name) for phase in planned[:4]] == [
         (1, "python_light", "burst"),
         (1, "python_light", "long"),

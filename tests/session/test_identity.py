@@ -15,24 +15,24 @@ from pytest_espperf.model.error_kinds import errors_by_kind
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import PhaseSpec
-from pytest_espperf.session.budget import MARGIN_S, TELEMETRY_S, phase_budget
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import phase_failures, thresholds, worst_failures
-from pytest_espperf.session.plan import Plan, PlannedPhase, make_plan
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan, make_plan
+from pytest_espperf.session.time_budget import MARGIN_S, TELEMETRY_S, phase_budget
 
 
-def plan(**command_line: Any) -> Plan:
+def plan(**command_line: Any) -> SessionPlan:
     return make_plan(resolve(command_line, {}, {}), load_profiles(Path("/nowhere")))
 
 
-def key(made: Plan, **changed: Any) -> Comparability:
+def key(made: SessionPlan, **changed: Any) -> Comparability:
     facts: dict[str, Any] = {"board": "b:1", "scheme": "http", "engine": "e", "device_headers": ()}
     return make_comparability(made, **(facts | changed))
 
 
 def test_equal_sessions_have_equal_keys_and_unlike_ones_do_not() -> None:
     assert key(plan()) == key(plan())
-    unlike: list[tuple[Plan, dict[str, Any]]] = [
+    unlike: list[tuple[SessionPlan, dict[str, Any]]] = [
         (plan(), {}),
         (plan(), {"board": "b:2"}),
         (plan(), {"scheme": "https"}),

@@ -13,8 +13,7 @@ from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import GeneratorReport, SessionArtifact, Verdict, VerdictWord
-from pytest_espperf.session.judging import Judge
-from pytest_espperf.session.rejudging import judge_again
+from pytest_espperf.session.judging import Judge, judge_again
 
 A, B, C = "10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"
 LIGHT = ("python_light",)
@@ -82,7 +81,7 @@ def test_a_tag_means_the_newest_session_of_the_board_that_is_judged(
     for options in ({"device_ip": board}, {}):
         for alone in (True, False):
             judge = judge_of(name, **options)
-            judge.find_baseline(store, store.folder, alone=alone)
+            judge.baselines.find_named(store, store.folder, alone=alone)
             verdict = judge.judge(of(rng, board), store)[1]
             assert verdict.kind == "unchanged"
             assert verdict.baseline["sessions"] == [bar]
@@ -94,11 +93,11 @@ def test_a_board_that_has_an_id_goes_by_it(store: HistoryStore, rng: random.Rand
     save(store, 6, structs.replace(of(rng, "right"), target=A), tag="v1")
     for board, bar in (("left", "id-0005"), ("right", "id-0006")):
         judge = judge_of("v1", device_id=board, device_ip=A)
-        judge.find_baseline(store, store.folder, alone=True)
+        judge.baselines.find_named(store, store.folder, alone=True)
         assert judge.judge(of(rng, board), store)[1].baseline["sessions"] == [bar]
     # Without the id it is the board at that address, which is known by it.
     judge = judge_of("v1", device_ip=A)
-    judge.find_baseline(store, store.folder, alone=True)
+    judge.baselines.find_named(store, store.folder, alone=True)
     assert judge.judge(of(rng, A), store)[1].baseline["sessions"] == ["id-0001"]
 
 
@@ -106,22 +105,22 @@ def test_a_tag_that_the_only_board_has_not_is_a_usage_error_before_anything_is_m
     store: HistoryStore,
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        judge_of("v1", device_ip=C).find_baseline(store, store.folder, alone=True)
+        judge_of("v1", device_ip=C).baselines.find_named(store, store.folder, alone=True)
     said = str(caught.value)
     assert said.startswith(f"--perf-baseline: no session 'v1' of board '{C}' in ")
     assert said.endswith(f"Other boards have it: '{B}', '{A}'")
     with pytest.raises(UsageError, match="no session of board 'new' in "):
-        judge_of("v1", device_id="new").find_baseline(store, store.folder, alone=True)
+        judge_of("v1", device_id="new").baselines.find_named(store, store.folder, alone=True)
 
 
 def test_one_of_several_boards_that_has_not_the_tag_fails_its_own_session_alone(
     store: HistoryStore, rng: random.Random
 ) -> None:
     with pytest.raises(UsageError, match="no session 'v9' in"):
-        judge_of("v9", device_ip=C).find_baseline(store, store.folder)
+        judge_of("v9", device_ip=C).baselines.find_named(store, store.folder)
     for options in ({"device_ip": C}, {}):
         judge = judge_of("v1", **options)
-        judge.find_baseline(store, store.folder)
+        judge.baselines.find_named(store, store.folder)
         verdict = judge.judge(of(rng, C), store)[1]
         assert f"no session 'v1' of board '{C}' in " in fails_with(verdict)
         assert "first-of-board" not in {one.kind for one in verdict.findings}
@@ -135,13 +134,13 @@ def test_a_named_session_of_another_board_is_never_green(
     for name in (str(path), "id-0003", path.name, "id-0003"[:6]):
         judge = judge_of(name, device_ip=A)
         with pytest.raises(UsageError, match="--perf-baseline: "):
-            judge.find_baseline(store, tmp_path, alone=True)
+            judge.baselines.find_named(store, tmp_path, alone=True)
     judge = judge_of(str(path), device_ip=A)
-    judge.find_baseline(store, tmp_path)
+    judge.baselines.find_named(store, tmp_path)
     said = fails_with(judge.judge(of(rng, A), store)[1])
     assert said == "nothing of this session can be compared with id-0003, which was named as its baseline."
     judge = judge_of("id-0003", device_ip=A)
-    judge.find_baseline(store, tmp_path)
+    judge.baselines.find_named(store, tmp_path)
     assert f"no session 'id-0003' of board '{A}'" in fails_with(judge.judge(of(rng, A), store)[1])
 
 
@@ -150,11 +149,11 @@ def test_a_named_session_that_failed_or_differs_otherwise_is_never_green(
 ) -> None:
     save(store, 5, of(rng, A), tag="dead", verdict="failed")
     with pytest.raises(UsageError, match="id-0005 failed or was not completed: it can be no baseline"):
-        judge_of("dead", device_ip=A).find_baseline(store, store.folder, alone=True)
+        judge_of("dead", device_ip=A).baselines.find_named(store, store.folder, alone=True)
     fewer = structs.replace(of(rng, A), comparability=key(LIGHT, board=A, runs=2))
     save(store, 6, fewer, tag="fewer")
     judge = judge_of("fewer", device_ip=A)
-    judge.find_baseline(store, store.folder, alone=True)
+    judge.baselines.find_named(store, store.folder, alone=True)
     verdict = judge.judge(of(rng, A), store)[1]
     assert "can be compared with id-0006" in fails_with(verdict)
     assert any("differs in runs (2 then, 6 now)" in one.message for one in verdict.findings)
@@ -164,13 +163,13 @@ def test_where_nothing_is_compared_a_missing_baseline_fails_nothing(
     store: HistoryStore, rng: random.Random
 ) -> None:
     judge = judge_of("v1", device_ip=C, perf_no_gate="yes")
-    judge.find_baseline(store, store.folder)
+    judge.baselines.find_named(store, store.folder)
     assert judge.judge(of(rng, C), store)[1].kind == "no-baseline"
 
 
 def test_a_board_that_was_not_reached_is_told_so_and_no_more(store: HistoryStore) -> None:
     judge = judge_of("v1")
-    judge.find_baseline(store, store.folder)
+    judge.baselines.find_named(store, store.folder)
     away = SessionArtifact(session_id="x", profiles=list(LIGHT), hard_stop_reason="no answer")
     verdict = judge.judge(away, store)[1]
     assert {one.kind for one in verdict.findings if one.severity == "fail"} == {"stopped", "not-measured"}

@@ -15,7 +15,7 @@ from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import Comparability, SessionArtifact, Verdict
 from pytest_espperf.session.judging import Judge
 
-HINT = "if that is the same hardware, --device-id={0} goes on with it."
+HINT = "if that is the same hardware, pass --device-id={0} to continue its history."
 LEFT, RIGHT = "10.0.0.1:8080", "10.0.0.2:8080"
 
 

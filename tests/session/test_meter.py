@@ -15,9 +15,10 @@ from pytest_espperf.device import LinkReading, TelemetryReading
 from pytest_espperf.errors import DeviceError, ProbeError
 from pytest_espperf.model.artifact import LinkReport
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.session.budget import LINK_S, TELEMETRY_S, phase_budget
+from pytest_espperf.session.context import make_context
 from pytest_espperf.session.meter import FRESH_S, STEADY_BYTES, LoadEnd, Measured, Meter
 from pytest_espperf.session.plan import make_plan
+from pytest_espperf.session.time_budget import LINK_S, TELEMETRY_S, phase_budget
 
 LOAD_S = 2.0
 GET_S = 0.005
@@ -50,9 +51,9 @@ class Bench:
         self.answers: list[bool] = []
         defaults = {"perf_profiles": "python_light", "perf_burst_duration": str(LOAD_S)}
         self.settings = resolve({**defaults, **words}, {}, {})
-        self.plan = make_plan(self.settings, load_profiles(folder))
+        context = make_context(self.settings, folder, folder=folder, clock=lambda: self.now, sleep=self.sleep)
+        self.plan = context.plan
         self.board = board = SimpleNamespace(
-            settings=self.settings,
             target=None,
             link_probes=self.settings.perf_link_probes == "on",
             link_path="/hello",
@@ -66,7 +67,7 @@ class Bench:
                 spec=SimpleNamespace(counter_names=()),
             ),
         )
-        self.meter = Meter(cast("Any", board), self.plan, lambda: self.now, self.sleep)
+        self.meter = Meter(cast("Any", board), context)
         monkeypatch.setattr("pytest_espperf.device.read_link", self.read_link)
         monkeypatch.setattr("pytest_espperf.load.run_phase", self.run_phase)
 

@@ -1,4 +1,4 @@
-"""How long one phase may take, and how that time is shared out. Pure.
+"""The time that one phase may take, and how it is shared out. Pure.
 
 pytest-timeout's watchdog ends a test item the hard way (on Windows it ends the process), so an inner
 deadline comes first and leaves time to write down what was seen.
@@ -9,27 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.session.plan import Plan, PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 MARGIN_S = 2.0
-"""Between the inner deadline and the watchdog: time to write the checkpoint."""
+"""Seconds between the inner deadline and the watchdog: time to write the checkpoint."""
 
 TELEMETRY_S = 4.0
-"""Kept for a telemetry reading; a healthy board needs a hundredth of it."""
+"""Seconds for a telemetry reading; a healthy board needs a hundredth of it."""
 
 LINK_S = 2.0
-"""Kept for a reading of the link; a healthy one needs a tenth of it."""
+"""Seconds for a reading of the link; a healthy one needs a tenth of it."""
 
 DELAYED_ACK_S = 2.0
-"""Kept, once per session, to find out whether answers wait for delayed acknowledgements."""
+"""Seconds, once per session, to find out whether answers wait for delayed acknowledgements."""
 
 LEAST_PROBE_S = 3.0
-"""The probe gets at least this."""
+"""Seconds that the probe gets at least."""
 
 
 @dataclass(frozen=True)
 class PhaseBudget:
-    """Seconds of one phase's test item.
+    """The seconds of one phase's test item, by use.
 
     Attributes:
         watchdog_s: what pytest-timeout is given.
@@ -46,8 +46,8 @@ class PhaseBudget:
     reference_s: float = 0.0
 
 
-def phase_budget(settings: Settings, plan: Plan, planned: PlannedPhase) -> PhaseBudget:
-    """``max(min_s, duration * multiplier + 2 * request timeout + 10)``, shared out.
+def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -> PhaseBudget:
+    """Share out the time of a phase: ``max(min_s, duration * multiplier + 2 * request timeout + 10)``.
 
     The warm-up, the settling time and the time to switch firmware are added on top: none is part of the
     phase's duration.
