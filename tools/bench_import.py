@@ -1,12 +1,24 @@
-"""What a plain pytest run pays for having the plugin installed: its share of the start.
+"""The cost of an installed pytest-espperf for a pytest run that uses no perf test.
 
 ::
 
     python tools/bench_import.py
 
-Prints, as medians over several interleaved runs: the time in which the plugin's own modules are
-imported (from ``-X importtime``, pytest being there already), and a whole ``pytest`` run of one empty test
-with the plugin over one without.
+Two figures are printed, each a median over ``--repeat`` processes:
+
+*import*: the wall time of ``import pytest_espperf.plugin, pytest_espperf.plugin.fixtures`` in a new
+interpreter that has imported pytest before. Modules that pytest has loaded itself cost nothing more; all
+others count, those of the standard library too. As a measure for the speed of the computer, the wall time of
+``import pytest`` in the same processes stands beside it, with the ratio of the two.
+
+*whole run*: the wall time of ``python -m pytest -q`` with one empty test, with ``-p pytest_espperf.plugin``,
+minus that of the same run with ``-p`` and a plugin that is an empty module. The two kinds of run alternate,
+other plugins are switched off, and the difference and the ratio are taken within each pair, so that a change
+of the computer's speed affects both sides. It has the import, the registration of the options and the hooks.
+
+Byte code is written to a temporary folder before anything is timed, as it is after the first run in any
+environment: with ``PYTHONDONTWRITEBYTECODE`` each process would compile the sources anew, which takes three
+times as long as the import itself.
 """
 
 from __future__ import annotations
@@ -18,28 +30,46 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+PLUGIN, EMPTY_PLUGIN = "pytest_espperf.plugin", "empty_plugin"
 
-def own_import_ms() -> float:
-    """Milliseconds spent in modules of the package and in what only they load."""
-    code = "import pytest, pytest_espperf.plugin, pytest_espperf.plugin.fixtures"
+TIMED_IMPORT = """
+from time import perf_counter
+began = perf_counter()
+import pytest
+between = perf_counter()
+import pytest_espperf.plugin, pytest_espperf.plugin.fixtures
+print(between - began, perf_counter() - between)
+"""
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    """Environment variables of the timed processes: byte code is kept in the folder, plugins are named."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return variables | {
+        "PYTHONPYCACHEPREFIX": str(folder / "byte_code"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+
+
+def import_s(environment: Mapping[str, str]) -> tuple[float, float]:
+    """Seconds of importing pytest, and of importing the plugin after it."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", TIMED_IMPORT], capture_output=True, text=True, check=True, env=environment
     )
-    rows = [line.removeprefix("import time:").split("|") for line in done.stderr.splitlines()[1:]]
-    # Top-level rows are indented by one blank; the package and its plugin module are such rows.
-    names = {"pytest_espperf", "pytest_espperf.plugin", "pytest_espperf.plugin.fixtures"}
-    return sum(int(row[1]) for row in rows if row[2].strip() in names and row[2].startswith(" p")) / 1000
+    pytest_s, plugin_s = map(float, done.stdout.split())
+    return pytest_s, plugin_s
 
 
-def whole_run_s(folder: Path, *, plugin: bool) -> float:
-    """Seconds of a pytest run of one empty test, other plugins left out."""
-    environment = dict(os.environ) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    words = ["-p", "pytest_espperf.plugin"] if plugin else []
+def whole_run_s(folder: Path, environment: Mapping[str, str], plugin: str) -> float:
+    """Seconds of a pytest run of one empty test with one plugin."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, "test_nothing.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin, "test_nothing.py"],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -53,17 +83,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeat", type=int, default=11, help="runs of each kind (default: %(default)s)")
+    parser.add_argument(
+        "--repeat", type=int, default=21, help="processes of each kind (default: %(default)s)"
+    )
     repeat = parser.parse_args().repeat
-    own_import_ms()  # writes the byte code
-    print(f"import of the plugin: {statistics.median(own_import_ms() for _ in range(repeat)):.1f} ms")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        environment = environment_in(folder)
         (folder / "test_nothing.py").write_text("def test_nothing(): pass\n", encoding="utf-8")
-        pairs = [(whole_run_s(folder, plugin=True), whole_run_s(folder, plugin=False)) for _ in range(repeat)]
-    added = statistics.median(1000 * (with_ - without) for with_, without in pairs)
-    ratio = statistics.median(with_ / without for with_, without in pairs)
-    print(f"a plain pytest run with the plugin: {added:+.1f} ms, x {ratio:.3f}")
+        (folder / f"{EMPTY_PLUGIN}.py").write_text('"""No hooks."""\n', encoding="utf-8")
+        import_s(environment)  # writes the byte code, and so do the two runs
+        for plugin in (PLUGIN, EMPTY_PLUGIN):
+            whole_run_s(folder, environment, plugin)
+        imports = [import_s(environment) for _ in range(repeat)]
+        pairs = [
+            tuple(whole_run_s(folder, environment, plugin) for plugin in (PLUGIN, EMPTY_PLUGIN))
+            for _ in range(repeat)
+        ]
+    pytest_ms, plugin_ms = (1000 * statistics.median(column) for column in zip(*imports, strict=True))
+    print(f"import: {plugin_ms:.1f} ms after pytest's own {pytest_ms:.1f} ms, x {plugin_ms / pytest_ms:.3f}")
+    added_ms = 1000 * statistics.median(ours - empty for ours, empty in pairs)
+    ratio = statistics.median(ours / empty for ours, empty in pairs)
+    print(f"whole run: {added_ms:+.1f} ms with the plugin, x {ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""pytest's hooks, and nothing else. What they decide is decided elsewhere.
+"""The hooks of every pytest run; decisions are made elsewhere.
 
-Imported by every pytest run of a project that has the plugin installed: what is heavy is imported in
-:meth:`pytest_espperf.plugin.state.PerfState.make_session`, once a perf test is to be run.
+Each pytest run of a project with the plugin installed imports this module, and with it ``items``,
+``fixtures``, ``state`` and ``terminal``, which stay light. Perf tests import the rest: ``sessions`` when
+they are collected, ``measuring`` with its hooks when they are to be run (tests/plugin/test_light.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.model.text import inert
-from pytest_espperf.plugin import confirming, embedded, ending, items, outputs
+from pytest_espperf.plugin import items
 from pytest_espperf.plugin.state import state_of
+from pytest_espperf.plugin.terminal import guard_terminal
 from pytest_espperf.system.streams import open_closed_streams
 
 pytest_plugins = ["pytest_espperf.plugin.fixtures"]
@@ -48,7 +49,6 @@ def pytest_configure(config: pytest.Config) -> None:
         "perf(profiles=None): a performance test of the board at --device-ip; "
         "profiles: the profiles that perf_phase takes for this test, all by default",
     )
-    config.pluginmanager.register(ending.Interruption(config), "espperf-interruption")
     try:
         items.refuse_stray_path(config)
         items.refuse_missing_lab(config)
@@ -56,8 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     distributed = config.getoption("dist", "no") != "no" and config.getoption("tx", None)
     if distributed and not hasattr(config, "workerinput") and state_of(config).asked_for:
-        from pytest_espperf.plugin.xdist import Controller  # noqa: PLC0415 - pytest-xdist is there
+        from pytest_espperf.plugin.xdist import Controller  # noqa: PLC0415 - an extra, which is there
 
+        _measure(config)
         config.pluginmanager.register(Controller(config), "espperf-controller")
 
 
@@ -78,7 +79,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Before anything is printed of a run for perf tests: its exit code does not hang on who reads it."""
     if state_of(session.config).may_measure:
-        outputs.guard_terminal(session.config)
+        guard_terminal(session.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -98,43 +99,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         items.select(session)
     except EspperfError as error:
         raise pytest.UsageError(str(error)) from None
+    if state_of(session.config).device_needed:
+        _measure(session.config)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Reach for the board before the first test; measure again, after the last, what would fail."""
-    ending.begin(session)
-    result = yield
-    with embedded.kept(session.config):
-        confirming.run(session)
-    return result
+def _measure(config: pytest.Config) -> None:
+    """Import what a measurement takes, and register its hooks."""
+    from pytest_espperf.plugin import ending, measuring  # noqa: PLC0415 - heavy: httpx, asyncio, msgspec
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember which phases had a failing test: no baseline comes of it. A worker hands over what it has."""
-    ending.hand_over(item, call)
-    report = yield
-    ending.note(item, report)
-    return report
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
-    """Judge, write, report each failing gate as a test of its own, escalate the exit status."""
-    try:
-        ending.finish(session, exitstatus)
-    finally:
-        embedded.write(session.config)
-    return (yield)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The verdict and where it comes from."""
-    ending.show(terminalreporter, state_of(config))
-    embedded.show(terminalreporter, config)
+    config.pluginmanager.register(ending.Interruption(config), "espperf-interruption")
+    config.pluginmanager.register(measuring, "espperf-measuring")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

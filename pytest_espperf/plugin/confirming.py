@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_espperf.errors import DeviceError
+from pytest_espperf.plugin.ending import own_report
 from pytest_espperf.plugin.items import mark_phase, phase_of
 from pytest_espperf.plugin.state import state_of
-
-if TYPE_CHECKING:
-    from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.session import PerfSession
 
 
 def run(session: pytest.Session) -> None:
@@ -37,9 +37,7 @@ def run(session: pytest.Session) -> None:
             if state.selected:
                 _run(session, planned)
             else:
-                from pytest_espperf.plugin.xdist import confirm  # noqa: PLC0415 - pytest-xdist is there
-
-                confirm(session, perf, planned)
+                _run_here(session, perf, planned)
 
 
 def _run(session: pytest.Session, planned: Sequence[PlannedPhase]) -> None:
@@ -80,3 +78,20 @@ def _clone(items: list[pytest.Item], planned: PlannedPhase) -> pytest.Item:
     )
     mark_phase(clone)
     return clone
+
+
+def _run_here(session: pytest.Session, perf: PerfSession, planned: Sequence[PlannedPhase]) -> None:
+    """Measure phases again in this process, once the workers of pytest-xdist have given the boards back."""
+    for phase in planned:
+        failure = ""
+        try:
+            if perf.driver.board is None:
+                perf.receiver.take_over()
+            result = perf.driver.run_phase(phase, perf.budget(phase))
+            failure = "; ".join(result.fail_reasons) if result is not None else ""
+        except DeviceError as error:
+            failure = str(error)
+        report = own_report(phase.id, failure)
+        session.config.hook.pytest_runtest_logreport(report=report)
+        if failure:
+            return

@@ -12,25 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pytest_espperf.model.text import inert
+from pytest_espperf.plugin.items import embedded_plugin
 from pytest_espperf.plugin.state import state_of
-
-NAMES = ("pytest_embedded", "pytest_embedded.plugin")
-"""What it is registered as: by its entry point, or by ``-p`` with its module."""
-PATH_OPTIONS = (
-    "--port",
-    "--flash-port",
-    "--app-path",
-    "--build-dir",
-    "--root-logdir",
-    "--cache-dir",
-    "--metric-path",
-)
-"""Its options whose value may be there already, see :func:`pytest_espperf.plugin.items.refuse_stray_path`."""
+from pytest_espperf.plugin.terminal import write_line
+from pytest_espperf.report.exports.openmetrics import families
 
 
 @dataclass
@@ -51,15 +39,10 @@ class Feed:
 FEED: pytest.StashKey[Feed] = pytest.StashKey()
 
 
-def path_options(config: pytest.Config) -> tuple[str, ...]:
-    """:data:`PATH_OPTIONS` where pytest-embedded is loaded."""
-    return PATH_OPTIONS if _plugin(config) is not None else ()
-
-
 def metric_path(config: pytest.Config) -> Path | None:
     """The file of ``--metric-path``; None where pytest-embedded is not loaded, or has none to write."""
     given = config.getoption("metric_path", None)
-    return config.invocation_params.dir / given if given and _plugin(config) is not None else None
+    return config.invocation_params.dir / given if given and embedded_plugin(config) is not None else None
 
 
 def open_feed(config: pytest.Config) -> None:
@@ -69,7 +52,7 @@ def open_feed(config: pytest.Config) -> None:
         return
     feed = config.stash[FEED] = Feed(path)
     try:
-        feed.log = inspect.unwrap(_plugin(config).log_metric)(str(path))
+        feed.log = inspect.unwrap(embedded_plugin(config).log_metric)(str(path))
     except Exception as error:  # noqa: BLE001 - what another plugin does is said, and fails no session
         feed.failed = _reason(error)
 
@@ -80,8 +63,6 @@ def write(config: pytest.Config) -> None:
     outcomes = state_of(config).outcomes
     if feed is None or feed.log is None or not outcomes:
         return
-    from pytest_espperf.report.exports.openmetrics import families  # noqa: PLC0415 - only after a session
-
     # A reader wants the samples of one name side by side, whichever board they are of.
     samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
     for outcome in outcomes.values():
@@ -120,15 +101,11 @@ def show(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if feed is None or not state_of(config).outcomes:
         return
     if feed.failed:
-        reporter.write_line(
-            inert(f"WARNING: --metric-path: {feed.path} cannot be written: {feed.failed}"), yellow=True
+        write_line(
+            reporter, f"WARNING: --metric-path: {feed.path} cannot be written: {feed.failed}", yellow=True
         )
     else:
-        reporter.write_line(inert(f"exported log_metric: {feed.path}"))
-
-
-def _plugin(config: pytest.Config) -> Any:
-    return next(filter(None, map(config.pluginmanager.get_plugin, NAMES)), None)
+        write_line(reporter, f"exported log_metric: {feed.path}")
 
 
 def _content(path: Path) -> bytes:

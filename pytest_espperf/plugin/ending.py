@@ -1,4 +1,4 @@
-"""Both ends of a pytest run: reaching for the board, and the verdict.
+"""The end of a run that measured boards: they are judged, and the verdicts are shown.
 
 Failing gates become test reports, the exit status is escalated, the summary is shown.
 """
@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_espperf.errors import EspperfError
+from pytest_espperf.gate import host_finding
+from pytest_espperf.history.shared.sharing import Sent
 from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.model.text import inert, printable
+from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.plugin import outputs
 from pytest_espperf.plugin.items import is_phase, phase_of, uses_device
 from pytest_espperf.plugin.state import HANDED, PerfState, state_of
-
-if TYPE_CHECKING:
-    from pytest_espperf.history.shared.sharing import Sent
-    from pytest_espperf.report import Line
-    from pytest_espperf.session.saving import SessionOutcome
-    from pytest_espperf.session.session import PerfSession
+from pytest_espperf.plugin.terminal import write_line
+from pytest_espperf.report import Line, render_terminal
+from pytest_espperf.report.boards import in_common, render_boards, without
+from pytest_espperf.report.terminal import finding_lines
+from pytest_espperf.report.view import failures
+from pytest_espperf.session.saving import SessionOutcome
+from pytest_espperf.session.session import PerfSession
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
@@ -33,55 +35,15 @@ MOST_IN_FULL = 4
 
 
 class Interruption:
-    """Remembers a Ctrl-C: a second one, while pytest deals with the first, leaves another exit status."""
+    """Memory of a Ctrl-C: a second one, while pytest handles the first, leaves another exit status."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        """Before any other hook, in which the second one may come."""
+        """Note the interruption before any other hook, in which the second Ctrl-C may come."""
         state_of(self.config).ended_by = INTERRUPTED
-
-
-def begin(session: pytest.Session) -> None:
-    """Open the sessions where boards are needed.
-
-    Raises:
-        pytest.UsageError: it cannot be opened, in one sentence.
-    """
-    config = session.config
-    state = state_of(config)
-    if hasattr(config, "workerinput"):
-        if state.device_needed:
-            state.make_workers(config.workerinput.get(HANDED, {}))
-        return
-    if not state.device_needed or state.only_looks:
-        return
-    if session.testsfailed and not config.getoption("continue_on_collection_errors"):
-        return  # pytest is about to stop, too
-    open_sessions(config)
-
-
-def open_sessions(config: pytest.Config, *, reach: bool = True) -> None:
-    """Open the session of each board; ``reach`` as of :meth:`PerfSession.open`.
-
-    Raises:
-        pytest.UsageError: one cannot be opened, in one sentence.
-    """
-    from pytest_espperf.session.boards import refuse_one_twice  # noqa: PLC0415 - heavy: httpx, asyncio
-
-    state = state_of(config)
-    quiet = config.get_verbosity() < 0
-    try:
-        sessions = state.make_sessions()
-        outputs.plan(config, state.settings, list(sessions))
-        refuse_one_twice(perf.settings for perf in sessions.values())
-        for perf in sessions.values():
-            perf.open(alone=len(sessions) == 1, reach=reach, quiet=quiet, others=state.at_hand())
-    except EspperfError as error:
-        state.close()
-        raise pytest.UsageError(str(error)) from None
 
 
 def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -161,8 +123,6 @@ def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: Pe
         if board not in state.outcomes:
             raise
         interrupted = True
-    from pytest_espperf.report.view import failures  # noqa: PLC0415 - only after a session
-
     outcome = state.outcomes[board]
     broken = failures(outcome.verdict) if outcome.fails else []
     broken += outputs.unsaved(session.config, board, outcome)
@@ -230,10 +190,6 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
 
 def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
     """What became of several boards, and what is the same for all; returns those to be shown in full."""
-    from pytest_espperf.gate import host_finding  # noqa: PLC0415 - only after a session
-    from pytest_espperf.report.boards import in_common, render_boards, without  # noqa: PLC0415 - likewise
-    from pytest_espperf.report.terminal import finding_lines  # noqa: PLC0415 - likewise
-
     config, verbosity = state.config, state.config.get_verbosity()
     sessions = {board: outcome.artifact for board, outcome in state.outcomes.items()}
     common = in_common(sessions.values(), "run")
@@ -259,7 +215,7 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
         outputs.annotate(reporter, config, board, outcome)
     folders = {str(outcome.saved.json_path.parent) for outcome in brief.values() if outcome.saved is not None}
     if verbosity == 0 and folders:
-        outputs.write_line(
+        write_line(
             reporter,
             f"{len(brief)} of {len(outcomes)} boards are shown in this table alone (-v shows them in full); "
             f"their artifacts are in {', '.join(sorted(folders))}",
@@ -271,8 +227,6 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
 
 def _is_fine(config: pytest.Config, board: str, outcome: SessionOutcome) -> bool:
     """Whether there is nothing to be done about a board."""
-    from pytest_espperf.model.verdicts import mood_of  # noqa: PLC0415 - only after a session
-
     good = mood_of(outcome.verdict.kind) == "good" and not outcome.fails
     return good and not outputs.unsaved(config, board, outcome)
 
@@ -281,30 +235,28 @@ def _write(reporter: pytest.TerminalReporter, lines: Sequence[Line]) -> None:
     for line in lines:
         colour = COLOURS.get(line.mood)
         markup = {"bold": line.bold} | ({colour: True} if colour else {})
-        outputs.write_line(reporter, line.text, **markup)
+        write_line(reporter, line.text, **markup)
 
 
 def _show_board(
     reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
 ) -> None:
-    from pytest_espperf.report import render_terminal  # noqa: PLC0415 - only after a session
-
     lines = render_terminal(outcome.artifact, verbosity=config.get_verbosity())
     if board and config.get_verbosity() < 0:  # no heading names it
         lines[0] = replace(lines[0], text=f"{board}: {lines[0].text}")
     _write(reporter, lines)
     if outcome.save_error:
-        outputs.write_line(reporter, f"NOT SAVED: {outcome.save_error}", red=True)
+        write_line(reporter, f"NOT SAVED: {outcome.save_error}", red=True)
     elif outcome.saved is not None:
         for name, path in (
             ("saved_json", outcome.saved.json_path),
             ("saved_md", outcome.saved.markdown_path),
         ):
-            outputs.write_line(reporter, f"{name}={path}")  # the original's words: scripts look for them
+            write_line(reporter, f"{name}={path}")  # the original's words: scripts look for them
     _show_sent(reporter, config, outcome.sent)
     outputs.show(reporter, config, board, outcome)
 
 
 def _show_sent(reporter: pytest.TerminalReporter, config: pytest.Config, sent: Sent | None) -> None:
     if sent is not None and not (sent.arrived and config.get_verbosity() < 0):
-        outputs.write_line(reporter, sent.text, red=not sent.arrived)
+        write_line(reporter, sent.text, red=not sent.arrived)

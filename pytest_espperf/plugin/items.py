@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.model.text import nearest
-from pytest_espperf.plugin import embedded
 from pytest_espperf.plugin.state import NO_DEVICE, state_of
 from pytest_espperf.system.homes import expand_user
 
@@ -28,6 +27,20 @@ PATH_OPTIONS = (
     "--device-lab",
     "--device-serial",
 )
+EMBEDDED_NAMES = ("pytest_embedded", "pytest_embedded.plugin")
+"""Names under which pytest-embedded is registered: by its entry point, or by ``-p`` with its module."""
+
+EMBEDDED_PATH_OPTIONS = (
+    "--port",
+    "--flash-port",
+    "--app-path",
+    "--build-dir",
+    "--root-logdir",
+    "--cache-dir",
+    "--metric-path",
+)
+"""Options of pytest-embedded whose value may be an existing file, see :func:`refuse_stray_path`."""
+
 INI_FILES = (
     "pytest.toml",
     ".pytest.toml",
@@ -138,7 +151,8 @@ def select(session: pytest.Session) -> None:
     needing = [item for item in session.items if uses_device(item)]
     if not needing:
         return
-    refuse_stray_path(config, embedded.path_options(config))
+    if embedded_plugin(config) is not None:
+        refuse_stray_path(config, EMBEDDED_PATH_OPTIONS)
     if state.error is not None:
         raise state.error
     homeless = [item for item in needing if not state.device_named and not has_own_device(item)]
@@ -151,6 +165,11 @@ def select(session: pytest.Session) -> None:
     _restore_order(session, state.selected)
     state.awaited = {phase_of(item).board for item in state.selected}
     state.device_needed = len(homeless) < len(needing)
+
+
+def embedded_plugin(config: pytest.Config) -> Any:
+    """Return the plugin module of pytest-embedded, None where it is not loaded."""
+    return next(filter(None, map(config.pluginmanager.get_plugin, EMBEDDED_NAMES)), None)
 
 
 def selected_profiles(config: pytest.Config, board: str) -> set[str]:

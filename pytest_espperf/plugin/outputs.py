@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from _pytest.junitxml import xml_key  # the one way to a JUnit log
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import EspperfError
+from pytest_espperf.history import HistoryStore
+from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
+from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN
 from pytest_espperf.model.text import inert, printable
+from pytest_espperf.output import exports
+from pytest_espperf.output.exports import Exported, ExportTarget, parse_path, plan_exports
+from pytest_espperf.output.reports import check_installed, link, write_report
+from pytest_espperf.output.reports import write_overview as write_overview_page
 from pytest_espperf.plugin import embedded
-from pytest_espperf.system.streams import guarded
-
-if TYPE_CHECKING:
-    # Only where a board is measured.
-    from pytest_espperf.history import HistoryStore
-    from pytest_espperf.model.artifact import Finding, SessionArtifact
-    from pytest_espperf.output.exports import Exported, ExportTarget
-    from pytest_espperf.report.boards import Ended
-    from pytest_espperf.session.saving import SessionOutcome
+from pytest_espperf.plugin.terminal import write_line
+from pytest_espperf.report.boards import Ended
+from pytest_espperf.report.exports import properties
+from pytest_espperf.report.github import annotation_lines
+from pytest_espperf.session.saving import SessionOutcome
 
 TARGETS: pytest.StashKey[dict[str, list[ExportTarget]]] = pytest.StashKey()
 REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
@@ -48,16 +50,12 @@ def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> No
     Raises:
         UsageError: it cannot; names the option.
     """
-    from pytest_espperf.output.exports import parse_path, plan_exports  # noqa: PLC0415 - see above
-
     here = config.invocation_params.dir
     log = config.getoption("xmlpath", None)
     taken = {"--junitxml": here / log} if log else {}
     if (metrics := embedded.metric_path(config)) is not None:
         taken["--metric-path"] = metrics
     if settings.perf_report:
-        from pytest_espperf.output.reports import check_installed  # noqa: PLC0415 - see above
-
         source = settings.where("perf_report")
         check_installed(source)
         taken[source] = path = parse_path(settings.perf_report, here, source)
@@ -77,17 +75,10 @@ def _of_board(path: Path, board: str) -> Path:
 
 def write(config: pytest.Config, board: str, artifact: SessionArtifact, store: HistoryStore) -> None:
     """Write all of it; what cannot be written is kept for :func:`unsaved` and :func:`show`."""
-    from _pytest.junitxml import xml_key  # noqa: PLC0415 - only after a session; pytest has no public way
-
-    from pytest_espperf.output import exports  # noqa: PLC0415 - see above
-    from pytest_espperf.report.exports import properties  # noqa: PLC0415 - see above
-
     done = exports.export_session(artifact, config.stash[TARGETS][board])
     config.stash.setdefault(DONE, {})[board] = done
     report = config.stash.get(REPORTS, {}).get(board)
     if report is not None:
-        from pytest_espperf.output.reports import write_report  # noqa: PLC0415 - plotly
-
         try:
             write_report(artifact, store, report)
             done.written.append(("report", report))
@@ -106,12 +97,11 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
     path = config.stash.get(OVERVIEW, None)
     if path is None or not outcomes:
         return ""
-    from pytest_espperf.output.exports import Exported  # noqa: PLC0415 - see above
-    from pytest_espperf.output.reports import write_overview  # noqa: PLC0415 - likewise
-
     done = config.stash.setdefault(DONE, {})[NO_BOARD] = Exported()
     try:
-        write_overview({board: _ended(config, board, outcome) for board, outcome in outcomes.items()}, path)
+        write_overview_page(
+            {board: _ended(config, board, outcome) for board, outcome in outcomes.items()}, path
+        )
     except EspperfError as error:
         done.errors.append((OF_ALL, str(error)))
         return str(error)
@@ -121,11 +111,6 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
 
 def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
     """What the report over several boards is told of one."""
-    from pytest_espperf.model.artifact import Finding  # noqa: PLC0415 - see above
-    from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN  # noqa: PLC0415 - likewise
-    from pytest_espperf.output.reports import link  # noqa: PLC0415 - likewise
-    from pytest_espperf.report.boards import Ended  # noqa: PLC0415 - likewise
-
     page, done = config.stash[OVERVIEW], config.stash[DONE].get(board)
     report = next((path for name, path in done.written if name == "report"), None) if done else None
     summary = outcome.saved.markdown_path if outcome.saved is not None else None
@@ -165,9 +150,6 @@ def show_overview(reporter: pytest.TerminalReporter, config: pytest.Config) -> N
     """The report over several boards; on GitHub, an annotation where it could not be written."""
     done = _show_done(reporter, config, NO_BOARD)
     if done is not None and done.errors and _on_github():
-        from pytest_espperf.model.artifact import SessionArtifact  # noqa: PLC0415 - see above
-        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
-
         _annotate(reporter, annotation_lines(SessionArtifact(), done.errors))
 
 
@@ -188,38 +170,14 @@ def annotate(
 ) -> None:
     """On GitHub, the annotations of the session."""
     if _on_github():
-        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
-
         _annotate(reporter, annotation_lines(outcome.artifact, unsaved(config, board, outcome), board))
 
 
 def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding]) -> None:
     """On GitHub, the annotations of what several boards have in common."""
     if findings and _on_github():
-        from pytest_espperf.model.artifact import SessionArtifact, Verdict  # noqa: PLC0415 - see above
-        from pytest_espperf.report.github import annotation_lines  # noqa: PLC0415 - only there
-
         common = Verdict(kind="unchanged", findings=list(findings))
         _annotate(reporter, annotation_lines(SessionArtifact(gate=common)))
-
-
-def guard_terminal(config: pytest.Config) -> None:
-    """Let a run that measures a board go on where nobody reads its output, or the disk behind it is full."""
-    reporter = config.pluginmanager.getplugin("terminalreporter")
-    if reporter is None or hasattr(config, "workerinput"):
-        return
-    before = sys.stdout
-    guard = ExitStack()
-    guard.enter_context(guarded("stdout"))
-    config.add_cleanup(guard.close)
-    writer = config.get_terminal_writer()
-    if writer._file is before:  # noqa: SLF001 - pytest has no public way
-        writer._file = sys.stdout  # noqa: SLF001 - likewise
-
-
-def write_line(reporter: pytest.TerminalReporter, text: str, **markup: bool) -> None:
-    """One line of ours on the terminal: text, whatever a board or a file put into it."""
-    reporter.write_line(inert(text), **markup)
 
 
 def _annotate(reporter: pytest.TerminalReporter, lines: Iterable[str]) -> None:

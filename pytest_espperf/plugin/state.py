@@ -35,10 +35,6 @@ ONLY_LOOKS = "not measured: --setup-only runs no test"
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
-LIVE_S = 1.0
-"""Seconds between two lines of a running phase on a terminal, which take each other's place."""
-
-
 @dataclass
 class PerfState:
     """The shared state of one pytest run, filled in as the run goes on.
@@ -137,27 +133,11 @@ class PerfState:
             UsageError: a bad option, profile or rule.
         """
         if not self.sessions:
-            from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - heavy: httpx, asyncio
-            from pytest_espperf.session.folder import sharing_of  # noqa: PLC0415 - likewise
-            from pytest_espperf.session.session import PerfSession  # noqa: PLC0415 - likewise
+            from pytest_espperf.plugin.sessions import make_sessions  # noqa: PLC0415 - heavy: httpx, asyncio
 
-            live = self._is_live()
-            boards = named_boards(self.settings, self.config.rootpath)
-            self.sharing = sharing_of(self.settings, self.config.rootpath)
-            self.sessions = {
-                board.name: PerfSession(
-                    board.settings,
-                    self.config.rootpath,
-                    sharing=self.sharing,
-                    boards=len(boards),
-                    board=board.name,
-                    place=board.place,
-                    say=self.say,
-                    watch=self.rewrite if live else None,
-                    watch_s=LIVE_S if live else float("inf"),
-                )
-                for board in boards
-            }
+            self.sharing, self.sessions = make_sessions(
+                self.settings, self.config.rootpath, self.say, self.rewrite if self.is_live else None
+            )
         return self.sessions
 
     def make_workers(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
@@ -166,23 +146,10 @@ class PerfState:
         Args:
             given: by board, what the controller hands to :class:`pytest_espperf.session.worker.Worker`.
         """
-        from pytest_espperf.session.boards import named_boards  # noqa: PLC0415 - see above
-        from pytest_espperf.session.worker import Worker  # noqa: PLC0415 - see above
-
         if not self.workers:
-            boards = named_boards(self.settings, self.config.rootpath)
-            self.workers = {
-                board.name: Worker(
-                    board.settings,
-                    self.config.rootpath,
-                    boards=len(boards),
-                    board=board.name,
-                    place=board.place,
-                    **given[board.name],
-                )
-                for board in boards
-                if board.name in given
-            }
+            from pytest_espperf.plugin.sessions import make_workers  # noqa: PLC0415 - as above
+
+            self.workers = make_workers(self.settings, self.config.rootpath, given)
         return self.workers
 
     def driving(self) -> Mapping[str, PhaseDriver]:
@@ -233,7 +200,9 @@ class PerfState:
             self._live = text
             self._show(text)
 
-    def _is_live(self) -> bool:
+    @property
+    def is_live(self) -> bool:
+        """Whether the output goes to a terminal, on which a line can be written over."""
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         return reporter is not None and reporter.isatty
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from pytest_espperf.errors import DeviceError, EspperfError
-from pytest_espperf.plugin.ending import open_sessions, own_report
+from pytest_espperf.errors import EspperfError
+from pytest_espperf.plugin.opening import open_sessions
 from pytest_espperf.plugin.state import HANDED, state_of
-
-if TYPE_CHECKING:
-    from pytest_espperf.session.plan import PlannedPhase
-    from pytest_espperf.session.session import PerfSession
+from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.session import NO_WORKER
 
 T = TypeVar("T")
 
@@ -188,8 +186,6 @@ class Controller:
     def pytest_sessionfinish(self) -> Generator[None, None, None]:
         """Find out before the boards are judged whether any was left without a worker."""
         if self._died and any(self._ahead.values()):
-            from pytest_espperf.session.session import NO_WORKER  # noqa: PLC0415 - heavy: httpx, asyncio
-
             self.state.ended_by = self.state.ended_by or NO_WORKER
         return (yield)
 
@@ -202,20 +198,3 @@ class Controller:
             self.state.opened()[planned.board].receiver.discard(planned)
             self.state.say(f"WARNING: a worker died in {planned.id}: this phase is void")
             self._ended(planned)
-
-
-def confirm(session: pytest.Session, perf: PerfSession, planned: Sequence[PlannedPhase]) -> None:
-    """Measure again in this process what would fail, once the workers have given the boards back."""
-    for phase in planned:
-        failure = ""
-        try:
-            if perf.driver.board is None:
-                perf.receiver.take_over()
-            result = perf.driver.run_phase(phase, perf.budget(phase))
-            failure = "; ".join(result.fail_reasons) if result is not None else ""
-        except DeviceError as error:
-            failure = str(error)
-        report = own_report(phase.id, failure)
-        session.config.hook.pytest_runtest_logreport(report=report)
-        if failure:
-            return
