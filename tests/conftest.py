@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -19,6 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+if importlib.util.find_spec("hypothesis") is not None:  # the environments beside dev do without it
+    from hypothesis import HealthCheck, settings
+
+    # A deadline of each example is one of the machine's.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 # The pause before a profile is measured again is there for real disturbances.
 os.environ.setdefault("ESPPERF_PERF_CONFIRM_PAUSE_S", "0")

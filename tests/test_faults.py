@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from support.pytest_alone import ENVIRONMENT
+from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.sim.config import SimConfig
@@ -33,12 +34,14 @@ WORDS = (
     *("--perf-profiles=python_light", "--perf-runs=2", "--perf-burst-clients=4", "--perf-long-clients=2"),
     *("--perf-burst-duration=0.3", "--perf-long-duration=0.2", "--perf-request-timeout=0.6"),
     *("--perf-probe-retries=3", "--perf-heartbeat-ms=100", "--perf-settle-ms=20", "--perf-confirm=0"),
-    *("--perf-between-runs-ms=150", "--perf-metrics-retries=1"),
+    *("--perf-between-runs-ms=150", "--perf-metrics-retries=1", *NO_TIME_BUDGETS),
 )
-LONGEST_S = 60.0
-"""Four phases, each with a probe of 3 x 2 s, two readings of telemetry and of the link, and its load, are
-bounded by far more; a session that is stopped by its first dead probe takes a tenth."""
+LONGEST_S = 150.0
+"""What takes longer hangs: four phases, each with a probe of 3 x 2 s, two readings of telemetry and of the
+link, and its load, are bounded by less; a session that is stopped by its first dead probe takes a tenth."""
 
+
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 
 AS: tuple[str, ...] = ()
 """A command that runs another one with fewer rights."""
@@ -49,6 +52,7 @@ MOMENTS = {
     "during": ("req/s", 1),
     "between": ("PASSED", 1),
     "halfway": ("PASSED", 3),
+    "held": ("HELD", 1),
     "writing": ("WRITING", 1),
 }
 PAUSE = """
@@ -60,7 +64,7 @@ publish = files.Staged.publish_new
 
 def paused(self, name):
     print("WRITING", file=sys.__stdout__, flush=True)
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 90
     while not Path("go").exists() and time.monotonic() < ends:
         time.sleep(0.01)
     return publish(self, name)
@@ -68,6 +72,21 @@ def paused(self, name):
 files.Staged.publish_new = paused
 """
 """A pytest plugin that stops a session when its result is on the disk and has no name yet."""
+
+HOLD = """
+import sys, time
+from pathlib import Path
+
+def pytest_runtest_logfinish():
+    if not Path("go").exists():
+        print("HELD", file=sys.__stdout__, flush=True)
+    ends = time.monotonic() + 90
+    while not Path("go").exists() and time.monotonic() < ends:
+        time.sleep(0.01)
+"""
+"""Another one, that stops it behind its first phase."""
+
+PAUSES = {"writing": PAUSE, "held": HOLD}
 
 
 @dataclass
@@ -130,8 +149,8 @@ def drive(
     """Run a session; ``act`` once, at its moment."""
     (place / "pytest.ini").write_text("[pytest]\n")
     began = time.monotonic()
-    if moment == "writing":
-        (place / "pause.py").write_text(PAUSE)
+    if moment in PAUSES:
+        (place / "pause.py").write_text(PAUSES[moment])
         words += ("-p", "pause")
     process = start(place, device, *words)
     assert process.stdout is not None
@@ -147,7 +166,7 @@ def drive(
                 if not waits:
                     act(process)
                     (place / "go").touch()
-        code = process.wait(30)
+        code = process.wait(60)
     finally:
         watchdog.cancel()
         process.kill()
@@ -481,10 +500,10 @@ def test_a_second_session_on_the_same_board_is_refused(device: SimProcess, tmp_p
 
     def second(_: object) -> None:
         other = start(tmp_path, device)
-        output, _ = other.communicate(timeout=30)
+        output, _ = other.communicate(timeout=90)
         codes.append((other.returncode, output))
 
-    run = drive(tmp_path, device, "during", second)
+    run = drive(tmp_path, device, "held", second)
     check(run)
     assert run.verdict == "no-baseline"
     ((code, output),) = codes

@@ -54,7 +54,7 @@ def run_on(server: RealServer, folder: Path, *words: str) -> subprocess.Complete
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 

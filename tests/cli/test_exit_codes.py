@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from support.history_samples import session
+from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore
@@ -28,6 +29,7 @@ LOAD = [
     "--perf-long-duration=0.3",
     "--perf-profiles=python_light",
     "--perf-confirm=0",
+    *NO_TIME_BUDGETS,
 ]
 RUN = ["run", "sim", *LOAD]
 PYTEST = ["-m", "pytest", "--pyargs", "pytest_espperf.suite", "-m", "perf", "--device-ip=sim", *LOAD]

@@ -104,14 +104,15 @@ def wire() -> Iterator[Wire]:
     wire.server.close()
 
 
-def heard(console: SerialConsole, count: int) -> list[ConsoleEvent]:
+def heard(console: SerialConsole, count: int, besides: str = "") -> list[ConsoleEvent]:
+    """The next events, ``besides`` those of a kind."""
     events: list[ConsoleEvent] = []
 
     def enough() -> bool:
-        events.extend(console.take())
+        events.extend(event for event in console.take() if event.kind != besides)
         return len(events) >= count
 
-    assert wait_until(enough, 10), events
+    assert wait_until(enough), events
     return events
 
 
@@ -125,7 +126,7 @@ def says(console: SerialConsole, end: socket.socket) -> ConsoleEvent:
         events.extend(console.take())
         return bool(events)
 
-    assert wait_until(heard_now, 10)
+    assert wait_until(heard_now)
     return events[0]
 
 
@@ -221,7 +222,7 @@ class TestReading:
                     events.extend(console.take())
                     return sum(event.fatal for event in events) == 2
 
-                assert wait_until(both, 10)
+                assert wait_until(both)
         finally:
             console.close()
 
@@ -243,7 +244,7 @@ class TestReading:
             with wire.accept() as end:
                 assert "nothing was heard" in console.remarks()[0]
                 end.sendall(b"\xf8\x80\xfe\x00\x8e" * 50 + b"\n")
-                assert wait_until(lambda: "baud" in "".join(console.remarks()), 10)
+                assert wait_until(lambda: "baud" in "".join(console.remarks()))
         finally:
             console.close()
 
@@ -253,9 +254,15 @@ class TestReading:
             with wire.accept() as end:
                 end.sendall(PANIC)
                 heard(console, 1)
-                assert wait_until(lambda: bool(console.notes), 10)
+                assert wait_until(lambda: bool(console.notes))
         finally:
             console.close()
+
+
+def hang(device: SimProcess) -> bool:
+    device.configure(fault="hang@0:0.05")
+    time.sleep(0.1)
+    return True
 
 
 @pytest.mark.parametrize("kind", ["socket", pytest.param("pty", marks=pytest.mark.skipif("os.name == 'nt'"))])
@@ -263,14 +270,15 @@ def test_the_reference_devices_console(kind: str, tmp_path: Path) -> None:
     with SimProcess.start(console=kind) as device:
         console = SerialConsole.open(device.console_url, tmp_path / "serial.log")
         try:
-            time.sleep(0.3)  # a socket's listener is known to the device a moment after it connects
+            # A socket's listener is known to the device a moment after it connects.
+            assert wait_until(lambda: hang(device) and console.take())
             device.configure(fault="reboot@0:0.2")
-            panic, reboot = heard(console, 2)
+            panic, reboot = heard(console, 2, besides="task watchdog")
             assert panic.kind == "panic"
             assert panic.backtrace.startswith("Backtrace: 0x")
             assert reboot.text.endswith("(software reset of the CPU)")
             device.configure(fault="refuse@0:0.2")
-            (power,) = heard(console, 1)
+            (power,) = heard(console, 1, besides="task watchdog")
             assert power.text.endswith("(power-on)")
             device.configure(fault="hang@0:0.2")
             assert heard(console, 1)[0].kind == "task watchdog"

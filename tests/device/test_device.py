@@ -413,7 +413,7 @@ def test_a_second_session_is_refused_with_the_holders_name(tmp_path: Path) -> No
 def test_a_lock_left_by_kill_is_free(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         lock = BoardLock(HERE, folder=tmp_path)
         lock.acquire()
         lock.release()

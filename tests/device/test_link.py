@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.gate_sessions import history, kinds, session, with_link
-from support.load_servers import Peer, answer, serving, target
+from support.load_servers import HANG_S, Peer, answer, serving, target
 from support.sessions_at import run_at
 
 from pytest_espperf.device import LinkReading, read_link
@@ -31,7 +31,7 @@ def test_connects_to_what_listens(family: socket.AddressFamily) -> None:
     with socket.create_server((address, 0), family=family) as server:
         slept: list[float] = []
         here = target(server.getsockname()[1], address)
-        reading = read_link(here, budget_s=5.0, connects=3, sleep=slept.append)
+        reading = read_link(here, budget_s=60.0, connects=3, sleep=slept.append)
     assert len(reading.connect_ms) == 3
     assert reading.retransmitted == reading.failed == 0
     assert slept == [PAUSE_S] * 3  # the last one, too: what is read next finds the connection closed
@@ -40,7 +40,7 @@ def test_connects_to_what_listens(family: socket.AddressFamily) -> None:
 def test_nobody_there_is_a_figure_and_no_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    reading = read_link(target(port), budget_s=5.0, connects=3)
+    reading = read_link(target(port), budget_s=60.0, connects=3)
     assert reading.failed == 3
     assert reading.connect_ms == ()
 
@@ -91,7 +91,7 @@ def test_with_a_path_no_connection_is_empty(closes: bool) -> None:
 
     with serving(handle) as server:
         here = replace(server.target, headers=(("X-Key", "7"), ("Host", "board.test")))
-        reading = read_link(here, budget_s=5.0, connects=3, path="/hello?a=1", sleep=lambda _: None)
+        reading = read_link(here, budget_s=60.0, connects=3, path="/hello?a=1", sleep=lambda _: None)
     assert len(reading.connect_ms) == 3
     assert not empty
     assert len(heads) == 3
@@ -108,7 +108,7 @@ def test_an_answer_that_does_not_come_takes_no_longer_than_the_budget() -> None:
         reading = read_link(server.target, budget_s=0.3, path="/")
         took_s = time.monotonic() - began
     assert len(reading.connect_ms) == 1
-    assert took_s < 5
+    assert 0.3 <= took_s < HANG_S
 
 
 def test_what_this_computer_lacks_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,13 +167,13 @@ def test_a_server_that_an_empty_connection_kills_is_measured(kind: str, tmp_path
         done = run_at(port, tmp_path)
     assert done.returncode == 0, done.stdout
     assert server.empty == 0
-    assert server.requests > 10
+    assert server.requests > 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a listener cannot be shut down there")
 def test_a_slow_one_is_said_to_have_died_of_it(tmp_path: Path) -> None:
     with fragile(answer_s=0.3) as (port, _):
-        done = run_at(port, tmp_path, "--perf-probe-retries=2")
+        done = run_at(port, tmp_path, "--perf-probe-retries=2", quick_s=0.25)
         assert done.returncode == 1
         told = " ".join(done.stdout.split())
         assert "after an empty connection" in told

@@ -60,6 +60,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
+
 DOCS = ROOT / "docs"
 SCHEMAS = ROOT / "tests" / "data" / "schemas"
 

@@ -202,7 +202,7 @@ def test_killed_at_any_moment_nothing_is_lost(
         assert process.stdout.readline() == "ready\n"
         time.sleep(source.uniform(0, 0.08 if round_ % 2 else 0.3))
         process.kill()
-        told, _ = process.communicate(timeout=30)
+        told, _ = process.communicate(timeout=90)
         for line in told.splitlines():
             word, _, me = line.partition(" ")
             {"measured": measured, "saved": saved}[word].add(me)
@@ -238,7 +238,7 @@ def test_two_processes_save_at_the_same_second(
         assert done == wanted, "a writer died"
     for process in writers:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=90)
     fresh = HistoryStore(store.folder)
     loaded = list(fresh.sessions())
     assert fresh.skipped == []

@@ -114,7 +114,7 @@ def test_a_full_disk_for_real(store: HistoryStore) -> None:
     store.select()
     before = {path.name: path.read_bytes() for path in store.folder.iterdir()}
     command = [sys.executable, "-c", LIMITED, str(store.folder), str(ROOT), str(TESTS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.count("refused: the history folder") == 2, done.stderr
     assert "rows: 1" in done.stdout
     after = {path.name: path.read_bytes() for path in store.folder.iterdir()}

@@ -339,7 +339,7 @@ def test_asking_the_store_for_names_loads_no_lock() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=100,
         cwd=ROOT,
     )
     assert done.stdout.split() == ["[False,", "False]"]

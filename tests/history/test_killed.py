@@ -90,7 +90,7 @@ def check_all_is_everywhere(benches: list[Bench], saved: set[str], accepted: set
         assert decided == benches[0].decided()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_two_benches_that_are_killed_while_they_save_and_sync_lose_nothing(
     place: str, tmp_path: Path
 ) -> None:
@@ -127,7 +127,7 @@ def test_benches_that_finish_at_once_lose_nothing(place: str, tmp_path: Path) ->
     together = threading.Barrier(len(benches))
 
     def finish(bench: Bench) -> None:
-        together.wait(30)
+        together.wait(90)
         bench.sync.push()
 
     with ThreadPoolExecutor(len(benches)) as pool:

@@ -212,7 +212,7 @@ def test_a_pipe_or_folder_is_no_session_and_never_blocks(tmp_path: Path) -> None
     for path in (tmp_path / "perf_20260101T000000Z.json", tmp_path):
         with pytest.raises(ArtifactError, match="not a regular file"):
             load_session(path)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60
 
 
 def test_a_missing_file_is_an_artifact_error(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ needs_labgrid = pytest.mark.skipif(
 )
 Write = Callable[..., Path]
 InLab = Callable[..., dict[str, LabBoard]]
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

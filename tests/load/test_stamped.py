@@ -194,7 +194,7 @@ def test_an_answer_whose_first_part_was_lost_takes_as_long_as_it_took() -> None:
         ["unshare", "-n", sys.executable, str(SUPPORT / "lossy_server.py")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS, ROOT)))},
     )

@@ -68,7 +68,7 @@ def test_closed_streams_lead_to_nowhere(project: Project, closed: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=100,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert project.artifact()["gate"]["verdict"] == "no-baseline"

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import pytest
 from support.load_servers import Handler, Peer, answer, serving
 from support.plugin_project import Project, Web
+from support.short_sessions import ANY_CHANGE
+
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 
 PAGE = answer(b"x" * 8000, b"200 OK", b"Content-Type: text/html")
 LOGIN, CHANGE = answer(b"", b"302 Found", b"Location: /login"), "status 200 -> 302"
@@ -148,16 +151,16 @@ def test_a_firmware_with_a_login_is_no_improvement_until_it_is_accepted(
     pages = Pages()
     with measured_at(project, pages):
         for _ in range(2):
-            assert project.run_unwatched().ret == 0
+            assert project.run_unwatched(ANY_CHANGE).ret == 0
         pages.answers[""], pages.delay_s = LOGIN, 0.002
         for _ in range(2):
-            result = project.run_unwatched("--perf-strict")
+            result = project.run_unwatched("--perf-strict", ANY_CHANGE)
             assert result.ret == 1
             found = project.artifact()["gate"]
             assert found["verdict"] == "inconclusive"
             assert CHANGE in " ".join(result.stdout.str().split())
         accept = [sys.executable, "-m", "pytest_espperf.cli", "accept", "latest", "--reason", "a login"]
-        subprocess.run(accept, cwd=project.pytester.path, check=True, capture_output=True, timeout=60)
+        subprocess.run(accept, cwd=project.pytester.path, check=True, capture_output=True, timeout=100)
         project.run_unwatched()
         assert "answers" not in {one["kind"] for one in project.artifact()["gate"]["findings"]}
         pages.answers[""] = PAGE

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from support.plugin_project import Project, Web
+from support.short_sessions import ANY_CHANGE
+
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 
 
 def test_each_board_has_its_own_baseline_and_one_without_fails_alone(
@@ -10,8 +14,8 @@ def test_each_board_has_its_own_baseline_and_one_without_fails_alone(
 ) -> None:
     first, second = project.web.address, reference.address
     assert project.run_unwatched("--perf-tag=v1").ret == 0
-    words = ("--perf-baseline=v1", "--perf-min-effect=p95_ms:1e5,rps_ok:1e5", f"--device-ip={first},{second}")
-    run = project.run("-p", "unwatched", *words, device=False)
+    words = ("--perf-baseline=v1", ANY_CHANGE, f"--device-ip={first},{second}")
+    run = project.run_unwatched(*words, device=False)
     assert run.ret == 1
     names = [address.replace(":", "-") for address in (first, second)]
     run.stdout.fnmatch_lines([f"{names[0]}  unchanged", f"{names[1]}  failed*"])

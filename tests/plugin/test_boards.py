@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import lxml.html
 import pytest
-from support.plugin_project import Project, Web
+from support.plugin_project import BELOW_60_S, LESS_THAN_60, SLOW_S, TEN_TIMES, Project, Web
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import BoardBusyError
@@ -19,24 +20,24 @@ from pytest_espperf.session.context import make_context
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.state import SessionState
 
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
+
 
 def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
     project: Project, reference: Web
 ) -> None:
-    # What is slow on purpose is so by more than this; chance, in so short phases, is not.
-    words = (
-        f"--device-ip={project.web.address},{reference.address}",
-        "--perf-min-effect=p95_ms:30,rps_ok:150",
-    )
+    # Of what the other board serves in a second there is not so much to lose, however busy the machine is.
+    words = (f"--device-ip={project.web.address},{reference.address}", TEN_TIMES, LESS_THAN_60)
+    project.web.delay_s = BELOW_60_S
     names = [address.replace(":", "-") for address in (project.web.address, reference.address)]
-    first = project.run(*words, "--perf-export=csv=out.csv", device=False)
+    first = project.run_unwatched(*words, "--perf-export=csv=out.csv", device=False)
     assert first.ret == 0
     first.stdout.fnmatch_lines([f"{names[0]}  no-baseline", f"{names[1]}  no-baseline", "*8 passed*"])
     assert {path.name for path in project.pytester.path.glob("out*.csv")} == {
         f"out-{name}.csv" for name in names
     }
-    reference.delay_s = 0.06
-    second = project.run(*words, "--perf-report=report.html", device=False)
+    reference.delay_s = SLOW_S
+    second = project.run_unwatched(*words, "--perf-report=report.html", device=False)
     assert second.ret == 1
     second.stdout.fnmatch_lines(
         [f"{names[0]}  unchanged", f"{names[1]}  regressed", f"FAILED espperf::{names[1]}::one:*"]
@@ -72,7 +73,7 @@ def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Proje
         "--device-ip",
         reference.address,
         "--perf-probe-retries=1",
-        "--perf-request-timeout=0.5",
+        "--perf-request-timeout=2",
         "--perf-report=blocked/report.html",
         device=False,
     )
@@ -90,9 +91,10 @@ def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Proje
 def test_a_board_that_another_session_has_fails_its_own_session_only(
     project: Project, reference: Web
 ) -> None:
-    with project.running("--perf-long-duration=20", "--perf-history=elsewhere") as process:
+    with project.running("--perf-long-duration=100", "--perf-history=elsewhere") as process:
         while project.web.served < 20:
             assert process.poll() is None
+            time.sleep(0.02)
         result = project.run(f"--device-ip={reference.address},{project.web.address}", "-q", device=False)
         process.kill()
     assert result.ret == 1

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from support.plugin_project import USUAL_S, Project
 
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
+
 FOUR_RUNS = ("--perf-runs=4",)
 IN_ONE = ("--perf-confirm=2",)
 FIRMWARES = ("--perf-confirm=2", "--perf-ab-baseline-cmd=exit 0", "--perf-ab-candidate-cmd=exit 0")

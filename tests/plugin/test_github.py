@@ -17,6 +17,8 @@ from pytest_espperf.model.text import inert
 from pytest_espperf.report import render_markdown
 from pytest_espperf.report.github import SUMMARY_LIMIT, annotation_lines, step_summary
 
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
+
 REGISTERED = {
     "error",
     "warning",

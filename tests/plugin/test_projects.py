@@ -134,7 +134,7 @@ def test_a_plain_run_loads_nothing_heavy(project: Project) -> None:
         [sys.executable, "-c", IMPORTS, str(test)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
         cwd=project.pytester.path,
         env=dict(os.environ) | {"PYTEST_ADDOPTS": "-p espperf"},

@@ -41,7 +41,7 @@ class Machines:
     def run_distributed(self, name: str, *words: str) -> pytest.RunResult:
         self._go_to(name)
         shared = f"--perf-history={self.share.as_uri()}"
-        return self._project.pytester.runpytest_subprocess(*SUITE, *FAST, shared, *words, timeout=60)
+        return self._project.pytester.runpytest_subprocess(*SUITE, *FAST, shared, *words, timeout=100)
 
     def _go_to(self, name: str) -> None:
         home = self._folder / name

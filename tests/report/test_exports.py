@@ -151,7 +151,7 @@ def test_pytest_benchmark_compares_two_sessions(sample: SessionArtifact, tmp_pat
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=100,
         check=False,
     )
     said = done.stdout + done.stderr

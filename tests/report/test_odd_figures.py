@@ -25,6 +25,8 @@ from pytest_espperf.report.html.charts import course_chart, distribution_chart, 
 from pytest_espperf.report.html.data import Course, Distribution, Trend, TrendPoint
 from pytest_espperf.report.html.page import render_overview
 
+pytestmark = pytest.mark.timeout(600)  # two minutes of a processor that others want too
+
 ANY = settings(
     derandomize=True,
     max_examples=60,

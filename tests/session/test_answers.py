@@ -6,7 +6,18 @@ import gzip
 
 import httpx
 import pytest
-from support.load_servers import CHUNKED, Handler, Peer, always, answer, kinds, once, phase, serving
+from support.load_servers import (
+    CHUNKED,
+    PATIENT_S,
+    Handler,
+    Peer,
+    always,
+    answer,
+    kinds,
+    once,
+    phase,
+    serving,
+)
 
 from pytest_espperf.load import Asked, TransportFactory, run_phase
 from pytest_espperf.model import metrics
@@ -213,7 +224,7 @@ UNREADABLE: dict[str, tuple[Handler, str]] = {
 
 @pytest.mark.parametrize(("handler", "reason"), UNREADABLE.values(), ids=UNREADABLE)
 def test_an_answer_that_cannot_be_read_ends_the_session_with_what_came(handler: Handler, reason: str) -> None:
-    found = asked(handler, timeout_s=0.3).reason
+    found = asked(handler, timeout_s=0.6).reason
     assert found.startswith("/a gives no answer that can be read: ") or "beyond" in reason
     assert reason in found
     assert found.endswith("(profile shop, pyproject.toml)")
@@ -222,7 +233,7 @@ def test_an_answer_that_cannot_be_read_ends_the_session_with_what_came(handler: 
 @pytest.mark.parametrize(("handler", "reason"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_load_keeps_the_first_reason_of_each_error(handler: Handler, reason: str) -> None:
     with serving(handler) as server:
-        samples = run_phase(server.target, (RequestSpec("/a"),), phase(), request_timeout_s=0.3)
+        samples = run_phase(server.target, (RequestSpec("/a"),), phase(), request_timeout_s=0.6)
     report = metrics.summarise(samples)
     assert reason in str(report.error_reasons[0])
     assert report.error_reasons[0].count == kinds(samples)[report.error_reasons[0].kind] > 0
@@ -236,7 +247,7 @@ def test_reasons_of_a_load_name_path_and_share() -> None:
     answers = {b"/a": answer(), b"/nosuch": answer(b"", b"404 Not Found"), b"/z": packed}
     requests = (RequestSpec("/a"), RequestSpec("/nosuch"), RequestSpec("/z", contains=b"Welcome"))
     with serving(by_path(answers)) as server:
-        samples = run_phase(server.target, requests, phase(), request_timeout_s=1.0)
+        samples = run_phase(server.target, requests, phase(0.4), request_timeout_s=PATIENT_S)
     report = metrics.summarise(samples)
     found = {one.kind: one for one in report.error_reasons}
     asked_for = report.path_metrics["/nosuch"].requests_total
@@ -251,7 +262,7 @@ def test_reasons_of_a_load_name_path_and_share() -> None:
 def test_sizes_of_a_load_are_counted() -> None:
     handler = in_turn(*(answer(b"x" * size) for size in (10, 20, 20, 30, 400)))
     with serving(handler) as server:
-        samples = run_phase(server.target, (RequestSpec("/a"),), phase(clients=1), request_timeout_s=1.0)
+        samples = run_phase(server.target, (RequestSpec("/a"),), phase(0.5, 1), request_timeout_s=PATIENT_S)
     assert sum(samples.seen[0].sizes.values()) == len(samples)
     assert sorted(samples.seen[0].sizes) == [10, 20, 30, 400]
 

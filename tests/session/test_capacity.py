@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from support.few_sockets import few_sockets
 from support.gate_sessions import change, history, session
-from support.load_servers import HELLO, Peer, answer, delayed, once, phase, serving, target
+from support.load_servers import HANG_S, HELLO, Peer, answer, delayed, once, phase, serving, target
 from support.nginx_server import needs_nginx, nginx
 from support.real_servers import microdot, needs_micropython
 from support.sessions_at import artifacts, run_at
@@ -33,6 +33,8 @@ from pytest_espperf.report.view import headline_of
 from pytest_espperf.session.capacity import LEAST_WAIT_S, MOST_S, SLOWEST_TIMES
 from pytest_espperf.session.earlier import firmware_of, remembered_capacity
 
+pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
+
 
 @pytest.fixture
 def rng() -> random.Random:
@@ -40,11 +42,11 @@ def rng() -> random.Random:
     return random.Random(7)
 
 
-def held(port: int, most: int = 12, known: int = 0, path: str = "/hello") -> Held:
-    """What a session finds."""
-    ends = time.monotonic() + MOST_S
+def held(port: int, most: int = 12, known: int = 0, path: str = "/hello", timeout_s: float = MOST_S) -> Held:
+    """What a session finds, with all the time that a busy machine takes over it."""
+    ends = time.monotonic() + HANG_S
     return hold(
-        Caller(target(port), path, timeout_s=6.0),
+        Caller(target(port), path, timeout_s=timeout_s),
         most=most,
         patience_s=lambda slowest_s: max(LEAST_WAIT_S, SLOWEST_TIMES * slowest_s),
         left=lambda: ends - time.monotonic(),
@@ -71,11 +73,11 @@ class TestHold:
     def test_a_limit_that_is_known_is_seen_by_one_connection(self) -> None:
         with few_sockets(7) as board:
             began = time.monotonic()
-            assert held(board.port, known=7) == Held(7, "unanswered")
+            assert held(board.port, known=7, timeout_s=20.0) == Held(7, "unanswered")
             alone_s = time.monotonic() - began
             board.sockets = 9
             assert held(board.port, known=7) == Held(9, "unanswered")
-        assert alone_s < MOST_S
+        assert alone_s < 20.0, "a second one would have waited so long"
 
     def test_a_connection_of_before_that_is_not_closed_yet_takes_no_socket(self) -> None:
         with few_sockets(4) as board:
@@ -141,7 +143,7 @@ def held_open(port: int) -> socket.socket:
     """A connection that was answered, and is kept."""
     import socket
 
-    sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=HANG_S)
     sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
     sock.recv(100)
     return sock
@@ -153,10 +155,10 @@ class TestLoad:
     def test_they_do_not_make_a_phase_longer(self) -> None:
         with few_sockets(2) as board:
             samples = run_phase(
-                target(board.port), HELLO, phase(1.6, 5), request_timeout_s=8.0, deadline_s=20
+                target(board.port), HELLO, phase(1.6, 5), request_timeout_s=60.0, deadline_s=120
             )
         assert samples.never_answered == 3
-        assert samples.elapsed_s < 5  # not its time-out
+        assert samples.elapsed_s < 60.0, "not its time-out"
         errors = [samples.outcomes[index].error for index in samples.outcome]
         assert sum(error is not None for error in errors) == 3
 
@@ -164,7 +166,7 @@ class TestLoad:
         """One loop, 0.25 s an answer, and eight clients: the last one waits longer than the phase lasts."""
         with few_sockets(8, answer_s=0.25) as board:
             samples = run_phase(
-                target(board.port), HELLO, phase(0.3, 8), request_timeout_s=8.0, deadline_s=20
+                target(board.port), HELLO, phase(0.3, 8), request_timeout_s=60.0, deadline_s=120
             )
         assert samples.never_answered == 0
         assert all(samples.outcomes[index].error is None for index in samples.outcome)
@@ -178,7 +180,7 @@ class TestLoad:
                     peer.send(answer(b"ok", b"200 OK", b"Connection: close"))
 
         with serving(handle) as server:
-            samples = run_phase(server.target, HELLO, phase(0.3, 8), request_timeout_s=8.0, deadline_s=20)
+            samples = run_phase(server.target, HELLO, phase(0.3, 8), request_timeout_s=60.0, deadline_s=120)
         assert samples.never_answered == 0
         assert all(samples.outcomes[index].error is None for index in samples.outcome)
 

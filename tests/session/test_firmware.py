@@ -62,13 +62,13 @@ def test_a_command_that_hangs_is_ended_with_what_it_started() -> None:
     began = time.monotonic()
     both = switch(
         [],
-        perf_ab_baseline_cmd=python("import time; time.sleep(60)") + " ; exit 0",
+        perf_ab_baseline_cmd=python("import time; time.sleep(100)") + " ; exit 0",
         perf_ab_candidate_cmd="exit 0",
         perf_ab_timeout_s="0.5",
     )
     with pytest.raises(DeviceError, match=r"not done after 0\.5 s"):
         both.ensure("ab-baseline")
-    assert time.monotonic() - began < 30  # nothing is left that holds the pipe
+    assert time.monotonic() - began < 100  # nothing is left that holds the pipe
 
 
 def test_pairs_are_interleaved() -> None:

@@ -19,7 +19,7 @@ from pytest_espperf.errors import SimError
 from pytest_espperf.sim import SimConfig, SimProcess
 from pytest_espperf.sim import process as process_module
 
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 READY = "espperf reference device listening on http://"
 
 

@@ -35,6 +35,10 @@ def served() -> Iterator[Web]:
         def do_GET(self) -> None:
             facts.served += 1
             facts.headers.append({name.lower(): value for name, value in self.headers.items()})
+            with counting:
+                at_first, facts.at_first = facts.at_first, None
+            if at_first is not None:
+                at_first()
             if self.path.startswith("/pace/"):
                 facts.delay_s = float(self.path.rpartition("/")[2])
             if self.path.startswith("/debug/"):
@@ -100,7 +104,7 @@ class Boards:
             try:
                 yield boards
             finally:
-                said, _ = process.communicate(timeout=30)
+                said, _ = process.communicate(timeout=90)
                 seen = [[Span(*span) for span in spans] for spans in json.loads(said)]
                 boards.seen = dict(zip(boards.addresses, seen, strict=True))
 

@@ -137,7 +137,7 @@ class Bench:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
         return done.returncode, done.stdout
@@ -147,7 +147,7 @@ class Bench:
         while self._serving:
             process = self._serving.pop()
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
     def _serve(self, text: str, *, ready: str) -> tuple[int, str]:
         """Start what runs until it is stopped, and wait until it has said that it is ready."""
@@ -167,7 +167,7 @@ class Bench:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                return process.wait(timeout=10), output
+                return process.wait(timeout=60), output
             output += line
         return 0, output
 

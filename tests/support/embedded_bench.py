@@ -143,7 +143,7 @@ class Board:
 
     def _reset(self) -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{self.device.port}/debug/reboot", method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def _say(self, data: bytes) -> None:
         if not self._hung_up():
@@ -183,7 +183,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         assert done.returncode == exit_code, done.stdout

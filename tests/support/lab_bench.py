@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 # labgrid-client's own entry, in a fork for each command: what takes long is to import it.
 _CLIENT = """
 import json, os, signal, sys, tempfile
@@ -21,7 +21,7 @@ for line in sys.stdin:
     order = json.loads(line)
     with tempfile.TemporaryFile("w+") as printed:
         if not (pid := os.fork()):
-            signal.alarm(20)
+            signal.alarm(60)
             os.dup2(printed.fileno(), 1)
             os.dup2(printed.fileno(), 2)
             os.environ.update(order["environment"])

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.pytest_alone import INSIDE
+from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.history import HistoryStore
 
@@ -36,6 +37,7 @@ FAST = (
     "--perf-metrics-retries=0",
     "--perf-confirm=1",
     "--perf-tolerance=1000",  # whether a busy machine lets parts of a second exclude less is not the subject
+    *NO_TIME_BUDGETS,
 )
 
 
@@ -52,6 +54,11 @@ SLOW_S = 0.2
 """Answers whose times are told apart however busy the machine is that both the server and the load run on."""
 TEN_TIMES = "--perf-fail-on=rps_ok:70%"
 """A rule that the one breaks after the other, however noisy the machine makes both."""
+
+BELOW_60_S = 2 / 60
+"""Answers of which a board gives two clients no more than 60 in a second ..."""
+LESS_THAN_60 = "--perf-min-effect=p95_ms:1e5,rps_ok:60"
+"""... and a floor that only a board with more answers to lose can fall through, whatever the machine does."""
 
 UNWATCHED = """
 from pytest_espperf.load import guard
@@ -71,6 +78,7 @@ class Web:
         hang_after: answers after which nothing is answered any more.
         spans: each answer.
         most_at_once: answers under way at the same time, at most.
+        at_first: called when the first request comes, which is answered then.
     """
 
     delay_s: float = 0.005
@@ -82,6 +90,7 @@ class Web:
     spans: list[Span] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
+    at_first: Callable[[], object] | None = None
     released: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -105,12 +114,12 @@ class Project:
         self, *arguments: str, device: bool = True, suite: bool = True, workers: int = 0
     ) -> pytest.RunResult:
         words = self._words(arguments, device, suite, workers)
-        return self.pytester.runpytest_subprocess(*words, timeout=60)
+        return self.pytester.runpytest_subprocess(*words, timeout=100)
 
-    def run_unwatched(self, *arguments: str, workers: int = 0) -> pytest.RunResult:
+    def run_unwatched(self, *arguments: str, device: bool = True, workers: int = 0) -> pytest.RunResult:
         """Like run; what it measures is compared even where this machine, busy with else, set the pace."""
         (self.pytester.path / "unwatched.py").write_text(UNWATCHED, encoding="utf-8")
-        return self.run("-p", "unwatched", *arguments, workers=workers)
+        return self.run("-p", "unwatched", *arguments, device=device, workers=workers)
 
     def refuse(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         """Like run, in this process: quicker, for what ends before anything is measured."""
@@ -134,7 +143,7 @@ class Project:
             stderr=theirs,
         )
         os.close(theirs)
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(100, process.kill)
         watchdog.start()
         output = b""
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-START_S = 20.0
+START_S = 60.0
 STOP_S = 10.0
 
 

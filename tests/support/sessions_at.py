@@ -18,6 +18,14 @@ from pytest_espperf.model.artifact import SessionArtifact
 
 LONGEST_S = 120.0
 
+PATIENT = """
+from pytest_espperf.session import board, capacity
+
+board.QUICK_S = {quick_s}
+capacity.MOST_S = 6.0
+"""
+"""A plugin of pytest's: a busy machine may take long over what a session finds out before its load."""
+
 PROFILE = (
     '[profiles.page]\npaths = ["/"]\n[profiles.page.phases.only]\nclients = {clients}\nduration_s = {s}\n'
 )
@@ -32,6 +40,7 @@ def run_at(
     runs: int = 2,
     limit: int = 0,
     stop_s: float = 0.0,
+    quick_s: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """``espperf run`` with one profile of one phase; the history is below ``folder``.
 
@@ -44,7 +53,9 @@ def run_at(
         runs: how many.
         limit: open files that the process may have; 0 for as many as this one. POSIX only.
         stop_s: for how long the process is stopped once, in the midst of its first phase. POSIX only.
+        quick_s: in which a probe counts as quickly answered; by default, by a busy machine as well.
     """
+    (folder / "patient.py").write_text(PATIENT.format(quick_s=quick_s), encoding="utf-8")
     (folder / "espperf.toml").write_text(
         PROFILE.format(clients=clients, s=seconds) + '[telemetry]\nstats = ""\nmemory = ""\n',
         encoding="utf-8",
@@ -57,7 +68,8 @@ def run_at(
         "ESPPERF_PERF_HEARTBEAT_MS": "100",
         "ESPPERF_PERF_HISTORY": str(folder / "history"),
     }
-    command = [sys.executable, "-m", "pytest_espperf.cli", "run", f"127.0.0.1:{port}", *words]
+    words = ("run", f"127.0.0.1:{port}", "-p", "patient", *words)
+    command = [sys.executable, "-m", "pytest_espperf.cli", *words]
     if limit:
         command = ["sh", "-c", f'ulimit -n {limit}; exec "$0" "$@"', *command]
     process = subprocess.Popen(

@@ -17,7 +17,9 @@ from pytest_espperf.errors import DeviceError
 from pytest_espperf.session.firmware import FirmwareSwitch
 from pytest_espperf.system import commands
 
-LONG_S = 60
+LONG_S = 100
+STARTED_S = 5.0
+"""In which a script has started, and has started another one, on a machine that is busy."""
 
 DAEMON = """
 import os, subprocess, sys, time
@@ -75,7 +77,7 @@ def test_a_timeout_holds_whatever_survives_it(tmp_path: Path) -> None:
     one = Daemon(tmp_path, stays=LONG_S)
     try:
         with pytest.raises(subprocess.TimeoutExpired) as late:
-            commands.run(one.command, 2.0)
+            commands.run(one.command, STARTED_S)
         assert one.is_alive()
         assert late.value.output.strip() == b"last words"
     finally:
@@ -86,8 +88,8 @@ def test_a_timeout_holds_whatever_survives_it(tmp_path: Path) -> None:
 def test_a_timeout_ends_all_that_stayed_in_the_group(tmp_path: Path) -> None:
     one = Daemon(tmp_path, own_session=False, stays=LONG_S)
     with pytest.raises(subprocess.TimeoutExpired):
-        commands.run(one.command, 2.0)
-    for _ in range(500):
+        commands.run(one.command, STARTED_S)
+    for _ in range(3000):
         if not one.is_alive():
             return
         time.sleep(0.02)

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from support.paths import TOOLS
 
+pytestmark = pytest.mark.timeout(600)  # a minute of a processor that others want too
+
 
 @pytest.fixture(autouse=True)
 def _tools(monkeypatch: pytest.MonkeyPatch) -> None:

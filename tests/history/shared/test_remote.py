@@ -339,7 +339,7 @@ def hang(urls: Sequence[str], folder: Path) -> None:
         cwd=TESTS,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=True,
     )
     assert done.stdout.splitlines() == [

@@ -443,7 +443,7 @@ def test_a_command_is_a_process_that_ends(share: Path, others: Bench, tmp_path: 
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         env=environment,
         check=True,
     )
