@@ -7,6 +7,7 @@ they are collected, ``measuring`` with its hooks when they are to be run (tests/
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -88,11 +89,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     items.parametrize_boards(metafunc)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Collect an item for each verdict, with the tests that measure its phases."""
+    report = yield
+    items.add_verdicts(collector, report)
+    return report
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark what requests ``perf_phase``: as perf, and with its time budget."""
     items.mark_phase(item)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, in a worker, tells the controller what there is
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Once it is known what is left to be run: refuse, skip, or take note."""
     try:

@@ -1,6 +1,6 @@
 """The end of a run that measured boards: they are judged, and the verdicts are shown.
 
-Failing gates become test reports, the exit status is escalated, the summary is shown.
+What no verdict item has reported is reported, the exit status is escalated, the summary is shown.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import pytest
 from pytest_espperf.gate import host_finding
 from pytest_espperf.history.shared.sharing import Sent
 from pytest_espperf.interrupts import deferred_signals
-from pytest_espperf.model.text import inert, printable
+from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import mood_of
-from pytest_espperf.plugin import outputs
+from pytest_espperf.plugin import judging, outputs
 from pytest_espperf.plugin.items import is_phase, phase_of, uses_device
 from pytest_espperf.plugin.state import HANDED, PerfState, state_of
 from pytest_espperf.plugin.terminal import write_line
 from pytest_espperf.report import Line, render_terminal
 from pytest_espperf.report.boards import in_common, render_boards, without
 from pytest_espperf.report.terminal import finding_lines
-from pytest_espperf.report.view import failures
 from pytest_espperf.session.saving import SessionOutcome
-from pytest_espperf.session.session import PerfSession
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
@@ -66,24 +64,28 @@ def note(item: pytest.Item, report: pytest.TestReport) -> None:
 
 
 def finish(session: pytest.Session, exitstatus: int) -> None:
-    """Judge and write; escalate the exit status, never lower it. A worker gives its boards back."""
+    """Judge and write what is left; raise the exit status, never lower it. A worker gives its boards back."""
     state = state_of(session.config)
     for worker in state.workers.values():
         worker.close()
     broken: list[Exception] = []
+    interrupted = _interruption(session, exitstatus)
     for board, perf in state.opened().items():
-        if board not in state.awaited:
-            perf.abandon()
-            continue
         try:
-            _finish_board(session, exitstatus, board, perf)
+            if board not in state.awaited:
+                perf.abandon()
+            elif board not in state.outcomes:
+                judging.finish_board(session, board, perf, interrupted)
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         except Exception as error:  # noqa: BLE001 - raised below: first the other boards get what is theirs
             broken.append(error)
+    judging.report_unreported(session)
     try:
         _share(session)
     except Exception as error:  # noqa: BLE001 - likewise: what is about all boards is still to be written
         broken.append(error)
-    _finish_run(session)
+    judging.write_overview(session, state)
     if broken:
         raise broken[0]
 
@@ -97,43 +99,6 @@ def _share(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def _finish_run(session: pytest.Session) -> None:
-    """Write what is about all boards together; a run that lacks it has failed."""
-    try:
-        with deferred_signals(at_once_from=3):
-            failed = outputs.write_overview(session.config, state_of(session.config).outcomes)
-            if failed:
-                _report(session, f"export {outputs.OF_ALL}", failed)
-                _escalate(session)
-    except KeyboardInterrupt:
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
-
-
-def _finish_board(session: pytest.Session, exitstatus: int, board: str, perf: PerfSession) -> None:
-    state = state_of(session.config)
-    interrupted = False
-    try:
-        # What was measured is written, whatever is pressed; what is pressed is obeyed afterwards.
-        with deferred_signals(at_once_from=3):
-            failed = state.failed.get(board, [])
-            outcome = perf.finish(_interruption(session, exitstatus), failed_tests=failed)
-            state.outcomes[board] = outcome
-            outputs.write(session.config, board, outcome.artifact, perf.store)
-    except KeyboardInterrupt:
-        if board not in state.outcomes:
-            raise
-        interrupted = True
-    outcome = state.outcomes[board]
-    broken = failures(outcome.verdict) if outcome.fails else []
-    broken += outputs.unsaved(session.config, board, outcome)
-    for name, message in broken:
-        _report(session, f"{board}::{name}" if board else name, message)
-    if broken or outcome.fails:
-        _escalate(session)
-    if interrupted:
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
-
-
 def _interruption(session: pytest.Session, exitstatus: int) -> str:
     """Why pytest stopped early, "" where it did not."""
     if ended_by := state_of(session.config).ended_by:
@@ -144,34 +109,6 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
         return "pytest met an internal error"
     stopped = session.shouldfail or session.shouldstop
     return str(stopped) if stopped else ""
-
-
-def own_report(name: str, failure: str) -> pytest.TestReport:
-    """A test report of ours, about no item: passed where there is no failure."""
-    name, failure = printable(name), inert(failure)
-    return pytest.TestReport(
-        nodeid=f"espperf::{name}",
-        location=("espperf", None, name),
-        keywords={"perf": 1},
-        outcome="failed" if failure else "passed",
-        longrepr=failure or None,
-        when="call",
-    )
-
-
-def _report(session: pytest.Session, name: str, message: str) -> None:
-    """One failed test report, so that the terminal, JUnit files and IDEs show it by name."""
-    report = own_report(name, message)
-    session.testscollected += 1  # the progress line counts it
-    session.config.hook.pytest_runtest_logreport(report=report)
-    # No such item will ever be collected: --lf must not look for it.
-    last_failed = getattr(session.config.pluginmanager.get_plugin("lfplugin"), "lastfailed", {})
-    last_failed.pop(report.nodeid, None)
-
-
-def _escalate(session: pytest.Session) -> None:
-    if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:

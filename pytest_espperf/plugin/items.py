@@ -11,7 +11,8 @@ import pytest
 
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.model.text import nearest
-from pytest_espperf.plugin.state import NO_DEVICE, state_of
+from pytest_espperf.plugin.state import NO_DEVICE, VerdictKey, state_of
+from pytest_espperf.plugin.verdict_items import VerdictItem, keys_of
 from pytest_espperf.system.homes import expand_user
 
 if TYPE_CHECKING:
@@ -87,6 +88,25 @@ def _is_planned(parameter: object) -> bool:
     return hasattr(parameter, "cell")
 
 
+def add_verdicts(collector: pytest.Collector, report: pytest.CollectReport) -> None:
+    """Collect an item for each verdict, with the tests of a module or class that measure its phases."""
+    if not report.passed:
+        return
+    phases = [item for item in report.result if isinstance(item, pytest.Item) and is_phase(item)]
+    phases = [item for item in phases if _is_planned(phase_of(item))]
+    state = state_of(collector.config)
+    if not any(state.device_named or has_own_device(item) for item in phases):
+        return
+    for key in keys_of(map(phase_of, phases)):
+        own = [item for item in phases if key.board == phase_of(item).board]
+        own = [item for item in own if key.profile in {"", phase_of(item).profile.name}]
+        # By its text pytest 9.2 knows what stands in brackets as parameters, as it does of ids that it reads.
+        nodeid = f"{collector.nodeid}::{key.name}"
+        verdict = VerdictItem.from_parent(collector, name=key.name, nodeid=nodeid, key=key, phases=own)
+        report.result.append(verdict)
+        state.verdict_places.setdefault(key, collector.nodeid)
+
+
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """One item per phase for a test that requests ``perf_phase``, in run-major order."""
     if "perf_phase" not in metafunc.fixturenames or _definition(metafunc, "perf_phase") not in {"", FIXTURES}:
@@ -148,6 +168,7 @@ def select(session: pytest.Session) -> None:
         UsageError: a bad option, two tests of one phase, or perf tests asked for without a device.
     """
     config, state = session.config, state_of(session.config)
+    _place_verdicts(session)
     needing = [item for item in session.items if uses_device(item)]
     if not needing:
         return
@@ -170,6 +191,22 @@ def select(session: pytest.Session) -> None:
 def embedded_plugin(config: pytest.Config) -> Any:
     """Return the plugin module of pytest-embedded, None where it is not loaded."""
     return next(filter(None, map(config.pluginmanager.get_plugin, EMBEDDED_NAMES)), None)
+
+
+def _place_verdicts(session: pytest.Session) -> None:
+    """Put each verdict once, behind all else; with it the phases that a selection by its id left out."""
+    verdicts = [item for item in session.items if isinstance(item, VerdictItem)]
+    if not verdicts:
+        return
+    items = [item for item in session.items if not isinstance(item, VerdictItem)]
+    for verdict in verdicts:
+        if not set(verdict.phases) & set(items):
+            items += verdict.phases
+    first: dict[VerdictKey, VerdictItem] = {}
+    if not hasattr(session.config, "workerinput"):  # the controller reports them
+        for verdict in verdicts:
+            first.setdefault(verdict.key, verdict)
+    session.items[:] = [*items, *sorted(first.values(), key=lambda item: not item.key.profile)]
 
 
 def selected_profiles(config: pytest.Config, board: str) -> set[str]:

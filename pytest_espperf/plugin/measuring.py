@@ -11,18 +11,27 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_espperf.plugin import confirming, embedded, ending, opening
+from pytest_espperf.plugin import embedded, ending, judging, opening
 from pytest_espperf.plugin.state import state_of
+from pytest_espperf.plugin.verdict_items import VerdictItem
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Reach for the board before the first test; measure again, after the last, what would fail."""
+    """Reach for the board before the first test; judge, after the last, what no item has judged."""
     opening.begin(session)
     result = yield
     with embedded.kept(session.config):
-        confirming.run(session)
+        judging.after_items(session)
     return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Judge a board before its first verdict item."""
+    if isinstance(item, VerdictItem):
+        judging.before_item(item)
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,7 +47,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
-    """Judge, write, report each failing gate as a test of its own, escalate the exit status."""
+    """Judge and write what is left, escalate the exit status."""
     try:
         ending.finish(session, exitstatus)
     finally:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -35,6 +35,27 @@ ONLY_LOOKS = "not measured: --setup-only runs no test"
 NO_DEVICE = "no device: pass --device-ip HOST (or --device-ip sim for the built-in reference device)"
 
 
+class VerdictKey(NamedTuple):
+    """What a verdict item is about: a profile of a board, or all else of the board's session ("")."""
+
+    board: str
+    profile: str
+
+    @property
+    def name(self) -> str:
+        """The name of the item: ``verdict[python_heavy]`` or ``session_verdict``, with the board's name."""
+        if self.profile:
+            return f"verdict[{f'{self.board}-' if self.board else ''}{self.profile}]"
+        return f"session_verdict{f'[{self.board}]' if self.board else ''}"
+
+
+class VerdictText(NamedTuple):
+    """What a verdict item says: why it fails, or why nothing was judged; "" for neither."""
+
+    failure: str = ""
+    unjudged: str = ""
+
+
 @dataclass
 class PerfState:
     """The shared state of one pytest run, filled in as the run goes on.
@@ -49,6 +70,10 @@ class PerfState:
         workers: in their place in a worker of pytest-xdist.
         awaited: names of the boards of which phases are to be measured.
         outcomes: what became of them.
+        verdicts: what each verdict item says, once its board was judged.
+        verdict_places: node id of the module or class that each verdict item belongs to.
+        reported: the verdicts that were reported by an item, or in the place of one.
+        measured_again: of each board, what failed while phases were measured again, by the profile.
         ended_by: why pytest stopped early, where its exit status may not tell.
     """
 
@@ -63,6 +88,10 @@ class PerfState:
     awaited: set[str] = field(default_factory=set)
     outcomes: dict[str, SessionOutcome] = field(default_factory=dict)
     ended_by: str = ""
+    verdicts: dict[VerdictKey, VerdictText] = field(default_factory=dict)
+    verdict_places: dict[VerdictKey, str] = field(default_factory=dict)
+    reported: set[VerdictKey] = field(default_factory=set)
+    measured_again: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _settings: Settings | None = None
     _live: str = ""
 
@@ -115,6 +144,10 @@ class PerfState:
             return self.asked_for or self.device_named
         except UsageError:
             return False
+
+    def verdict_id(self, key: VerdictKey) -> str:
+        """Return the node id that the item of a verdict has, or would have."""
+        return f"{self.verdict_places.get(key, 'espperf')}::{key.name}"
 
     def planned(self) -> list[PlannedPhase]:
         """Return every phase of every board, run-major; [] after a bad option, which is kept for later."""

@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.plugin.opening import open_sessions
 from pytest_espperf.plugin.state import HANDED, state_of
+from pytest_espperf.plugin.verdict_items import keys_of
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.session import NO_WORKER
 
@@ -147,6 +148,9 @@ class Controller:
             planned = self._phases.of(nodeid)
             if planned is not None:
                 self._ahead.setdefault(planned.board, set()).add(planned.id)
+                place = nodeid.partition("[")[0].rpartition("::")[0]
+                for key in keys_of([planned]):
+                    self.state.verdict_places.setdefault(key, place)
         self.state.awaited |= self._ahead.keys()
 
     @pytest.hookimpl(tryfirst=True)

@@ -69,6 +69,11 @@ class SessionRecord:
         trouble = self._environment["git_trouble"]
         return [Finding(severity="warn", kind=REPOSITORY, message=trouble)] if trouble else []
 
+    def has(self, planned: PlannedPhase) -> bool:
+        """Whether a phase was measured."""
+        results = self._runs.get((planned.role, planned.profile.name, planned.run), [])
+        return any(result.phase == planned.phase.name for result in results)
+
     @property
     def measured(self) -> int:
         """How many of the planned phases were measured."""

@@ -26,6 +26,7 @@ from pytest_espperf.history.shared.sharing import Sharing
 from pytest_espperf.model.artifact import Capacity, EndedEarly, Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.model.findings import CONSOLE, INCOMPLETE, LAB, WORKER
 from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.report.view import failures
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
 from pytest_espperf.session.confirming import Confirmation, choose_confirmation
@@ -213,6 +214,17 @@ class PerfSession:
         findings = [*verdict.findings, *self._lab_findings(artifact), *self._saver.sharing.findings]
         verdict = structs.replace(verdict, findings=findings)
         return self._saver.save(self._judge.conclude(artifact, verdict))
+
+    def failures_of_selection(self) -> list[tuple[str, str]]:
+        """Return ``(name, message)`` of what fails in profiles measured whole, where others were left out."""
+        if not self._missing():
+            return []
+        _, verdict = self._judge_all(self._artifact())
+        wanted = filter(self.driver.state.wants, self.planned())
+        partial = {planned.profile.name for planned in wanted if not self._record.has(planned)}
+        return [
+            (name, message) for name, message in failures(verdict) if name.partition(":")[0] not in partial
+        ]
 
     def abandon(self) -> None:
         """Leave nothing behind: no phase was to be measured."""
