@@ -64,7 +64,7 @@ def option(
     secret: bool = False,
     once: bool = False,
 ) -> Any:
-    """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
+    """Make a row without its name; :data:`OPTIONS` gives it the name of its attribute."""
     kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
     if parse is bool_word:
         kind = "flag"

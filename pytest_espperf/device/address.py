@@ -63,12 +63,12 @@ def resolve_target(
 
 
 def _ascii(name: str) -> str:
-    """A name as it is looked up, and checked against a certificate: ``bücher.example`` in its ASCII form."""
+    """Encode a name as it is looked up, and checked against a certificate: ``bücher.example`` in ASCII."""
     return name if name.isascii() else name.encode("idna").decode("ascii")
 
 
 def _host_header(host: str, port: int, scheme: str) -> str:
-    """As RFC 9110 has it: no default port, IPv6 in brackets and without its zone."""
+    """Format the header as RFC 9110 has it: no default port, IPv6 in brackets and without its zone."""
     if is_address(host) and ":" in host:
         host = f"[{host.partition('%')[0]}]"
     return host if port == DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
@@ -101,7 +101,7 @@ def _address(host: str, port: int, source: str) -> str:
 
 
 def _first_to_answer(places: Sequence[SocketAddress]) -> int:
-    """The index of the first place that takes a connection; 0 where none does: the board may still boot."""
+    """Find the first address that takes a connection; 0 if none does: the board may still boot."""
 
     async def race() -> int:
         index, sock = await asyncio.wait_for(first_connected(places), ANSWERS_S)
@@ -117,7 +117,7 @@ def _first_to_answer(places: Sequence[SocketAddress]) -> int:
 def mdns_address(
     host: str, reason: str = "", *, interfaces: Sequence[str] | None = None, wait_s: float = MDNS_S
 ) -> tuple[str, str]:
-    """Ask the link for an mDNS name; the IPv4 address first answered, or "" and why there is none.
+    """Ask the link for an mDNS name; return the first IPv4 address, or "" and why there is none.
 
     Args:
         host: ``board.local``.

@@ -68,13 +68,13 @@ class Traffic(Protocol):
         """Time out what is overdue."""
 
     def wake(self) -> None:
-        """The feed has ended early."""
+        """Take note that the feed has ended early."""
 
     def in_flight(self) -> int:
-        """How many requests are in hand."""
+        """Count the requests in flight."""
 
     def never_answered(self) -> int:
-        """How many clients of a closed loop asked and never got an answer."""
+        """Count the clients of a closed loop that asked and never got an answer."""
 
     async def close(self) -> None:
         """Close everything."""
@@ -162,7 +162,7 @@ class Conductor:
             self._finished.set_result(None)
 
     def _on_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Everything counts that came out of a callback; a socket's own troubles are heard elsewhere."""
+        """End the phase for what a callback raised; the errors of sockets are handled elsewhere."""
         exc = context.get("exception")
         if exc is None or isinstance(exc, asyncio.CancelledError) or self._finished.done():
             return
@@ -261,10 +261,10 @@ def run_phase(
         deadline_s: hard limit in seconds for the whole call; reaching it sets ``cut_short``, and requests
             in flight then are not counted.
         heartbeat_s: seconds between calls of ``on_heartbeat``.
-        on_heartbeat: told how the phase stands, on the loop's thread: what it takes is the generator's time.
+        on_heartbeat: called with the progress, on the loop's thread: its time is the generator's.
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
-        each_once: one client asks for each path once, whatever the phase says of duration and rate.
+        each_once: one client asks for each path once, whatever the duration and rate of the phase.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).

@@ -19,7 +19,7 @@ from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError, HistoryError, ProbeError, UsageError
 from pytest_espperf.gate.capacity import sentence
 from pytest_espperf.history import save_samples
-from pytest_espperf.load.limits import make_room
+from pytest_espperf.load.limits import raise_file_limit
 from pytest_espperf.model.artifact import Capacity, EndedEarly, PathAnswer, PhaseResult, RunRole
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
@@ -181,7 +181,7 @@ class Driver(ABC):
         """
         for profile in self.plan.profiles:
             for phase in profile.phases:
-                if why := make_room(phase.clients):
+                if why := raise_file_limit(phase.clients):
                     option = f"perf_{phase.name}_clients"
                     given = option in self.settings.sources
                     source = self.settings.where(option) if given else f"{profile.name}:{phase.name}"

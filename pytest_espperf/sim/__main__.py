@@ -124,7 +124,7 @@ def _config(args: argparse.Namespace) -> SimConfig:
 
 
 def _typed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser whose ValueError argparse shows as it is."""
+    """Make a parser whose ValueError argparse shows as it is."""
 
     def typed(text: str) -> T:
         try:

@@ -16,7 +16,7 @@ _OWN_SITE = frozenset({"same-origin", "none"})
 
 
 def refuse_foreign(request: Request, names: Collection[str]) -> str:
-    """Why a request may not change the device; "" where it may.
+    """Explain why a request may not change the device; "" if it may.
 
     Args:
         request: to a route that changes something.

@@ -77,7 +77,7 @@ def test_a_device_that_dies_says_so_with_its_last_words(monkeypatch: pytest.Monk
     bad = [sys.executable, "-c", "import sys; sys.stderr.write('no luck today'); sys.exit(3)"]
     original = process_module._popen
     monkeypatch.setattr(process_module, "_popen", lambda _command: original(bad))
-    with pytest.raises(SimError, match="ended at its start with exit code 3; it said: no luck today"):
+    with pytest.raises(SimError, match="ended at its start with exit code 3; its last output: no luck today"):
         SimProcess.start()
 
 
