@@ -41,11 +41,6 @@ class Held:
     connections: int
     ended: Ended = ""
 
-    @property
-    def is_limit(self) -> bool:
-        """Whether clients beyond these never get an answer, or none but 503."""
-        return self.connections > 0 and self.ended in UNSERVED
-
 
 def hold(
     caller: Caller,

@@ -49,7 +49,6 @@ class CustomTraffic:
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[int]] = set()
-        self._napping: set[asyncio.Future[None]] = set()
         self._asked: set[int] = set()
         self._answered: set[int] = set()
 

@@ -204,15 +204,6 @@ class SimConfig:
                 return self.error_rate[name]
         return 0.0
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SimConfig:
-        """Make one from JSON; what is absent has its default.
-
-        Raises:
-            ValueError: an unknown name or a value that is not allowed.
-        """
-        return cls().merged(data)
-
     def merged(self, changes: Mapping[str, Any]) -> SimConfig:
         """Replace some values, each as a whole (``{"slowdown": {}}`` clears).
 
@@ -231,7 +222,7 @@ class SimConfig:
         return replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
-        """Convert all values to JSON, readable by :meth:`from_json`."""
+        """Convert all values to JSON, as :meth:`merged` reads them."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _READERS if name != "fault"}
         values["slowdown"] = dict(self.slowdown)
         values["error_rate"] = dict(self.error_rate)

@@ -68,7 +68,7 @@ def test_two_devices_have_ports_of_their_own() -> None:
 
 def test_one_that_hangs_or_refuses_still_stops() -> None:
     for fault in ("hang@0", "refuse@0"):
-        with SimProcess.start(SimConfig.from_json({"fault": fault})) as sim:
+        with SimProcess.start(SimConfig().merged({"fault": fault})) as sim:
             pass
         assert not sim.alive
 
