@@ -1,4 +1,4 @@
-"""Looking option values up: command line, environment, ini file, default; each remembers its source."""
+"""Look-up of option values: command line, environment, ini file, default; each value keeps its source."""
 
 from __future__ import annotations
 

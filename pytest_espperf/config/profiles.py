@@ -1,4 +1,4 @@
-"""Profiles: the built-in ones, their aliases, a project's own from TOML, and the presets' schedules."""
+"""Profiles: the built-in ones, their aliases, and a project's own from TOML."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One profile; what its own words name (paths, headers, phases) is converted one by one."""
+    """One profile; its paths, headers, phases and limits are converted one by one."""
 
     paths: list[Any] = []
     headers: dict[str, Any] = {}

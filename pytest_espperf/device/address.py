@@ -1,4 +1,4 @@
-"""From what the user calls the board to where requests go."""
+"""The board's address: from the user's text to the target of the requests."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _address(host: str, port: int, source: str) -> str:
             f"{source}: {host!r} does not resolve to an address ({reason}); "
             "give the board's address, as 192.168.0.135"
         ) from None
-    # IPv4 first: the boards this is for listen there, whatever the resolver prefers.
+    # IPv4 first: boards listen there, whatever the resolver prefers.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     places: list[SocketAddress] = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     _, place = places[_first_to_answer(places) if len(places) > 1 else 0]

@@ -25,7 +25,7 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class Owner(Protocol):
-    """Who uses a connection. Every call comes from the event loop, never from inside ``send``."""
+    """The user of a connection. Every call comes from the event loop, never from inside ``send``."""
 
     def on_open(self, connection: Connection) -> None:
         """Take a connection that is ready (TLS included)."""

@@ -1,4 +1,4 @@
-"""The clients of a transport that is not ours: a user's own httpx transport, one per client.
+"""Clients over a user's own httpx transport, one transport per client.
 
 An ordinary ``await`` per request: as fast as that transport allows, with the same schedule, deadlines,
 body checks and sample recorder as our own engine.

@@ -1,10 +1,10 @@
-"""Whether the answers of a board wait for an acknowledgement that a client holds back.
+"""Detection of answers that wait for an acknowledgement which clients delay.
 
 A server that sends head and body by two writes, with Nagle's algorithm on (RFC 896), sends the second one
 when the first is acknowledged. Clients delay that acknowledgement by 40 to 200 ms (RFC 1122 4.2.3.2). The
-load engine does not, where it can (:mod:`~pytest_espperf.load.acks`), and so measures the board. What its
-clients wait for is found here, by a client of their kind: it looks for a pause within an answer that goes
-away once the acknowledgement is sent at once.
+load engine does not, where it can (:mod:`~pytest_espperf.load.acks`), and so measures the board. The client
+here delays it as others do, and looks for a pause within an answer that disappears once the acknowledgement
+is sent at once.
 """
 
 from __future__ import annotations

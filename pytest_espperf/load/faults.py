@@ -1,4 +1,4 @@
-"""Whose fault a failed system call is: the board's or the link's, or this computer's own."""
+"""Failed system calls: a fault of the board or the link, or one of this computer."""
 
 from __future__ import annotations
 

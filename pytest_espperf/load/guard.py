@@ -1,4 +1,4 @@
-"""What keeps the generator honest: a quiet interpreter, a fast loop, and a look at itself."""
+"""Conditions of the load generator: garbage collection, event loop, and measurements of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a request ended, as one of few counted outcomes."""
+"""Outcomes of requests: the end of each, as one of few that are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where samples are written, by whichever engine drives the phase."""
+"""Recording of samples, for every engine that drives a phase."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _TRY_AGAIN_S = 0.01
 
 
 class Receiver(Protocol):
-    """Whom the bytes are for."""
+    """The receiver of a connection's bytes."""
 
     def connection_made(self, transport: StampedTransport, /) -> None:
         """Take a transport that is ready."""

@@ -1,4 +1,4 @@
-"""One client that talks to the board over the load engine's own connection, a request at a time."""
+"""A client for checks: one request at a time over the load engine's own kind of connection."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TimedAnswer:
 
 
 class Caller:
-    """Knows the board and the one request that is made of it.
+    """A board and the one request that is made to it.
 
     Args:
         target: the board.

@@ -1,4 +1,4 @@
-"""The knobs of the reference device: one frozen value, its strings and its JSON. Pure.
+"""The settings of the reference device: one frozen value, its strings and its JSON. Pure.
 
 The same names serve the command line (``--sim-time-scale 0.1``), ``POST /sim/config``
 (``{"time_scale": 0.1}``) and Python (``SimConfig(time_scale=0.1)``). Every ``ValueError`` raised here
@@ -147,7 +147,7 @@ class SimConfig:
     Attributes:
         seed: of all noise; the same seed gives the same sequence.
         time_scale: all times of the device times this; 0.1 is ten times as fast.
-        noise: how restless the link, the worker and the session are.
+        noise: strength of the noise of the link, the worker and the session.
         slowdown: factor on the service time by route, profile or ``all``; matching ones multiply.
         error_rate: share of requests answered 500, 0..1; route before profile before ``all``.
         leak_bytes: internal heap lost per request.

@@ -1,4 +1,4 @@
-"""What the board knows about itself: counters, heap, boot. Pure; time comes in as an argument."""
+"""The state that the board reports: counters, heap, boot. Pure; time comes in as an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong with the board, when, and how that looks on a connection."""
+"""Faults of the board: their times, and their effect on a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The restlessness of a board on Wi-Fi, as functions of the seed and the device's time. Pure.
+"""The noise of a board on Wi-Fi, as functions of the seed and the device's time. Pure.
 
 Five effects, each with a random stream of its own so that none shifts another:
 

@@ -1,4 +1,4 @@
-"""Where a user's own files lie; there may be no home folder, as for an unknown user id in a container."""
+"""Folders of this user; there may be no home folder, as for an unknown user id in a container."""
 
 from __future__ import annotations
 
