@@ -142,7 +142,7 @@ def _profile(name: str, value: object, where: str) -> Profile:
             _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
         ),
         headers=tuple(_header(key, text, f"{where} headers") for key, text in table.headers.items()),
-        limits={key: limit for key, limit in msgspec.structs.asdict(limits).items() if limit is not None},
+        limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
         source=where,
     )
 
