@@ -137,7 +137,7 @@ def test_the_built_in_device_is_started_and_ended(tmp_path: Path) -> None:
     pytest.importorskip("serial")
     checks = found("sim", tmp_path, sim_time_scale=0.2, sim_noise="none", device_serial="sim")
     assert not failed(checks)
-    assert "nothing was heard" in checks["console"].figure
+    assert "no data came" in checks["console"].figure
     port = int(checks["address"].figure.split("port ")[1].split(",")[0])
     with pytest.raises(OSError, match=r"."):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
