@@ -24,13 +24,13 @@ from pytest_espperf.system.homes import expand_user
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """One format and where it goes; a format of two files makes two names of ``path``."""
+    """Export format and its file; a format of two files makes two names of ``path``."""
 
     format: str
     path: Path
 
     def files(self) -> list[tuple[Path, Renderer]]:
-        """Each file with what renders it."""
+        """List each file with its renderer."""
         return [
             (self.path.with_name(f"{self.path.stem}{behind}{self.path.suffix}"), renderer)
             for behind, renderer in EXPORTS[self.format].renderers.items()
@@ -39,12 +39,12 @@ class ExportTarget:
 
 @dataclass
 class Exported:
-    """What became of a session's exports.
+    """Results of a session's exports.
 
     Attributes:
         written: format and file.
-        errors: format, and in words why a file of it is missing.
-        notes: what else was to be written and was not; nobody asked for it by name.
+        errors: format, and why a file of it is missing.
+        notes: what else could not be written, as the summary of a CI job.
     """
 
     written: list[tuple[str, Path]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Exported:
 
 
 def check_format(name: str, source: str) -> str:
-    """The name of a format, once it is known to be one.
+    """Check the name of a format.
 
     Raises:
         UsageError: it is none; names the known ones and the nearest.
@@ -66,10 +66,10 @@ def check_format(name: str, source: str) -> str:
 
 
 def parse_target(text: str, here: Path, source: str) -> ExportTarget:
-    """``FORMAT=PATH``, split at the first ``=``.
+    """Parse ``FORMAT=PATH``, split at the first ``=``.
 
     Args:
-        text: as the user gave it.
+        text: the value of the option.
         here: what a relative PATH is relative to.
         source: where the text came from, for messages.
 
@@ -84,7 +84,7 @@ def parse_target(text: str, here: Path, source: str) -> ExportTarget:
 
 
 def parse_path(given: str, here: Path, source: str) -> Path:
-    """The file that a user named.
+    """Resolve the path of a file that a user named.
 
     Raises:
         UsageError: no file can be there, or the home folder is not known.
@@ -104,12 +104,12 @@ def parse_path(given: str, here: Path, source: str) -> Path:
 def plan_exports(
     settings: Settings, here: Path, taken: Mapping[str, Path] | None = None
 ) -> list[ExportTarget]:
-    """The exports that a session was asked for.
+    """Parse the exports that the options ask for.
 
     Args:
         settings: the options in force.
         here: what a relative PATH is relative to.
-        taken: files that others are going to write, by what they are called in a message.
+        taken: files that will be written by other options, by their name in a message.
 
     Raises:
         UsageError: see :func:`parse_target`; or two of them would write the same file.
@@ -127,7 +127,7 @@ def plan_exports(
 
 
 def _identity(path: Path) -> str:
-    """The same text for the same file.
+    """Make a text that is equal for the same file.
 
     Raises:
         OSError, RuntimeError: the path has a loop.
@@ -137,7 +137,7 @@ def _identity(path: Path) -> str:
 
 
 def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exported:
-    """Render and write each; what cannot be written is in the result, never raised."""
+    """Render and write each export; failures are in the result, never raised."""
     done = Exported()
     for target in targets:
         try:
@@ -148,7 +148,7 @@ def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exp
 
 
 def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
-    """Render and write one; the files.
+    """Render and write one export; returns its files.
 
     Raises:
         UsageError: a file cannot be written, which is named with the reason.
@@ -159,7 +159,7 @@ def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that the user named, wholly or not at all; its folder is made where needed.
+    """Write a file that the user named, atomically; its folder is created if needed.
 
     Raises:
         UsageError: it cannot be written.
@@ -182,7 +182,7 @@ def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]
     """Append the report to the summary of a GitHub job, where there is one.
 
     Returns:
-        "" or, in words, why that failed.
+        "" or why that failed.
     """
     name = environment.get("GITHUB_STEP_SUMMARY")
     if not name:
@@ -198,7 +198,7 @@ def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]
 
 
 def only_renderer(name: str, source: str) -> Renderer:
-    """What renders a format of a single file.
+    """Find the renderer of a format of a single file.
 
     Raises:
         UsageError: an unknown format, or one of several files.

@@ -16,7 +16,7 @@ from pytest_espperf.errors import ArtifactError, EspperfError, HistoryError
 from pytest_espperf.gate import unclear_profiles, unresolved_worst
 from pytest_espperf.history import HistoryStore, SavedSession
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.history.progress import Telling
+from pytest_espperf.history.progress import IndexProgress
 from pytest_espperf.history.shared.sharing import Sent, Sharing
 from pytest_espperf.model.artifact import (
     LAB,
@@ -121,7 +121,7 @@ class PerfSession(Driver):
         """
         self.make_room()
         self._sharing.prepare()
-        self.store.progress = Telling(self._say)
+        self.store.progress = IndexProgress(self._say)
         self._sharing.pull_once(self._say, quiet=quiet)
         self._judge.find_baseline(self.store, self._root, alone=alone)
         self._record = SessionRecord(self.settings, self.plan, self._root, self._boards)
