@@ -1,25 +1,18 @@
-"""Exports of a session: what ``--perf-export`` and ``espperf export`` name, rendered and written.
-
-A PATH is taken as pytest takes that of ``--junitxml``: relative to where the command was started, with
-``~`` and variables of the environment replaced.
-"""
+"""Exports of a session: those that ``--perf-export`` and ``espperf export`` name, rendered and written."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.errors import HistoryError, UsageError
-from pytest_espperf.history.files import write_atomic
+from pytest_espperf.errors import UsageError
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.text import nearest
+from pytest_espperf.output.files import file_identity, parse_path, write_file
 from pytest_espperf.report.exports import EXPORTS, Renderer
 from pytest_espperf.report.github import step_summary
-from pytest_espperf.system import regular
-from pytest_espperf.system.homes import expand_user
 
 
 @dataclass(frozen=True)
@@ -83,24 +76,6 @@ def parse_target(text: str, here: Path, source: str) -> ExportTarget:
     return ExportTarget(name.strip(), parse_path(given.strip(), here, source))
 
 
-def parse_path(given: str, here: Path, source: str) -> Path:
-    """Resolve the path of a file that a user named.
-
-    Raises:
-        UsageError: no file can be there, or the home folder is not known.
-    """
-    path = here / expand_user(os.path.expandvars(given), source)
-    try:
-        folder = regular.is_folder(path) or not path.name
-        _identity(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{source}: {given!r} cannot be a file ({reason})") from None
-    if folder:
-        raise UsageError(f"{source}: {given} is a folder: name a file")
-    return path
-
-
 def plan_exports(
     settings: Settings, here: Path, taken: Mapping[str, Path] | None = None
 ) -> list[ExportTarget]:
@@ -116,24 +91,14 @@ def plan_exports(
     """
     source = settings.where("perf_export")
     targets = [parse_target(text, here, source) for text in settings.perf_export]
-    owners = {_identity(path): name for name, path in (taken or {}).items()}
+    owners = {file_identity(path): name for name, path in (taken or {}).items()}
     for target in targets:
         for path, _ in target.files():
-            identity = _identity(path)
+            identity = file_identity(path)
             if identity in owners:
                 raise UsageError(f"{source}: {owners[identity]} and {target.format} would both write {path}")
             owners[identity] = target.format
     return targets
-
-
-def _identity(path: Path) -> str:
-    """Make a text that is equal for the same file.
-
-    Raises:
-        OSError, RuntimeError: the path has a loop.
-        ValueError: no path holds such a character.
-    """
-    return os.path.normcase(path.resolve())
 
 
 def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exported:
@@ -156,26 +121,6 @@ def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
     for path, renderer in target.files():
         write_file(path, renderer(session).encode("utf-8", "replace"))
     return [path for path, _ in target.files()]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that the user named, atomically; its folder is created if needed.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a pipe, a device: nothing to put a file in the place of
-            return
-        file = path.resolve()  # where a link leads to
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file.parent, file.name, data)
-    except FileExistsError:
-        raise UsageError(f"{path} cannot be written: {path.parent} is no folder") from None
-    except (OSError, ValueError, RuntimeError, HistoryError) as error:
-        cause = error.__cause__ or error
-        raise UsageError(f"{path} cannot be written: {getattr(cause, 'strerror', None) or cause}") from None
 
 
 def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import FAILING, SessionArtifact
 from pytest_espperf.model.registry import METRICS
-from pytest_espperf.output.exports import write_file
+from pytest_espperf.output.files import write_file
 from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
     Course,

@@ -48,7 +48,8 @@ def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> No
     Raises:
         UsageError: it cannot; names the option.
     """
-    from pytest_espperf.output.exports import parse_path, plan_exports  # noqa: PLC0415 - see above
+    from pytest_espperf.output.exports import plan_exports  # noqa: PLC0415 - see above
+    from pytest_espperf.output.files import parse_path  # noqa: PLC0415 - see above
 
     here = config.invocation_params.dir
     log = config.getoption("xmlpath", None)
