@@ -18,7 +18,7 @@ from pytest_espperf.system.homes import expand_reference
 if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pytest_espperf.history import HistoryStore
-    from pytest_espperf.history.progress import Telling
+    from pytest_espperf.history.progress import IndexProgress
     from pytest_espperf.history.shared.sharing import Sharing
     from pytest_espperf.model.artifact import SessionArtifact
 import io
@@ -165,13 +165,13 @@ def share(arguments: argparse.Namespace) -> None:
     history_of(arguments).push(say_aside)
 
 
-def _telling() -> Telling:
+def _telling() -> IndexProgress:
     """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
-    from pytest_espperf.history.progress import Telling  # noqa: PLC0415 - run leaves the history to pytest
+    from pytest_espperf.history.progress import IndexProgress  # noqa: PLC0415 - run leaves the history to pytest
 
     if not sys.stderr.isatty():
-        return Telling(say_aside)
-    return Telling(draw_aside, after_s=1.0, every_s=0.2, finish=lambda: draw_aside(""))
+        return IndexProgress(say_aside)
+    return IndexProgress(draw_aside, after_s=1.0, every_s=0.2, finish=lambda: draw_aside(""))
 
 
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     # `espperf run` leaves these to pytest's process.
     from pathlib import Path
 
-    from pytest_espperf.history.prune import Choice, Leaving
+    from pytest_espperf.history.prune import Leaving, PruneChoice
 
 KEEP = 50
 _LONGEST_DAYS = 36_500
@@ -33,7 +33,7 @@ _REASONS = {
     "latest": "the latest",
     "accepted": "accepted",
     "pinned": "pinned",
-    "bar": "what later ones are judged against",
+    "baseline": "what later ones are judged against",
     "young": "too young",
 }
 
@@ -88,7 +88,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     choice = choose(
         rows,
         keep=arguments.keep,
-        bar=MAX_SESSIONS,
+        baseline=MAX_SESSIONS,
         latest=latest.session_id if latest is not None else "",
         young_from=_stamp_of_days_ago(arguments.older_than),
         young_to=horizon(),
@@ -128,7 +128,7 @@ def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str
     return gone, failed
 
 
-def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
+def _tell(going: list[Leaving], choice: PruneChoice, *, total: int, done: bool) -> None:
     for leaving in going:
         say(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
     size = sum(leaving.size_bytes for leaving in going) / 1e6
@@ -142,7 +142,7 @@ def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> No
         say("nothing was removed: add --yes to do it")
 
 
-def _described(going: list[Leaving], choice: Choice, failed: list[str], *, done: bool) -> dict[str, Any]:
+def _described(going: list[Leaving], choice: PruneChoice, failed: list[str], *, done: bool) -> dict[str, Any]:
     return {
         "removed": done,
         "sessions": [

@@ -19,7 +19,8 @@ from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.output import exports
-from pytest_espperf.output.exports import Exported, ExportTarget, parse_path, plan_exports
+from pytest_espperf.output.exports import Exported, ExportTarget, plan_exports
+from pytest_espperf.output.files import parse_path
 from pytest_espperf.output.reports import check_installed, link, write_report
 from pytest_espperf.output.reports import write_overview as write_overview_page
 from pytest_espperf.plugin import embedded
