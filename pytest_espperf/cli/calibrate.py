@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pytest_espperf import gate
+from pytest_espperf.cli.common import DEFAULT_HISTORY, add_command, checked, say
+from pytest_espperf.cli.run import add_run_arguments, own_words, pytest_words
+from pytest_espperf.config.parsers import whole
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
+from pytest_espperf.history.shared.sharing import sharing_at
 from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.plugin.invocation import SUITE
 
 WANTED_PCT = (5.0, 10.0, 20.0)
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command to the command line."""
+    calibration = add_command(
+        commands,
+        "calibrate",
+        _calibrate,
+        "measure the noise of a bench: several sessions of one firmware, what they could have seen, and how "
+        "many runs a wanted slowdown takes. Takes what 'espperf run' takes.",
+        passes_on=True,
+    )
+    calibration.add_argument(
+        "--sessions",
+        type=checked(whole(least=2, most=1000)),
+        default=5,
+        metavar="N",
+        help="default: %(default)s",
+    )
+    add_run_arguments(calibration)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    sharing = sharing_at(arguments.perf_history or str(DEFAULT_HISTORY), Path.cwd(), "--perf-history")
+    sharing.pull(say)  # what comes in during the first session would be taken for a part of it
+    words = [
+        *pytest_words(arguments),
+        f"--perf-history={sharing.folder if sharing.sync is None else sharing.sync.url}",
+        "--perf-all-rounds",
+        "--perf-confirm=0",  # what is measured again because it was slow would make the bench look calmer
+        *own_words(arguments.rest),
+    ]
+    found = run_sessions(
+        [*SUITE, "-m", "perf", *words], sharing.folder, arguments.sessions, partial(say, flush=True)
+    )
+    say("\n".join(["", *describe(found)]))
+    return 0
 
 
 def run_sessions(

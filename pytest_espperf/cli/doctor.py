@@ -6,16 +6,14 @@ import argparse
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_espperf.cli.common import FAILED, INTERRUPTED, add_command, print_data, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.settings import OPTIONS, Settings
+from pytest_espperf.doctor import Check, Examination, examine, render_json, render_page
 from pytest_espperf.model.text import inert
-
-if TYPE_CHECKING:
-    # `espperf list` does without.
-    from pytest_espperf.doctor import Check
+from pytest_espperf.plugin.invocation import settings_here
 
 TAKEN = tuple(
     option
@@ -58,8 +56,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.doctor import Examination, examine, render_json, render_page  # noqa: PLC0415 - only here
-
     began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     checks: list[Check] = []
     settings, interrupted = Settings(), False
@@ -94,8 +90,6 @@ def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Pat
     Raises:
         UsageError: an option is bad, or pytest does not start here; it has said why.
     """
-    from pytest_espperf.plugin.invocation import settings_here  # noqa: PLC0415 - the other commands do without
-
     given = {option.dest: getattr(arguments, option.dest) for option in TAKEN}
     named = {dest: value for dest, value in given.items() if value is not None}
     return settings_here({**named, "device_ip": [arguments.host]})

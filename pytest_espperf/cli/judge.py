@@ -7,17 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import (
-    SESSION_HELP,
-    add_command,
-    history_folder,
-    open_history,
-    print_json,
-    print_lines,
-    say_aside,
-)
+from pytest_espperf.cli.common import SESSION_HELP, add_command, print_lines, say_aside
+from pytest_espperf.cli.history import history_folder, open_history
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.lookup import add_arguments, resolve
 from pytest_espperf.config.settings import BY_DEST
+from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.report import render_terminal
+from pytest_espperf.session.judging import judge_again
 from pytest_espperf.system import regular
 
 POLICY = tuple(
@@ -59,10 +56,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history import HistoryStore, load_session  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.report import render_terminal  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.judging import judge_again  # noqa: PLC0415 - likewise
-
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})
     path = Path(arguments.session)

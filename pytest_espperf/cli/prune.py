@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from pytest_espperf.cli.common import (
-    add_command,
-    checked,
-    history_of,
-    open_history,
-    print_json,
-    say,
-    say_aside,
-    say_skipped,
-)
+from pytest_espperf.cli.common import add_command, checked, say, say_aside
+from pytest_espperf.cli.history import history_of, open_history, say_skipped
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.parsers import number, whole
 from pytest_espperf.errors import HistoryError, UsageError
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pathlib import Path
-
-    from pytest_espperf.history.prune import Choice, Leaving
+from pytest_espperf.history.names import format_stamp, horizon
+from pytest_espperf.history.prune import Choice, Leaving, choose, plan, remove
+from pytest_espperf.history.rows import Query
+from pytest_espperf.session.earlier import MAX_SESSIONS
 
 KEEP = 50
 _LONGEST_DAYS = 36_500
@@ -72,11 +64,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.names import horizon  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.earlier import MAX_SESSIONS  # noqa: PLC0415 - likewise
-
     if (shared := history_of(arguments)).sync is not None:
         raise UsageError(
             f"{shared.source}: nothing is removed from a shared history: begin another one with what is to "
@@ -108,15 +95,11 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _stamp_of_days_ago(days: float | None) -> str:
-    from pytest_espperf.history.names import format_stamp  # noqa: PLC0415 - see above
-
     return "" if days is None else format_stamp(datetime.now(timezone.utc) - timedelta(days=days))
 
 
 def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str]]:
     """Those that went, and the names of those that could not be removed, which are said."""
-    from pytest_espperf.history.prune import remove  # noqa: PLC0415 - see above
-
     gone, failed = [], []
     for leaving in going:
         try:

@@ -323,15 +323,14 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
 
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
     """The same of ``espperf doctor`` and ``espperf calibrate``."""
-    import pytest_espperf.doctor
-    from pytest_espperf.cli import calibrate
+    from pytest_espperf.cli import calibrate, doctor
     from pytest_espperf.doctor import examine
     from pytest_espperf.doctor.visit import Effort
 
     effort = Effort(
         connects=4, idle_s=0.05, wakes=2, connections=14, rounds=2, round_s=0.2, listen_s=0.1, recover_s=0.2
     )
-    replace(pytest_espperf.doctor, "examine", partial(examine, effort=effort))
+    replace(doctor, "examine", partial(examine, effort=effort))
     replace(calibrate, "subprocess", SimpleNamespace(run=_session_here))
 
 

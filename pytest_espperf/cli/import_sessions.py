@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_espperf.cli.common import add_command, history_of, print_json, say, say_aside, share
+from pytest_espperf.cli.common import add_command, say, say_aside
+from pytest_espperf.cli.history import history_of, share
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.history import names
+from pytest_espperf.history.adopt import Adopted, Adoption, session_files
+from pytest_espperf.history.shared.sharing import sharing_at
 from pytest_espperf.system import regular
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.history.adopt import Adopted
 
 
 def add_commands(commands: Any) -> None:
@@ -44,8 +45,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.adopt import Adoption  # noqa: PLC0415 - run leaves that to pytest
-
     sharing = history_of(arguments)
     sharing.pull(say_aside, quiet=True)  # what is there already is not imported once more
     store = sharing.store
@@ -71,10 +70,6 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
 
     Single files come in the order of the history, as those of a folder do.
     """
-    from pytest_espperf.history import names  # noqa: PLC0415 - see above
-    from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
-    from pytest_espperf.history.shared.sharing import sharing_at  # noqa: PLC0415 - see above
-
     for text in sorted(given, key=lambda text: names.sort_key(Path(text).name)):
         source = sharing_at(text, Path(), "FILE|DIR")
         path = source.folder

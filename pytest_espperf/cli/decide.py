@@ -1,38 +1,22 @@
-"""``espperf show``, ``accept`` and ``pin``: one session, and what is decided about it."""
+"""``espperf accept`` and ``pin``: decisions about a session."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_espperf.cli.common import (
-    SESSION_HELP,
-    add_command,
-    find_session,
-    open_history,
-    print_json,
-    print_lines,
-    say,
-    say_aside,
-    share,
-)
+from pytest_espperf.cli.common import SESSION_HELP, add_command, say, say_aside
+from pytest_espperf.cli.history import open_history, share
 from pytest_espperf.errors import UsageError
+from pytest_espperf.history import HistoryStore, SavedSession, names
+from pytest_espperf.report.exports.figures import board_of
 from pytest_espperf.system import regular
-
-if TYPE_CHECKING:
-    # `espperf run` leaves that to pytest's process.
-    from pytest_espperf.history import HistoryStore, SavedSession
 
 
 def add_commands(commands: Any) -> None:
     """Add them to the command line."""
-    show = add_command(commands, "show", _show, "show one session", history=True)
-    show.add_argument("session", metavar="SESSION", help=SESSION_HELP)
-    show.add_argument("--json", action="store_true", help="the whole artifact as one JSON object")
-    show.add_argument(
-        "-v", "--verbose", action="store_true", help="what the session was, and every path, as well"
-    )
     accept = add_command(
         commands,
         "accept",
@@ -62,21 +46,6 @@ def _add_session(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    session = find_session(arguments, arguments.session)
-    if arguments.json:
-        print_json(session, spread=True)
-        return 0
-    from pytest_espperf.report import Line, make_view, render_terminal  # noqa: PLC0415 - likewise
-
-    lines = render_terminal(session, verbosity=int(arguments.verbose))
-    if arguments.verbose:
-        facts = [Line(f"{name:<10}{value}") for name, value in make_view(session).facts]
-        lines += [Line(""), *facts]
-    print_lines(lines)
-    return 0
-
-
 def _accept(arguments: argparse.Namespace) -> int:
     store = open_history(arguments)
     if arguments.undo:
@@ -101,8 +70,6 @@ def _pin(arguments: argparse.Namespace) -> int:
 
 def _undo(arguments: argparse.Namespace, store: HistoryStore, kind: str, word: str) -> int:
     """Take a decision back; one that could not be read, and never counted, goes as well."""
-    from pytest_espperf.history import names  # noqa: PLC0415 - run leaves msgspec to pytest
-
     if arguments.reason:
         raise UsageError("--undo removes the decision, and keeps no --reason: leave it out")
     entry = _meant(arguments, store)
@@ -133,14 +100,10 @@ def _told(entry: SavedSession) -> str:
 
 
 def _board(entry: SavedSession) -> str:
-    from pytest_espperf.report.exports.figures import board_of  # noqa: PLC0415 - run leaves it to pytest
-
     return board_of(entry.artifact) or "a board without a name"
 
 
 def _user() -> str:
-    import getpass  # noqa: PLC0415 - only here
-
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # no user name on this machine
