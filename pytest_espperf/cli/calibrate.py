@@ -1,4 +1,4 @@
-"""``espperf calibrate``: A/A sessions on the user's own bench, and what they say it can see."""
+"""``espperf calibrate``: A/A sessions on the user's own bench, and the smallest change that it detects."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 def run_sessions(
     command: Sequence[str], history: Path, count: int, say: Callable[[str], None]
 ) -> list[SessionArtifact]:
-    """Run so many sessions of one firmware, one after another.
+    """Run sessions of one firmware, one after another.
 
     Args:
         command: words for pytest.
-        history: where they are kept; they are sessions like any other.
+        history: folder in which they are stored, as any other session.
         count: at least 2.
         say: prints a line of progress, at once.
 
     Raises:
-        UsageError: a session could not be measured; what it said stands above.
+        UsageError: a session could not be measured; its output stands above.
     """
     store = HistoryStore(history)
     found = []
@@ -94,7 +94,7 @@ def usable(session: SessionArtifact) -> bool:
 
 
 def describe(sessions: Sequence[SessionArtifact]) -> list[str]:
-    """Lines for people: the noise of the bench, and the rounds that a slowdown takes."""
+    """Describe the noise of the bench, and how many runs a slowdown takes."""
     lines = [
         f"{len(sessions)} sessions of one firmware: how much this bench moves by itself, and the smallest",
         "slowdown that would be called nine times in ten, with 20 accepted sessions to compare with.",
@@ -108,10 +108,10 @@ def describe(sessions: Sequence[SessionArtifact]) -> list[str]:
     ]
     lines.append("")
     for wanted in WANTED_PCT:
-        rounds = gate.rounds_needed(sessions, wanted)
+        runs = gate.rounds_needed(sessions, wanted)
         answer = (
-            f"--perf-runs {rounds}"
-            if rounds is not None
+            f"--perf-runs {runs}"
+            if runs is not None
             else "more than 50 runs: the movement between sessions is the limit, and pairs of both firmwares "
             "(--perf-ab-baseline-cmd) get below it"
         )

@@ -67,7 +67,7 @@ def add_command(
 
 
 def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
-    """A parser of :mod:`pytest_espperf.config.parsers` as argparse's ``type``: what it says is the error."""
+    """Make argparse's ``type`` of a parser of :mod:`pytest_espperf.config.parsers`; its message is kept."""
 
     def convert(text: str) -> _T:
         try:

@@ -18,24 +18,24 @@ from pytest_espperf.report.comparison import render_comparison
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     compare = add_command(
         commands,
         "compare",
         _compare,
-        "compare session B with session A: medians of every cell and path side by side, the worst change "
-        "first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a rule of "
+        "compare session B with session A: medians of every profile, phase and path side by side, the "
+        "worst change first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a rule of "
         "--fail-on is broken.",
         history=True,
     )
-    compare.add_argument("a", metavar="A", help=f"compare with this one: {SESSION_HELP}")
-    compare.add_argument("b", metavar="B", help=f"tell about this one: {SESSION_HELP}")
+    compare.add_argument("a", metavar="A", help=f"session to compare with: {SESSION_HELP}")
+    compare.add_argument("b", metavar="B", help=f"session to describe: {SESSION_HELP}")
     compare.add_argument(
         "--fail-on",
         action="append",
         default=[],
         metavar=BY_DEST["perf_fail_on"].metavar,
-        help="what a cell of B may be worse by, in percent of A's median (of error_rate: percentage "
+        help="what a figure of B may be worse by, in percent of A's median (of error_rate: percentage "
         "points), as --perf-fail-on: p95_ms:10%%,rps_ok:5%%; repeatable, adds up; refused where the "
         "two are not comparable",
     )

@@ -32,16 +32,16 @@ TAKEN = tuple(
         "perf_lock_file",
     }
 )
-"""The options that have a part in it."""
+"""The options that an examination uses."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     doctor = add_command(
         commands,
         "doctor",
         _doctor,
-        "examine a board: whether it can be reached, what it tells, its limits, how noisy it is, and whether "
+        "examine a board: whether it can be reached, its telemetry, its limits, how noisy it is, and whether "
         "this machine can measure it; one page, in about half a minute. Exit code 1 where a check failed.",
     )
     doctor.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
@@ -85,10 +85,10 @@ def _say(text: str) -> None:
 
 
 def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Path]:
-    """The options in force, and the root directory, as pytest finds them.
+    """Return the options in force, and the root directory, as pytest finds them.
 
     Raises:
-        UsageError: an option is bad, or pytest does not start here; it has said why.
+        UsageError: an option is bad, or pytest does not start here; its message stands above.
     """
     given = {option.dest: getattr(arguments, option.dest) for option in TAKEN}
     named = {dest: value for dest, value in given.items() if value is not None}

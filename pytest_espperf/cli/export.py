@@ -18,7 +18,7 @@ SOURCE = "FORMAT"
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     export = add_command(
         commands, "export", _export, "show or write a session in another tool's format", history=True
     )
@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
 
 class _List(argparse.Action):
-    """Say what formats there are."""
+    """Print the formats."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         for name, export in EXPORTS.items():

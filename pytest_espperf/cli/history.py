@@ -18,13 +18,13 @@ from pytest_espperf.system import regular
 
 
 def history_folder(arguments: argparse.Namespace) -> tuple[Path, str]:
-    """The folder that a command means, whether it is there or not, and who named it; "" where nobody did."""
+    """Return the folder that a command means, existing or not, and its source; "" where it is the default."""
     sharing = history_of(arguments)
     return sharing.folder, sharing.source
 
 
 def history_of(arguments: argparse.Namespace) -> Sharing:
-    """The folder that a command means, and the shared history that it is a copy of; nothing is touched yet.
+    """Return the folder that a command means, and the shared history behind it; nothing is touched yet.
 
     Raises:
         UsageError: a URL that cannot be one of a history.
@@ -40,7 +40,7 @@ def history_of(arguments: argparse.Namespace) -> Sharing:
 
 
 def named_history(arguments: argparse.Namespace) -> tuple[str, str]:
-    """What was given as the history, folder or URL, and who gave it; "" twice where nobody did."""
+    """Return the history that was given, folder or URL, and its source; "" twice where none was."""
     variable = BY_DEST["perf_history"].env
     if arguments.perf_history:
         return arguments.perf_history, "--perf-history"
@@ -50,7 +50,7 @@ def named_history(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def default_history() -> Path:
-    """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
+    """Find the default folder: here, or in the nearest folder above that has one."""
     here = Path.cwd()
     found = (
         folder / DEFAULT_HISTORY
@@ -61,7 +61,7 @@ def default_history() -> Path:
 
 
 def open_history(arguments: argparse.Namespace) -> HistoryStore:
-    """The history that a command means; a shared one is brought up to date, once.
+    """Open the history that a command means; a shared one is brought up to date, once.
 
     Raises:
         UsageError: there is no such folder, or no copy of a shared history that cannot be reached.
@@ -74,7 +74,7 @@ def open_history(arguments: argparse.Namespace) -> HistoryStore:
             raise UsageError(f"{sharing.source}: there is no copy of {sharing.sync.url} on this machine yet")
     elif not regular.is_folder(sharing.folder):
         raise UsageError(
-            f"{sharing.source or 'no session was kept here yet'}: there is no folder {sharing.folder}"
+            f"{sharing.source or 'no session was stored here yet'}: there is no folder {sharing.folder}"
         )
     return sharing.store
 
@@ -85,14 +85,14 @@ def share(arguments: argparse.Namespace) -> None:
 
 
 def _telling() -> Telling:
-    """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
+    """Make the display of progress: one line of a terminal, or a line now and then."""
     if not sys.stderr.isatty():
         return Telling(say_aside)
     return Telling(draw_aside, after_s=1.0, every_s=0.2, finish=lambda: draw_aside(""))
 
 
 def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:
-    """The session that a command was given: a file anywhere, or a name in its history.
+    """Load the session that a command was given: a file anywhere, or a name in its history.
 
     Raises:
         HistoryError: none is meant, or more than one.

@@ -18,7 +18,7 @@ from pytest_espperf.system import regular
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     adopt = add_command(
         commands,
         "import",
@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
         metavar="FILE|DIR",
         help="a session, a history folder, or the URL of a shared history",
     )
-    adopt.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    adopt.add_argument("--dry-run", action="store_true", help="only print what would be done")
     adopt.add_argument(
         "--json",
         action="store_true",
@@ -59,14 +59,14 @@ def _import(arguments: argparse.Namespace) -> int:
         except ArtifactError as error:
             outcome = error
         failed = failed or isinstance(outcome, Exception)
-        _tell(arguments, path, outcome)
+        _print_outcome(arguments, path, outcome)
     if not arguments.dry_run:
         share(arguments)
     return int(failed)
 
 
 def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
-    """The files that are meant, of a folder or a shared history its sessions; and what is wrong with one.
+    """Yield the files that are meant (of a folder or shared history its sessions), or what is wrong.
 
     Single files come in the order of the history, as those of a folder do.
     """
@@ -84,7 +84,7 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
         yield from ((file, None) for file in found)
 
 
-def _tell(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
+def _print_outcome(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
     if isinstance(outcome, Exception):
         say_aside(f"not imported: {outcome}")
         if arguments.json:

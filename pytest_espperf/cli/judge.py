@@ -28,18 +28,18 @@ POLICY = tuple(
         "perf_strict",
     )
 )
-"""The options that say how to judge."""
+"""The options of the policy."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     judge = add_command(
         commands,
         "judge",
         _judge,
         "judge a session again under another policy: against the sessions older than it in its history "
         "folder, with the decisions (accepted, pinned) of today. Budgets stay as they were when it was "
-        "measured; no more of its confirmation rounds count than --perf-confirm says. Options are taken "
+        "measured; at most --perf-confirm of its confirmation runs count. Options are taken "
         "from here and from the environment, not from pytest's ini file. "
         "Nothing is written. Exit code as of the session: 1 where it fails.",
         history=True,

@@ -22,7 +22,7 @@ UNJUDGED = "unjudged"
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     listing = add_command(
         commands,
         "list",

@@ -17,7 +17,7 @@ from pytest_espperf.interrupts import sigterm_interrupts
 from pytest_espperf.model.text import inert
 from pytest_espperf.system.streams import Guard, guarded
 
-ABOUT = "espperf: run sessions, look at the history, decide about it, take it elsewhere."
+ABOUT = "espperf: run sessions, inspect the history, accept and pin sessions, export them."
 
 READER_GONE, TERMINATED = 128 + 13, 128 + 15
 """Exit codes as a shell reports the signals SIGPIPE and SIGTERM."""
@@ -44,7 +44,7 @@ MODULES = {
 
 
 def program(argv: Sequence[str] | None) -> int:
-    """The command line; see :func:`pytest_espperf.cli.main`."""
+    """Run a command; see :func:`pytest_espperf.cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
     with guarded("stderr"), guarded("stdout") as output:
         try:
@@ -62,7 +62,7 @@ def program(argv: Sequence[str] | None) -> int:
 
 
 def _until_a_signal(words: list[str]) -> int:
-    """The exit code of a command, where Ctrl-C or SIGTERM end it too."""
+    """Run a command, which Ctrl-C or SIGTERM may end, and return its exit code."""
     with sigterm_interrupts() as terminated:
         try:
             code = _command(words)
@@ -94,7 +94,7 @@ def _command(words: list[str]) -> int:
 
 
 def _settle(code: int, output: Guard, command: str) -> int:
-    """The exit code of a command whose output may have been lost.
+    """Return the exit code of a command whose output may have been lost.
 
     A failure stays one. What passes stays so where a session's verdict is the answer, which is kept; else the
     output was the answer.
@@ -109,7 +109,7 @@ def _settle(code: int, output: Guard, command: str) -> int:
 
 
 _VERDICTS = frozenset({"run", "judge", "compare"})
-"""Commands whose exit code says what they found."""
+"""Commands whose exit code is their result."""
 
 
 def _complain(sentence: str) -> None:

@@ -25,18 +25,18 @@ _REASONS = {
     "latest": "the latest",
     "accepted": "accepted",
     "pinned": "pinned",
-    "bar": "what later ones are judged against",
+    "bar": "baseline of later sessions",
     "young": "too young",
 }
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     prune = add_command(
         commands,
         "prune",
         _prune,
-        "remove old sessions that no later one is judged against: says which, and removes them with --yes. "
+        "remove old sessions that no later one is judged against: lists them, and removes them with --yes. "
         "Pinned and accepted ones stay, and so does what the gate is given of every comparability group; "
         "verdicts are the same before and after.",
         history=True,
@@ -52,9 +52,9 @@ def add_commands(commands: Any) -> None:
         "--older-than",
         type=checked(number(least=0, most=_LONGEST_DAYS)),
         metavar="DAYS",
-        help="only sessions older than that go",
+        help="only remove sessions older than that",
     )
-    prune.add_argument("--yes", action="store_true", help="do it; without, nothing is removed")
+    prune.add_argument("--yes", action="store_true", help="remove them; without it, nothing is removed")
     prune.add_argument(
         "--json",
         action="store_true",
@@ -89,7 +89,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_described(going, choice, failed, done=arguments.yes))
     else:
-        _tell(going, choice, total=len(rows), done=arguments.yes)
+        _print_outcome(going, choice, total=len(rows), done=arguments.yes)
     say_skipped(store)
     return 1 if failed else 0
 
@@ -99,7 +99,7 @@ def _stamp_of_days_ago(days: float | None) -> str:
 
 
 def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str]]:
-    """Those that went, and the names of those that could not be removed, which are said."""
+    """Remove sessions; return the removed ones, and the names of those that could not be removed."""
     gone, failed = [], []
     for leaving in going:
         try:
@@ -111,16 +111,16 @@ def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str
     return gone, failed
 
 
-def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
+def _print_outcome(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
     for leaving in going:
         say(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
     size = sum(leaving.size_bytes for leaving in going) / 1e6
     word = "removed" if done else "would remove"
     say(f"{word} {len(going)} of {total} sessions, {size:,.2f} MB")
     counts = Counter(choice.stay.values())
-    told = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
-    if told:
-        say(f"stay: {', '.join(told)}")
+    kept = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
+    if kept:
+        say(f"stay: {', '.join(kept)}")
     if going and not done:
         say("nothing was removed: add --yes to do it")
 

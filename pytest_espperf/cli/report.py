@@ -15,7 +15,7 @@ from pytest_espperf.system import regular
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     report = add_command(
         commands,
         "report",

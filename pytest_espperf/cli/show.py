@@ -17,7 +17,7 @@ def add_commands(commands: Any) -> None:
     show.add_argument("session", metavar="SESSION", help=SESSION_HELP)
     show.add_argument("--json", action="store_true", help="the whole artifact as one JSON object")
     show.add_argument(
-        "-v", "--verbose", action="store_true", help="what the session was, and every path, as well"
+        "-v", "--verbose", action="store_true", help="settings of the session and every path, as well"
     )
 
 
