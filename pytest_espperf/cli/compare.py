@@ -24,8 +24,8 @@ def add_commands(commands: Any) -> None:
         "compare",
         _compare,
         "compare session B with session A: medians of every profile, phase and path side by side, the "
-        "worst change first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a rule of "
-        "--fail-on is broken.",
+        "worst change first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a "
+        "rule of --fail-on is broken.",
         history=True,
     )
     compare.add_argument("a", metavar="A", help=f"session to compare with: {SESSION_HELP}")
