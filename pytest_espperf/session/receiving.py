@@ -7,16 +7,24 @@ from typing import Protocol
 
 import msgspec
 
-from pytest_espperf.session.driver import PhaseDriver, Sink
+from pytest_espperf.model.artifact import PhaseResult
+from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.state import SessionState
 from pytest_espperf.session.worker import WorkerResult
 
 
-class ControllerSink(Sink, Protocol):
-    """A sink from which phases can be taken out again."""
+class ReceiverSink(Protocol):
+    """The sink of the controller, from which phases can be taken out again."""
+
+    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+        """Take one measured phase; ``board`` names the reference board where it was measured there."""
 
     def discard(self, planned: PlannedPhase) -> None:
         """Take a phase out, and the reference board's beside it."""
+
+    def end_phase(self, state: SessionState) -> None:
+        """Take note that what belongs to a phase was added or taken out."""
 
 
 class Receiver:
@@ -30,7 +38,7 @@ class Receiver:
         void: the phases whose worker died over them, in words.
     """
 
-    def __init__(self, driver: PhaseDriver, sink: ControllerSink) -> None:
+    def __init__(self, driver: PhaseDriver, sink: ReceiverSink) -> None:
         self.void: list[str] = []
         self._driver = driver
         self._sink = sink

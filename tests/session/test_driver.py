@@ -10,16 +10,18 @@ from unittest.mock import MagicMock
 
 import msgspec
 import pytest
+from support.list_sink import ListSink
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError
-from pytest_espperf.model.artifact import PathAnswer, PhaseReport
+from pytest_espperf.model.artifact import EndedEarly, PathAnswer, PhaseReport
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
 from pytest_espperf.session.confirming import confirmation_runs
+from pytest_espperf.session.context import make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.meter import LoadEnd, Measured
 from pytest_espperf.session.plan import PlannedPhase
@@ -136,6 +138,29 @@ def again(driver: PhaseDriver, planned: PlannedPhase) -> None:
 def sent(worker: Worker, planned: PlannedPhase) -> WorkerResult:
     """What a worker sends behind a phase."""
     return msgspec.json.decode(worker.result_of(planned), type=WorkerResult)
+
+
+def test_a_driver_gives_each_phase_to_its_sink_and_asks_it_before_each_run(bench: Bench) -> None:
+    sink = ListSink()
+    sink.ends[2] = {"python_light": EndedEarly(after=1, planned=2, why="calm")}
+    settings = resolve({**WORDS, "perf_save_samples": "true"}, {}, {})
+    context = make_context(
+        settings, bench.folder, folder=bench.folder, say=bench.said.append, **bench.how(1, "")
+    )
+    driver = PhaseDriver(context, sink)
+    results = [driver.run_phase(planned, context.budget(planned)) for planned in context.plan.phases()]
+    first, second = "run1-python_light-burst", "run1-python_light-long"
+    assert sink.calls == [
+        "decide before run 1",
+        *(f"samples {first}", f"add {first}", "end"),
+        *(f"samples {second}", f"add {second}", "end"),
+        "decide before run 2",
+    ]
+    assert [one.report.samples_file if one is not None else None for one in results] == [
+        *(f"{first}.csv", f"{second}.csv"),
+        *(None, None),
+    ]
+    assert bench.said == ["python_light: unchanged after 1 of 2 runs"]
 
 
 def test_the_time_of_one_board_runs_from_the_sessions_begin(bench: Bench) -> None:
