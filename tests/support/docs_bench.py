@@ -312,13 +312,13 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     from pytest_espperf import device
     from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
-    from pytest_espperf.session import firmware
+    from pytest_espperf.session import confirming
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
     replace(generator, "LOST", float("inf"))
     replace(device, "read_link", partial(device.read_link, connects=1))
-    replace(firmware, "PAIRS", 3)
+    replace(confirming, "PAIRS", 3)
 
 
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
