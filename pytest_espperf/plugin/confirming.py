@@ -66,14 +66,14 @@ def _clone(items: list[pytest.Item], planned: PlannedPhase) -> pytest.Item:
     callspec = dataclasses.replace(
         item.callspec,
         params={**item.callspec.params, "perf_phase": planned},
-        _idlist=[part.replace(measured.id, planned.id) for part in item.callspec._idlist],  # noqa: SLF001
+        _idlist=[part.replace(measured.id, planned.id) for part in item.callspec._idlist],  # noqa: SLF001 - of pytest
     )
     clone = pytest.Function.from_parent(
         item.parent,
         name=f"{item.originalname}[{callspec.id}]",
         callspec=callspec,
         callobj=item.obj,
-        fixtureinfo=item._fixtureinfo,  # noqa: SLF001
+        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - of pytest
         originalname=item.originalname,
     )
     mark_phase(clone)

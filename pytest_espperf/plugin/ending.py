@@ -55,7 +55,7 @@ def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Remember a phase whose own test failed after it was measured; what a board said in it becomes plain."""
+    """Remember a phase whose own test failed after it was measured; make text from a board plain."""
     if uses_device(item):
         outputs.plain_report(report)
     if not report.failed or report.when == "setup":
@@ -147,7 +147,7 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
 
 
 def own_report(name: str, failure: str) -> pytest.TestReport:
-    """A test report of ours, about no item: passed where there is no failure."""
+    """Make a test report of ours, about no item: passed where there is no failure."""
     name, failure = printable(name), inert(failure)
     return pytest.TestReport(
         nodeid=f"espperf::{name}",
@@ -175,7 +175,7 @@ def _escalate(session: pytest.Session) -> None:
 
 
 def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
-    """The summary of each session; of several boards, first what became of them."""
+    """Show the summary of each session; of several boards, first a table of all."""
     if not state.outcomes:
         return
     quiet = state.config.get_verbosity() < 0
@@ -189,7 +189,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
 
 
 def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
-    """What became of several boards, and what is the same for all; returns those to be shown in full."""
+    """Show what became of several boards, and what is the same for all; return those to be shown in full."""
     config, verbosity = state.config, state.config.get_verbosity()
     sessions = {board: outcome.artifact for board, outcome in state.outcomes.items()}
     common = in_common(sessions.values(), "run")

@@ -20,7 +20,6 @@ import pytest
 from support.load_servers import CHUNKED, Handler, Peer, always, answer, once, serving
 from support.nginx_server import needs_nginx, nginx
 
-import pytest_espperf.doctor
 from pytest_espperf.cli import doctor as command
 from pytest_espperf.cli import main
 from pytest_espperf.config.settings import Settings
@@ -505,7 +504,7 @@ def test_a_headers_value_is_shown_nowhere_even_if_the_board_repeats_it(tmp_path:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command, in an empty folder, with less effort."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pytest_espperf.doctor, "examine", partial(examine, effort=QUICK))
+    monkeypatch.setattr(command, "examine", partial(examine, effort=QUICK))
 
 
 def test_the_command_shows_the_page(
