@@ -191,10 +191,11 @@ def test_google_that_is_down_is_said(closed: int, tmp_path: Path, monkeypatch: p
 def test_without_its_server_one_goes_on_with_the_copy_and_says_how_old_it_is(
     url: str, closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others, own = Bench(url, tmp_path / "others"), Bench(url, tmp_path / "own", bound_s=2.0)
+    others = Bench(url, tmp_path / "others")
     others.save("session-1")
     others.sync.push()
-    own.sync.pull()
+    Bench(url, tmp_path / "own").sync.pull()
+    own = Bench(url, tmp_path / "own", bound_s=2.0)
     USE[url[:2]](f"http://127.0.0.1:{closed}", monkeypatch)
     said: list[str] = []
     assert not Sharing(own.store, own.sync).pull(said.append)
