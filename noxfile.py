@@ -102,7 +102,7 @@ def lowest(session: nox.Session) -> None:
     """Test the oldest versions that pyproject.toml allows; needs a Python for which these have wheels."""
     session.install("-e", ".[report]", "pytest-xdist", "lxml", "-c", ".ci/lower-bounds.txt")
     session.run("python", "-c", "import xdist")  # as for lab
-    files = ("tests/plugin/test_distributed.py", "tests/plugin/test_boards.py")
+    files = ("tests/plugin/test_xdist.py", "tests/plugin/test_boards.py")
     session.run("pytest", *files, *session.posargs)
 
 

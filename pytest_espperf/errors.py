@@ -10,6 +10,7 @@
     |   +-- RemoteError          a shared history cannot be reached, or does not answer in time
     +-- DeviceError              the board could not be measured
         +-- BoardBusyError       another session holds the board's lock
+        +-- ComputerError        this computer lacks what a connection needs
         +-- ProbeError           the health probe got no healthy answer
         +-- SimError             the reference device did not start, or died
 
@@ -87,7 +88,7 @@ class BoardBusyError(DeviceError):
 
 
 class ComputerError(DeviceError):
-    """The board could not be asked: this computer lacks what a connection needs."""
+    """This computer lacks what a connection to the board needs."""
 
 
 class ProbeError(DeviceError):

@@ -11,11 +11,11 @@ from types import FrameType
 
 @contextlib.contextmanager
 def deferred_signals(*, at_once_from: int = 2) -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C, the watchdog's alarm and a handled SIGTERM back until they can be taken.
+    """Hold Ctrl-C, the watchdog's alarm and a handled SIGTERM back until they can be handled.
 
-    Inside, the handlers of SIGINT, SIGALRM and SIGTERM only take note; the function that is given runs the
-    handlers of before for what was noted, and so does the end of the block. Outside the main thread, where no
-    signal arrives, nothing is changed.
+    Inside, the handlers of SIGINT, SIGALRM and SIGTERM only note the signal; the function that is yielded
+    runs the previous handlers for what was noted, and so does the end of the block. Outside the main
+    thread, where no signal arrives, nothing is changed.
 
     Args:
         at_once_from: the signal of a kind that is handled at once: whoever sends it has seen the ones before

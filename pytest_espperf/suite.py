@@ -9,8 +9,8 @@ from pytest_espperf.model.artifact import PhaseResult
 
 
 def test_perf(perf_phase: PhaseResult) -> None:
-    """Drive one phase and keep it; the session's verdict comes at the end.
+    """Measure one phase; the session's verdict comes at the end.
 
-    A budget that a single phase broke is written down there, and judged on the median of the runs.
+    A budget that a single phase broke is recorded, and judged on the median of the runs.
     """
     assert perf_phase.report.ok, perf_phase.fail_reasons

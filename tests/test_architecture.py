@@ -18,7 +18,7 @@ FOUNDATION = {"model", "errors", "interrupts"}
 MEASURE_AND_JUDGE = {"config", "load", "device", "sim", "history", "gate", "report"}
 
 KNOWS: dict[str, set[str]] = {
-    "": set(),  # the package itself: its version and, lazily, the public names
+    "": {"gate", "history", "model"},  # the public names, imported on first use (PEP 562)
     "model": set(),
     "interrupts": set(),
     "errors": {"model"},  # its messages are printable text
@@ -99,7 +99,8 @@ def test_imports_go_one_way(module: str) -> None:
 
 def test_modules_have_no_circle() -> None:
     try:
-        TopologicalSorter({module: edges(module) for module in MODULES}).prepare()
+        # The package itself imports its public names on first use, when all else is loaded.
+        TopologicalSorter({module: edges(module) for module in MODULES if module != NAME}).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
 
@@ -132,7 +133,7 @@ def test_driving_needs_neither_gate_nor_history() -> None:
     found, waiting = set(), {f"{NAME}.session.driver"}
     while waiting:
         found |= waiting
-        waiting = {name for module in waiting for name in edges(module)} - found
+        waiting = {name for module in waiting for name in edges(module)} - found - {NAME}
     assert not {package_of(module) for module in found} & {"gate", "history", "report", "output"}
 
 

@@ -289,7 +289,7 @@ def test_a_reboot_in_mid_session_fails(place: Path) -> None:
         place,
         *("-m", "pytest", *SUITE, *SHORT, "--device-ip=sim", "--sim-time-scale=0.2"),
         # After 5 s: a busy machine has begun by then, and an idle one has not ended.
-        *("--perf-profiles=python_light", "--perf-runs=16"),
+        *("--perf-profiles=python_light", "--perf-runs=10"),
         *("--sim-fault=reboot@25", "--perf-request-timeout=2"),
     )
     assert done.returncode == 1, done.stdout + done.stderr

@@ -30,7 +30,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealServe
 
 
 def test_the_routes_of_the_built_in_profiles_answer(server: RealServer) -> None:
-    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
         answers = {path: client.get(path) for path in PATHS}
     assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(PATHS, 200)
     assert answers["/hello"].text == "hello"
@@ -39,7 +39,7 @@ def test_the_routes_of_the_built_in_profiles_answer(server: RealServer) -> None:
 
 
 def test_the_cost_changes_while_it_runs_and_the_answer_keeps_its_length(server: RealServer) -> None:
-    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client:
         before = client.get("/template")
         server.cost(0.2)
         assert client.get("/cost?heavy=0.2").json() == {"heavy": 0.2}
@@ -70,7 +70,7 @@ def test_a_session_on_it_is_recorded(server: RealServer, tmp_path: Path) -> None
 def test_head_and_body_come_by_a_write_each_or_by_one(tmp_path: Path) -> None:
     for writes in (1, 2):
         with two_writes(tmp_path, writes=writes) as server:
-            body = httpx.get(f"http://{server.address}/deps", trust_env=False).json()
+            body = httpx.get(f"http://{server.address}/deps", trust_env=False, timeout=60).json()
         assert body["writes"] == writes
 
 

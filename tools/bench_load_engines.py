@@ -21,9 +21,10 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_espperf.device import resolve_target
 from pytest_espperf.load import connection, run_phase
 from pytest_espperf.load.guard import fastest_loop
-from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.workload import PhaseSpec, RequestSpec
 
 Result = dict[str, Any]
 WARMUP_S = 0.3
@@ -57,7 +58,7 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
     if loop == "unstamped":
         vars(connection)["kernel_stamps"] = lambda: False
     parts = urlsplit(url)
-    target = Target("http", str(parts.hostname), int(parts.port or 80), parts.netloc)
+    target = resolve_target(str(parts.hostname), int(parts.port or 80))
     samples = run_phase(
         target,
         [RequestSpec(parts.path)],

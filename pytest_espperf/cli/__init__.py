@@ -1,6 +1,6 @@
-"""``espperf``: run sessions, look at the history, decide about it, take it elsewhere.
+"""``espperf``: run sessions, inspect the history, accept and pin sessions, export them.
 
-Nothing is imported here but in the functions: Ctrl-C while a command is loaded is no traceback.
+Only the function imports: Ctrl-C while a command is loaded causes no traceback.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (``run``: pytest's, usage errors: 4).
+    """Run a command, and return its exit code (``run``: pytest's, usage errors: 4).
 
     Args:
         argv: the words after the program's name; None: those of this process, which ends afterwards.
@@ -23,16 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: with the exit code, for ``--help``, ``--version`` and what argparse refuses.
     """
     try:
-        from pytest_espperf.cli.program import program  # noqa: PLC0415 - see above
+        from pytest_espperf.cli.program import program  # noqa: PLC0415 - inside the handler of Ctrl-C
     except KeyboardInterrupt:
         if sys.stderr is not None:
             sys.stderr.write("espperf: interrupted\n")
         return 2
     return program(argv)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    from pytest_espperf.cli import program  # noqa: PLC0415 - see above
-
-    return program.make_parser()

@@ -1,36 +1,19 @@
-"""What the commands share: their parser, the history they mean, the session they are given."""
+"""What all commands share: their parser, and how they print."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pytest_espperf.config.settings import BY_DEST
-from pytest_espperf.errors import UsageError
-from pytest_espperf.model.text import inert
-from pytest_espperf.system import regular
-from pytest_espperf.system.homes import expand_reference
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.history import HistoryStore
-    from pytest_espperf.history.progress import Telling
-    from pytest_espperf.history.shared.sharing import Sharing
-    from pytest_espperf.model.artifact import SessionArtifact
-import io
 import shutil
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TextIO
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from pytest_espperf.model.text import json_printable
+from pytest_espperf.model.text import inert
 
 if TYPE_CHECKING:
-    # `espperf run` leaves that to pytest's process.
-    from pytest_espperf.report import Line
+    from pytest_espperf.report import Line  # `espperf run` draws no report itself
 
 _T = TypeVar("_T")
 
@@ -84,7 +67,7 @@ def add_command(
 
 
 def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
-    """A parser of :mod:`pytest_espperf.config.parsers` as argparse's ``type``: what it says is the error."""
+    """Make argparse's ``type`` of a parser of :mod:`pytest_espperf.config.parsers`; its message is kept."""
 
     def convert(text: str) -> _T:
         try:
@@ -93,105 +76,6 @@ def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
-
-
-def history_folder(arguments: argparse.Namespace) -> tuple[Path, str]:
-    """The folder that a command means, whether it is there or not, and who named it; "" where nobody did."""
-    sharing = history_of(arguments)
-    return sharing.folder, sharing.source
-
-
-def history_of(arguments: argparse.Namespace) -> Sharing:
-    """The folder that a command means, and the shared history that it is a copy of; nothing is touched yet.
-
-    Raises:
-        UsageError: a URL that cannot be one of a history.
-    """
-    from pytest_espperf.history import HistoryStore  # noqa: PLC0415 - see above
-    from pytest_espperf.history.shared.sharing import Sharing, sharing_at  # noqa: PLC0415 - see above
-
-    if not hasattr(arguments, "sharing"):
-        text, source = named_history(arguments)
-        arguments.sharing = (
-            sharing_at(text, Path(), source) if text else Sharing(HistoryStore(default_history()))
-        )
-        arguments.sharing.store.progress = _telling()
-    found: Sharing = arguments.sharing
-    return found
-
-
-def named_history(arguments: argparse.Namespace) -> tuple[str, str]:
-    """What was given as the history, folder or URL, and who gave it; "" twice where nobody did."""
-    variable = BY_DEST["perf_history"].env
-    if arguments.perf_history:
-        return arguments.perf_history, "--perf-history"
-    if os.environ.get(variable):
-        return os.environ[variable], f"environment variable {variable}"
-    return "", ""
-
-
-def default_history() -> Path:
-    """Where pytest's root directory would have it: here, or in the nearest folder above that has one."""
-    here = Path.cwd()
-    found = (
-        folder / DEFAULT_HISTORY
-        for folder in (here, *here.parents)
-        if regular.is_folder(folder / DEFAULT_HISTORY)
-    )
-    return next(found, here / DEFAULT_HISTORY)
-
-
-def open_history(arguments: argparse.Namespace) -> HistoryStore:
-    """The history that a command means; a shared one is brought up to date, once.
-
-    Raises:
-        UsageError: there is no such folder, or no copy of a shared history that cannot be reached.
-    """
-    sharing = history_of(arguments)
-    if sharing.sync is not None:
-        if not hasattr(arguments, "reached"):
-            arguments.reached = sharing.pull(say_aside, quiet=True)
-        if not arguments.reached and not sharing.store.file_names():
-            raise UsageError(f"{sharing.source}: there is no copy of {sharing.sync.url} on this machine yet")
-    elif not regular.is_folder(sharing.folder):
-        raise UsageError(
-            f"{sharing.source or 'no session was kept here yet'}: there is no folder {sharing.folder}"
-        )
-    return sharing.store
-
-
-def share(arguments: argparse.Namespace) -> None:
-    """Send what a command added or decided to a shared history."""
-    history_of(arguments).push(say_aside)
-
-
-def _telling() -> Telling:
-    """How the commands say how far they are: in one line of a terminal, or in a line now and then."""
-    from pytest_espperf.history.progress import Telling  # noqa: PLC0415 - run leaves the history to pytest
-
-    if not sys.stderr.isatty():
-        return Telling(say_aside)
-    return Telling(draw_aside, after_s=1.0, every_s=0.2, finish=lambda: draw_aside(""))
-
-
-def find_session(arguments: argparse.Namespace, reference: str) -> SessionArtifact:
-    """The session that a command was given: a file anywhere, or a name in its history.
-
-    Raises:
-        HistoryError: none is meant, or more than one.
-        ArtifactError: it cannot be read.
-        UsageError: there is no history folder.
-    """
-    from pytest_espperf.history import load_session  # noqa: PLC0415 - see above
-
-    path = Path(expand_reference(reference, "SESSION"))
-    return load_session(path) if regular.is_file(path) else open_history(arguments).find(reference).artifact
-
-
-def say_skipped(store: HistoryStore) -> None:
-    """Name the files of a history that could not be used."""
-    for error in store.skipped:
-        say_aside(f"skipped: {error}")
 
 
 _COLOURS = {"good": "32", "bad": "31", "warn": "33"}
@@ -244,27 +128,3 @@ def _styled(line: Line) -> str:
     codes = [*([_BOLD] if line.bold else []), *([_COLOURS[line.mood]] if line.mood in _COLOURS else [])]
     text = inert(line.text)
     return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if codes and text else text
-
-
-def print_json(value: Any, *, spread: bool = False) -> None:
-    """Print one object: UTF-8 whatever the code page, NaN as null; on one line, or ``spread``.
-
-    Characters that a terminal would obey are escaped.
-    """
-    import msgspec  # noqa: PLC0415 - see above
-
-    try:
-        data = msgspec.json.encode(value)
-    except UnicodeEncodeError:  # a file name of any bytes
-        data = msgspec.json.encode(_plain(msgspec.to_builtins(value)))
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
-        sys.stdout.reconfigure(encoding="utf-8")
-    print(json_printable((msgspec.json.format(data) if spread else data).decode()))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list) else value

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, print_json, print_lines
+from pytest_espperf.cli.common import SESSION_HELP, add_command, print_lines
+from pytest_espperf.cli.history import find_session
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.errors import UsageError
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.model.artifact import SessionArtifact
-    from pytest_espperf.model.comparison import Comparison
+from pytest_espperf.gate import parse_fail_on
+from pytest_espperf.gate.comparison import compare
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.comparison import Comparison
+from pytest_espperf.report.comparison import render_comparison
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     compare = add_command(
         commands,
         "compare",
         _compare,
-        "compare session B with session A: medians of every cell and path side by side, the worst change "
-        "first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a rule of "
-        "--fail-on is broken.",
+        "compare session B with session A: medians of every profile, phase and path side by side, the "
+        "worst change first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a "
+        "rule of --fail-on is broken.",
         history=True,
     )
-    compare.add_argument("a", metavar="A", help=f"compare with this one: {SESSION_HELP}")
-    compare.add_argument("b", metavar="B", help=f"tell about this one: {SESSION_HELP}")
+    compare.add_argument("a", metavar="A", help=f"session to compare with: {SESSION_HELP}")
+    compare.add_argument("b", metavar="B", help=f"session to describe: {SESSION_HELP}")
     compare.add_argument(
         "--fail-on",
         action="append",
         default=[],
         metavar=BY_DEST["perf_fail_on"].metavar,
-        help="what a cell of B may be worse by, in percent of A's median (of error_rate: percentage "
+        help="what a figure of B may be worse by, in percent of A's median (of error_rate: percentage "
         "points), as --perf-fail-on: p95_ms:10%%,rps_ok:5%%; repeatable, adds up; refused where the "
         "two are not comparable",
     )
@@ -47,9 +49,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.gate.comparison import compare  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.report.comparison import render_comparison  # noqa: PLC0415 - likewise
-
     rules = _rules(arguments.fail_on)
     comparison = compare(find_session(arguments, arguments.a), find_session(arguments, arguments.b), rules)
     if arguments.json:
@@ -60,8 +59,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _rules(texts: list[str]) -> list[tuple[str, float]]:
-    from pytest_espperf.gate import parse_fail_on  # noqa: PLC0415 - likewise
-
     try:
         return [rule for text in texts for rule in parse_fail_on(text)]
     except ValueError as error:

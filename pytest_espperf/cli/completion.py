@@ -13,7 +13,7 @@ INSTALL = 'pip install "pytest-espperf[completion]"'
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     completion = add_command(
         commands,
         "completion",

@@ -6,16 +6,14 @@ import argparse
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_espperf.cli.common import FAILED, INTERRUPTED, add_command, print_data, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.settings import OPTIONS, Settings
+from pytest_espperf.doctor import Check, Examination, examine, render_json, render_page
 from pytest_espperf.model.text import inert
-
-if TYPE_CHECKING:
-    # `espperf list` does without.
-    from pytest_espperf.doctor import Check
+from pytest_espperf.plugin.invocation import settings_here
 
 TAKEN = tuple(
     option
@@ -34,16 +32,16 @@ TAKEN = tuple(
         "perf_lock_file",
     }
 )
-"""The options that have a part in it."""
+"""The options that an examination uses."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     doctor = add_command(
         commands,
         "doctor",
         _doctor,
-        "examine a board: whether it can be reached, what it tells, its limits, how noisy it is, and whether "
+        "examine a board: whether it can be reached, its telemetry, its limits, how noisy it is, and whether "
         "this machine can measure it; one page, in about half a minute. Exit code 1 where a check failed.",
     )
     doctor.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
@@ -58,8 +56,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.doctor import Examination, examine, render_json, render_page  # noqa: PLC0415 - only here
-
     began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     checks: list[Check] = []
     settings, interrupted = Settings(), False
@@ -89,13 +85,11 @@ def _say(text: str) -> None:
 
 
 def _as_a_session_has_them(arguments: argparse.Namespace) -> tuple[Settings, Path]:
-    """The options in force, and the root directory, as pytest finds them.
+    """Return the options in force, and the root directory, as pytest finds them.
 
     Raises:
-        UsageError: an option is bad, or pytest does not start here; it has said why.
+        UsageError: an option is bad, or pytest does not start here; its message stands above.
     """
-    from pytest_espperf.plugin.invocation import settings_here  # noqa: PLC0415 - the other commands do without
-
     given = {option.dest: getattr(arguments, option.dest) for option in TAKEN}
     named = {dest: value for dest, value in given.items() if value is not None}
     return settings_here({**named, "device_ip": [arguments.host]})

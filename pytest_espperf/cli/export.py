@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, print_data, say
+from pytest_espperf.cli.common import SESSION_HELP, add_command, print_data, say
+from pytest_espperf.cli.history import find_session
 from pytest_espperf.config.settings import EXPORT_FORMATS
+from pytest_espperf.output.exports import only_renderer, parse_target, write_target
+from pytest_espperf.report.exports import EXPORTS
 
 SOURCE = "FORMAT"
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     export = add_command(
         commands, "export", _export, "show or write a session in another tool's format", history=True
     )
@@ -29,19 +32,15 @@ def add_commands(commands: Any) -> None:
 
 
 class _List(argparse.Action):
-    """Say what formats there are."""
+    """Print the formats."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from pytest_espperf.report.exports import EXPORTS  # noqa: PLC0415 - run leaves that to pytest
-
         for name, export in EXPORTS.items():
             say(f"{name:<26}{export.help}")
         parser.exit()
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.output.exports import only_renderer, parse_target, write_target  # noqa: PLC0415 - see above
-
     if "=" in arguments.format:
         target = parse_target(arguments.format, Path.cwd(), SOURCE)
         for path in write_target(find_session(arguments, arguments.session), target):

@@ -7,17 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import (
-    SESSION_HELP,
-    add_command,
-    history_folder,
-    open_history,
-    print_json,
-    print_lines,
-    say_aside,
-)
+from pytest_espperf.cli.common import SESSION_HELP, add_command, print_lines, say_aside
+from pytest_espperf.cli.history import history_folder, open_history
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.lookup import add_arguments, resolve
 from pytest_espperf.config.settings import BY_DEST
+from pytest_espperf.history import HistoryStore, load_session
+from pytest_espperf.report import render_terminal
+from pytest_espperf.session.judging import judge_again
 from pytest_espperf.system import regular
 from pytest_espperf.system.homes import expand_reference
 
@@ -32,18 +29,18 @@ POLICY = tuple(
         "perf_strict",
     )
 )
-"""The options that say how to judge."""
+"""The options of the policy."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     judge = add_command(
         commands,
         "judge",
         _judge,
         "judge a session again under another policy: against the sessions older than it in its history "
         "folder, with the decisions (accepted, pinned) of today. Budgets stay as they were when it was "
-        "measured; no more of its confirmation rounds count than --perf-confirm says. Options are taken "
+        "measured; at most --perf-confirm of its confirmation runs count. Options are taken "
         "from here and from the environment, not from pytest's ini file. "
         "Nothing is written. Exit code as of the session: 1 where it fails.",
         history=True,
@@ -60,10 +57,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _judge(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history import HistoryStore, load_session  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.report import render_terminal  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.judging import judge_again  # noqa: PLC0415 - likewise
-
     given = {option.dest: getattr(arguments, option.dest) for option in POLICY}
     settings = resolve(given, os.environ, {})
     path = Path(expand_reference(arguments.session, "SESSION"))

@@ -6,23 +6,45 @@ import argparse
 import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from types import ModuleType
 
 from pytest_espperf import __version__
-from pytest_espperf.cli.common import FAILED, INTERRUPTED, USAGE_ERROR
+from pytest_espperf.cli.common import FAILED, INTERRUPTED, USAGE_ERROR, Parser
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.interrupts import sigterm_interrupts
 from pytest_espperf.model.text import inert
 from pytest_espperf.system.streams import Guard, guarded
 
-ABOUT = "espperf: run sessions, look at the history, decide about it, take it elsewhere."
+ABOUT = "espperf: run sessions, inspect the history, accept and pin sessions, export them."
 
 READER_GONE, TERMINATED = 128 + 13, 128 + 15
 """Exit codes as a shell reports the signals SIGPIPE and SIGTERM."""
 
 
+MODULES = {
+    "run": "run",
+    "calibrate": "calibrate",
+    "sim": "sim",
+    "doctor": "doctor",
+    "list": "list",
+    "show": "show",
+    "accept": "decide",
+    "pin": "decide",
+    "report": "report",
+    "compare": "compare",
+    "judge": "judge",
+    "prune": "prune",
+    "import": "import_sessions",
+    "export": "export",
+    "completion": "completion",
+}
+"""The module of each command, in the order of ``espperf --help``."""
+
+
 def program(argv: Sequence[str] | None) -> int:
-    """The command line; see :func:`pytest_espperf.cli.main`."""
+    """Run a command; see :func:`pytest_espperf.cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
     with guarded("stderr"), guarded("stdout") as output:
         try:
@@ -40,7 +62,7 @@ def program(argv: Sequence[str] | None) -> int:
 
 
 def _until_a_signal(words: list[str]) -> int:
-    """The exit code of a command, where Ctrl-C or SIGTERM end it too."""
+    """Run a command, which Ctrl-C or SIGTERM may end, and return its exit code."""
     with sigterm_interrupts() as terminated:
         try:
             code = _command(words)
@@ -51,21 +73,20 @@ def _until_a_signal(words: list[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
-    # Imported here and in make_parser(): Ctrl-C meanwhile is no traceback.
-    from pytest_espperf.cli.run import start_sim  # noqa: PLC0415 - see above
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a code page without the sign that a board sent
-    parser = make_parser()
-    if words[:1] == ["sim"]:
-        return start_sim(words[1:])
+    named = words[0] if words else ""
+    if named == "sim":
+        code: int = _module("sim").start_sim(words[1:])
+        return code
+    parser = make_parser("" if named == "completion" else named)  # that completes all commands
     try:
         arguments, rest = parser.parse_known_args(words)
         if rest and not arguments.passes_on:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         arguments.rest, arguments.parser = rest, parser
-        code: int = arguments.do(arguments)
+        code = arguments.do(arguments)
     except EspperfError as error:
         _complain(str(error))
         return USAGE_ERROR
@@ -73,7 +94,7 @@ def _command(words: list[str]) -> int:
 
 
 def _settle(code: int, output: Guard, command: str) -> int:
-    """The exit code of a command whose output may have been lost.
+    """Return the exit code of a command whose output may have been lost.
 
     A failure stays one. What passes stays so where a session's verdict is the answer, which is kept; else the
     output was the answer.
@@ -88,33 +109,34 @@ def _settle(code: int, output: Guard, command: str) -> int:
 
 
 _VERDICTS = frozenset({"run", "judge", "compare"})
-"""Commands whose exit code says what they found."""
+"""Commands whose exit code is their result."""
 
 
 def _complain(sentence: str) -> None:
     print(inert(f"espperf: {sentence}"), file=sys.stderr)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    from pytest_espperf.cli import (  # noqa: PLC0415 - see _command
-        compare,
-        completion,
-        doctor,
-        export,
-        judge,
-        listing,
-        prune,
-        report,
-        run,
-        sessions,
-        transfer,
-    )
-    from pytest_espperf.cli.common import Parser  # noqa: PLC0415 - see _command
+def make_parser(named: str = "") -> argparse.ArgumentParser:
+    """Make the parser of the command line.
 
+    Args:
+        named: the command that the user named: the modules of all others are not loaded; any other word, as
+            "" and ``--help``, has all commands.
+    """
     parser = Parser(prog="espperf", description=ABOUT, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for room in (run, doctor, listing, sessions, report, compare, judge, prune, transfer, export, completion):
-        room.add_commands(commands)
+    for name in _modules(named):
+        _module(name).add_commands(commands)
     return parser
+
+
+def _modules(named: str) -> Iterable[str]:
+    if named == "--version":
+        return ()
+    return (MODULES[named],) if named in MODULES else dict.fromkeys(MODULES.values())
+
+
+def _module(name: str) -> ModuleType:
+    """Import a module of this package: each loads what its commands need."""
+    return import_module(f"pytest_espperf.cli.{name}")

@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from pytest_espperf.cli.common import (
-    add_command,
-    checked,
-    history_of,
-    open_history,
-    print_json,
-    say,
-    say_aside,
-    say_skipped,
-)
+from pytest_espperf.cli.common import add_command, checked, say, say_aside
+from pytest_espperf.cli.history import history_of, open_history, say_skipped
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.parsers import number, whole
 from pytest_espperf.errors import HistoryError, UsageError
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pathlib import Path
-
-    from pytest_espperf.history.prune import Choice, Leaving
+from pytest_espperf.history.names import format_stamp, horizon
+from pytest_espperf.history.prune import Leaving, PruneChoice, choose, plan, remove
+from pytest_espperf.history.rows import Query
+from pytest_espperf.session.earlier import MAX_SESSIONS
 
 KEEP = 50
 _LONGEST_DAYS = 36_500
@@ -33,18 +25,18 @@ _REASONS = {
     "latest": "the latest",
     "accepted": "accepted",
     "pinned": "pinned",
-    "bar": "what later ones are judged against",
+    "baseline": "baseline of later sessions",
     "young": "too young",
 }
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     prune = add_command(
         commands,
         "prune",
         _prune,
-        "remove old sessions that no later one is judged against: says which, and removes them with --yes. "
+        "remove old sessions that no later one is judged against: lists them, and removes them with --yes. "
         "Pinned and accepted ones stay, and so does what the gate is given of every comparability group; "
         "verdicts are the same before and after.",
         history=True,
@@ -60,9 +52,9 @@ def add_commands(commands: Any) -> None:
         "--older-than",
         type=checked(number(least=0, most=_LONGEST_DAYS)),
         metavar="DAYS",
-        help="only sessions older than that go",
+        help="only remove sessions older than that",
     )
-    prune.add_argument("--yes", action="store_true", help="do it; without, nothing is removed")
+    prune.add_argument("--yes", action="store_true", help="remove them; without it, nothing is removed")
     prune.add_argument(
         "--json",
         action="store_true",
@@ -72,11 +64,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _prune(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.names import horizon  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.history.prune import choose, plan  # noqa: PLC0415 - run leaves these to pytest
-    from pytest_espperf.history.rows import Query  # noqa: PLC0415 - likewise
-    from pytest_espperf.session.earlier import MAX_SESSIONS  # noqa: PLC0415 - likewise
-
     if (shared := history_of(arguments)).sync is not None:
         raise UsageError(
             f"{shared.source}: nothing is removed from a shared history: begin another one with what is to "
@@ -88,7 +75,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     choice = choose(
         rows,
         keep=arguments.keep,
-        bar=MAX_SESSIONS,
+        baseline=MAX_SESSIONS,
         latest=latest.session_id if latest is not None else "",
         young_from=_stamp_of_days_ago(arguments.older_than),
         young_to=horizon(),
@@ -102,21 +89,17 @@ def _prune(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_described(going, choice, failed, done=arguments.yes))
     else:
-        _tell(going, choice, total=len(rows), done=arguments.yes)
+        _print_outcome(going, choice, total=len(rows), done=arguments.yes)
     say_skipped(store)
     return 1 if failed else 0
 
 
 def _stamp_of_days_ago(days: float | None) -> str:
-    from pytest_espperf.history.names import format_stamp  # noqa: PLC0415 - see above
-
     return "" if days is None else format_stamp(datetime.now(timezone.utc) - timedelta(days=days))
 
 
 def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str]]:
-    """Those that went, and the names of those that could not be removed, which are said."""
-    from pytest_espperf.history.prune import remove  # noqa: PLC0415 - see above
-
+    """Remove sessions; return the removed ones, and the names of those that could not be removed."""
     gone, failed = [], []
     for leaving in going:
         try:
@@ -128,21 +111,21 @@ def _remove(folder: Path, going: list[Leaving]) -> tuple[list[Leaving], list[str
     return gone, failed
 
 
-def _tell(going: list[Leaving], choice: Choice, *, total: int, done: bool) -> None:
+def _print_outcome(going: list[Leaving], choice: PruneChoice, *, total: int, done: bool) -> None:
     for leaving in going:
         say(f"{leaving.size_bytes / 1e6:>9,.2f} MB  {leaving.row.name}")
     size = sum(leaving.size_bytes for leaving in going) / 1e6
     word = "removed" if done else "would remove"
     say(f"{word} {len(going)} of {total} sessions, {size:,.2f} MB")
     counts = Counter(choice.stay.values())
-    told = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
-    if told:
-        say(f"stay: {', '.join(told)}")
+    kept = [f"{counts[reason]} {words}" for reason, words in _REASONS.items() if counts[reason]]
+    if kept:
+        say(f"stay: {', '.join(kept)}")
     if going and not done:
         say("nothing was removed: add --yes to do it")
 
 
-def _described(going: list[Leaving], choice: Choice, failed: list[str], *, done: bool) -> dict[str, Any]:
+def _described(going: list[Leaving], choice: PruneChoice, failed: list[str], *, done: bool) -> dict[str, Any]:
     return {
         "removed": done,
         "sessions": [

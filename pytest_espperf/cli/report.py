@@ -6,14 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pytest_espperf.cli.common import SESSION_HELP, add_command, find_session, history_of, open_history, say
+from pytest_espperf.cli.common import SESSION_HELP, add_command, say
+from pytest_espperf.cli.history import find_session, history_of, open_history
 from pytest_espperf.errors import UsageError
+from pytest_espperf.history.names import clean_tag
+from pytest_espperf.output.reports import check_installed, write_report
 from pytest_espperf.system import regular
 from pytest_espperf.system.homes import expand_user
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     report = add_command(
         commands,
         "report",
@@ -28,9 +31,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.names import clean_tag  # noqa: PLC0415 - run leaves msgspec to pytest
-    from pytest_espperf.output.reports import check_installed, write_report  # noqa: PLC0415 - heavy
-
     check_installed("espperf report")
     session = find_session(arguments, arguments.session)
     # An id is any text: it may become a part of a file's name, and nothing else of a path.

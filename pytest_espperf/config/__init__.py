@@ -1,1 +1,1 @@
-"""What was asked for: options, their sources, and the tables of a project."""
+"""Configuration: the options, their sources, and the tables of a project."""

@@ -1,4 +1,4 @@
-"""Looking option values up: command line, environment, ini file, default; each remembers its source."""
+"""Look-up of option values: command line, environment, ini file, default; each value keeps its source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_espperf.model.text import nearest
 
 
 def _texts(option: Option, raw: object) -> list[str]:
-    """The separate texts of a raw value: a list option's are split, another's stand alone."""
+    """Split the raw value of a list option into its texts; the value of another option is one text."""
     many = [str(item) for item in raw] if isinstance(raw, (list, tuple)) else [str(raw)]
     if option.kind != "list":
         return many[-1:]

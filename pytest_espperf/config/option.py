@@ -18,12 +18,12 @@ class Option(NamedTuple):
         default: the value where none is given.
         help: one line.
         parse: text -> value; raises ValueError with what is wrong.
-        metavar: what stands for the value in the help.
+        metavar: placeholder of the value in the help.
         kind: ``value``; ``flag`` (takes none); ``list`` (repeatable, values add up).
         separator: between the values of a ``list`` in one text; "" where one text is one value.
-        original: flag of the original tool that means the same, "" where it had none.
-        secret: its value is never kept or shown: of a header its name may be, of a text a digest.
-        once: of a ``list``, whether a value that is given twice is an error, and not the same as once.
+        original: flag of the original tool with the same meaning, "" if it has none.
+        secret: its value is never kept or shown: only the name of a header, or a digest of a text.
+        once: of a ``list``, whether it is an error to give a value twice; else it counts once.
     """
 
     dest: str
@@ -64,7 +64,7 @@ def option(
     secret: bool = False,
     once: bool = False,
 ) -> Any:
-    """A row that does not know its name yet; :data:`OPTIONS` gives it that of its attribute."""
+    """Make a row without its name; :data:`OPTIONS` gives it the name of its attribute."""
     kind: Literal["value", "flag", "list"] = "value" if separator is None else "list"
     if parse is bool_word:
         kind = "flag"

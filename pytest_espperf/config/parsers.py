@@ -1,4 +1,4 @@
-"""Text -> value: the parsers of option values. Pure; ValueError says what is wrong, in one sentence.
+"""Text -> value: the parsers of option values. Pure; a ValueError explains what is wrong, in one sentence.
 
 Imported by every pytest run of a project that has the plugin installed: keep it light.
 """
@@ -14,13 +14,13 @@ from pytest_espperf.model.text import nearest
 
 
 def file_of(source: str) -> str:
-    """The file's name in a profile's source: ``/home/me/espperf.toml: [profiles.x]`` -> ``espperf.toml``."""
+    """Get the file's name from a profile's source: ``/me/espperf.toml: [profiles.x]`` -> ``espperf.toml``."""
     head = source.rpartition(": [")[0] or source
     return head.replace("\\", "/").rpartition("/")[2]
 
 
 def bool_word(text: str) -> bool:
-    """``yes/no``, ``true/false``, ``on/off``, ``1/0``."""
+    """Parse ``yes/no``, ``true/false``, ``on/off`` or ``1/0``."""
     word = text.strip().lower()
     if word in {"1", "true", "yes", "on"}:
         return True
@@ -32,7 +32,7 @@ def bool_word(text: str) -> bool:
 def number(
     *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> Callable[[str], float]:
-    """A finite number within bounds."""
+    """Make the parser of a finite number within bounds."""
 
     def parse(text: str) -> float:
         try:
@@ -55,7 +55,7 @@ def number(
 def percent(
     *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
 ) -> Callable[[str], float]:
-    """A finite number of percent within bounds; ``25%`` and ``25`` are the same."""
+    """Make the parser of a finite percentage within bounds; ``25%`` and ``25`` are the same."""
     parse_number = number(least=least, most=most, above=above)
 
     def parse(text: str) -> float:
@@ -65,7 +65,7 @@ def percent(
 
 
 def whole(*, least: int, most: int = 2**62) -> Callable[[str], int]:
-    """A whole number within bounds."""
+    """Make the parser of a whole number within bounds."""
 
     def parse(text: str) -> int:
         try:
@@ -81,7 +81,7 @@ def whole(*, least: int, most: int = 2**62) -> Callable[[str], int]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """One of a few words, with the nearest one named."""
+    """Make the parser of one of a few words; the message for another one names the nearest."""
 
     def parse(text: str) -> str:
         word = text.strip()
@@ -93,7 +93,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def word(text: str) -> str:
-    """Any text but an empty one."""
+    """Parse any text but an empty one."""
     stripped = text.strip()
     if not stripped:
         raise ValueError("it is empty")
@@ -101,7 +101,7 @@ def word(text: str) -> str:
 
 
 def locale_text(text: str) -> str:
-    """Text whose bytes were in the locale's encoding: others cannot be told apart once they are written."""
+    """Parse text whose bytes are in the locale's encoding: others cannot be distinguished once written."""
     if any("\ud800" <= char <= "\udfff" for char in text):
         shown = "".join("?" if "\ud800" <= char <= "\udfff" else char for char in text)
         raise ValueError(f"{shown!r} has bytes (?) that are not in the encoding of this locale")
@@ -109,7 +109,7 @@ def locale_text(text: str) -> str:
 
 
 def header(text: str) -> tuple[str, str]:
-    """``Name: value`` of an HTTP header."""
+    """Parse ``Name: value`` of an HTTP header."""
     name, colon, value = text.partition(":")
     name, value = name.strip(), value.strip()
     # The value is never repeated in a message: it may be a credential.
@@ -123,20 +123,20 @@ def header(text: str) -> tuple[str, str]:
 
 
 def url_path(text: str) -> str:
-    """A request target that begins with a slash."""
+    """Parse a request target, which begins with a slash."""
     if not text.startswith("/") or any(char.isspace() or not char.isprintable() for char in text):
         raise ValueError(f"{text!r} is no request path: it begins with '/' and has no blanks")
     return text
 
 
 def host(text: str) -> str:
-    """``HOST``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``sim``; kept as written, checked for shape."""
+    """Parse ``HOST``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``sim``: the text, checked for its form."""
     split_host(text)
     return text.strip()
 
 
 def serial_url(text: str) -> str:
-    """What pyserial opens; without credentials, which would be kept in the artifact."""
+    """Parse what pyserial opens; credentials are refused, since the artifact would keep them."""
     text = word(text)
     if "@" in text.partition("://")[2].partition("/")[0]:
         raise ValueError("it holds credentials, and no kind of serial port takes any: leave them out")

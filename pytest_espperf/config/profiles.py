@@ -1,4 +1,4 @@
-"""Profiles: the built-in ones, their aliases, a project's own from TOML, and the presets' schedules."""
+"""Profiles: the built-in ones, their aliases, and a project's own from TOML."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One profile; what its own words name (paths, headers, phases) is converted one by one."""
+    """One profile; its paths, headers, phases and limits are converted one by one."""
 
     paths: list[Any] = []
     headers: dict[str, Any] = {}
@@ -142,7 +142,7 @@ def _profile(name: str, value: object, where: str) -> Profile:
             _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
         ),
         headers=tuple(_header(key, text, f"{where} headers") for key, text in table.headers.items()),
-        limits={key: limit for key, limit in msgspec.structs.asdict(limits).items() if limit is not None},
+        limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
         source=where,
     )
 

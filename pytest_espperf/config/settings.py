@@ -463,7 +463,7 @@ class Settings:
         raise AttributeError(f"settings are immutable: {name}")
 
     def but(self, **changes: Any) -> Settings:
-        """The same with other values; each keeps its source."""
+        """Make settings with other values; each keeps its source."""
         return Settings(**{**vars(self), **changes})
 
     @property
@@ -472,11 +472,11 @@ class Settings:
         return self.device_ip[0] if self.device_ip else ""
 
     def where(self, dest: str) -> str:
-        """Where a value came from, for messages: ``--perf-runs``, ``environment variable ...``."""
+        """Name the source of a value, for messages: ``--perf-runs``, ``environment variable ...``."""
         return self.sources.get(dest, f"the default of {BY_DEST[dest].flag}")
 
     def describe(self) -> dict[str, Any]:
-        """All values as JSON, secrets redacted."""
+        """Describe all values as JSON, secrets redacted."""
         shown: dict[str, Any] = {}
         for row in OPTIONS:
             value = getattr(self, row.dest)

@@ -47,7 +47,7 @@ _RELATIONS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 
 class Sections(msgspec.Struct, forbid_unknown_fields=True):
-    """What a project may say in its tables."""
+    """The sections of a project's tables."""
 
     profiles: Any = msgspec.UNSET
     telemetry: Any = msgspec.UNSET
@@ -125,7 +125,7 @@ def check(key: str, parse: Callable[[str], _Value], text: str) -> _Value:
 
 
 def _explain(message: str, value: object, known: Collection[str]) -> str:
-    """Say in plain words what msgspec found wrong."""
+    """Explain in plain words what msgspec found wrong."""
     if unknown := _UNKNOWN.fullmatch(message):
         key = unknown["key"]
         return f"unknown key {key!r}{nearest(key, known)} (known: {', '.join(sorted(known))})"

@@ -59,11 +59,10 @@ def load_telemetry(root: Path) -> TelemetrySpec:
     )
 
 
-def _keys(value: object, where: str) -> dict[str, str]:
-    named = msgspec.structs.asdict(convert(value, KeysTable, where))
-    keys = {name: path for name, path in named.items() if path is not None}
+def _keys(given: dict[str, Any], where: str) -> dict[str, str]:
+    table = convert(given, KeysTable, where)
     try:
-        return {name: check(name, _path_in_json, path) for name, path in keys.items()}
+        return {name: check(name, _path_in_json, getattr(table, name)) for name in given}
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""From what the user calls the board to where requests go."""
+"""The board's address: from the user's text to the target of the requests."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def resolve_target(
 
 
 def _ascii(name: str) -> str:
-    """A name as it is looked up, and checked against a certificate: ``bücher.example`` in its ASCII form."""
+    """Encode a name as it is looked up, and checked against a certificate: ``bücher.example`` in ASCII."""
     return name if name.isascii() else name.encode("idna").decode("ascii")
 
 
 def _host_header(host: str, port: int, scheme: str) -> str:
-    """As RFC 9110 has it: no default port, IPv6 in brackets and without its zone."""
+    """Format the header as RFC 9110 has it: no default port, IPv6 in brackets and without its zone."""
     if is_address(host) and ":" in host:
         host = f"[{host.partition('%')[0]}]"
     return host if port == DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
@@ -92,7 +92,7 @@ def _address(host: str, port: int, source: str) -> str:
             f"{source}: {host!r} does not resolve to an address ({reason}); "
             "give the board's address, as 192.168.0.135"
         ) from None
-    # IPv4 first: the boards this is for listen there, whatever the resolver prefers.
+    # IPv4 first: boards listen there, whatever the resolver prefers.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     places: list[SocketAddress] = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     _, place = places[_first_to_answer(places) if len(places) > 1 else 0]
@@ -101,7 +101,7 @@ def _address(host: str, port: int, source: str) -> str:
 
 
 def _first_to_answer(places: Sequence[SocketAddress]) -> int:
-    """The index of the first place that takes a connection; 0 where none does: the board may still boot."""
+    """Find the first address that takes a connection; 0 if none does: the board may still boot."""
 
     async def race() -> int:
         index, sock = await asyncio.wait_for(first_connected(places), ANSWERS_S)
@@ -117,7 +117,7 @@ def _first_to_answer(places: Sequence[SocketAddress]) -> int:
 def mdns_address(
     host: str, reason: str = "", *, interfaces: Sequence[str] | None = None, wait_s: float = MDNS_S
 ) -> tuple[str, str]:
-    """Ask the link for an mDNS name; the IPv4 address first answered, or "" and why there is none.
+    """Ask the link for an mDNS name; return the first IPv4 address, or "" and why there is none.
 
     Args:
         host: ``board.local``.

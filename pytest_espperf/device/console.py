@@ -21,7 +21,7 @@ from pytest_espperf.device.markers import ConsoleEvent, Scanner
 from pytest_espperf.errors import UsageError
 
 BAUD = 115_200
-"""What an ESP32's console speaks unless it is told otherwise."""
+"""Baud rate of an ESP32's console by default."""
 
 READ_S = 0.1
 """Longest wait for bytes: what the time of a line is good for."""
@@ -53,7 +53,7 @@ class FirstAndLast:
             self._last.append(event)
 
     def take(self) -> list[ConsoleEvent]:
-        """What was kept, oldest first, with a note in the place of what was not; begins anew."""
+        """Return what was kept, oldest first, with a line in the place of the others; start again."""
         kept = [*self._first, *self._last]
         dropped = self._count - len(kept)
         if dropped:
@@ -90,7 +90,7 @@ class SerialConsole:
         self._paused = threading.Event()
         self._away = threading.Event()
         self._losses = 0
-        self._heard_bytes = 0
+        self._read_bytes = 0
         self._strange_bytes = 0
         self._logged = 0
         self._file: IO[str] | None = None
@@ -123,7 +123,7 @@ class SerialConsole:
         return console
 
     def take(self) -> list[ConsoleEvent]:
-        """The events since the last call, oldest first."""
+        """Return the events since the last call, oldest first."""
         with self._lock:
             kept = [*self._fatal.take(), *self._warnings.take()]
         return sorted(kept, key=lambda event: event.at_s)
@@ -139,14 +139,14 @@ class SerialConsole:
             self._paused.clear()
 
     def remarks(self) -> list[str]:
-        """The notes, and what makes it doubtful that this is the board's console at all."""
+        """List the notes, and what makes it doubtful that this is the board's console at all."""
         remarks = list(self.notes)
         if self._losses > 1:
             remarks.append(f"the serial port was lost {self._losses} times")
-        if not self._heard_bytes:
-            remarks.append(f"nothing was heard on {self.url}: is it the board's port?")
-        elif self._strange_bytes * 4 > self._heard_bytes:
-            remarks.append(f"most of what {self.url} says is unreadable: is its speed {self._baud} baud?")
+        if not self._read_bytes:
+            remarks.append(f"no data came from {self.url}: is it the board's port?")
+        elif self._strange_bytes * 4 > self._read_bytes:
+            remarks.append(f"most of the data from {self.url} is unreadable: is its baud rate {self._baud}?")
         return remarks
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class SerialConsole:
                     self._file.close()
 
     def _take_in(self, data: bytes) -> None:
-        self._heard_bytes += len(data)
+        self._read_bytes += len(data)
         self._strange_bytes += sum(byte >= 0x80 or byte == 0 for byte in data)
         self._take_lines(self._scanner.feed(data, self._clock()))
 
@@ -193,7 +193,7 @@ class SerialConsole:
                 (self._fatal if event.fatal else self._warnings).add(event)
 
     def _lost(self, error: Exception) -> None:
-        """The port is gone: say so, and try to have it back."""
+        """Report that the port is gone, and try to open it again."""
         self._take_lines(self._scanner.end(self._clock()))
         now = self._clock()
         self._losses += 1

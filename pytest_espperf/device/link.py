@@ -110,7 +110,7 @@ class _Completion:
     is_complete = False
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
+        """Take note of the end, for the parser."""
         self.is_complete = True
 
 
@@ -131,7 +131,7 @@ def ask(sock: socket.socket, target: Target, path: str, *, budget_s: float) -> N
 
 
 def _request(target: Target, path: str) -> bytes:
-    """The bytes of a GET that asks the server to close behind its answer."""
+    """Encode a GET that asks the server to close behind its answer."""
     headers = merge_headers(target.own_headers(), target.headers, (("Connection", "close"),))
     request_target = httpx.URL(f"http://board{path}").raw_path.decode("ascii")
     lines = [f"GET {request_target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
@@ -139,7 +139,7 @@ def _request(target: Target, path: str) -> bytes:
 
 
 def _retransmissions(sock: socket.socket) -> int:
-    """Packets of this connection that were sent again, where the platform tells; else 0."""
+    """Count the packets of a connection that were sent again; 0 where the platform does not count them."""
     if sys.platform != "linux":
         return 0
     with contextlib.suppress(OSError, struct.error):

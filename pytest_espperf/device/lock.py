@@ -29,7 +29,7 @@ _NOTE_BYTES = 64 * 1024
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lock; written beside it, for the refusal's words."""
+    """Who holds a lock; written beside it, for the message of the refusal."""
 
     pid: int
     host: str
@@ -39,7 +39,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 def lock_folder() -> Path:
-    """Where the locks of this user's boards lie.
+    """Locate the folder of the locks of this user's boards.
 
     Raises:
         UsageError: nowhere can they.
@@ -54,7 +54,7 @@ class BoardLock:
         target: where the board is.
         extra: the other file.
         folder: where the locks lie.
-        session: id of the session that the board is measured for; told to whoever finds it locked.
+        session: id of the session that the board is measured for; shown to others that find it locked.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class BoardLock:
         self._held: ExitStack | None = None
 
     def acquire(self) -> None:
-        """Take the lock, or say who has it. Never waits.
+        """Take the lock, or name its holder. Never waits.
 
         Raises:
             BoardBusyError: another live process has it; names its pid, host, start and command.
@@ -87,9 +87,9 @@ class BoardLock:
             lock.acquire(timeout=0)
         except Timeout:
             holder = _read_holder(path)
-            told = _told(holder) if holder is not None else f"holder unknown, lock file {path}"
+            who = _described(holder) if holder is not None else f"holder unknown, lock file {path}"
             raise BoardBusyError(
-                f"the board {self._board} is being measured by another session ({told}); "
+                f"the board {self._board} is being measured by another session ({who}); "
                 "wait for it to end, or stop it",
                 session=holder.session if holder is not None else "",
             ) from None
@@ -100,10 +100,10 @@ class BoardLock:
             pid=os.getpid(),
             host=socket.gethostname(),
             started_utc=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            command=encodable(" ".join(_redacted(sys.argv))),
+            command=encodable(" ".join(redact_words(sys.argv))),
             session=self._session,
         )
-        # The holder's words are a courtesy: a full disk must not stop the session here.
+        # The holder's file only improves a message: a full disk must not stop the session here.
         with suppress(OSError):
             _holder_path(path).write_bytes(msgspec.json.encode(holder))
         stack.callback(_forget, _holder_path(path))
@@ -113,11 +113,6 @@ class BoardLock:
         if self._held is not None:
             self._held.close()
             self._held = None
-
-
-def _redacted(command: list[str]) -> list[str]:
-    """The command line without secrets."""
-    return redact_words(command)
 
 
 def _holder_path(lock: Path) -> Path:
@@ -136,6 +131,6 @@ def _read_holder(lock: Path) -> Holder | None:
         return None
 
 
-def _told(holder: Holder) -> str:
+def _described(holder: Holder) -> str:
     command = redact(holder.command)[:300]  # an earlier version may have written it
     return f"pid {holder.pid} on {holder.host}, started {holder.started_utc}, command: {command}"

@@ -70,7 +70,7 @@ class ConsoleEvent:
 
 
 def printable(line: bytes) -> str:
-    """A console line as text that no terminal takes for commands."""
+    """Decode a console line to text that no terminal takes for commands."""
     return text.printable(_ESCAPES.sub("", line.decode("utf-8", errors="replace")), instead="�")
 
 
@@ -98,7 +98,7 @@ class Scanner:
         return lines, events
 
     def end(self, at_s: float) -> tuple[list[str], list[ConsoleEvent]]:
-        """The line that was left without an end, when no more will come."""
+        """Take the line that was left without an end, when no more will come."""
         return self.feed(b"\n", at_s) if self._rest else ([], [])
 
     def _event(self, line: str, at_s: float) -> ConsoleEvent | None:

@@ -119,7 +119,7 @@ def probe(
 
 
 def read_redirect(target: Target, path: str, location: str) -> Redirect:
-    """Where a redirect leads, and which option measures that.
+    """Work out where a redirect leads, and which option measures that.
 
     Args:
         target: the board.

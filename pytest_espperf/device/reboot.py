@@ -1,7 +1,7 @@
 """Signs of a reboot between two readings of a board's telemetry. Pure.
 
-A board has no uptime of its own to ask for; what one tells instead: counters that are lower than what it
-has answered since they were zeroed, and a low-water mark of the heap that rises, which only a boot can do.
+Most boards report no uptime. Other signs are counters below the number of requests answered since they were
+zeroed, and a low-water mark of the heap that rises, which only a boot can do.
 ``boot_id``, ``uptime_ms`` and ``reset_reason`` are used where a board has them.
 
 Uptimes and counters wrap: ``millis()`` of 32 bits every 49.7 days, MicroPython's ``ticks_ms()`` every 12.4.
@@ -44,7 +44,7 @@ def _whole(reading: TelemetryReading) -> dict[str, Any]:
 def reboot_signs(
     before: TelemetryReading, after: TelemetryReading, *, answered: int = 0, asked: float | None = None
 ) -> list[str]:
-    """What says that the board booted between two readings; [] where nothing does.
+    """List the signs that the board booted between two readings; [] if there are none.
 
     Args:
         before: the earlier reading, whose counters were zeroed.
@@ -74,7 +74,7 @@ def reboot_signs(
 
 
 def _passed_s(before: TelemetryReading, after: TelemetryReading) -> tuple[float, float] | None:
-    """The least and the most seconds between the moments that two readings speak of; None where unknown."""
+    """Bound the seconds between the moments of two readings: least and most; None where unknown."""
     if before.began_s is None or before.ended_s is None or after.began_s is None or after.ended_s is None:
         return None
     return max(0.0, after.began_s - before.ended_s), after.ended_s - before.began_s

@@ -1,4 +1,4 @@
-"""Counters and heap figures that the board tells of itself. Optional: a plain ESP-IDF board has none."""
+"""Counters and heap figures that a board reports. Optional: a plain ESP-IDF board has none."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class TelemetryReading:
 
 @dataclass
 class Telemetry:
-    """Reads a board's telemetry; a path that answers 404 and never told anything is not asked again.
+    """Reads a board's telemetry; a path that answers 404 and never had a reading is not asked again.
 
     Attributes:
         retries: further tries where the board is busy (429, 503, 504) or drops the connection.
         retry_delay_s: before the first of them; grows linearly.
         notes: what could not be read and why, each once, for the report.
         absent: the paths that the board does not have.
-        told: the paths that it has answered: a later refusal (a login that ran out) is a fault to be said.
+        answered: the paths that had a reading: a later refusal (a login that ran out) is reported.
     """
 
     target: Target
@@ -72,10 +72,10 @@ class Telemetry:
     clock: Callable[[], float] = time.monotonic
     notes: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
 
     def read(self, *, reset: bool = False, budget_s: float = float("inf")) -> TelemetryReading:
-        """Counters and memory, as the board tells them; never raises for a board that does not.
+        """Read counters and memory; never raises for a board that does not answer.
 
         Args:
             reset: zero the counters first.
@@ -88,11 +88,11 @@ class Telemetry:
         return TelemetryReading(stats=stats, memory=memory, began_s=began_s, ended_s=self.clock())
 
     def read_stats(self, *, reset: bool = False, budget_s: float = float("inf")) -> dict[str, Any]:
-        """The counters alone; {} where there are none. ``reset`` zeroes them first."""
+        """Read the counters; {} where there are none. ``reset`` zeroes them first."""
         return self._json(self.spec.stats, self.spec.reset if reset else "", budget_s)
 
     def read_memory(self, *, budget_s: float = float("inf")) -> dict[str, Any]:
-        """The heap figures alone; {} where there are none."""
+        """Read the heap figures; {} where there are none."""
         return self._json(self.spec.memory, "", budget_s)
 
     def _json(self, path: str, query: str, budget_s: float) -> dict[str, Any]:
@@ -113,11 +113,11 @@ class Telemetry:
                 reason = str(error)
             else:
                 if answer.status == 200:
-                    self.told.add(path)
+                    self.answered.add(path)
                     return self._decode(path, answer.body)
                 reason = f"status {answer.status}"
                 if answer.status not in BUSY:
-                    if answer.status in GONE and path not in self.told:
+                    if answer.status in GONE and path not in self.answered:
                         self.absent.add(path)
                     break
             if attempt <= self.retries:
@@ -158,7 +158,7 @@ class Telemetry:
 
 
 def _no_number(body: bytes) -> str:
-    """Which figure of a broken answer is ``nan`` or infinite; "" where none is."""
+    """Name the figure of a broken answer that is ``nan`` or infinite; "" if none is."""
     match = _NO_NUMBER.search(body)
     if match is None:
         return ""

@@ -70,7 +70,7 @@ class Examination:
 
 
 def without_secrets(check: Check, secrets: Sequence[str]) -> Check:
-    """The check without values of headers, should a board or an error message have repeated one."""
+    """Remove values of headers from a check, should a board or an error message have repeated one."""
 
     def hidden(value: Any) -> Any:
         if isinstance(value, str):

@@ -28,7 +28,7 @@ RESTLESS_MS = 20.0
 """The same of p95 and median, for a link that is merely restless."""
 
 SPREAD_PCT = {"rps_ok": 20.0, "p95_ms": 50.0}
-"""(Greatest - least) / median over the rounds of the short load from which on it is no steady board."""
+"""(Greatest - least) / median over the runs of the short load from which on it is no steady board."""
 
 POWER_SAVE = (
     "switch Wi-Fi power save off and look again: esp_wifi_set_ps(WIFI_PS_NONE), in MicroPython "
@@ -37,7 +37,7 @@ POWER_SAVE = (
 
 
 def idle_connects(link: LinkReading) -> Check:
-    """Connects to the idle board: its network stack answers them, not its server."""
+    """Judge connects to the idle board: its network stack answers them, not its server."""
     times = sorted(link.connect_ms)
     made = len(times) + link.retransmitted + link.failed
     values = {
@@ -194,10 +194,10 @@ def not_loaded(why: str, advice: str) -> Check:
 
 
 def pace(reports: Sequence[PhaseReport], metric: str, name: str) -> Check | None:
-    """A figure of the short load, and how far its rounds are apart; None where too little was answered.
+    """Judge a figure of the short load, and how far its runs are apart; None where too little was answered.
 
     Args:
-        reports: of the rounds.
+        reports: of the runs.
         metric: of the registry.
         name: of the check.
     """
@@ -213,13 +213,11 @@ def pace(reports: Sequence[PhaseReport], metric: str, name: str) -> Check | None
         "clients": reports[0].clients,
     }
     if len(found) < 2:
-        advice = "run this again: from one round nothing can be said of how steady it is."
-        return Check("noise", name, "note", f"{figure} in the one round there is", advice, values)
+        advice = "run this again: one run does not show how steady the board is."
+        return Check("noise", name, "note", f"{figure} in the only run", advice, values)
     values["spread_pct"] = round(spread, 1)
     clients = reports[0].clients
-    figure += (
-        f"; {len(found)} rounds of {clients} client{'' if clients == 1 else 's'} are {spread:.1f} % apart"
-    )
+    figure += f"; {len(found)} runs of {clients} client{'' if clients == 1 else 's'} are {spread:.1f} % apart"
     if spread > SPREAD_PCT[metric]:
         advice = "look at the link above, and at what else the board does; more runs help: espperf calibrate."
         return Check("noise", name, "warn", figure, advice, values)
@@ -227,7 +225,7 @@ def pace(reports: Sequence[PhaseReport], metric: str, name: str) -> Check | None
 
 
 def errors(reports: Sequence[PhaseReport]) -> Check:
-    """What went wrong in the short load (one round at least), a rate limiter's answers apart."""
+    """Judge what went wrong in the short load (one run at least), a rate limiter's answers apart."""
     kinds = Counter[str]()
     for report in reports:
         kinds.update(report.error_kinds)

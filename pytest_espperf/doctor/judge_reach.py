@@ -1,4 +1,4 @@
-"""Whether the board can be reached, and what it tells of itself: judgements. Pure."""
+"""Judgements about reaching the board, and about its telemetry. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLE = "[tool.espperf.telemetry]"
 
 
 def address(shown: str, *, how: str, took_s: float) -> Check:
-    """A host that has an address."""
+    """Describe a host that has an address."""
     figure = f"{shown} ({'IPv6' if ':' in shown else 'IPv4'}), {how}"
     values = {"address": shown, "took_ms": round(1e3 * took_s, 3)}
     if took_s > SLOW_NAME_S:
@@ -44,19 +44,19 @@ def address(shown: str, *, how: str, took_s: float) -> Check:
 
 
 def no_address(reason: str) -> Check:
-    """A host that has none."""
+    """Describe a host that has no address."""
     advice = "look for it in what the board prints as it boots, or in the router's list of clients."
     return Check("board", "address", "fail", reason, advice)
 
 
 def no_reference_device(reason: str) -> Check:
-    """The built-in one did not start."""
+    """Describe a reference device that did not start."""
     advice = "start it by itself to see what it says: espperf sim --port 8080."
     return Check("board", "address", "fail", reason, advice)
 
 
 def lock(busy: str) -> Check:
-    """Whether another session has the board: what it said, "" where there is none."""
+    """Whether another session has the board: its message, "" where there is none."""
     if not busy:
         return Check("board", "lock", "ok", "no other session measures it")
     return Check("board", "lock", "fail", busy, "run this again when that session has ended.")
@@ -95,7 +95,7 @@ def tls(contact: Contact, *, insecure: bool) -> Check:
 
 
 def no_answer(reason: str) -> Check:
-    """The health probe's failure, in its words."""
+    """Describe the failure of the health probe, in its words."""
     return Check(
         "board",
         "answer",
@@ -106,7 +106,7 @@ def no_answer(reason: str) -> Check:
 
 
 def unreadable(reason: str) -> Check:
-    """An answer that the load engine cannot read, however browsers and curl get along with it."""
+    """Describe an answer that the load engine cannot read, though browsers and curl may."""
     return Check(
         "board",
         "answer",
@@ -118,7 +118,7 @@ def unreadable(reason: str) -> Check:
 
 
 def answer(path: str, found: TimedAnswer, *, tries: int, redirect: Redirect | None = None) -> Check:
-    """What the probe path answers, after how many tries, and where it sends its clients."""
+    """Judge what the probe path answers, after how many tries, and where it redirects to."""
     figure = f"{path}: status {found.status}, HTTP/{found.version}, {found.took_ms:.1f} ms"
     values = {
         "status": found.status,
@@ -164,24 +164,24 @@ def encoding(found: TimedAnswer) -> Check:
 def telemetry(reading: TelemetryReading, spec: TelemetrySpec, notes: Sequence[str]) -> Check:
     """Which counters and figures there are."""
     whole = {"stats": reading.stats, "memory": reading.memory}
-    told = [path for path, part in ((spec.stats, reading.stats), (spec.memory, reading.memory)) if part]
+    answered = [path for path, part in ((spec.stats, reading.stats), (spec.memory, reading.memory)) if part]
     wanted = (STARTED, *HEAP, *COLLECTED, *COUNTERS, *PEAKS, *BOOT)
     found = [name for name in wanted if find_figure(whole, name) is not None]
     # Only some boards have a Python heap, HTTPS or one of the queues.
     optional = {*COLLECTED, *PEAKS, *SECURE_COUNTERS}
     missing = [name for name in wanted if name not in found and name not in optional]
-    values = {"paths": told, "found": found, "missing": missing, "notes": list(notes)}
-    if not told:
+    values = {"paths": answered, "found": found, "missing": missing, "notes": list(notes)}
+    if not answered:
         return Check(
             "board",
             "telemetry",
             "note",
             "; ".join(notes) or "none is described",
-            f"it is measured all the same; if it tells figures elsewhere, say where in {TABLE}.",
+            f"it is measured all the same; if its figures are elsewhere, name the path in {TABLE}.",
             values,
         )
     lacks = f", without {', '.join(missing)}" if missing else ""
-    figure = f"{' and '.join(dict.fromkeys(told))}: {len(found)} figures{lacks}"
+    figure = f"{' and '.join(dict.fromkeys(answered))}: {len(found)} figures{lacks}"
     if notes or any(name in missing for name in (STARTED, *HEAP)):
         advice = f"if the board has them by other names or elsewhere, say so in {TABLE}."
         return Check("board", "telemetry", "note", "; ".join((figure, *notes)), advice, values)
@@ -189,7 +189,7 @@ def telemetry(reading: TelemetryReading, spec: TelemetrySpec, notes: Sequence[st
 
 
 def heap(memory: Mapping[str, object]) -> Check | None:
-    """Free heap and how much of it is in one piece; None where the board does not tell."""
+    """Free heap and how much of it is in one piece; None where the telemetry lacks it."""
     free, largest = number_at(memory, "internal_free"), number_at(memory, "internal_largest")
     if free is None:
         return None
@@ -215,12 +215,12 @@ def heap(memory: Mapping[str, object]) -> Check | None:
 
 
 def after_load(signs: Sequence[str], moved: Mapping[str, int], lost_bytes: float | None) -> Check:
-    """What the board's own figures say of the short load.
+    """Judge the short load by the board's own figures.
 
     Args:
         signs: of a reboot.
         moved: counters that a healthy board leaves alone.
-        lost_bytes: of internal heap; None where it is not told.
+        lost_bytes: of internal heap; None where it is unknown.
     """
     heap_said = "" if lost_bytes is None else f"{lost_bytes:+,.0f} bytes of heap used"
     values = {"reboot_signs": list(signs), "counters": dict(moved), "heap_used_bytes": lost_bytes}
@@ -228,15 +228,15 @@ def after_load(signs: Sequence[str], moved: Mapping[str, int], lost_bytes: float
         advice = "look at its console (--device-serial): so light a load must not make it reboot."
         return Check("board", "after load", "fail", f"it rebooted: {'; '.join(signs)}", advice, values)
     if moved:
-        said = ", ".join(f"{count} {COUNTERS.get(name, name)}" for name, count in moved.items())
+        counted = ", ".join(f"{count} {COUNTERS.get(name, name)}" for name, count in moved.items())
         advice = "see what makes it refuse or fail so few requests: its queue, its sockets, its handlers."
-        return Check("board", "after load", "warn", said, advice, values)
+        return Check("board", "after load", "warn", counted, advice, values)
     figure = "no reboot, no counter of trouble moved"
     return Check("board", "after load", "ok", ", ".join(filter(None, (figure, heap_said))), values=values)
 
 
 def no_console(reason: str) -> Check:
-    """A console that could not be opened."""
+    """Describe a console that could not be opened."""
     return Check(
         "board",
         "console",
@@ -254,7 +254,7 @@ def console(
     *,
     listened_s: float,
 ) -> Check:
-    """What was heard."""
+    """Judge the lines that the console printed."""
     values = {"lines": len(lines), "listened_s": round(listened_s, 1), "events": [str(one) for one in events]}
     fatal = [str(event) for event in events if event.fatal]
     if fatal:

@@ -27,7 +27,7 @@ GREETING_S = 1.0
 """Seconds in which the request of the first connection may be answered; more are given later."""
 
 LATE_ANSWER_S = 3.0
-"""What a round of load may take beyond its duration."""
+"""What a run of load may take beyond its duration."""
 
 Closed = Literal["", "announced", "silent"]
 
@@ -180,7 +180,7 @@ def rounds_of_load(
     timeout_s: float,
     left: Callable[[], float],
 ) -> Iterator[PhaseReport]:
-    """A short closed-loop load on one path, several times; ends after a round in which nothing succeeded.
+    """Run a short closed-loop load on one path several times, until nothing succeeds in a run.
 
     Raises:
         UsageError: the request cannot be made.

@@ -26,7 +26,7 @@ _INDENT = 2 + 6 + _NAME
 
 
 def render_page(found: Examination) -> str:
-    """The page; what a board said cannot move the cursor of whoever reads it."""
+    """Render the page; control characters that a board sent are escaped."""
     lines = [*_wrapped(f"espperf doctor {found.host}"), f"{found.timestamp_utc}  {_verdict(found)}"]
     if found.options:
         given = ", ".join(f"{name}={_shown(value)}" for name, value in found.options.items())
@@ -38,14 +38,14 @@ def render_page(found: Examination) -> str:
             lines += [line for check in checks for line in _check(check)]
     lines.append("")
     lines += _wrapped(
-        "What a session could see here is not told by so short a load; this measures it: "
+        "So short a load does not show what a session detects here; this measures it: "
         f"espperf calibrate {found.host}",
     )
     return "\n".join(lines) + "\n"
 
 
 def render_json(found: Examination) -> str:
-    """The same as one JSON object, ASCII alone; units stand in the names."""
+    """Render the page as one JSON object, ASCII alone; units stand in the names."""
     document = json.dumps(
         {
             "host": found.host,

@@ -156,7 +156,7 @@ class _Visit:
     # --- reaching it
 
     def _resolve(self) -> Check:
-        """The name is looked up here, so that its failure is a finding and no usage error."""
+        """Look the name up here, so that its failure is a finding and no usage error."""
         began = self._clock()
         try:
             target = device.resolve_target(self._host, self._port, source="HOST")
@@ -242,7 +242,7 @@ class _Visit:
             yield heap
 
     def _at_rest(self, board: Board, caller: Caller) -> Generator[Check, None, bool]:
-        """The link, and how connections are kept; returns whether the board still answers."""
+        """Examine the link and keep-alive; return whether the board still answers."""
         effort = self._effort
         self._say(f"link: {effort.connects} connects, {effort.wakes} times {effort.idle_s:g} s of rest")
         link = device.read_link(
@@ -286,7 +286,7 @@ class _Visit:
         time.sleep(effort.recover_s)  # likewise
         before = board.telemetry.read(budget_s=self._left(effort.telemetry_s)())
         clients = max(1, min(effort.clients, held.connections or effort.clients))
-        self._say(f"noise: {effort.rounds} rounds of {effort.round_s:g} s, {clients} clients")
+        self._say(f"noise: {effort.rounds} runs of {effort.round_s:g} s, {clients} clients")
         self._reports.extend(
             measures.rounds_of_load(
                 board.target,

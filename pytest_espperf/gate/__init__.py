@@ -15,14 +15,14 @@ from pytest_espperf.gate.baseline import choose
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.places import compare_to_previous
-from pytest_espperf.gate.planning import Bench, bench_noise, rounds_needed
+from pytest_espperf.gate.planning import BenchNoise, bench_noise, rounds_needed
 from pytest_espperf.gate.policy import GatePolicy, fails, parse_fail_on, parse_min_effect
 from pytest_espperf.gate.rows import detectable, detectable_sentence
 from pytest_espperf.gate.verdict import judge, may_stop_early, measure_again, suspects, unclear_profiles
 from pytest_espperf.gate.worst import unresolved_worst
 
 __all__ = [
-    "Bench",
+    "BenchNoise",
     "GatePolicy",
     "bench_noise",
     "choose",

@@ -27,7 +27,7 @@ from pytest_espperf.model.artifact import SessionArtifact
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchNoise:
     """Noise of a bench at one gate, and the smallest slowdown that it shows.
 
     Attributes:
@@ -77,7 +77,7 @@ def _series(artifacts: Sequence[SessionArtifact]) -> list[Series]:
     return build_all(last, rounds, COMPOSITES, len(artifacts))
 
 
-def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> list[Bench]:
+def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> list[BenchNoise]:
     """Estimate from repeated sessions of one firmware what a bench can see, per gate.
 
     ``sessions`` is the length of history that the smallest slowdown is given for.
@@ -90,7 +90,7 @@ def bench_noise(artifacts: Sequence[SessionArtifact], *, sessions: int = 20) -> 
     rounds = round(median(len(rounds) for one in series for rounds in one.epoch))
     planned = _planned(series, histories, rounds=rounds, sessions=sessions)
     return [
-        Bench(
+        BenchNoise(
             profile=one.profile,
             metric=one.metric,
             round_sigma_pct=100 * math.sqrt(history.within),

@@ -7,7 +7,6 @@ were set a tenth lower in view of that tool: the drift guard has alarms of its o
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Literal, get_args
 
 from pytest_espperf.model import registry
 from pytest_espperf.model.artifact import CellAggregate, Verdict
+from pytest_espperf.model.text import nearest
 from pytest_espperf.model.verdicts import VERDICTS
 
 ALPHA = 0.009
@@ -298,9 +298,8 @@ def _pairs(text: str, example: str) -> Iterator[tuple[str, str, str]]:
 
 def _known(metric: str) -> str:
     if metric not in METRICS:
-        close = difflib.get_close_matches(metric, METRICS, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(METRICS)}."
-        raise ValueError(f"unknown metric {metric!r}: {hint}")
+        known = ", ".join(METRICS)
+        raise ValueError(f"unknown metric {metric!r}{nearest(metric, METRICS)} (known: {known})")
     return metric
 
 

@@ -1,4 +1,4 @@
-"""Sessions of another history come into this one: their files as they are, and the decisions about them."""
+"""Import of sessions from another history: their files as they are, and the decisions about them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pytest_espperf.history.store import HistoryStore
 
 @dataclass(frozen=True)
 class Adopted:
-    """What became of one file.
+    """Result of importing one file.
 
     Attributes:
-        session_id: of the session in it.
+        session_id: of the session in the file.
         name: the session's file in this history.
         is_new: False where it was here already.
-        decisions: kinds of the decisions that came (or would come) along: ``accept``, ``pin``.
-        refused: decisions beside the file that did not come along, and why.
+        decisions: kinds of the decisions that were (or would be) imported: ``accept``, ``pin``.
+        refused: decisions beside the file that were not imported, and why.
     """
 
     session_id: str
@@ -34,7 +34,7 @@ class Adopted:
 
 
 def session_files(folder: Path) -> list[Path]:
-    """The session files of another history in its order, readable or not; those of unknown time first.
+    """List the session files of another history in its order, readable or not; those of unknown time first.
 
     Raises:
         HistoryError: the folder cannot be read.
@@ -44,11 +44,11 @@ def session_files(folder: Path) -> list[Path]:
 
 
 class Adoption:
-    """Brings sessions into a history, each once.
+    """Import of sessions into a history, each once.
 
     Args:
-        store: where to; its folder is there, unless ``dry_run``.
-        dry_run: only say what would be done.
+        store: the history; its folder exists, unless ``dry_run``.
+        dry_run: report what would be done, and write nothing.
 
     Raises:
         HistoryError: the folder cannot be read.
@@ -63,11 +63,11 @@ class Adoption:
             self._of_second[names.sort_key(name).stamp].append(name)
 
     def adopt(self, path: Path, *, named: bool = False) -> Adopted:
-        """Bring the session in the file ``path`` here, under its own time and tag; never as the latest one.
+        """Import the session in the file ``path`` under its own time and tag, but not as the latest one.
 
         Args:
             path: the file.
-            named: the user has named it, and not whoever filled a folder: it may be a link.
+            named: the user named this very file, so it may be a link.
 
         Raises:
             ArtifactError: the file cannot be read, or its session has no id.
@@ -75,7 +75,7 @@ class Adoption:
         """
         artifact, data = read_session(path, follow=named)
         if not artifact.session_id:
-            raise ArtifactError("has no session_id: it could come in twice", path=path)
+            raise ArtifactError("has no session_id: it could be imported twice", path=path)
         if artifact.session_id in self._here:
             return Adopted(artifact.session_id, self._here[artifact.session_id], is_new=False)
         refused: list[ArtifactError] = []
@@ -105,7 +105,7 @@ class Adoption:
         tag: str,
         number: int,
     ) -> str:
-        """Everything is on the disk before the first name appears. The name of the session's file."""
+        """Write everything before the first name appears; returns the name of the session's file."""
         folder = self._store.folder
         with contextlib.ExitStack() as stack:
             own = stack.enter_context(files.Staged(folder, data))

@@ -1,4 +1,4 @@
-"""The progress of a running session on disk, and what crashed sessions left there.
+"""Checkpoints: the progress of a running session on disk, and recovery of what crashed sessions left.
 
 ``latest.partial.json`` belongs to the session that holds the lock beside it; another session that measures
 a different board with the same history folder at the same time writes ``latest.partial-<session_id>.json``,
@@ -28,10 +28,10 @@ from pytest_espperf.system import regular
 
 
 class Checkpoint:
-    """Where one running session keeps its progress. Use as a context manager, or call :meth:`release`.
+    """Checkpoint of one running session. Use as a context manager, or call :meth:`release`.
 
     Attributes:
-        path: the file that is written.
+        path: of its file.
         recovered: sessions that were archived from orphans when this was opened.
         unreadable: orphans that could not be read, with the path under which they are kept.
 
@@ -78,7 +78,7 @@ class Checkpoint:
         files.write_atomic(self._folder, self.path.name, encode_session(partial))
 
     def discard(self) -> None:
-        """The session is saved: its checkpoint goes, and the lock with it.
+        """Remove the checkpoint of a session that is saved, and release its lock.
 
         Raises:
             HistoryError: the file cannot be removed.
@@ -90,7 +90,7 @@ class Checkpoint:
             self.release()
 
     def release(self) -> None:
-        """Give up the lock and leave the checkpoint where it is: the next session archives it."""
+        """Release the lock and keep the checkpoint's file: the next session archives it."""
         if self._lock is not None:
             _unlock(self._folder, self.path.name, self._lock)
             self._lock = None
@@ -150,7 +150,7 @@ def _free_names(folder: Path) -> Iterator[Path]:
 
 
 def _as_incomplete(artifact: SessionArtifact, origin: str) -> SessionArtifact:
-    told = Finding(
+    finding = Finding(
         severity="warn",
         kind=RECOVERED,
         where=origin,
@@ -161,13 +161,13 @@ def _as_incomplete(artifact: SessionArtifact, origin: str) -> SessionArtifact:
         kind="incomplete",
         baseline=before.baseline if before else {},
         gates=before.gates if before else [],
-        findings=[*(before.findings if before else ()), told],
+        findings=[*(before.findings if before else ()), finding],
     )
     return msgspec.structs.replace(artifact, gate=gate, overall_pass=False, partial=True)
 
 
 def _try_lock(folder: Path, partial: str) -> filelock.BaseFileLock | None:
-    """The held lock of a checkpoint, None where a running session has it."""
+    """Lock a checkpoint; None where a running session holds the lock."""
     path = folder / names.lock_name(partial)
     files.clear_for_lock(path)
     lock = filelock.FileLock(path, timeout=0, thread_local=False)
@@ -182,7 +182,7 @@ def _try_lock(folder: Path, partial: str) -> filelock.BaseFileLock | None:
 
 
 def _unlock(folder: Path, partial: str, lock: filelock.BaseFileLock) -> None:
-    """Release a lock. The shared one's file stays; the file of a session's own lock goes with its checkpoint.
+    """Release a lock. The shared lock file stays; a session's own lock file is removed with its checkpoint.
 
     That is safe without further care: its name is never used again, and whoever still waits for it looks
     for the checkpoint after locking, and finds none.

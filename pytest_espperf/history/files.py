@@ -1,4 +1,4 @@
-"""Files that are there wholly or not at all: staged, synced, then published under their name.
+"""Atomic files: written whole under a temporary name, synced, then published under their own.
 
 A :class:`Staged` file is complete and on the disk under a temporary name in the same folder; publishing it
 is one rename or link. A writer that dies at any moment leaves either the old state or the new one, and
@@ -41,7 +41,7 @@ _NO_LINKS = frozenset(
 
 
 class Staged:
-    """A finished file under a temporary name. Use as a context manager: unpublished, it is removed.
+    """Complete file under a temporary name. Use as a context manager: unpublished, it is removed.
 
     Raises:
         HistoryError: the folder is full, read-only or gone (from the constructor and both publish methods).
@@ -65,7 +65,7 @@ class Staged:
         self.discard()
 
     def publish_as(self, name: str) -> Path:
-        """Take the place of ``name``, whatever stood there, in one step."""
+        """Rename to ``name`` in one step, replacing an earlier file."""
         target = self.folder / name
         with _explained(self.folder):
             _replace(self.path, target)
@@ -73,7 +73,7 @@ class Staged:
         return target
 
     def publish_new(self, name: str) -> Path | None:
-        """Become ``name`` if nothing has that name; None if something has."""
+        """Rename to ``name`` unless that name is taken; returns None if it is."""
         target = self.folder / name
         with _explained(self.folder):
             if not _publish_exclusively(self.path, target):
@@ -88,7 +88,7 @@ class Staged:
 
 
 def write_atomic(folder: Path, name: str, data: bytes) -> Path:
-    """``data`` becomes the file ``name``, replacing an earlier one.
+    """Write ``data`` as the file ``name``, replacing an earlier one.
 
     Raises:
         HistoryError: the folder cannot be written; the earlier file is untouched.
@@ -133,10 +133,10 @@ def move_new(source: Path, target: Path) -> bool:
 
 
 def make_writable(folder: Path) -> None:
-    """Make the folder where needed, and prove that a file can be written into it and synced.
+    """Create the folder if needed, and check that a file can be written into it and synced.
 
     Raises:
-        HistoryError: it cannot; one sentence with the path and the reason.
+        HistoryError: it cannot be written; one sentence with the path and the reason.
     """
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def make_writable(folder: Path) -> None:
 
 
 def clear_for_lock(path: Path) -> None:
-    """Take away what stands under a lock's name and is no file: locking empties whatever a link leads to.
+    """Remove anything under a lock's name that is no regular file: locking truncates the target of a link.
 
     Raises:
         HistoryError: it cannot be removed.
@@ -176,7 +176,7 @@ def sweep(folder: Path, *, now: float | None = None) -> list[Path]:
 
 
 def list_names(folder: Path) -> list[str]:
-    """The names in the folder, unordered; none where there is no folder.
+    """List the names in the folder, unordered; empty where there is no folder.
 
     Raises:
         HistoryError: it is no folder, or must not be read.
@@ -234,7 +234,7 @@ def _publish_exclusively(source: Path, target: Path) -> bool:
     """Give ``source`` the name ``target`` unless that name is taken. Whether it was given."""
     if (
         source.is_dir() and not source.is_symlink()
-    ):  # only a stranger's: it has one name, and keeps its content
+    ):  # never one of ours: it has one name, and keeps its content
         if regular.exists(target):
             return False
         source.rename(target)
@@ -259,7 +259,7 @@ def _publish_exclusively(source: Path, target: Path) -> bool:
 
 
 def _reserve_and_replace(source: Path, target: Path) -> bool:
-    """File systems without links: an empty file takes the name first. A reader may see it for a moment."""
+    """Publish on a file system without links: an empty file, which readers may see, reserves the name."""
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""What a reference to a session means, among all sessions or those of one board.
+"""Resolution of a reference to a session, among all sessions or those of one board.
 
 In this order: ``latest`` (and ``latest~2``: two completed sessions before it), a session's id, its file
 name with or without the suffix, a tag (its newest completed session), the beginning of an id (at least four
@@ -27,17 +27,17 @@ _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
 def find(history: HistoryFolder, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
-    """The one session that ``ref`` means.
+    """Find the one session that ``ref`` refers to.
 
     Args:
         history: its folder.
         ref: the reference.
-        board: only sessions of this board are meant, by its identity, or where there is none by its address;
+        board: consider only sessions of this board, by its identity, or without one by its address;
             "" for any.
-        one_board: a tag that several boards have is more than one session.
+        one_board: refuse a tag that several boards have.
 
     Raises:
-        HistoryError: none is meant, or more than one; the message lists candidates.
+        HistoryError: no session matches, or more than one; the message lists candidates.
         ArtifactError: the file that is meant cannot be read.
     """
     every = index.select(history, Query(newest_first=True))
@@ -49,8 +49,8 @@ def find(history: HistoryFolder, ref: str, *, board: str = "", one_board: bool =
     row = next((row for row in rows if name in {row.name, *row.copies}), None)
     entry = history.entry_of(row) if row is not None else history.entry(name)
     if entry is None:
-        load_listed(history.folder / name)  # says what is wrong with it
-        raise HistoryError(f"{name} in {history.folder} went away while it was read")
+        load_listed(history.folder / name)  # raises what is wrong with it
+        raise HistoryError(f"{name} in {history.folder} disappeared while it was read")
     return entry
 
 
@@ -77,7 +77,7 @@ def _of_board(history: HistoryFolder, rows: list[SessionRow], board: str) -> lis
 
 
 def _by_name(history: HistoryFolder, ref: str, rows: list[SessionRow], known: list[str]) -> str:
-    """The file of ``latest``, of an id or of a file's name; "" where it is none of them."""
+    """Resolve ``latest``, an id or a file name to a file name; "" where it is none of them."""
     match = _LATEST.fullmatch(ref)
     if match:
         return _counted_back(history, rows, int(match[1] or 0))
@@ -106,7 +106,7 @@ def _refuse_several_boards(ref: str, tagged: list[SessionRow]) -> None:
     if len(newest) > 1:
         listed = _some(f"{board!r} ({row.session_id})" for board, row in newest.items())
         raise HistoryError(
-            f"{len(newest)} boards have sessions tagged {ref!r}: say which board is meant (--board), or name "
+            f"{len(newest)} boards have sessions tagged {ref!r}: choose a board (--board), or name "
             f"one session; the newest of each: {listed}"
         )
 
@@ -117,7 +117,7 @@ def _by_beginning(ref: str, rows: list[SessionRow]) -> str:
 
 
 def _counted_back(history: HistoryFolder, rows: list[SessionRow], count: int) -> str:
-    """``latest~count``: from the session of ``latest.json``, or the newest, back over completed ones."""
+    """Resolve ``latest~count``: from the session of ``latest.json``, or the newest, back over completed."""
     completed = [row for row in rows if row.completed]
     newest = latest(history)
     start = next((i for i, row in enumerate(completed) if newest and row.session_id == newest.session_id), 0)
@@ -129,7 +129,7 @@ def _counted_back(history: HistoryFolder, rows: list[SessionRow], count: int) ->
 
 def _only(ref: str, rows: list[SessionRow]) -> str:
     if len(rows) > 1:
-        raise HistoryError(f"{ref!r} means {len(rows)} sessions; name one: {_listed(rows)}")
+        raise HistoryError(f"{ref!r} matches {len(rows)} sessions; name one: {_listed(rows)}")
     return rows[0].name
 
 
@@ -144,7 +144,7 @@ def _missing(history: HistoryFolder, ref: str, rows: list[SessionRow], board: st
 
 
 def _elsewhere(ref: str, rows: list[SessionRow]) -> str:
-    """Which other boards have what one board has not."""
+    """List the other boards that have such a session."""
     meant = _tagged(rows, ref) or [row for row in rows if ref in {row.session_id, row.name}]
     return f". Other boards have it: {_boards(meant)}" if meant else ""
 

@@ -1,4 +1,4 @@
-"""The plain folder of a history: sessions are saved into it whole, and read from it whatever else lies there.
+"""The plain folder of a history: sessions are saved into it atomically, and read one file at a time.
 
 Reading never makes the folder, writes nothing and never stops at a bad file: what cannot be read is kept
 where it is and named in :attr:`HistoryFolder.skipped`, once. Everything that reads works in a read-only
@@ -26,12 +26,12 @@ Progress = Callable[[int, int], None]
 
 
 def _silent(done: int, total: int) -> None:
-    """Tell nobody how far reading has come."""
+    """Ignore how far reading has come."""
 
 
 @dataclass(frozen=True)
 class SavedSession:
-    """A session with its files.
+    """Session of the history with its files.
 
     Attributes:
         json_path: the session's own file, ``perf_....json``.
@@ -48,13 +48,13 @@ class SavedSession:
 
 
 class HistoryFolder:
-    """The session files of one folder.
+    """Session files of one folder.
 
     Attributes:
         folder: where they are.
         until: only sessions before this place are seen; None: all of them.
         skipped: every file that was met and could not be used, named once, in the order of meeting.
-        progress: is told how many of how many files were read, while the index learns them.
+        progress: is called with how many of how many files were read, while the index is updated.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -67,7 +67,7 @@ class HistoryFolder:
     # -- reading -----------------------------------------------------------------------------------
 
     def file_names(self, *, newest_first: bool = False) -> list[str]:
-        """The names of all session files in the order of the history, readable or not.
+        """List the names of all session files in the order of the history, readable or not.
 
         Raises:
             HistoryError: the folder cannot be read. A folder that is not there has no sessions.
@@ -75,7 +75,7 @@ class HistoryFolder:
         return self._ordered(files.list_names(self.folder), newest_first=newest_first)
 
     def every_file(self, *, newest_first: bool = False) -> Iterator[SavedSession]:
-        """Every readable session with its files, lazily, oldest first unless told otherwise.
+        """Iterate over every readable session with its files, lazily, oldest first by default.
 
         Copies of a session are among them; each has the decisions that lie beside it.
 
@@ -90,16 +90,16 @@ class HistoryFolder:
                 yield entry
 
     def entry(self, name: str) -> SavedSession | None:
-        """The session in the file ``name`` of this folder, None where it is gone or unreadable (skipped)."""
+        """Read the session in the file ``name``; None where it is gone or unreadable (skipped)."""
         return self._read(name, None)
 
     def load_rows(self, rows: Sequence[SessionRow]) -> list[SessionArtifact]:
-        """The whole sessions behind ``rows``, in their order; those gone or unreadable are left out."""
+        """Read the sessions of ``rows``, in their order; those gone or unreadable are left out."""
         found = (self.entry_of(row) for row in rows)
         return [entry.artifact for entry in found if entry is not None]
 
     def entry_of(self, row: SessionRow) -> SavedSession | None:
-        """The session behind a row, as it is decided there; None where it is gone or unreadable (skipped)."""
+        """Read the session of a row, with its decisions; None where it is gone or unreadable (skipped)."""
         entry = self.entry(row.name)
         return as_decided(entry, row) if entry is not None and row.copies else entry
 
@@ -114,7 +114,7 @@ class HistoryFolder:
         return None
 
     def skip(self, error: ArtifactError) -> None:
-        """Name a file that cannot be used, once."""
+        """Add a file that cannot be used to :attr:`skipped`, once."""
         if error.path not in self._named:
             self._named.add(error.path)
             self.skipped.append(error)
@@ -122,7 +122,7 @@ class HistoryFolder:
     # -- writing -----------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the folder, prove that it can be written, sweep what dead writers left.
+        """Create the folder, check that it can be written, remove what dead writers left.
 
         Raises:
             HistoryError: it cannot be written; one sentence with the path and the reason.
@@ -221,7 +221,7 @@ class HistoryFolder:
         return SavedSession(path, summary if has_summary else None, artifact)
 
     def _with_marks(self, artifact: SessionArtifact) -> SessionArtifact:
-        """``latest.json`` is a copy: its decisions lie beside the others, which have the same second."""
+        """Add the decisions of ``latest.json``, a copy: they lie beside the originals of its second."""
         stamp = names.stamp_at(artifact.timestamp_utc)
         for name in self.file_names(newest_first=True):
             if names.sort_key(name).stamp == stamp:
@@ -234,6 +234,6 @@ class HistoryFolder:
 
 
 def as_decided(entry: SavedSession, row: SessionRow) -> SavedSession:
-    """A session with the decisions of its row, which may lie beside a copy."""
+    """Give a session the decisions of its row, which may lie beside a copy."""
     artifact = msgspec.structs.replace(entry.artifact, accepted=row.accepted, pinned=row.pinned)
     return replace(entry, artifact=artifact)

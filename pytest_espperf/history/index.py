@@ -39,7 +39,7 @@ _PROGRESS_EVERY = 64
 _BEGINNINGS = ("perf_", *(f"{kind}_perf_" for kind in marks.KINDS))
 
 _Index = Mapping[str, Entry]
-"""What is known of each file, by its name."""
+"""Entries of the index by the name of their file."""
 
 _Decisions = Mapping[tuple[str, str], marks.Mark]
 """The decisions that count, by their kind and by the id (or, without one, the file) of their session."""
@@ -132,7 +132,7 @@ def _details_of(row: SessionRow) -> bytes:
 
 
 def _rows(history: HistoryFolder, index: _Index, *, newest_first: bool) -> Iterator[SessionRow]:
-    """Each session once, in the order of the history, with its copies and decisions."""
+    """Iterate over each session once, in the order of the history, with its copies and decisions."""
     decisions = _decisions(history, index)
     originals = {row.name: row for row in with_copies(_all_rows(index))}
     copies = {name for row in originals.values() for name in row.copies}
@@ -146,7 +146,7 @@ def _all_rows(index: _Index) -> Iterator[SessionRow]:
 
 
 def _in_order(history: HistoryFolder, rows: Iterable[SessionRow], *, newest_first: bool) -> list[SessionRow]:
-    """The rows before ``history.until``; those dated in the future come before all others."""
+    """Sort the rows before ``history.until``; those dated in the future come before all others."""
     horizon = names.horizon()
 
     def place(row: SessionRow) -> tuple[bool, str, int, str]:  # as names.place_of
@@ -160,7 +160,7 @@ def _in_order(history: HistoryFolder, rows: Iterable[SessionRow], *, newest_firs
 
 
 def _decisions(history: HistoryFolder, index: _Index) -> _Decisions:
-    """The decisions that count; misplaced ones are named in the history."""
+    """Collect the decisions that count; misplaced ones are skipped."""
     found: dict[tuple[str, str], marks.Mark] = {}
     # One beside a copy counts as well: whoever took it meant the session.
     for name, entry in sorted((name, entry) for name, entry in index.items() if entry.mark is not None):
@@ -187,7 +187,7 @@ def _decided(row: SessionRow, decisions: _Decisions) -> SessionRow:
 
 
 def _fresh(history: HistoryFolder) -> _Index:
-    """What is known of the folder as it is now; bad files are named in the history."""
+    """Bring the index up to date with the folder; files that cannot be used are skipped."""
     now = _scan(history)
     known = {entry.file: entry for entry in snapshot.read_snapshot(history.folder)}
     if known.keys() != now:
@@ -201,7 +201,7 @@ def _fresh(history: HistoryFolder) -> _Index:
 def _refreshed(
     history: HistoryFolder, known: Mapping[FileState, Entry], now: set[FileState]
 ) -> dict[FileState, Entry]:
-    """What is known and still there, and what is new; left in the folder as the new snapshot."""
+    """Forget what is gone, read what is new, and write the new snapshot."""
     kept = {state: entry for state, entry in known.items() if state in now}
     new = _read_all(history, [state for state in now if state not in kept])
     found = kept | {entry.file: entry for entry in new}
@@ -211,7 +211,7 @@ def _refreshed(
 
 
 def _scan(history: HistoryFolder) -> set[FileState]:
-    """Name, size, modification time and inode of every session and decision in the folder."""
+    """List name, size, modification time and inode of every session and decision in the folder."""
     found: set[FileState] = set()
     try:
         with os.scandir(history.folder) as entries:
@@ -239,7 +239,7 @@ def _is_text(name: str) -> bool:
 
 
 def _read_all(history: HistoryFolder, files: Sequence[FileState]) -> list[Entry]:
-    """What the files hold; those that cannot be read just now are left out, and named in the history."""
+    """Read the files; those that cannot be read just now are left out and skipped."""
     skimmer = Skimmer()
     found = []
     for done, file in enumerate(files):

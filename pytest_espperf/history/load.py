@@ -1,4 +1,4 @@
-"""A session file is read: bounded, recognised, migrated, validated. Nothing in it is trusted."""
+"""Reading of a session file: bounded, recognised, migrated, validated. Nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _AT = re.compile(r" - at `(.*)`$", re.DOTALL)
 
 
 class _Head(msgspec.Struct):
-    """What tells a session from foreign JSON, and its version. Everything else is skipped unread."""
+    """Fields that distinguish a session from foreign JSON, and its version; all others are skipped unread."""
 
     schema_version: int | msgspec.UnsetType = msgspec.UNSET
     timestamp_utc: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -57,7 +57,7 @@ _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def load_session(path: str | os.PathLike[str]) -> SessionArtifact:
-    """The session in the file ``path``, whatever version of the format wrote it; a link to one is followed.
+    """Read the session in the file ``path``, of any version of the format; a link is followed.
 
     Raises:
         ArtifactError: the file cannot be read, or is no session; it carries the path and the field.
@@ -67,7 +67,7 @@ def load_session(path: str | os.PathLike[str]) -> SessionArtifact:
 
 
 def load_listed(path: Path) -> SessionArtifact:
-    """The same of a file that lies in a folder, and that nobody named: a link is not followed.
+    """Read the session in a file that was found in a folder; unlike :func:`load_session`, follow no link.
 
     Raises:
         ArtifactError: as :func:`load_session`.
@@ -76,7 +76,7 @@ def load_listed(path: Path) -> SessionArtifact:
 
 
 def read_session(path: Path, *, follow: bool = False) -> tuple[SessionArtifact, bytes]:
-    """The session in the file ``path``, and the file's bytes; in UTF-8, whatever it was saved as.
+    """Read the session in the file ``path``, and the file's bytes, which are converted to UTF-8.
 
     Args:
         path: the file.
@@ -90,7 +90,7 @@ def read_session(path: Path, *, follow: bool = False) -> tuple[SessionArtifact, 
 
 
 def with_tag(artifact: SessionArtifact, path: Path) -> SessionArtifact:
-    """A session of the file ``path`` with its tag: the original kept it in the file's name only."""
+    """Fill in the tag of a session in the file ``path``: the original kept it in the file's name only."""
     if artifact.tag or not artifact.session_id.startswith("s0-"):
         return artifact
     tag = names.tag_of(path.name)
@@ -98,7 +98,7 @@ def with_tag(artifact: SessionArtifact, path: Path) -> SessionArtifact:
 
 
 def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
-    """The session in ``data``; ``path`` is where it came from, for messages.
+    """Decode the session in ``data``; ``path`` is its origin, for messages.
 
     Raises:
         ArtifactError: ``data`` is no session.
@@ -132,18 +132,18 @@ def _utf8(data: bytes, path: Path | None) -> bytes:
 
 
 def _standing(verdict: Verdict) -> Verdict:
-    """A verdict without all that does not say whether its session is a baseline."""
+    """Reduce a verdict to what decides whether its session is a baseline."""
     kept = STANDING | {ANSWERS}
     findings = [finding for finding in verdict.findings if finding.kind in kept]
     return structs.replace(verdict, places=[], findings=findings)
 
 
 _COMPARED = (DELAYED_ACK,)
-"""What later sessions are compared with of a board's description."""
+"""Keys of a board's description that later sessions are compared with."""
 
 
 def for_judging(artifact: SessionArtifact) -> SessionArtifact:
-    """The session without what no later one is compared with: a baseline of 200 of them is held at once."""
+    """Drop what no later session is compared with: a baseline of 200 sessions is held in memory at once."""
 
     def lighter(report: PhaseReport) -> PhaseReport:
         before = watched(report.stats_before)
@@ -183,7 +183,7 @@ def for_judging(artifact: SessionArtifact) -> SessionArtifact:
 
 
 def encode_session(artifact: SessionArtifact) -> bytes:
-    """``artifact`` as the bytes of its file, proven to be readable again.
+    """Encode ``artifact`` as the bytes of its file, which are checked to be readable again.
 
     Lone surrogates, which a board's console may cause, become U+FFFD; NaN in an optional figure becomes null.
 
@@ -203,12 +203,12 @@ def encode_session(artifact: SessionArtifact) -> bytes:
 
 
 def read_bounded(path: Path, limit: int = MAX_BYTES, *, follow: bool = False) -> bytes:
-    """The bytes of a regular file of at most ``limit`` bytes.
+    """Read a regular file of at most ``limit`` bytes.
 
     Args:
         path: the file.
         limit: bytes.
-        follow: whether it may be a link: the user has named it, and not whoever filled a folder.
+        follow: whether it may be a link, since the user named this very file.
 
     Raises:
         ArtifactError: it cannot be read, is no regular file, is a link, or is larger.

@@ -1,6 +1,6 @@
-"""Decisions taken after a session, each in a small file of its own beside it: accepted, pinned.
+"""Decisions about a saved session, each in a small file beside it: accepted, pinned.
 
-``accept_<stem>.json`` says who accepted an intended slowdown and why; ``pin_<stem>.json`` holds a session
+``accept_<stem>.json`` records who accepted an intended slowdown and why; ``pin_<stem>.json`` keeps a session
 as a fixed anchor. The artifact itself is never rewritten. A decision names the session's id: moved beside
 another session, or unreadable, it counts for nothing and is named.
 """
@@ -26,7 +26,7 @@ MAX_BYTES = 64 * 1024
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision: about which session, why, by whom and when (UTC)."""
+    """Decision about a session: which one, why, by whom and when (UTC)."""
 
     session_id: str
     reason: str = ""
@@ -34,7 +34,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     at: str = ""
 
     def as_accepted(self) -> Json:
-        """What :attr:`SessionArtifact.accepted` holds."""
+        """Convert to the form of :attr:`SessionArtifact.accepted`."""
         return {"reason": self.reason, "by": self.by, "at": self.at}
 
 
@@ -42,7 +42,7 @@ _decode = msgspec.json.Decoder(Mark).decode
 
 
 def read_mark(path: Path) -> Mark:
-    """The decision in ``path``.
+    """Read the decision in ``path``.
 
     Raises:
         ArtifactError: it cannot be read.
@@ -68,14 +68,14 @@ def write_mark(
 
 
 def encode_mark(mark: Mark) -> bytes:
-    """A decision as the bytes of its file."""
+    """Encode a decision as the bytes of its file."""
     return msgspec.json.encode(mark) + b"\n"
 
 
 def apply_marks(
     artifact: SessionArtifact, path: Path, present: frozenset[str] | None = None
 ) -> tuple[SessionArtifact, list[ArtifactError]]:
-    """``artifact`` of the file ``path`` with its later decisions filled in, and those that do not count.
+    """Fill the later decisions in ``artifact`` of the file ``path``; returns also those that do not count.
 
     ``present``: the names in the folder, where the caller has them; saves two looks at the disk.
     """
@@ -95,7 +95,7 @@ def beside(
     refused: list[ArtifactError],
     present: frozenset[str] | None = None,
 ) -> Mark | None:
-    """The decision of ``kind`` beside the file ``path``; None where there is none that counts.
+    """Read the decision of ``kind`` beside the file ``path``; None where there is none that counts.
 
     ``refused`` grows by one that does not count; for ``present`` see :func:`apply_marks`.
     """

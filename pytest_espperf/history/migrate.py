@@ -1,4 +1,4 @@
-"""Old artifacts become today's, step by step: pure functions from dict to dict.
+"""Migration of old artifacts to the present schema, step by step: pure functions from dict to dict.
 
 The history of the format stands at :data:`pytest_espperf.model.artifact.SCHEMA_VERSION`. A step never guesses
 what was not measured: schema 0 has no comparability and no gate, so they stay unknown.
@@ -34,7 +34,7 @@ def looks_like_schema_0(data: Mapping[str, Any]) -> bool:
 
 
 def migrate(data: Json, version: int) -> Json:
-    """``data`` of schema ``version`` as the present schema.
+    """Migrate ``data`` from schema ``version`` to the present one.
 
     Raises:
         KeyError: ``version`` has no step; the caller checks the range first.
@@ -46,7 +46,7 @@ def migrate(data: Json, version: int) -> Json:
 
 
 def migrate_0_to_1(data: Json) -> Json:
-    """The original's file: no identity, empty phases as 0 ms or 99,999 ms, nulls where nothing was read."""
+    """Migrate a file of the original tool: no id, empty phases as 0 or 99,999 ms, nulls for unread values."""
     new = {key: value for key, value in data.items() if value is not None}
     new.pop("overall_pass_so_far", None)
     new["schema_version"] = 1
@@ -70,7 +70,7 @@ def migrate_0_to_1(data: Json) -> Json:
 
 
 def _identity(data: Json) -> str:
-    """An id that is the same for a session's final, latest and partial file."""
+    """Derive an id that is the same for a session's final, latest and partial file."""
     facts = [str(data.get(key, "")) for key in ("timestamp_utc", "target", "profiles")]
     return "s0-" + hashlib.sha256("\n".join(facts).encode("utf-8", "replace")).hexdigest()[:12]
 
@@ -107,7 +107,7 @@ def _measured(share: Json) -> Json:
 
 
 def _reports(raw_runs: list[Json]) -> dict[str, list[Json]]:
-    """The (migrated) reports of each cell, in order."""
+    """Group the (migrated) reports by profile and phase, in order."""
     cells: dict[str, list[Json]] = {}
     for run in raw_runs:
         for result in run["results"]:

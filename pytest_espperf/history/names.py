@@ -8,7 +8,7 @@ to be opened to sort ten thousand sessions, and a copied folder (whose modificat
 order. A plain sort of the names by their bytes gives the same order, because ``.``, ``_`` and ``n`` follow
 each other there. Sessions that several processes save at the same moment may get the same number; then the
 rest of the name decides. The price: a session recorded while the wall clock is set back sorts among the
-sessions of that hour. It is neither lost nor renamed, the save says so (``SavedSession.clock_behind``), and
+sessions of that hour. It is neither lost nor renamed, saving reports it (``SavedSession.clock_behind``), and
 once the clock has passed that hour new sessions sort last again.
 
 A session that is dated more than a day in the future counts as older than all others, until that time has
@@ -29,7 +29,7 @@ LATEST = "latest.json"
 PARTIAL = "latest.partial.json"
 INDEX = "index.msgpack"
 OLD_INDEX = "index.sqlite"
-"""What earlier versions kept their index in; it is removed once the new one is there."""
+"""The index of earlier versions, a database; it is removed once the new one is written."""
 TEMP_PREFIX = ".espperf-"
 TEMP_SUFFIX = ".tmp"
 UNREADABLE_PREFIX = "unreadable_partial_"
@@ -37,7 +37,7 @@ UNREADABLE_PREFIX = "unreadable_partial_"
 MAX_TAG = 64
 """Characters of a tag that reach a file name: with everything around it, well below 255 bytes."""
 
-NAMELESS = "does not say in its name when it was: perf_<UTC time>_<tag>.json is expected"
+NAMELESS = "has no time in its name: perf_<UTC time>_<tag>.json is expected"
 """Why a session file with a foreign name is left out: its place in the history is unknown."""
 
 _SESSION = re.compile(
@@ -69,7 +69,7 @@ class OrderKey(NamedTuple):
 
 
 def parse_stamp(text: str) -> datetime | None:
-    """The moment that an artifact's ``timestamp_utc`` names, None where it names none.
+    """Parse an artifact's ``timestamp_utc``; None where it is no time.
 
     Both the compact form of file names and ISO 8601 are read, to the second; a time without an offset is UTC.
     """
@@ -93,7 +93,7 @@ def format_stamp(moment: datetime) -> str:
 
 
 def horizon(now: datetime | None = None) -> str:
-    """The last stamp that is taken for a time: a day ahead of the clock, since benches' clocks differ.
+    """Compute the latest stamp that is believed: a day ahead of the clock, since benches' clocks differ.
 
     A clock that is set back to its beginning, as that of a computer without a battery, is taken for the
     earliest at which this package can have run.
@@ -108,7 +108,7 @@ def place_of(key: OrderKey, horizon: str) -> tuple[bool, OrderKey]:
 
 
 def stamp_at(text: str) -> str:
-    """The second of an artifact's ``timestamp_utc``, as file names have it; "" where that names none."""
+    """Convert an artifact's ``timestamp_utc`` to the stamp of file names; "" where it is no time."""
     moment = parse_stamp(text)
     return format_stamp(moment) if moment is not None else ""
 
@@ -122,7 +122,7 @@ def clean_tag(tag: str) -> str:
 
 
 def session_stem(stamp: str, tag: str, number: int = 1) -> str:
-    """The file name of a session without its suffix; ``number`` counts the sessions of its second from 1."""
+    """Make a session's file name without its suffix; ``number`` counts the sessions of its second from 1."""
     cleaned = clean_tag(tag)
     return f"perf_{numbered(stamp, number)}" + (f"_{cleaned}" if cleaned else "")
 
@@ -134,7 +134,7 @@ def numbered(stamp: str, number: int) -> str:
 
 
 def next_number(taken: Iterable[str], stamp: str) -> int:
-    """The number of the next session of a second, beside the file names that are ``taken``."""
+    """Compute the number of the next session of a second, beside the file names that are ``taken``."""
     keys = (order_key(name) for name in taken if name.startswith(f"perf_{stamp}"))
     return max((key.number for key in keys if key is not None), default=0) + 1
 
@@ -145,24 +145,24 @@ def is_session_name(name: str) -> bool:
 
 
 def order_key(name: str) -> OrderKey | None:
-    """Where the session file ``name`` stands in the history; None where its name does not say when it was."""
+    """Where the session file ``name`` stands in the history; None without a time in its name."""
     match = _SESSION.fullmatch(name)
     return OrderKey(match["stamp"], int(match["number"] or match["old_number"] or 1), name) if match else None
 
 
 def sort_key(name: str) -> OrderKey:
-    """:func:`order_key` for sorting any names: those that do not say when it was come first, all equal."""
+    """:func:`order_key` for sorting any names: those without a time come first, all equal."""
     return order_key(name) or OrderKey("", 0, "")
 
 
 def tag_of(name: str) -> str:
-    """The (cleaned) tag in a session's file name; for old files that did not keep it inside."""
+    """Extract the (cleaned) tag from a session's file name; for old files that did not keep it inside."""
     match = _SESSION.fullmatch(name)
     return (match["tag"] or "") if match else ""
 
 
 def partial_name(session_id: str) -> str:
-    """The checkpoint of a session that does not own :data:`PARTIAL`."""
+    """Make the file name of the checkpoint of a session that does not own :data:`PARTIAL`."""
     return f"latest.partial-{clean_tag(session_id) or 'unnamed'}.json"
 
 
@@ -172,12 +172,12 @@ def is_partial_name(name: str) -> bool:
 
 
 def lock_name(partial: str) -> str:
-    """The lock file of a checkpoint. It is held for as long as its session runs."""
+    """Make the file name of a checkpoint's lock, which is held for as long as its session runs."""
     return f".{partial.removesuffix('.json')}.lock"
 
 
 def mark_name(kind: str, stem: str) -> str:
-    """The file beside session ``stem`` that records a later decision; ``kind`` is ``accept`` or ``pin``."""
+    """Make the name of the file beside session ``stem`` that records a decision: ``accept`` or ``pin``."""
     return f"{kind}_{stem}.json"
 
 

@@ -1,4 +1,4 @@
-"""Saying how far reading a large history has come, once that takes long enough for somebody to wonder."""
+"""Progress messages while a large history is read, once that takes noticeably long."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ AFTER_S = 2.0
 EVERY_S = 5.0
 
 
-class Telling:
-    """What a store is given as its ``progress``.
+class IndexProgress:
+    """Progress of reading a history, as lines of text; see :attr:`HistoryFolder.progress`.
 
     Args:
         say: takes one line.
         after_s: seconds of silence before the first one.
         every_s: seconds between two.
-        finish: what is done behind the last line, where there was one.
+        finish: is called after the last line, where there was one.
         clock: monotonic seconds.
     """
 
@@ -35,17 +35,17 @@ class Telling:
         self._finish = finish
         self._clock = clock
         self._next_s: float | None = None
-        self._said = False
+        self._has_said = False
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note that so many of so many files were read."""
+        """Record that ``done`` of ``total`` files were read."""
         now_s = self._clock()
         if done >= total:
-            if self._said and self._finish is not None:
+            if self._has_said and self._finish is not None:
                 self._finish()
-            self._next_s, self._said = None, False
+            self._next_s, self._has_said = None, False
         elif self._next_s is None:
             self._next_s = now_s + self._after_s
         elif now_s >= self._next_s:
             self._say(f"reading the history for its index: {done:,} of {total:,} files")
-            self._next_s, self._said = now_s + self._every_s, True
+            self._next_s, self._has_said = now_s + self._every_s, True

@@ -1,6 +1,6 @@
-"""Which sessions a history can do without, and how they go. What may go is chosen purely, from the rows.
+"""Choice of the sessions that can be removed from a history, a pure function of the rows, and their removal.
 
-The newest sessions stay, those that somebody decided about (accepted, pinned), that of ``latest.json``, and
+The newest sessions stay, those with a decision (accepted, pinned), that of ``latest.json``, and
 whatever a later session would be judged against: of every comparability group each profile's newest sessions
 that are history, as many as the gate is given, the drift guard's first ones among them, from the start of
 the current epoch on. So a verdict is the same before and after. In doubt a session stays.
@@ -27,11 +27,11 @@ _ProfileKey = tuple[str, str]
 
 
 @dataclass
-class Choice:
-    """What may go, oldest first, and why the others stay.
+class PruneChoice:
+    """Sessions that may go, oldest first, and why the others stay.
 
     Attributes:
-        stay: file name -> ``newest``, ``latest``, ``accepted``, ``pinned``, ``bar`` or ``young``.
+        stay: file name -> ``newest``, ``latest``, ``accepted``, ``pinned``, ``baseline`` or ``young``.
     """
 
     go: list[SessionRow] = field(default_factory=list)
@@ -42,31 +42,31 @@ def choose(
     rows: Sequence[SessionRow],
     *,
     keep: int,
-    bar: int,
+    baseline: int,
     latest: str = "",
     young_from: str = "",
     young_to: str = "~",
-) -> Choice:
-    """What may go of a whole history.
+) -> PruneChoice:
+    """Choose the sessions of a whole history that may go.
 
     Args:
         rows: all of its sessions, oldest first.
         keep: so many of the newest stay.
-        bar: how many sessions of each profile a session is judged against at most.
+        baseline: how many sessions of each profile a session is judged against at most.
         latest: id of the session in ``latest.json``.
         young_from: stamp (``20260131T235959Z``) from which on sessions are too young to go, "" for none.
         young_to: stamp up to which a session's date is believed.
     """
     newest = {row.name for row in rows[max(len(rows) - keep, 0) :]}
-    needed = _needed(rows, bar)
-    choice = Choice()
+    needed = _needed(rows, baseline)
+    choice = PruneChoice()
     for row in rows:
         reasons = (
             ("newest", row.name in newest),
             ("latest", bool(latest) and row.session_id == latest),
             ("accepted", row.accepted is not None),
             ("pinned", row.pinned),
-            ("bar", row.name in needed),
+            ("baseline", row.name in needed),
             ("young", bool(young_from) and young_from <= row.stamp <= young_to),
         )
         why = next((reason for reason, holds in reasons if holds), None)
@@ -77,8 +77,8 @@ def choose(
     return choice
 
 
-def _needed(rows: Sequence[SessionRow], bar: int) -> set[str]:
-    """The sessions that a later one could be judged against, or told the change to."""
+def _needed(rows: Sequence[SessionRow], baseline: int) -> set[str]:
+    """Collect the sessions that a later one could be judged against or compared with."""
     newest_first = [row for row in reversed(rows) if row.completed]
     needed: set[str] = {row.name for row in newest_first[:1]}
     groups: dict[str, list[SessionRow]] = defaultdict(list)
@@ -87,12 +87,12 @@ def _needed(rows: Sequence[SessionRow], bar: int) -> set[str]:
             groups[row.base_key].append(row)
     for group in groups.values():
         needed.add(group[0].name)
-        needed |= _needed_of_group(group, bar)
+        needed |= _needed_of_group(group, baseline)
     return needed
 
 
-def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
-    """The same of sessions that agree in all but their profiles.
+def _needed_of_group(newest_first: Sequence[SessionRow], baseline: int) -> set[str]:
+    """Collect the same of sessions that agree in all but their profiles.
 
     A profile with more sessions than the gate is given shows it another one for each that goes: then the
     epoch is no reason to let one go.
@@ -108,8 +108,8 @@ def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
         keys = set(row.profiles.items())
         if not row.in_history:
             continue
-        in_reach = any(seen[key] < bar for key in keys)
-        whole = all(counts[key] <= bar for key in keys)
+        in_reach = any(seen[key] < baseline for key in keys)
+        whole = all(counts[key] <= baseline for key in keys)
         before_epoch = whole and any(keys <= opener for opener in openers)
         if in_reach and not before_epoch:
             needed.add(row.name)
@@ -122,7 +122,7 @@ def _needed_of_group(newest_first: Sequence[SessionRow], bar: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Leaving:
-    """A session that is to go.
+    """Session that is to go, with its files.
 
     Attributes:
         files: all that goes with it, its own file last.
@@ -136,8 +136,8 @@ class Leaving:
     size_bytes: int
 
 
-def plan(folder: Path, choice: Choice) -> list[Leaving]:
-    """What would go with the sessions of a choice, oldest first.
+def plan(folder: Path, choice: PruneChoice) -> list[Leaving]:
+    """List what would go with the sessions of a choice, oldest first.
 
     Its copies go with a session: what is left of them would be the session. One with a file that is a link or
     is gone stays, and so does one with a decision beside it that does not count because it cannot be read.
@@ -154,7 +154,7 @@ def remove(folder: Path, leaving: Leaving) -> bool:
     """Remove a session; its own file goes last, so that a session cut short in going is still one.
 
     Returns:
-        False where somebody has decided about it meanwhile, or where it cannot be read: nothing was removed.
+        False where it was decided about meanwhile, or where it cannot be read: nothing is removed.
 
     Raises:
         HistoryError: a file cannot be removed.
@@ -172,7 +172,7 @@ def remove(folder: Path, leaving: Leaving) -> bool:
 
 
 def _files_of(folder: Path, row: SessionRow) -> Leaving | None:
-    """The known files of a session, its copies before its own; links are none."""
+    """List the known files of a session, its copies before its own; None if one is a link or gone."""
     own = folder / row.name
     copies = [folder / name for name in row.copies]
     if any(_size(path) is None for path in (own, *copies)) or _is_decided(folder, row):
@@ -225,7 +225,7 @@ def _samples_in(folder: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a regular file; None for anything else, a link among it wherever it leads."""
+    """Get the bytes of a regular file; None for anything else, a link included."""
     status = _status(path)
     return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
@@ -236,7 +236,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What stands under the very name ``path``; None where nothing does, or a junction (Windows)."""
+    """Get the status of ``path`` itself; None for nothing, a link or (on Windows) a junction."""
     try:
         status = path.lstat()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One session as a light row: what listing and choosing a baseline need, without its runs. Pure."""
+"""Rows: what listing and choosing a baseline need of a session, without its runs. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_espperf.model.verdicts import NOT_GATEABLE
 _T = TypeVar("_T")
 
 MEDIANS = ("p50_ms", "p95_ms", "p99_ms", "rps_ok", "error_rate")
-"""The metrics whose medians a row can carry, per cell."""
+"""The metrics whose medians a row can carry, per profile and phase."""
 
 GATE_FACTS = (
     "profile",
@@ -42,7 +42,7 @@ GATE_FACTS = (
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A session without its runs.
+    """Session without its runs.
 
     Attributes:
         name: its file name in the folder.
@@ -52,7 +52,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         joins: whether it joins the baseline by its verdict, see :attr:`Verdict.joins_baseline`.
         held_back: it looks slower without proof.
         completed: False for sessions that were interrupted.
-        measured: False where no request succeeded: such a session says nothing about any firmware.
+        measured: False where no request succeeded: such a session is no evidence about any firmware.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
@@ -60,7 +60,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         accepted, pinned: later decisions.
         copies: names of other files with the same session, see :func:`original`; its decisions may lie beside
             any of them.
-        medians: per cell, the medians of :data:`MEDIANS`; only where the query asked for details.
+        medians: per profile and phase, those of :data:`MEDIANS`; only where the query asked for details.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
     """
 
@@ -119,7 +119,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def original(rows: Iterable[SessionRow]) -> SessionRow:
-    """The file that counts of several with one session; the others are copies, and no evidence of anything.
+    """Choose the file that counts of several with one session; the others are copies, and no evidence.
 
     Synchronising folders and file managers leave copies behind, with something added to the name. The
     original is complete and has the time and the tag of its session in its name; of several such it has the
@@ -136,7 +136,7 @@ def original(rows: Iterable[SessionRow]) -> SessionRow:
 
 
 def with_copies(rows: Iterable[SessionRow]) -> list[SessionRow]:
-    """The originals of sessions that have copies, with the names of these; a row without an id has none."""
+    """Choose the originals of sessions that have copies, with their names; a row without an id has none."""
     groups: dict[str, list[SessionRow]] = {}
     for row in rows:
         if row.session_id:
@@ -151,7 +151,7 @@ def with_copies(rows: Iterable[SessionRow]) -> list[SessionRow]:
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sessions, in which order. Every condition that is given must hold.
+    """Conditions on sessions, all of which must hold, and their order.
 
     Attributes:
         accepted_only: those that are history (:attr:`SessionRow.in_history`).
@@ -198,14 +198,14 @@ class Keys(msgspec.Struct, frozen=True):
     profiles: dict[str, str]
 
     def common(self, row: SessionRow) -> list[str]:
-        """The profiles that can be compared between these keys and ``row``."""
+        """List the profiles that can be compared between these keys and ``row``."""
         if not self.base or self.base != row.base_key:
             return []
         return [name for name, key in self.profiles.items() if row.profiles.get(name) == key]
 
 
 def keys_of(comparability: Comparability | None) -> Keys:
-    """The digests of ``comparability``; an unknown one compares with nothing."""
+    """Compute the digests of ``comparability``; an unknown one compares with nothing."""
     if comparability is None or not comparability.fields:
         return Keys("", {})
     fields = dict(comparability.fields)
@@ -215,7 +215,7 @@ def keys_of(comparability: Comparability | None) -> Keys:
 
 
 def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -> SessionRow:
-    """The row of ``artifact``: with details, without later decisions.
+    """Make the row of ``artifact``: with details, without later decisions.
 
     Args:
         artifact: the session.
@@ -257,7 +257,7 @@ def _medians(cell: CellAggregate) -> dict[str, float | None]:
 
 
 def _worst_pct(verdict: Verdict | None) -> float | None:
-    """Of the error rate, whose change is told in points, and of what could not be judged there is none."""
+    """Find the worst change in percent; the error rate, which changes in points, has none."""
     changes = [
         gate.d_pct
         for gate in (verdict.gates if verdict is not None else ())
@@ -282,7 +282,7 @@ def _digest(value: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """12 and 12.0 are one fact, and so are a tuple and a list."""
+    """Make equal facts equal: 12 and 12.0, a tuple and a list."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A session's file is skimmed: what the index needs of it, in a fraction of the time of reading it whole.
+"""Skimming of a session's file: what the index needs of it, in a fraction of the time of reading it whole.
 
 The typed parts are validated as they are on reading. The free ones (settings, telemetry) are passed over:
 what is wrong in those is named when the session is loaded. A file in which anything is unusual is read whole.
@@ -26,14 +26,14 @@ _KEPT_KEYS = 100
 
 
 class Skimmer:
-    """Makes the rows of many files; most of one history agree in what makes them comparable."""
+    """Reader of rows from many files; the comparability that most of them share is decoded once."""
 
     def __init__(self) -> None:
         self._decode = msgspec.json.Decoder(_light_session()).decode
         self._known: dict[bytes, tuple[Comparability, Keys]] = {}
 
     def row(self, path: Path, key: names.OrderKey) -> SessionRow:
-        """The row of the session in a file, with details.
+        """Read the row of the session in a file, with details.
 
         Raises:
             ArtifactError: the file cannot be read, or is no session.
@@ -71,12 +71,12 @@ _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _decode_object(raw: Any) -> dict[str, Any]:
-    """A free part that was passed over, or its default."""
+    """Decode a free part that was passed over, or take its default."""
     return _decode_fields(raw) if isinstance(raw, msgspec.Raw) else raw
 
 
 def _light_session() -> type[SessionArtifact]:
-    """The type of a session whose free parts stay bytes, and whose version is today's."""
+    """Make the type of a session whose free parts stay bytes, and whose version is the present one."""
     made: dict[type, Any] = {}
 
     def light(kind: Any) -> Any:
@@ -104,7 +104,7 @@ def _light_session() -> type[SessionArtifact]:
 
 
 def _derived(kind: type[msgspec.Struct], light: Any) -> type[msgspec.Struct]:
-    """A struct with the same fields in lighter types."""
+    """Make a struct with the same fields in lighter types."""
     hints = typing.get_type_hints(kind)
     fields: list[Any] = []
     for own in structs.fields(kind):

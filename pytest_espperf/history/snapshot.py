@@ -1,9 +1,9 @@
-"""The file of the index: a checksum, then what is known of each file of the folder, as msgpack.
+"""The file of the index: a checksum, then one entry for each file of the history, as msgpack.
 
-It holds no truth: delete it at any time. It is a *snapshot*: it takes the old one's place whole, in one
-rename, and nobody ever writes into it. So a reader sees a consistent one whatever other processes do; the
-last of two writers wins, and what its snapshot lacks the next reader adds; a crash leaves the old snapshot.
-It is not synced: the checksum finds torn and damaged ones, which are built anew.
+It can be rebuilt from the sessions: delete it at any time. It is a *snapshot*: it replaces the old one in one
+rename and is never written into. So a reader sees a consistent one whatever other processes do; the last of
+two writers wins, and the next reader adds what its snapshot lacks; a crash leaves the old snapshot. It is not
+synced: the checksum finds torn and damaged ones, which are rebuilt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FileState = tuple[str, int, int, int]
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
-    """What is known of one file of the folder: a session, a decision, or why it is neither.
+    """Content of one file of the folder: a session, a decision, or why it is neither.
 
     Attributes:
         file: the file as it was when it was read.
@@ -76,7 +76,7 @@ _decode = msgspec.msgpack.Decoder(_Snapshot).decode
 
 
 def read_snapshot(folder: Path) -> list[Entry]:
-    """Read the index of a folder; nothing where there is none that can be trusted."""
+    """Read the index of a folder; empty where there is none, or none that can be trusted."""
     try:
         data = memoryview(regular.read_whole(folder / names.INDEX, MAX_BYTES))
         checksum, content = data[:_CHECKSUM_BYTES], data[_CHECKSUM_BYTES:]
@@ -89,7 +89,7 @@ def read_snapshot(folder: Path) -> list[Entry]:
 
 
 def write_snapshot(folder: Path, entries: Iterable[Entry]) -> None:
-    """Leave the entries in the folder for the next reader; where that fails, they are only read again."""
+    """Write the entries for the next reader; where that fails, the files are only read again."""
     if not regular.is_folder(folder):
         return
     content = _encode(_Snapshot(FORMAT, list(entries)))

@@ -19,7 +19,7 @@ class HistoryStore(HistoryFolder):
     """
 
     def before(self, key: names.OrderKey) -> HistoryStore:
-        """This folder as it was before the session with the place ``key`` came into it, for reading.
+        """Open this folder for reading as it was before the session with the place ``key`` was saved.
 
         Decisions about the sessions that are seen are those of today.
         """
@@ -29,9 +29,9 @@ class HistoryStore(HistoryFolder):
         return earlier
 
     def entries(self, *, newest_first: bool = False) -> Iterator[SavedSession]:
-        """Every readable session with its files, lazily, oldest first unless told otherwise.
+        """Iterate over every readable session with its files, lazily, oldest first by default.
 
-        A session with copies (see :func:`pytest_espperf.history.rows.original`) is there once.
+        A session with copies (see :func:`pytest_espperf.history.rows.original`) is given once.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -44,7 +44,7 @@ class HistoryStore(HistoryFolder):
                 yield as_decided(entry, originals[name]) if name in originals else entry
 
     def sessions(self, *, newest_first: bool = False) -> Iterator[SessionArtifact]:
-        """Every readable session, lazily, oldest first unless told otherwise.
+        """Iterate over every readable session, lazily, oldest first by default.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -54,7 +54,7 @@ class HistoryStore(HistoryFolder):
     def newest(
         self, predicate: Callable[[SessionArtifact], bool] | None = None, limit: int = 1
     ) -> list[SessionArtifact]:
-        """The newest ``limit`` sessions that satisfy ``predicate``, oldest of them first.
+        """Load the newest ``limit`` sessions that satisfy ``predicate``, oldest of them first.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -69,7 +69,7 @@ class HistoryStore(HistoryFolder):
         return found[::-1]
 
     def latest(self) -> SessionArtifact | None:
-        """The latest completed session: ``latest.json``, or the newest completed one where that is bad.
+        """Load the latest completed session: ``latest.json``, or the newest completed one where that is bad.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -77,7 +77,7 @@ class HistoryStore(HistoryFolder):
         return find.latest(self)
 
     def select(self, query: Query | None = None) -> list[SessionRow]:
-        """Light rows of the sessions that ``query`` describes; see :mod:`pytest_espperf.history.rows`.
+        """Choose the rows of the sessions that ``query`` describes; see :mod:`pytest_espperf.history.rows`.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -85,9 +85,9 @@ class HistoryStore(HistoryFolder):
         return index.select(self, query)
 
     def baseline(self, comparability: Comparability, *, per_profile: int = 20) -> list[SessionArtifact]:
-        """The sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
+        """Load the sessions to judge against, oldest first: the newest ``per_profile`` of each profile.
 
-        Sessions after all of these that were held back come last: how many they are counts.
+        Sessions after all of these that were held back come last, since their number counts.
         They lack what judging does not need, see :func:`pytest_espperf.history.load.for_judging`.
 
         Raises:
@@ -96,21 +96,21 @@ class HistoryStore(HistoryFolder):
         return index.baseline(self, comparability, per_profile=per_profile)
 
     def find(self, ref: str, *, board: str = "", one_board: bool = False) -> SavedSession:
-        """The one session that ``ref`` means; see :mod:`pytest_espperf.history.find`.
+        """Find the one session that ``ref`` refers to; see :mod:`pytest_espperf.history.find`.
 
         Args:
             ref: the reference.
-            board: only sessions of this board are meant.
+            board: consider only sessions of this board.
             one_board: refuse a tag that several boards have.
 
         Raises:
-            HistoryError: none is meant, or more than one; the message lists candidates.
-            ArtifactError: the file that is meant cannot be read.
+            HistoryError: no session matches, or more than one; the message lists candidates.
+            ArtifactError: the file cannot be read.
         """
         return find.find(self, ref, board=board, one_board=one_board)
 
     def copies_of(self, name: str) -> tuple[str, ...]:
-        """The names of the other files with the session in the file ``name``.
+        """List the names of the other files with the session in the file ``name``.
 
         Raises:
             HistoryError: the folder cannot be read.
@@ -130,7 +130,7 @@ class HistoryStore(HistoryFolder):
         return self._mark("accept", entry, reason, by)
 
     def unaccept(self, session: SavedSession | str) -> SavedSession:
-        """Take an acceptance back.
+        """Withdraw an acceptance.
 
         Raises:
             HistoryError: unknown session, or an unwritable folder.
@@ -139,7 +139,7 @@ class HistoryStore(HistoryFolder):
         return self._unmark("accept", session)
 
     def pin(self, session: SavedSession | str, reason: str = "", by: str = "") -> SavedSession:
-        """Hold a session as a fixed anchor.
+        """Keep a session as a fixed anchor.
 
         Raises:
             HistoryError: unknown session, or an unwritable folder.
@@ -149,7 +149,7 @@ class HistoryStore(HistoryFolder):
         return self._mark("pin", entry, reason, by)
 
     def unpin(self, session: SavedSession | str) -> SavedSession:
-        """Let a pinned session go.
+        """Unpin a session.
 
         Raises:
             HistoryError: unknown session, or an unwritable folder.

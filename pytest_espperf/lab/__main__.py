@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _speaker() -> Say:
-    """What writes a line to the standard output of before; from here on that is standard error."""
+    """Make what writes a line to standard output, and redirect all other output to standard error."""
     # The copy is not inherited: an ssh that labgrid leaves behind does not hold it open.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -77,7 +77,7 @@ def _speaker() -> Say:
 
 
 def read(say: Say, path: str) -> dict[str, Any]:
-    """The coordinator's address; of each target its name, the patterns of its places, and its own address."""
+    """Read the coordinator's address, and of each target its name, places (patterns) and address."""
     say(waiting_for="labgrid to read the file")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -98,7 +98,7 @@ def read(say: Say, path: str) -> dict[str, Any]:
 
 
 def _config(path: str) -> Any:
-    from labgrid.config import Config  # noqa: PLC0415 - what fails in it is told as an answer
+    from labgrid.config import Config  # noqa: PLC0415 - a failure in it is an answer
     from labgrid.exceptions import InvalidConfigError  # noqa: PLC0415 - as above
 
     try:
@@ -121,8 +121,8 @@ def _coordinator(config: Any) -> Any:
 
 
 def _described(target: object, described: Any) -> dict[str, Any]:
-    """What the file has of a target: the names of its RemotePlaces; HOST and PORT where it has none."""
-    from labgrid import target_factory  # noqa: PLC0415 - what fails in it is told as an answer
+    """Read a target in the file: the names of its RemotePlaces; HOST and PORT where it has none."""
+    from labgrid import target_factory  # noqa: PLC0415 - a failure in it is an answer
     from labgrid.exceptions import InvalidConfigError  # noqa: PLC0415 - as above
 
     if not _is_plain(target):
@@ -155,8 +155,8 @@ def _described(target: object, described: Any) -> dict[str, Any]:
 
 
 def _service(target: str, name: str | None, arguments: dict[str, Any]) -> Any:
-    """A NetworkService whose values stand in the file."""
-    from labgrid import Target, target_factory  # noqa: PLC0415 - what fails in it is told as an answer
+    """Make a NetworkService whose values stand in the file."""
+    from labgrid import Target, target_factory  # noqa: PLC0415 - a failure in it is an answer
     from labgrid.exceptions import InvalidConfigError  # noqa: PLC0415 - as above
 
     try:
@@ -179,8 +179,8 @@ def _check_port(service: Any, where: str) -> None:
 
 @contextmanager
 def _session(say: Say, address: str) -> Iterator[Any]:
-    """A session with a coordinator, which has told its places and resources."""
-    from labgrid.remote import client  # noqa: PLC0415 - what fails in it is told as an answer
+    """Open a session with a coordinator, whose places and resources have arrived."""
+    from labgrid.remote import client  # noqa: PLC0415 - a failure in it is an answer
 
     say(waiting_for=f"the coordinator at {address}")
     try:
@@ -222,7 +222,7 @@ def watch(say: Say, address: str, *places: str) -> dict[str, Any]:
 
 
 async def _follow(say: Say, session: Any, places: Sequence[str]) -> None:
-    """Look at the places each time that the coordinator tells of one, until it tells no more."""
+    """Check the places each time that the coordinator reports one, until it stops."""
     lost: asyncio.Future[None] = session.loop.create_future()
 
     def look() -> None:
@@ -234,8 +234,8 @@ async def _follow(say: Say, session: Any, places: Sequence[str]) -> None:
                 lost.set_exception(problem)
 
     def followed(heed: Callable[..., Any]) -> Callable[..., Any]:
-        async def heed_and_look(*told: Any) -> None:
-            await heed(*told)
+        async def heed_and_look(*changed: Any) -> None:
+            await heed(*changed)
             look()
 
         return heed_and_look
@@ -260,8 +260,8 @@ def _end_with_input() -> None:
 
 
 def _acquired(session: Any, pattern: str) -> Any:
-    """The place that a pattern means, which is acquired by this user."""
-    from labgrid.remote import client  # noqa: PLC0415 - what fails in it is told as an answer
+    """Find the place that a pattern means, which this user has acquired."""
+    from labgrid.remote import client  # noqa: PLC0415 - a failure in it is an answer
 
     gone = f"place {pattern} is no longer there"
     try:
@@ -298,7 +298,7 @@ def _not_ours(session: Any, place: Any) -> Problem:
 
 def locate(say: Say, path: str, name: str) -> dict[str, Any]:
     """Address and port of a target's NetworkService, its places, and what else an artifact says of them."""
-    from labgrid import Environment  # noqa: PLC0415 - what fails in it is told as an answer
+    from labgrid import Environment  # noqa: PLC0415 - a failure in it is an answer
     from labgrid.exceptions import InvalidConfigError, NoResourceFoundError  # noqa: PLC0415 - as above
     from labgrid.remote import client  # noqa: PLC0415 - as above
 
@@ -341,7 +341,7 @@ def locate(say: Say, path: str, name: str) -> dict[str, Any]:
 
 
 def _places(say: Say, address: str, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The places that patterns mean, and their NetworkServices as EXPORTER/GROUP/CLASS/NAME."""
+    """Find the places that patterns mean, and their NetworkServices as EXPORTER/GROUP/CLASS/NAME."""
     with _session(say, address) as session:
         places = [_acquired(session, pattern) for pattern in patterns]
     paths = [path for place in places for path in place.acquired_resources if "NetworkService" in path]

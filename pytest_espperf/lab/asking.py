@@ -31,7 +31,7 @@ _COMMAND = (sys.executable, "-W", "ignore", "-m", "pytest_espperf.lab")
 
 @dataclass(frozen=True)
 class Reply:
-    """What labgrid's process said.
+    """The answer of labgrid's process.
 
     Attributes:
         answer: empty where there is a problem.
@@ -94,7 +94,7 @@ class Watch:
         self.ended = ""
 
     def news(self, within_s: float = 0.0) -> list[dict[str, Any]]:
-        """What it said since it was last asked; waits for something to be said, but no longer than this.
+        """Return what the process wrote since the last call; wait for a line, but no longer than this.
 
         What it waits for itself (``waiting_for``) is no news. Once it has ended, ``ended`` says how.
         """
@@ -103,13 +103,13 @@ class Watch:
         while not self.ended:
             left = 0.0 if found else max(0.0, deadline - time.monotonic())
             try:
-                said = self._said.get(timeout=left)
+                line = self._said.get(timeout=left)
             except queue.Empty:
                 break
-            if said is None:
+            if line is None:
                 self.ended = f"exit code {self._end()}{_tail(self._complaints)}"
-            elif "waiting_for" not in said:
-                found.append(said)
+            elif "waiting_for" not in line:
+                found.append(line)
         return found
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class Watch:
 
 
 def _environment() -> dict[str, str]:
-    """The process imports this very package, wherever it lies, and nothing from the working directory."""
+    """Let the process import this very package, wherever it lies, and nothing of the working directory."""
     inherited = os.environ.get("PYTHONPATH")
     root = str(Path(__file__).resolve().parents[2])
     return {
@@ -150,8 +150,8 @@ def _environment() -> dict[str, str]:
 
 
 def _tail(complaints: IO[bytes]) -> str:
-    """The last line of a file, to be appended to a sentence; "" where there is none."""
+    """Return the last line of a file, to be appended to a sentence; "" where there is none."""
     complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - _TAIL_BYTES))
     lines = complaints.read().decode(errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f": {said}" if said else ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {last}" if last else ""

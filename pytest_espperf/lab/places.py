@@ -102,7 +102,7 @@ class LabBoard:
         return "" if silent_s < GRACE_S else f"{self._unknown(silent_s)}: {self._silence[1]}"
 
     def describe(self) -> dict[str, Any]:
-        """For the artifact: what the coordinator tells of it, and ``notes`` on how far that is known."""
+        """Facts for the artifact that the coordinator knows, and ``notes`` on how far that is certain."""
         notes = list(self._notes)
         if self._silence is not None and not self._lost:
             notes.append(f"{self._unknown(self.clock() - self._silence[0])}: {self._silence[1]}")
@@ -123,16 +123,16 @@ class LabBoard:
         self._hear(news)
 
     def _hear(self, news: Iterable[dict[str, Any]]) -> None:
-        for said in news:
-            if "held" in said:
+        for line in news:
+            if "held" in line:
                 if self._silence is not None:
-                    self._notes.append(f"{self._unknown(said['at'] - self._silence[0])}: {self._silence[1]}")
+                    self._notes.append(f"{self._unknown(line['at'] - self._silence[0])}: {self._silence[1]}")
                 self._silence = None
-            elif said.get("lost"):
-                self._lost = self._lost or said["lost"]
+            elif line.get("lost"):
+                self._lost = self._lost or line["lost"]
             elif self._silence is None:
-                why = said.get("silent") or said["problem"]
-                self._silence = (said.get("at", self.clock()), why)
+                why = line.get("silent") or line["problem"]
+                self._silence = (line.get("at", self.clock()), why)
 
     def _unknown(self, silent_s: float) -> str:
         return f"for {silent_s:.0f} s it was not known whether {self._where()} was held"
@@ -199,7 +199,7 @@ def load_lab(path: Path, source: str) -> Lab:
 
 
 def _same(boards: Sequence[LabBoard]) -> tuple[LabBoard, LabBoard] | None:
-    """Two boards that are one: of one name, as any file system tells names apart, reservation, or address."""
+    """Two boards that are one: of one name, as any file system compares names, reservation, or address."""
     seen: dict[str, LabBoard] = {}
     for board in boards:
         reservations = {pattern for pattern in board.patterns if pattern.startswith("+")}
@@ -217,11 +217,11 @@ def _address(board: LabBoard) -> str:
 
 
 def _shared(first: LabBoard, second: LabBoard) -> str:
-    """What two boards that are one have in common."""
+    """Describe what two boards that are one have in common."""
     address = _address(second)
     return address if address and address == _address(first) else second.name
 
 
 def _identity(target: str, places: Sequence[str]) -> str:
-    """What a board is called: by its place, or by its target where that may be another tomorrow."""
+    """Name a board by its place, or by its target where the place may change."""
     return next((place for place in places if not place.startswith("+")), target)

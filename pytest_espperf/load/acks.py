@@ -49,7 +49,7 @@ def acknowledge(sock: _Socket) -> None:
 class Acknowledger:
     """Acknowledges at once what an event loop's own transport reads, incomplete TLS records as well.
 
-    The transport says nothing of a read that completes no TLS record. So a duplicate of its socket is
+    The transport does not report a read that completes no TLS record. So a duplicate of its socket is
     watched: where there is something to read, the transport reads it in the same turn of the loop, and the
     next turn acknowledges it.
 
@@ -74,5 +74,5 @@ class Acknowledger:
 
     def _acknowledge(self) -> None:
         if self._sock is not None:
-            with contextlib.suppress(OSError):  # reset by the other side: the transport learns of it
+            with contextlib.suppress(OSError):  # reset by the other side: the transport finds out
                 acknowledge(self._sock)

@@ -69,7 +69,7 @@ def ask_each(
 
 
 def _asked(samples: PhaseSamples, path: int) -> Asked | None:
-    """What came of one path; bytes behind an answer are an error of their own, and count as the path's."""
+    """Read the outcome of one path; bytes behind its answer are an error, and count as the path's."""
     met = [
         samples.outcomes[outcome]
         for of, outcome in zip(samples.path, samples.outcome, strict=True)

@@ -34,17 +34,12 @@ class Held:
         connections: that were open at once, each of which had answered a request.
         ended: what the next one met, and one more that was tried after it: ``refused``, ``closed`` (at once),
             ``unanswered``, ``busy`` (status 503); ``dropped``: it was served, and an older one closed for it;
-            ``not kept``: the board closes each after its answer, and nothing can be said; "" where no more
+            ``not kept``: the board closes each after its answer, and the limit is unknown; "" where no more
             were opened, or what they met was not met twice.
     """
 
     connections: int
     ended: Ended = ""
-
-    @property
-    def is_limit(self) -> bool:
-        """Whether clients beyond these never get an answer, or none but 503."""
-        return self.connections > 0 and self.ended in UNSERVED
 
 
 def hold(
@@ -100,7 +95,7 @@ async def _hold(
 
 
 async def _join(client: CheckClient) -> tuple[Ended, CheckClient, float]:
-    """What one more connection met, "" where it was served and is kept; it; seconds to its answer."""
+    """Ask on one more connection: what it met ("": served and kept), the client, seconds to its answer."""
     try:
         answer = await client.ask()
     except httpx.ConnectError:

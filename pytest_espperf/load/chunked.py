@@ -14,7 +14,7 @@ import httpx
 MAX_LINE_BYTES = 4096
 MAX_TRAILER_BYTES = 64 * 1024
 
-# Each of these also matches every beginning of a right line, so that a wrong one is told at its first
+# Each of these also matches every beginning of a right line, so that a wrong one is found at its first
 # wrong byte and not when a timeout ends the wait for its end.
 _SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[^\r\n]*)?(?:\r\n?)?\Z")
 _CHUNK_END = re.compile(rb"(?:\r\n?)?\Z")

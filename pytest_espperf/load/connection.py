@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection, driven by event-loop callbacks: no task, no await, no object per request.
 
-Time is stamped here, where bytes leave and arrive; where the kernel knows better when they arrived
-(:mod:`~pytest_espperf.load.stamped`), its word counts.
+Time is stamped here, where bytes leave and arrive; where the kernel knows the arrival better
+(:mod:`~pytest_espperf.load.stamped`), its time stamp counts.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class Owner(Protocol):
-    """Who uses a connection. Every call comes from the event loop, never from inside ``send``."""
+    """The user of a connection. Every call comes from the event loop, never from inside ``send``."""
 
     def on_open(self, connection: Connection) -> None:
-        """The connection is ready (TLS included)."""
+        """Take a connection that is ready (TLS included)."""
 
     def on_response(self, connection: Connection) -> None:
-        """The awaited response is complete: ``connection.reader`` has it."""
+        """Take the awaited response, which is complete: ``connection.reader`` has it."""
 
     def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
-        """The awaited response will not come any more; the connection is closed."""
+        """Give up the awaited response: it will not come any more, and the connection is closed."""
 
     def on_idle_end(self, connection: Connection, data: bytes) -> None:
-        """The server closed, or (with ``data``) spoke on, a connection that awaited nothing; it is closed."""
+        """Drop an idle connection: the server closed it, or sent ``data`` on it, and it is closed."""
 
 
 class Connection(asyncio.Protocol):
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         *,
         bodyless: bool = False,
     ) -> int:
-        """Write a request and await its response; when that was, in ns."""
+        """Write a request and await its response; return the time of writing in ns."""
         transport = self._transport
         assert transport is not None
         assert not self._awaiting
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
         return now
 
     def close(self) -> None:
-        """Close at once, and tell the owner nothing more."""
+        """Close at once; the owner gets no more calls."""
         self._owner = None
         self._awaiting = False
         self._stop_acknowledging()
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         return self.served > 0 and self.first_ns == 0
 
     def connection_made(self, transport: asyncio.BaseTransport | StampedTransport) -> None:
-        """Called by the event loop when the connection is ready."""
+        """Start with a transport, for the event loop."""
         self.opened_ns = perf_counter_ns()
         self._transport = cast("asyncio.Transport | StampedTransport", transport)
         self._all.add(self)
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._owner.on_open(self)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the event loop with bytes of the server."""
+        """Take bytes of the server, for the event loop."""
         self.received(data, perf_counter_ns())
 
     def received(self, data: bytes, arrived_ns: int) -> bool:
@@ -149,11 +149,11 @@ class Connection(asyncio.Protocol):
         return not complete
 
     def eof_received(self) -> None:
-        """Called by the event loop when the server ended its side; ours is closed as well."""
+        """Close our side when the server has ended its own, for the event loop."""
         self._ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop when the connection is gone."""
+        """Clean up when the connection is gone, for the event loop."""
         self._all.discard(self)
         self._stop_acknowledging()
         if self._owner is None:
@@ -218,16 +218,16 @@ class BufferedConnection(Connection, asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's interface
-        """Called by the event loop for somewhere to read to."""
+        """Give the event loop somewhere to read to."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the event loop with bytes of the server in the buffer."""
+        """Take bytes of the server that are in the buffer, for the event loop."""
         self.data_received(bytes(self._buffer[:nbytes]))
 
 
 def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
-    """The kind of connection that suits ``loop``."""
+    """Choose the kind of connection that suits ``loop``."""
     return BufferedConnection if isinstance(loop, asyncio.BaseEventLoop) else Connection
 
 

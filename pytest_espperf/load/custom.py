@@ -1,4 +1,4 @@
-"""The clients of a transport that is not ours: a user's own httpx transport, one per client.
+"""Clients over a user's own httpx transport, one transport per client.
 
 An ordinary ``await`` per request: as fast as that transport allows, with the same schedule, deadlines,
 body checks and sample recorder as our own engine.
@@ -49,7 +49,6 @@ class CustomTraffic:
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[int]] = set()
-        self._napping: set[asyncio.Future[None]] = set()
         self._asked: set[int] = set()
         self._answered: set[int] = set()
 
@@ -62,18 +61,18 @@ class CustomTraffic:
             task.add_done_callback(lambda task: self._ended(task, done))
 
     def sweep(self, now_ns: int) -> None:
-        """Nothing to do: requests are timed one by one."""
+        """Do nothing: requests are timed one by one."""
 
     def wake(self) -> None:
-        """The feed has ended early; clients see that within their naps."""
+        """Do nothing: clients see the early end of the feed when they next look."""
 
     def never_answered(self) -> int:
-        """How many clients asked and never got an answer; 0 in an open loop, which needs no client twice."""
+        """Count the clients that asked and never got an answer; 0 in an open loop."""
         closed_loop = isinstance(self.feed, ClosedFeed)
         return len(self._asked - self._answered) if closed_loop else 0
 
     def in_flight(self) -> int:
-        """How many requests are in hand."""
+        """Count the requests in flight."""
         return self._in_flight
 
     @property
@@ -122,7 +121,7 @@ class CustomTraffic:
     async def _request(
         self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, intended_ns: int, number: int
     ) -> bool:
-        """One request from start to sample; False if no connection was to be had."""
+        """Make one request, from start to sample; False if no connection was made."""
         marks = [0]
         start_ns = perf_counter_ns()
         self._in_flight += 1
@@ -138,7 +137,7 @@ class CustomTraffic:
         end_ns = perf_counter_ns()
         connected = True
         if not task.done():
-            # Not awaited: a transport that is deaf to cancellation shall not stop the phase.
+            # Not awaited: a transport that ignores cancellation must not stop the phase.
             task.cancel()
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
@@ -171,7 +170,7 @@ class CustomTraffic:
         body_bytes = 0
         response = await transport.handle_async_request(request)
         marks[0] = perf_counter_ns()
-        # HTTP/2, say: httpx's documented extension, absent where a transport has nothing to tell.
+        # As HTTP/2: httpx's documented extension, which not every transport sets.
         self._protocols.add(response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace"))
         try:
             stream = response.stream

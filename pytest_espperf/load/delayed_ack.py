@@ -1,10 +1,10 @@
-"""Whether the answers of a board wait for an acknowledgement that a client holds back.
+"""Detection of answers that wait for an acknowledgement which clients delay.
 
 A server that sends head and body by two writes, with Nagle's algorithm on (RFC 896), sends the second one
 when the first is acknowledged. Clients delay that acknowledgement by 40 to 200 ms (RFC 1122 4.2.3.2). The
-load engine does not, where it can (:mod:`~pytest_espperf.load.acks`), and so measures the board. What its
-clients wait for is found here, by a client of their kind: it looks for a pause within an answer that goes
-away once the acknowledgement is sent at once.
+load engine does not, where it can (:mod:`~pytest_espperf.load.acks`), and so measures the board. The client
+here delays it as others do, and looks for a pause within an answer that disappears once the acknowledgement
+is sent at once.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _BlockingClient:
         return data
 
     def _decrypted(self, data: bytes) -> bytes:
-        """What the bytes say; nothing where a TLS record is not complete."""
+        """Decrypt the bytes; b"" while a TLS record is not complete."""
         if self._tls is None:
             return data
         self._arrived.write(data)
@@ -263,7 +263,7 @@ def read_delayed_acks(
 
 
 def _pauses_ms(client: _BlockingClient, wire: bytes, at_least: int = 1) -> list[float]:
-    """The pauses within ``LOOK`` answers; fewer where one has none, and nothing where one cannot be had.
+    """Measure the pauses within ``LOOK`` answers; fewer if one has none, and [] if one does not come.
 
     Args:
         client: who asks.
@@ -283,13 +283,13 @@ def _pauses_ms(client: _BlockingClient, wire: bytes, at_least: int = 1) -> list[
 
 
 def _waited_ms(pauses: Sequence[float], promptly: Sequence[float]) -> float:
-    """How long answers wait for an acknowledgement: 0.0 where most of the pause stays when it is prompt."""
+    """Compute how long answers wait for an acknowledgement; 0.0 if most of the pause stays."""
     waited = median(pauses) - median(promptly)
     return waited if waited >= median(pauses) / 2 else 0.0
 
 
 def _settled_pause_ms(client: _BlockingClient, wire: bytes) -> float:
-    """The pause within an answer, on a connection that is not new where the board keeps one that long."""
+    """Measure the pause within an answer, if possible on a connection that is not new."""
     pause = client.longest_pause_ms(wire)
     for _ in range(SETTLED_REQUESTS):
         if not client.is_open or client.answered > SETTLED_REQUESTS:

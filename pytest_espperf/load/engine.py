@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import connector_to
+from pytest_espperf.load.connection import Connector, connector_to
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed, rotation
 from pytest_espperf.load.guard import (
@@ -68,13 +68,13 @@ class Traffic(Protocol):
         """Time out what is overdue."""
 
     def wake(self) -> None:
-        """The feed has ended early."""
+        """Take note that the feed has ended early."""
 
     def in_flight(self) -> int:
-        """How many requests are in hand."""
+        """Count the requests in flight."""
 
     def never_answered(self) -> int:
-        """How many clients of a closed loop asked and never got an answer."""
+        """Count the clients of a closed loop that asked and never got an answer."""
 
     async def close(self) -> None:
         """Close everything."""
@@ -162,7 +162,7 @@ class Conductor:
             self._finished.set_result(None)
 
     def _on_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Everything counts that came out of a callback; a socket's own troubles are heard elsewhere."""
+        """End the phase for what a callback raised; the errors of sockets are handled elsewhere."""
         exc = context.get("exception")
         if exc is None or isinstance(exc, asyncio.CancelledError) or self._finished.done():
             return
@@ -230,6 +230,24 @@ class Conductor:
         self._finish()
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One call of :func:`run_phase`, whose arguments these are."""
+
+    target: Target
+    requests: Sequence[RequestSpec]
+    phase: PhaseSpec
+    headers: Sequence[Header]
+    request_timeout_s: float
+    warmup_s: float
+    deadline_s: float | None
+    heartbeat_s: float
+    on_heartbeat: Callable[[Progress], None] | None
+    transport: TransportFactory | None
+    make_loop: LoopFactory
+    each_once: bool
+
+
 @quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
 def run_phase(
     target: Target,
@@ -261,101 +279,56 @@ def run_phase(
         deadline_s: hard limit in seconds for the whole call; reaching it sets ``cut_short``, and requests
             in flight then are not counted.
         heartbeat_s: seconds between calls of ``on_heartbeat``.
-        on_heartbeat: told how the phase stands, on the loop's thread: what it takes is the generator's time.
+        on_heartbeat: called with the progress, on the loop's thread: its time is the generator's.
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
-        each_once: one client asks for each path once, whatever the phase says of duration and rate.
+        each_once: one client asks for each path once, whatever the duration and rate of the phase.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
     """
-    return run_apart(
-        lambda deliver_signals: _drive(
-            deliver_signals,
-            target,
-            requests,
-            phase,
-            headers=headers,
-            request_timeout_s=request_timeout_s,
-            warmup_s=warmup_s,
-            deadline_s=deadline_s,
-            heartbeat_s=heartbeat_s,
-            on_heartbeat=on_heartbeat,
-            transport=transport,
-            make_loop=fastest_loop() if loop_factory is None else loop_factory,
-            each_once=each_once,
-        )
+    job = _Job(
+        target=target,
+        requests=requests,
+        phase=phase,
+        headers=headers,
+        request_timeout_s=request_timeout_s,
+        warmup_s=warmup_s,
+        deadline_s=deadline_s,
+        heartbeat_s=heartbeat_s,
+        on_heartbeat=on_heartbeat,
+        transport=transport,
+        make_loop=fastest_loop() if loop_factory is None else loop_factory,
+        each_once=each_once,
     )
+    return run_apart(lambda deliver_signals: _drive(job, deliver_signals))
 
 
-def _drive(
-    deliver_signals: Deliver,
-    target: Target,
-    requests: Sequence[RequestSpec],
-    phase: PhaseSpec,
-    *,
-    headers: Sequence[Header],
-    request_timeout_s: float,
-    warmup_s: float,
-    deadline_s: float | None,
-    heartbeat_s: float,
-    on_heartbeat: Callable[[Progress], None] | None,
-    transport: TransportFactory | None,
-    make_loop: LoopFactory,
-    each_once: bool,
-) -> PhaseSamples:
-    """Drive the phase in this thread, in which no event loop runs; see :func:`run_phase`."""
+def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
+    """Drive the phase in this thread, in which no event loop runs."""
     call_ns = perf_counter_ns()
-    _check(phase, request_timeout_s)
+    phase = job.phase
+    _check(phase, job.request_timeout_s)
     samples = PhaseSamples(
-        paths=tuple(spec.path for spec in requests),
+        paths=tuple(spec.path for spec in job.requests),
         clients=phase.clients,
         duration_s=phase.duration_s,
         rate_rps=phase.rate_rps,
     )
     recorder = Recorder(samples)
-    prepared = prepare_requests(target, requests, headers, recorder.table, own_connection=transport is None)
+    prepared = prepare_requests(
+        job.target, job.requests, job.headers, recorder.table, own_connection=job.transport is None
+    )
     samples.seen = [request.seen for request in prepared]
-    turn = [prepared[index] for index in rotation([spec.weight for spec in requests])]
-    connector = None if transport is not None else connector_to(target)
+    connector = connector_to(job.target) if job.transport is None else None
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
-    loop = make_loop()
+    loop = job.make_loop()
     traffic: Traffic | None = None
     try:
-        warmup_ns = perf_counter_ns()
-        begin_ns = warmup_ns + round(warmup_s * _NS_PER_S)
-        recorder.start_at(begin_ns)
-        feed = _make_feed(turn, phase, begin_ns, warmup_s)
-        if each_once:
-            feed = ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
-        if connector is None:
-            assert transport is not None
-            traffic = CustomTraffic(
-                clients=phase.clients,
-                feed=feed,
-                recorder=recorder,
-                make_transport=transport,
-                timeout_s=request_timeout_s,
-            )
-        else:
-            traffic = LaneTraffic(
-                clients=phase.clients,
-                feed=feed,
-                recorder=recorder,
-                connector=connector,
-                timeout_s=request_timeout_s,
-                watch=watch,
-            )
-        closed = phase.rate_rps is None
-        stop_ns = begin_ns + round(phase.duration_s * _NS_PER_S)
-        timing = Timing(
-            warmup_ns=warmup_ns,
-            begin_ns=begin_ns,
-            steady_end_ns=stop_ns if closed and warmup_s > 0 else 0,
-            give_up_ns=0 if closed else stop_ns + round(request_timeout_s * _NS_PER_S),
-            deadline_ns=None if deadline_s is None else call_ns + round(deadline_s * _NS_PER_S),
-            heartbeat_s=heartbeat_s,
-        )
+        timing = _make_timing(job, call_ns)
+        recorder.start_at(timing.begin_ns)
+        feed = _make_feed(job, prepared, timing.begin_ns)
+        traffic = _make_traffic(job, feed, recorder, connector, watch)
         Conductor(
             loop=loop,
             traffic=traffic,
@@ -363,7 +336,7 @@ def _drive(
             recorder=recorder,
             watch=watch,
             timing=timing,
-            on_heartbeat=on_heartbeat,
+            on_heartbeat=job.on_heartbeat,
             deliver_signals=deliver_signals,
         ).run()
         samples.generator = watch.health(traffic.label)
@@ -373,17 +346,59 @@ def _drive(
     return samples
 
 
+def _make_timing(job: _Job, call_ns: int) -> Timing:
+    """Lay the times out: load begins now."""
+    warmup_ns = perf_counter_ns()
+    begin_ns = warmup_ns + round(job.warmup_s * _NS_PER_S)
+    stop_ns = begin_ns + round(job.phase.duration_s * _NS_PER_S)
+    closed = job.phase.rate_rps is None
+    return Timing(
+        warmup_ns=warmup_ns,
+        begin_ns=begin_ns,
+        steady_end_ns=stop_ns if closed and job.warmup_s > 0 else 0,
+        give_up_ns=0 if closed else stop_ns + round(job.request_timeout_s * _NS_PER_S),
+        deadline_ns=None if job.deadline_s is None else call_ns + round(job.deadline_s * _NS_PER_S),
+        heartbeat_s=job.heartbeat_s,
+    )
+
+
+def _make_feed(job: _Job, prepared: Sequence[PreparedRequest], begin_ns: int) -> Feed:
+    if job.each_once:
+        return ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
+    turn = [prepared[index] for index in rotation([spec.weight for spec in job.requests])]
+    if job.phase.rate_rps is None:
+        return ClosedFeed(turn, begin_ns, job.phase.duration_s)
+    return OpenFeed(turn, begin_ns, job.phase.duration_s, job.phase.rate_rps, job.warmup_s)
+
+
+def _make_traffic(
+    job: _Job, feed: Feed, recorder: Recorder, connector: Connector | None, watch: SelfWatch
+) -> Traffic:
+    """Make the clients: over our connections, or without a connector over the user's own transport."""
+    if connector is not None:
+        return LaneTraffic(
+            clients=job.phase.clients,
+            feed=feed,
+            recorder=recorder,
+            connector=connector,
+            timeout_s=job.request_timeout_s,
+            watch=watch,
+        )
+    assert job.transport is not None
+    return CustomTraffic(
+        clients=job.phase.clients,
+        feed=feed,
+        recorder=recorder,
+        make_transport=job.transport,
+        timeout_s=job.request_timeout_s,
+    )
+
+
 def _check(phase: PhaseSpec, request_timeout_s: float) -> None:
     if phase.clients < 1:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
     if request_timeout_s <= 0:
         raise UsageError(f"the request timeout must be above 0 s, not {request_timeout_s}")
-
-
-def _make_feed(turn: Sequence[PreparedRequest], phase: PhaseSpec, begin_ns: int, warmup_s: float) -> Feed:
-    if phase.rate_rps is None:
-        return ClosedFeed(turn, begin_ns, phase.duration_s)
-    return OpenFeed(turn, begin_ns, phase.duration_s, phase.rate_rps, warmup_s)
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

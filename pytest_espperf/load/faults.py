@@ -1,4 +1,4 @@
-"""Whose fault a failed system call is: the board's or the link's, or this computer's own."""
+"""Failed system calls: a fault of the board or the link, or one of this computer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LocalError(httpx.TransportError):
 
 
 def transport_error(error: BaseException | None, kind: type[httpx.TransportError]) -> httpx.TransportError:
-    """The transport error that a failed system call is: of ``kind``, unless this computer is at fault."""
+    """Make the transport error for a failed system call: ``kind``, unless this computer is at fault."""
     message = f"{type(error).__name__}: {error}"
     lack = lack_of(error) if error is not None else ""
     return LocalError(message, lack) if lack else kind(message)

@@ -36,7 +36,7 @@ class ClosedFeed:
         self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
 
     def take(self, client: int, now_ns: int) -> tuple[PreparedRequest, int] | None:
-        """The client's next request and its intended start (now); None when the phase starts no more."""
+        """Take the client's next request and its intended start (now); None when the phase starts no more."""
         if now_ns >= self._stop_ns:
             return None
         place = self._taken.get(client, client)
@@ -50,11 +50,11 @@ class ClosedFeed:
         return now_ns >= self._stop_ns
 
     def next_due_ns(self) -> int | None:
-        """A closed loop has no starts of its own."""
+        """Return None: a closed loop has no intended starts."""
         return None
 
     def give_up(self) -> int:
-        """End the feed; how many starts that leaves unmade (none: nobody promised any)."""
+        """End the feed; return the number of starts left unmade: a closed loop intends none."""
         self._stop_ns = 0
         return 0
 
@@ -89,7 +89,7 @@ class OpenFeed:
         return self._begin_ns + intended_start_ns(number, self._rate_rps)
 
     def take(self, client: int, now_ns: int) -> tuple[PreparedRequest, int] | None:  # noqa: ARG002 - the loops' common shape
-        """The next request whose start is due, and when that was; None if none is due (any more)."""
+        """Take the next request whose start is due, and that time; None if none is due (any more)."""
         if self._next >= self._stop or now_ns < self._due_ns:
             return None
         number, due_ns = self._next, self._due_ns
@@ -102,11 +102,11 @@ class OpenFeed:
         return self._next >= self._stop
 
     def next_due_ns(self) -> int | None:
-        """When the next start is due; None after the last."""
+        """Return the time of the next start; None after the last."""
         return self._due_ns if self._next < self._stop else None
 
     def give_up(self) -> int:
-        """End the feed; how many measured starts that leaves unmade."""
+        """End the feed; return the number of measured starts left unmade."""
         left = self._stop - max(0, self._next)
         self._next = self._stop = max(0, self._stop)
         return max(0, left)
@@ -116,7 +116,7 @@ Feed = ClosedFeed | OpenFeed
 
 
 def rotation(weights: Sequence[int]) -> tuple[int, ...]:
-    """Smooth weighted round-robin: the indices of ``weights`` in the order of one full turn.
+    """Order the indices of ``weights`` by smooth weighted round-robin, for one full turn.
 
     Index ``i`` occurs ``weights[i] / gcd(weights)`` times. With equal weights this is ``0, 1, 2, ...``.
 
@@ -142,7 +142,7 @@ def rotation(weights: Sequence[int]) -> tuple[int, ...]:
 
 
 def count_of_starts(rate_rps: float, duration_s: float) -> int:
-    """How many starts ``k / rate_rps`` lie in ``[0, duration_s)``; 0 for an empty duration.
+    """Count the starts ``k / rate_rps`` in ``[0, duration_s)``; 0 for an empty duration.
 
     Raises:
         UsageError: the rate is not a positive, finite number.
@@ -156,7 +156,7 @@ def count_of_starts(rate_rps: float, duration_s: float) -> int:
 
 
 def intended_start_ns(number: int, rate_rps: float) -> int:
-    """When start ``number`` of an open loop is meant to happen, in ns after the phase's start.
+    """Compute the intended time of start ``number`` of an open loop, in ns after the phase's start.
 
     Computed from the number, not summed up, so that no rounding accumulates; negative numbers are the
     warm-up's.
@@ -165,5 +165,5 @@ def intended_start_ns(number: int, rate_rps: float) -> int:
 
 
 def backoff_s(failures: int) -> float:
-    """Pause in seconds after ``failures`` >= 1 failures in a row: 10 ms, doubling, at most 500 ms."""
+    """Compute the pause in seconds after ``failures`` >= 1 in a row: 10 ms, doubling, at most 500 ms."""
     return float(min(0.5, 0.01 * 2 ** min(failures - 1, 10)))

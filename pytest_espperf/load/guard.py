@@ -1,4 +1,4 @@
-"""What keeps the generator honest: a quiet interpreter, a fast loop, and a look at itself."""
+"""Conditions of the load generator: garbage collection, event loop, and measurements of itself."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _YOUNG_OBJECTS = 50_000
 
 
 def fastest_loop() -> LoopFactory:
-    """The factory of the fastest event loop installed: uvloop, on Windows winloop, else asyncio's."""
+    """Find the factory of the fastest event loop installed: uvloop, on Windows winloop, else asyncio's."""
     name = "winloop" if sys.platform == "win32" else "uvloop"
     try:
         module = importlib.import_module(name)
@@ -82,7 +82,7 @@ def engine_label(loop: asyncio.AbstractEventLoop, *, stamped: bool) -> str:
 
 @contextlib.contextmanager
 def quiet_gc() -> Iterator[None]:
-    """No automatic collection inside; what exists already is left out of explicit ones.
+    """Turn automatic collection off inside; explicit ones skip what exists already.
 
     What is let go around and inside is collected here, while it is young and cheap to find: thawed objects
     count as old, and the old ones are hardly ever looked at. The connections of a phase hold 0.3 MB.
@@ -110,7 +110,7 @@ def collect_if_needed() -> None:
 
 
 def suspended_s() -> float:
-    """Seconds for which this computer was suspended since it was started; 0 where the system does not tell.
+    """Measure the seconds for which this computer was suspended since its start; 0 where that is not known.
 
     The difference of two clocks of which one stands still meanwhile, as does the one that times phases. On
     Windows that one goes on: there a suspension shows as a late timer.
@@ -137,7 +137,7 @@ class SelfWatch:
         self.begin()
 
     def begin(self) -> None:
-        """Start (again): the measured part of the phase begins."""
+        """Start (again) with the measured part of the phase."""
         self._lags_ms = array("f")
         self._stopped_s = 0.0
         self._suspended_s = suspended_s()
@@ -147,7 +147,7 @@ class SelfWatch:
         self._wall_ns = perf_counter_ns()
 
     def late(self, lag_ns: int) -> None:
-        """Something of the generator's own was run ``lag_ns`` after it was due."""
+        """Count that something of the generator's own was run ``lag_ns`` after it was due."""
         self._lags_ms.append(max(0, lag_ns) * 1e-6)
 
     def idle_since(self, lag_ns: int) -> None:
@@ -156,12 +156,12 @@ class SelfWatch:
             self._stopped_s += lag_ns * 1e-9
 
     def turned(self, turnaround_ns: int) -> None:
-        """A client has sent its next request so long after its last answer arrived."""
+        """Count a client's turnaround: the time from its last answer's arrival to its next request."""
         self._turns += 1
         self._turning_ns += turnaround_ns
 
     def health(self, engine: str) -> GeneratorHealth:
-        """The verdict on the generator from :meth:`begin` until now; ``engine`` is its label."""
+        """Judge the generator from :meth:`begin` until now; ``engine`` is its label."""
         wall_s = (perf_counter_ns() - self._wall_ns) * 1e-9
         cpu_share = (time.process_time() - self._cpu_s) / wall_s if wall_s > 0 else 0.0
         waited, lost = self._without_processor(wall_s)
@@ -195,7 +195,7 @@ class SelfWatch:
         )
 
     def _without_processor(self, wall_s: float) -> tuple[float | None, float | None]:
-        """What was waited and what was lost by that, see :class:`GeneratorHealth`."""
+        """Compute the shares waited and lost without a processor, see :class:`GeneratorHealth`."""
         now, before = cpu_turns(), self._cpu_turns
         if now is None or before is None or wall_s <= 0:
             return None, None

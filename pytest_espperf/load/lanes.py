@@ -128,7 +128,7 @@ class Lane:
         self._drop_connection()
 
     def expire(self, now_ns: int) -> None:
-        """The request in hand has run out of time."""
+        """Time the request in flight out."""
         if self._opening is not None:
             self._drop_opening()
             self._fail(httpx.ConnectTimeout("no connection in time"), 0, now_ns)
@@ -240,7 +240,7 @@ class Lane:
         )
 
     def _count_garbage(self, request: PreparedRequest, what: str, now_ns: int) -> None:
-        """Bytes behind a response: that response keeps its outcome, the garbage is an error of its own."""
+        """Count bytes behind a response: it keeps its outcome, the garbage is an error of its own."""
         exc = httpx.RemoteProtocolError(what)
         self._traffic.recorder.add(request.index, request.failed(exc), now_ns, 0, now_ns, now_ns)
 
@@ -271,7 +271,7 @@ class Lane:
 
 
 def is_idle_farewell(data: bytes) -> bool:
-    """Some servers say 408 when they close an idle connection: a close, not an answer."""
+    """Check for a 408 sent with the close of an idle connection: some servers do that; it is no answer."""
     return data.startswith(b"HTTP/1.") and data[8:12] == b" 408"
 
 
@@ -284,7 +284,7 @@ class LaneTraffic:
         recorder: where samples go.
         connector: opens connections.
         timeout_s: total time a request may take, connecting included.
-        watch: is told how late starts were made, and how fast clients turned round.
+        watch: counts how late starts were made, and how fast clients turned round.
     """
 
     def __init__(
@@ -329,7 +329,7 @@ class LaneTraffic:
             self._pump()
 
     def rest(self, lane: Lane) -> None:
-        """A lane has nothing to do now."""
+        """Put a lane aside that has nothing to do now."""
         self._resting.append(lane)
         if len(self._resting) == len(self._lanes) and self.feed.next_due_ns() is None:
             self._finish()
@@ -357,7 +357,7 @@ class LaneTraffic:
                     lane.expire(now_ns)
 
     def wake(self) -> None:
-        """The feed has ended early: finish if nothing is in flight."""
+        """Finish if nothing is in flight, since the feed has ended early."""
         if len(self._resting) == len(self._lanes):
             self._finish()
 
@@ -366,7 +366,7 @@ class LaneTraffic:
         return sum(lane.is_starving for lane in self._lanes) if self._closed_loop else 0
 
     def in_flight(self) -> int:
-        """How many requests are in hand."""
+        """Count the requests in flight."""
         return sum(lane.in_flight for lane in self._lanes)
 
     async def close(self) -> None:
@@ -392,7 +392,7 @@ class LaneTraffic:
             done()
 
     def _pump(self) -> None:
-        """Open loop: make the starts that are due, and come back for the next."""
+        """Make the starts of an open loop that are due, and come back for the next."""
         self._timer = None
         due_ns = self.feed.next_due_ns()
         while due_ns is not None and self._resting:

@@ -1,4 +1,4 @@
-"""How many connections this process may have open at once: asked before the load, raised where it may be."""
+"""How many connections this process may open at once: checked before the load, raised where possible."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _OPEN_WHERE_UNKNOWN = 16
 _WANTED_AT_LEAST = 256
 
 
-def make_room(clients: int) -> str:
-    """Let this process have as many connections; in words, why it cannot, "" where it can.
+def raise_file_limit(clients: int) -> str:
+    """Allow this process as many connections; return why that is impossible, "" if it is not.
 
     The soft limit of open files is raised towards the hard one where that suffices. Windows has none.
     """
@@ -37,7 +37,7 @@ def make_room(clients: int) -> str:
 
 
 def _open_now() -> int:
-    """File descriptors of this process that are open."""
+    """Count the open file descriptors of this process."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
             return len(os.listdir(folder))  # noqa: PTH208 - names are enough

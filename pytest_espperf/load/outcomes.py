@@ -1,4 +1,4 @@
-"""How a request ended, as one of few counted outcomes."""
+"""Outcomes of requests: the end of each, as one of few that are counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER = Outcome(None, "other")
 
 
 def classify(exc: BaseException) -> str:
-    """The error kind that ``exc`` counts as.
+    """Find the error kind that ``exc`` counts as.
 
     httpx's exceptions, and subclasses that transports derive from them, count under their httpx name. What
     a transport lets through from below counts as what httpx would have made of it; any other exception
@@ -57,7 +57,7 @@ class OutcomeTable:
         self._indices: dict[tuple[int | None, str | None], int] = {}
 
     def index(self, status: int | None, error: str | None) -> int:
-        """The index of this outcome, entered on first sight."""
+        """Find the index of an outcome; the first time, enter it."""
         key = (status, error)
         known = self._indices.get(key)
         if known is None:
@@ -74,7 +74,7 @@ class OutcomeTable:
         return known
 
     def error(self, status: int | None, kind: str, path: int, reason: Callable[[], str]) -> int:
-        """The index of an error; its reason is made, and kept, where it is the path's first of its kind."""
+        """Find the index of an error; make and keep its reason if it is the path's first of its kind."""
         if (kind, path) not in self.reasons:
             self.reasons[kind, path] = one_line(reason())
         return self.index(status, kind)

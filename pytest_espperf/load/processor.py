@@ -22,26 +22,26 @@ class CpuTurns:
     turns: int
 
     def since(self, before: CpuTurns) -> CpuTurns:
-        """Those after an earlier reading."""
+        """Subtract an earlier reading."""
         return CpuTurns(self.waited_s - before.waited_s, max(1, self.turns - before.turns))
 
 
 def cpu_turns() -> CpuTurns | None:
-    """Those of the calling thread, from its beginning; None where the system does not count them."""
+    """Read the turns of the calling thread since its start; None where the system does not count them."""
     try:
         fields = SCHEDSTAT.read_text(encoding="ascii").split()
         ran_ns, waited_ns, turns = (int(field) for field in fields[:3])
     except (OSError, ValueError):
         return None
-    # A kernel that does not count says 0 of everything.
+    # A kernel that does not count has 0 everywhere.
     return CpuTurns(waited_ns * 1e-9, turns) if ran_ns else None
 
 
 def lost_share(waited: float, turning: float, standing: float) -> float:
-    """The share of its clients' time that a closed loop lost by waiting for a processor, 0..1.
+    """Estimate the share of its clients' time that a closed loop lost by waiting for a processor, 0..1.
 
-    No client lost more than the thread waited. How many of them stood still meanwhile is told by two
-    witnesses, of which the one that says more is believed.
+    No client lost more than the thread waited. Two figures show how many of them stood still meanwhile; the
+    higher one counts.
 
     Args:
         waited: share of the loop's time in which its thread waited.

@@ -1,4 +1,4 @@
-"""Where samples are written, by whichever engine drives the phase."""
+"""Recording of samples, for every engine that drives a phase."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Recorder:
     def add(  # noqa: PLR0917 - once per request: naming the arguments would cost more than storing them
         self, path: int, outcome: int, start_ns: int, first_ns: int, end_ns: int, intended_ns: int
     ) -> None:
-        """One request. ``first_ns`` is 0 where no byte came; ``intended_ns`` is of an open loop only."""
+        """Record one request. ``first_ns`` is 0 if no byte came; ``intended_ns`` is of an open loop only."""
         begin_ns = self.begin_ns
         if self._open_loop:
             if intended_ns < begin_ns:
@@ -64,23 +64,23 @@ class Recorder:
             self.last_end_ns = end_ns
 
     def _warm(self, path: int, outcome: int, start_ns: int, end_ns: int) -> None:
-        """A request of the warm-up: where its answer came within the phase, the board was not silent then."""
+        """Keep a warm-up request whose answer came within the phase: the board was not silent then."""
         if end_ns >= self.begin_ns and self.samples.outcomes[outcome].status is not None:
             offset_s = (end_ns - self.begin_ns) * 1e-9
             self.samples.warm_answers.append((offset_s, (end_ns - start_ns) * 1e-9, path))
 
     def connected(self, start_ns: int, end_ns: int) -> None:
-        """A connection was opened."""
+        """Record that a connection was opened."""
         if start_ns >= self.begin_ns:
             self.samples.connect_s.append((end_ns - start_ns) * 1e-9)
 
     def stale(self, now_ns: int) -> None:
-        """A request is sent again because its kept-alive connection had died unanswered."""
+        """Record that a request is sent again because its kept-alive connection died unanswered."""
         if now_ns >= self.begin_ns:
             self.samples.stale_retries += 1
 
     def longest_answer_s(self, path: int) -> float | None:
-        """Longest service time of an answer to a path so far, of any status; None before the first."""
+        """Find the longest service time of an answer to a path so far; None before the first."""
         samples = self.samples
         return max(
             (
@@ -92,6 +92,6 @@ class Recorder:
         )
 
     def recent_p95_ms(self) -> float | None:
-        """95th percentile (nearest rank) of the last 1,000 service times, None without samples."""
+        """Compute the 95th percentile (nearest rank) of the last 1,000 service times; None without any."""
         recent = sorted(self.samples.service_s[-_RECENT:])
         return recent[math.ceil(0.95 * len(recent)) - 1] * 1e3 if recent else None

@@ -52,7 +52,7 @@ class BodyCheck:
             self._tail = window[-keep:] if keep else b""
 
     def error(self, body_bytes: int) -> str | None:
-        """The error kind of the whole body, None if it is right."""
+        """Find the error kind of the whole body, None if it is right."""
         spec = self._spec
         if spec.size_bytes is not None and body_bytes != spec.size_bytes:
             return "body_size"
@@ -61,7 +61,7 @@ class BodyCheck:
         return None if self._found else "body_contains"
 
     def reason(self, body_bytes: int) -> str:
-        """What is wrong with the whole body, in words."""
+        """Describe in words what is wrong with the whole body."""
         spec, kind = self._spec, self.error(body_bytes)
         if kind == "body_size":
             return f"the body has {body_bytes:,} bytes, not {spec.size_bytes:,}"
@@ -111,11 +111,11 @@ class PreparedRequest:
         self._table = table
 
     def new_check(self) -> BodyCheck:
-        """A fresh check for one response."""
+        """Make the check of one response's body."""
         return BodyCheck(self._spec)
 
     def judge(self, status: int, body_bytes: int, check: BodyCheck | None, headers: RawHeaders) -> int:
-        """Outcome index of a complete answer."""
+        """Judge a complete answer; return the index of its outcome."""
         outcome = self._known.get(status)
         if outcome is None:
             outcome = self._meet(status, body_bytes, headers)
@@ -131,12 +131,12 @@ class PreparedRequest:
         return outcome
 
     def failed(self, exc: BaseException) -> int:
-        """Outcome index of a request that got no complete answer."""
+        """Judge a request without a complete answer; return the index of its outcome."""
         wrong_size = isinstance(exc, BodyTooLargeError) and self._spec.size_bytes is not None
         return self._table.error(None, "body_size" if wrong_size else classify(exc), self.index, exc.__str__)
 
     def _meet(self, status: int, body_bytes: int, headers: RawHeaders) -> int:
-        """Keep the first answer of a status; the outcome of all of them, whatever their bodies are."""
+        """Keep the first answer of a status; return the outcome of all of them, whatever their bodies are."""
         content_type = header_value(headers, b"content-type").partition(";")[0].strip().lower()
         encoding = header_value(headers, b"content-encoding").lower()
         self.seen.first[status] = FirstAnswer(body_bytes, content_type, encoding)
@@ -149,7 +149,7 @@ class PreparedRequest:
         return self._known[status]
 
     def _reason(self, check: BodyCheck, body_bytes: int, headers: RawHeaders) -> str:
-        """Why a body is wrong; a coding comes first, since checks are made of the bytes that came."""
+        """Explain why a body is wrong; a coding comes first, since the bytes are checked as they came."""
         reason = check.reason(body_bytes)
         coding = header_value(headers, b"content-encoding")
         if coding.lower() in {"", "identity"}:
@@ -160,7 +160,7 @@ class PreparedRequest:
 
 
 def header_value(headers: RawHeaders, name: bytes) -> str:
-    """The value of a header, of several that repeat it joined by commas; "" without it."""
+    """Get the value of a header; several of the same name are joined by commas; "" without one."""
     values = [value for key, value in headers if key.lower() == name]
     return one_line(b", ".join(values).decode("latin-1"))
 

@@ -11,8 +11,8 @@ the first one, which this computer would hold back for 40 ms (:mod:`~pytest_espp
 as soon as everything that has arrived was read and the answer is not complete.
 
 The stamp is that of the segment which is last in sequence. Where an earlier one was lost, the last came in
-time and the answer did not: a stamp from before the hole was filled is not believed (``tcpi_rcv_ooopack``
-of ``TCP_INFO`` says that segments came out of order).
+time and the answer did not: a stamp from before the hole was filled is not used (``tcpi_rcv_ooopack``
+of ``TCP_INFO`` counts segments that came out of order).
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _TRY_AGAIN_S = 0.01
 
 
 class Receiver(Protocol):
-    """Whom the bytes are for."""
+    """The receiver of a connection's bytes."""
 
     def connection_made(self, transport: StampedTransport, /) -> None:
-        """The connection is ready."""
+        """Take a transport that is ready."""
 
     def received(self, data: bytes, arrived_ns: int) -> bool:
-        """Take bytes, and the ``perf_counter_ns`` at which the kernel had them; whether more are due."""
+        """Take bytes, and the ``perf_counter_ns`` at which the kernel had them; return if more are due."""
 
     def eof_received(self) -> None:
-        """The server ended its side; ours is closed as well."""
+        """Take note that the server ended its side; ours is closed as well."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; called once."""
+        """Take note that the connection is gone; called once."""
 
 
 class StampedTransport:
@@ -65,7 +65,7 @@ class StampedTransport:
     Args:
         loop: one that has ``add_reader``.
         sock: connected, non-blocking; owned from here on.
-        receiver: is told of the connection before this returns, and may write at once.
+        receiver: gets the connection before this returns, and may write at once.
     """
 
     __slots__ = (
@@ -92,7 +92,7 @@ class StampedTransport:
         receiver.connection_made(self)
 
     def write(self, data: bytes) -> None:
-        """Send, now or as soon as the socket takes it; a failure is told as the connection's loss."""
+        """Send, now or as soon as the socket takes it; a failure is reported as the connection's loss."""
         if self._unsent:
             self._unsent += data
             return
@@ -109,7 +109,7 @@ class StampedTransport:
             self._loop.add_writer(self._sock, self._write_on)
 
     def abort(self) -> None:
-        """Close at once; the loss is told soon."""
+        """Close at once; the loss is reported soon."""
         self._release(None)
 
     def _write_on(self) -> None:
@@ -163,14 +163,14 @@ class StampedTransport:
 
 
 def _out_of_order(sock: socket.socket) -> int:
-    """How many segments of this connection came out of order so far."""
+    """Count the segments of a connection that came out of order so far."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     count: int = _OUT_OF_ORDER.unpack_from(info, _TCP_INFO_BYTES - _OUT_OF_ORDER.size)[0]
     return count
 
 
 async def connect_stamped(address: str, port: int, make: Callable[[], Receiver]) -> None:
-    """Connect to a numeric address; ``make`` is called once that is done, and what it made told soon.
+    """Connect to a numeric address; ``make`` is called then, and what it made gets the connection soon.
 
     Raises:
         OSError: it cannot be reached.

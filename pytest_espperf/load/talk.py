@@ -1,4 +1,4 @@
-"""One client that talks to the board over the load engine's own connection, a request at a time."""
+"""A client for checks: one request at a time over the load engine's own kind of connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TimedAnswer:
         version: of HTTP, ``1.1``.
         encoding: its Content-Encoding, "" where it has none.
         took_ms: until its last byte, from the request, or from where a connection had to be opened for it.
-        keeps: whether it says that the board leaves the connection open.
+        keeps: whether the board announces that the connection stays open.
         beyond: what came behind its end, in words; "" where nothing did.
     """
 
@@ -42,7 +42,7 @@ class TimedAnswer:
 
 
 class Caller:
-    """Knows the board and the one request that is made of it.
+    """A board and the one request that is made to it.
 
     Args:
         target: the board.
@@ -62,7 +62,7 @@ class Caller:
         self._connector = connector_to(target)
 
     def client(self, timeout_s: float | None = None) -> CheckClient:
-        """A client with no connection yet."""
+        """Make a client with no connection yet."""
         return CheckClient(self._connector, self._wire, self.timeout_s if timeout_s is None else timeout_s)
 
 
@@ -149,12 +149,12 @@ class CheckClient:
         )
 
     async def beyond(self) -> str:
-        """What comes behind the end of the last answer within a moment, in words; "" where nothing does."""
+        """Describe what comes behind the end of the last answer within a moment; "" if nothing does."""
         await asyncio.sleep(_MOMENT_S)
         return self._beyond
 
     async def ask_again(self) -> TimedAnswer:
-        """The same, once more where a kept-alive connection had died unanswered: that is no fault.
+        """Ask, and once more if a kept-alive connection had died unanswered: that is no fault.
 
         Raises:
             httpx.TransportError: there was no complete answer in time.
@@ -213,7 +213,7 @@ class CheckClient:
 
 
 def first_answer(caller: Caller) -> TimedAnswer | str:
-    """One answer, and what comes right behind it; in words, why there is none."""
+    """Get one answer, and what comes right behind it; or a sentence why there is none."""
 
     async def ask() -> TimedAnswer | str:
         async with caller.client() as client:
@@ -227,7 +227,7 @@ def first_answer(caller: Caller) -> TimedAnswer | str:
 
 
 def why_unreadable(caller: Caller) -> str:
-    """Why what the board sends is no whole answer, in words; "" where an answer comes, or nothing at all."""
+    """Explain why the board's bytes are no complete answer; "" if one comes, or nothing at all."""
 
     async def ask() -> str:
         async with caller.client() as client:
@@ -241,5 +241,5 @@ def why_unreadable(caller: Caller) -> str:
 
 
 def words(error: httpx.TransportError) -> str:
-    """What was met, for people: ``ReadTimeout: no complete answer within 6 s``."""
+    """Describe a transport error: ``ReadTimeout: no complete answer within 6 s``."""
     return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -35,12 +35,12 @@ class BodyTooLargeError(httpx.RemoteProtocolError):
 
 
 def no_response(came: str) -> str:
-    """The words of a time-out, with what came instead (:meth:`ResponseReader.what_came`)."""
+    """Describe a time-out, with what came instead (:meth:`ResponseReader.what_came`)."""
     return f"no complete response in time: {came}" if came else "no complete response in time"
 
 
 def request_bytes(request: httpx.Request, body: bytes = b"") -> bytes:
-    """The bytes of ``request`` with ``body``, framed as its own headers say.
+    """Encode ``request`` with ``body``, framed as its own headers say.
 
     Raises:
         httpx.LocalProtocolError: a method, target or header that would break the message apart.
@@ -88,7 +88,7 @@ class _HeadParser:
         self._keep_alive = self._parser.should_keep_alive()
 
     def feed(self, piece: bytes) -> None:
-        """Raises httpx.RemoteProtocolError at the first wrong byte."""
+        """Take a piece; raise httpx.RemoteProtocolError at the first wrong byte."""
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
@@ -98,7 +98,7 @@ class _HeadParser:
             raise httpx.RemoteProtocolError(f"malformed response head: {exc}{hint}") from None
 
     def finish(self) -> ResponseHead:
-        """The head, once all of its bytes, and no more, were fed."""
+        """Return the head, once all of its bytes, and no more, were fed."""
         if not self._complete:
             raise httpx.RemoteProtocolError("malformed response head")
         status = self._parser.get_status_code()
@@ -237,7 +237,7 @@ class ResponseReader:
         return True
 
     def eof(self) -> bool:
-        """The server has ended its side; True if that completes the response.
+        """Take the end of the server's side; True if that completes the response.
 
         Raises:
             httpx.RemoteProtocolError: it does not.
@@ -254,7 +254,7 @@ class ResponseReader:
         raise httpx.RemoteProtocolError("connection closed without a response")
 
     def what_came(self) -> str:
-        """What has come of an incomplete response, in words; "" before its first byte."""
+        """Describe what has come of an incomplete response; "" before its first byte."""
         if self._state == _AWAIT_HEAD:
             size = self._head_bytes + len(self._partial or b"")
             return f"{size:,} bytes came of a head without an end" if size else ""
@@ -267,7 +267,7 @@ class ResponseReader:
         return f"{body}, without Content-Length, and the connection was not closed"
 
     def what_is_beyond(self, size: int = 0) -> str:
-        """What came behind the end of a response, in words: ``size`` bytes, or what this reader has seen."""
+        """Describe what came behind the end of a response: ``size`` bytes, or what this reader has seen."""
         head = self.head
         many = f"{size or self.excess:,} bytes"
         if head is not None and head.framing == LENGTH and not self._bodyless:
@@ -303,7 +303,7 @@ class ResponseReader:
                 return self._enter_body(head, data, start)
 
     def _feed_partial_head(self, data: bytes, start: int) -> tuple[ResponseHead, int] | None:
-        """A head that comes in pieces: the head and where the data goes on behind it, or None yet."""
+        """Take a piece of a head: return it and where the data goes on behind it, or None yet."""
         partial, parser = self._partial, self._parser
         assert partial is not None
         assert parser is not None

@@ -73,7 +73,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Target:
-    """Destination of requests. ``address`` is what is connected to, ``host_header`` what is sent.
+    """Where requests go. ``address`` is numeric; ``host_header`` is the value of that header.
 
     ``ca_file`` None means the system's trust store; ``insecure`` switches verification off. ``tls_name`` is
     what a certificate must be for, "" for the address: the name that the board was asked for by.

@@ -1,36 +1,29 @@
-"""Exports of a session: what ``--perf-export`` and ``espperf export`` name, rendered and written.
-
-A PATH is taken as pytest takes that of ``--junitxml``: relative to where the command was started, with
-``~`` and variables of the environment replaced.
-"""
+"""Exports of a session: those that ``--perf-export`` and ``espperf export`` name, rendered and written."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.errors import HistoryError, UsageError
-from pytest_espperf.history.files import write_atomic
+from pytest_espperf.errors import UsageError
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.text import nearest
+from pytest_espperf.output.files import file_identity, parse_path, write_file
 from pytest_espperf.report.exports import EXPORTS, Renderer
 from pytest_espperf.report.github import step_summary
-from pytest_espperf.system import regular
-from pytest_espperf.system.homes import expand_user
 
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """One format and where it goes; a format of two files makes two names of ``path``."""
+    """Export format and its file; a format of two files makes two names of ``path``."""
 
     format: str
     path: Path
 
     def files(self) -> list[tuple[Path, Renderer]]:
-        """Each file with what renders it."""
+        """List each file with its renderer."""
         return [
             (self.path.with_name(f"{self.path.stem}{behind}{self.path.suffix}"), renderer)
             for behind, renderer in EXPORTS[self.format].renderers.items()
@@ -39,12 +32,12 @@ class ExportTarget:
 
 @dataclass
 class Exported:
-    """What became of a session's exports.
+    """Results of a session's exports.
 
     Attributes:
         written: format and file.
-        errors: format, and in words why a file of it is missing.
-        notes: what else was to be written and was not; nobody asked for it by name.
+        errors: format, and why a file of it is missing.
+        notes: what else could not be written, as the summary of a CI job.
     """
 
     written: list[tuple[str, Path]] = field(default_factory=list)
@@ -53,7 +46,7 @@ class Exported:
 
 
 def check_format(name: str, source: str) -> str:
-    """The name of a format, once it is known to be one.
+    """Check the name of a format.
 
     Raises:
         UsageError: it is none; names the known ones and the nearest.
@@ -66,10 +59,10 @@ def check_format(name: str, source: str) -> str:
 
 
 def parse_target(text: str, here: Path, source: str) -> ExportTarget:
-    """``FORMAT=PATH``, split at the first ``=``.
+    """Parse ``FORMAT=PATH``, split at the first ``=``.
 
     Args:
-        text: as the user gave it.
+        text: the value of the option.
         here: what a relative PATH is relative to.
         source: where the text came from, for messages.
 
@@ -83,61 +76,33 @@ def parse_target(text: str, here: Path, source: str) -> ExportTarget:
     return ExportTarget(name.strip(), parse_path(given.strip(), here, source))
 
 
-def parse_path(given: str, here: Path, source: str) -> Path:
-    """The file that a user named.
-
-    Raises:
-        UsageError: no file can be there, or the home folder is not known.
-    """
-    path = here / expand_user(os.path.expandvars(given), source)
-    try:
-        folder = regular.is_folder(path) or not path.name
-        _identity(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{source}: {given!r} cannot be a file ({reason})") from None
-    if folder:
-        raise UsageError(f"{source}: {given} is a folder: name a file")
-    return path
-
-
 def plan_exports(
     settings: Settings, here: Path, taken: Mapping[str, Path] | None = None
 ) -> list[ExportTarget]:
-    """The exports that a session was asked for.
+    """Parse the exports that the options ask for.
 
     Args:
         settings: the options in force.
         here: what a relative PATH is relative to.
-        taken: files that others are going to write, by what they are called in a message.
+        taken: files that will be written by other options, by their name in a message.
 
     Raises:
         UsageError: see :func:`parse_target`; or two of them would write the same file.
     """
     source = settings.where("perf_export")
     targets = [parse_target(text, here, source) for text in settings.perf_export]
-    owners = {_identity(path): name for name, path in (taken or {}).items()}
+    owners = {file_identity(path): name for name, path in (taken or {}).items()}
     for target in targets:
         for path, _ in target.files():
-            identity = _identity(path)
+            identity = file_identity(path)
             if identity in owners:
                 raise UsageError(f"{source}: {owners[identity]} and {target.format} would both write {path}")
             owners[identity] = target.format
     return targets
 
 
-def _identity(path: Path) -> str:
-    """The same text for the same file.
-
-    Raises:
-        OSError, RuntimeError: the path has a loop.
-        ValueError: no path holds such a character.
-    """
-    return os.path.normcase(path.resolve())
-
-
 def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exported:
-    """Render and write each; what cannot be written is in the result, never raised."""
+    """Render and write each export; failures are in the result, never raised."""
     done = Exported()
     for target in targets:
         try:
@@ -148,7 +113,7 @@ def export_session(session: SessionArtifact, targets: list[ExportTarget]) -> Exp
 
 
 def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
-    """Render and write one; the files.
+    """Render and write one export; returns its files.
 
     Raises:
         UsageError: a file cannot be written, which is named with the reason.
@@ -158,31 +123,11 @@ def write_target(session: SessionArtifact, target: ExportTarget) -> list[Path]:
     return [path for path, _ in target.files()]
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file that the user named, wholly or not at all; its folder is made where needed.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)  # a pipe, a device: nothing to put a file in the place of
-            return
-        file = path.resolve()  # where a link leads to
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file.parent, file.name, data)
-    except FileExistsError:
-        raise UsageError(f"{path} cannot be written: {path.parent} is no folder") from None
-    except (OSError, ValueError, RuntimeError, HistoryError) as error:
-        cause = error.__cause__ or error
-        raise UsageError(f"{path} cannot be written: {getattr(cause, 'strerror', None) or cause}") from None
-
-
 def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]) -> str:
     """Append the report to the summary of a GitHub job, where there is one.
 
     Returns:
-        "" or, in words, why that failed.
+        "" or why that failed.
     """
     name = environment.get("GITHUB_STEP_SUMMARY")
     if not name:
@@ -198,7 +143,7 @@ def append_step_summary(session: SessionArtifact, environment: Mapping[str, str]
 
 
 def only_renderer(name: str, source: str) -> Renderer:
-    """What renders a format of a single file.
+    """Find the renderer of a format of a single file.
 
     Raises:
         UsageError: an unknown format, or one of several files.

@@ -1,4 +1,4 @@
-"""``--perf-report`` and ``espperf report``: gathers what the HTML reports are drawn from, and writes them."""
+"""HTML reports of ``--perf-report`` and ``espperf report``: their data is gathered, drawn and written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER
-from pytest_espperf.output.exports import write_file
+from pytest_espperf.output.files import write_file
 from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
     Course,
@@ -34,10 +34,10 @@ from pytest_espperf.report.view import make_view
 from pytest_espperf.system import regular
 
 MOST_SESSIONS = 1000
-"""Sessions of a history that are drawn: the newest."""
+"""The newest sessions of a history that are drawn."""
 
 BEFORE, AFTER = 4, 20
-"""Lines of a serial log around what was said."""
+"""Lines of a serial log before and after a fatal event."""
 
 MOST_EXCERPTS = 10
 MOST_LOG_BYTES = 8 * 1024 * 1024
@@ -48,7 +48,7 @@ def check_installed(source: str) -> None:
     """Make sure that a report can be drawn.
 
     Raises:
-        UsageError: plotly or jinja2 is missing; says how to have them.
+        UsageError: plotly or jinja2 is missing; the message names the command that installs it.
     """
     try:
         import jinja2  # noqa: F401, PLC0415 - an extra
@@ -93,7 +93,7 @@ def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
 
 
 def link(page: Path, file: Path) -> str:
-    """The URL of a file relative to a page, where both are moved together; "" of one not below its folder."""
+    """Make the URL of a file relative to a page; "" where the file is not below the page's folder."""
     try:
         below = file.resolve().relative_to(page.parent.resolve())
     except (OSError, ValueError, RuntimeError):
@@ -102,7 +102,7 @@ def link(page: Path, file: Path) -> str:
 
 
 def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:
-    """What the report of a session is drawn from.
+    """Gather the data that the report of a session is drawn from.
 
     Raises:
         HistoryError: the history cannot be read.
@@ -120,7 +120,7 @@ def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:
 
 
 def _comparable_rows(session: SessionArtifact, store: HistoryStore) -> list[SessionRow]:
-    """The completed comparable sessions, oldest first, and this one, be it saved or not."""
+    """List the completed comparable sessions, oldest first, and this one, saved or not."""
     rows: list[SessionRow] = []
     if session.comparability is not None:
         query = Query(
@@ -144,7 +144,7 @@ def _trends(session: SessionArtifact, rows: Sequence[SessionRow]) -> Iterator[Tr
 
 
 def _worst_first(session: SessionArtifact) -> list[str]:
-    """The measured profiles, those of the worst gates first."""
+    """List the measured profiles, those of the worst gates first."""
     measured = dict.fromkeys(cell.profile for cell in session.aggregated.values())
     judged = dict.fromkeys(row.profile for row in make_view(session).gates if row.profile in measured)
     return list({**judged, **measured})
@@ -189,12 +189,12 @@ def _kind(row: SessionRow, verdict: str) -> PointKind:
 
 
 def _slower(value: float, metric: str, factor: float) -> float:
-    """What is slower by a factor."""
+    """Make a value slower by a factor."""
     return value * factor if METRICS[metric].better == "lower" else value / factor
 
 
 def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
-    """The geometric mean over the phases, of the medians over the runs."""
+    """Compute the geometric mean over the phases, of the medians over the runs."""
     medians = [
         cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
     ]
@@ -205,7 +205,7 @@ def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
 
 
 def _when(stamp: str) -> str:
-    """``20260131T235959Z`` as ``2026-01-31 23:59``."""
+    """Format ``20260131T235959Z`` as ``2026-01-31 23:59``."""
     return f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
 
 
@@ -214,9 +214,11 @@ def _distributions(
 ) -> Iterator[Distribution]:
     named = session.gate.baseline.get("sessions") if session.gate is not None else None
     wanted = set(named) if isinstance(named, list) else set()
-    bar = [_histograms(one) for one in store.load_rows([row for row in rows if row.session_id in wanted])]
+    baseline = [
+        _histograms(one) for one in store.load_rows([row for row in rows if row.session_id in wanted])
+    ]
     for cell, histograms in _histograms(session).items():
-        before = [text for one in bar for text in one.get(cell, ())]
+        before = [text for one in baseline for text in one.get(cell, ())]
         yield Distribution(cell, metrics.percentile_curve(histograms), metrics.percentile_curve(before))
 
 
@@ -242,19 +244,19 @@ def _courses(session: SessionArtifact) -> Iterator[Course]:
 
 
 def _excerpts(session: SessionArtifact, log: Path | None) -> Iterator[Excerpt]:
-    """What the console said around each death, from its log; without a log, what the session kept of it."""
+    """Excerpt the console around each fatal event, from its log; without a log, from the session itself."""
     lines = _lines(log)
     place = 0
-    deaths = (
+    fatal = (
         (f"{run.role} {run.run_index} {result.profile}:{result.phase}", event)
         for run in session.raw_runs
         for result in run.results
         for event in result.report.events
         if event.fatal
     )
-    for title, event in islice(deaths, MOST_EXCERPTS):
-        said = event.text.partition(": ")[2].partition(" | ")[0] or event.text
-        found = next((at for at in range(place, len(lines)) if said in lines[at]), None)
+    for title, event in islice(fatal, MOST_EXCERPTS):
+        line = event.text.partition(": ")[2].partition(" | ")[0] or event.text
+        found = next((at for at in range(place, len(lines)) if line in lines[at]), None)
         if found is None:
             yield Excerpt(f"{title}, {event.at_s:.1f} s", (event.text,))
         else:
@@ -264,13 +266,13 @@ def _excerpts(session: SessionArtifact, log: Path | None) -> Iterator[Excerpt]:
 
 
 def _log_of(session: SessionArtifact, store: HistoryStore) -> Path | None:
-    """The console's log; None where the session's id, which may be any text, is no part of a file's name."""
+    """Find the console's log; None where the session's id, which may be any text, is no file name."""
     own = session.session_id
     return store.folder / f"serial_{own}.log" if own and own == clean_tag(own) else None
 
 
 def _lines(log: Path | None) -> list[str]:
-    """The end of a log; [] where there is none."""
+    """Read the last lines of a log; [] where there is none."""
     try:
         data = regular.read_end(log, MOST_LOG_BYTES) if log is not None else b""
     except (OSError, ValueError):

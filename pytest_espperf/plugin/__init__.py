@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options and ini keys, from the one table; before pytest asks whether its output goes to a terminal."""
+    """Add options and ini keys, from the one table; before pytest asks whether its output is a terminal."""
     open_closed_streams()
     for name, title in GROUPS.items():
         options = [option for option in OPTIONS if option.group == name]
@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """``--perf-list-profiles``."""
+    """List the profiles for ``--perf-list-profiles``."""
     if not config.getoption("perf_list_profiles"):
         return None
     from pytest_espperf.session.plan import describe_profiles  # noqa: PLC0415 - only here
@@ -78,13 +78,13 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before anything is printed of a run for perf tests: its exit code does not hang on who reads it."""
+    """Guard the output of a run for perf tests from its beginning: its exit code hangs on no reader."""
     if state_of(session.config).may_measure:
         guard_terminal(session.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One item per phase, in run-major order."""
+    """Make one item per phase, in run-major order."""
     items.parametrize(metafunc)
     items.parametrize_boards(metafunc)
 
@@ -100,13 +100,13 @@ def pytest_make_collect_report(
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what requests ``perf_phase``: as perf, and with its time budget."""
+    """Mark items that request ``perf_phase``: as perf, and with their time budget."""
     items.mark_phase(item)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist, in a worker, tells the controller what there is
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Once it is known what is left to be run: refuse, skip, or take note."""
+    """Refuse or skip perf tests, or prepare their measurement, once it is known what is to be run."""
     try:
         items.select(session)
     except EspperfError as error:
@@ -124,5 +124,5 @@ def _measure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give everything back, however the run ended."""
+    """Release the boards, however the run ended."""
     state_of(config).close()

@@ -19,7 +19,7 @@ from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.session import PerfSession
 
 RUNNERS = ("runner", "rerunfailures", "flaky", "allure_listener")
-"""Plugins that run, repeat or record what they are given as a test of its own; to others a clone is a test."""
+"""Plugins that run, repeat or record each test that they are given; to all others a clone is a test."""
 
 
 def measure_again(session: pytest.Session, perf: PerfSession, nextitem: pytest.Item | None) -> None:
@@ -95,14 +95,14 @@ def _clone(items: Iterable[pytest.Item], planned: PlannedPhase) -> pytest.Item:
     callspec = dataclasses.replace(
         item.callspec,
         params={**item.callspec.params, "perf_phase": planned},
-        _idlist=[part.replace(measured.id, planned.id) for part in item.callspec._idlist],  # noqa: SLF001 - pytest's
+        _idlist=[part.replace(measured.id, planned.id) for part in item.callspec._idlist],  # noqa: SLF001 - of pytest
     )
     clone = pytest.Function.from_parent(
         item.parent,
         name=f"{item.originalname}[{callspec.id}]",
         callspec=callspec,
         callobj=item.obj,
-        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - pytest's
+        fixtureinfo=item._fixtureinfo,  # noqa: SLF001 - of pytest
         originalname=item.originalname,
     )
     mark_phase(clone)

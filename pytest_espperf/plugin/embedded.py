@@ -40,7 +40,7 @@ FEED: pytest.StashKey[Feed] = pytest.StashKey()
 
 
 def metric_path(config: pytest.Config) -> Path | None:
-    """The file of ``--metric-path``; None where pytest-embedded is not loaded, or has none to write."""
+    """Return the file of ``--metric-path``; None where pytest-embedded is not loaded, or writes none."""
     given = config.getoption("metric_path", None)
     return config.invocation_params.dir / given if given and embedded_plugin(config) is not None else None
 
@@ -53,7 +53,7 @@ def open_feed(config: pytest.Config) -> None:
     feed = config.stash[FEED] = Feed(path)
     try:
         feed.log = inspect.unwrap(embedded_plugin(config).log_metric)(str(path))
-    except Exception as error:  # noqa: BLE001 - what another plugin does is said, and fails no session
+    except Exception as error:  # noqa: BLE001 - a failure of another plugin is a warning, and fails no session
         feed.failed = _reason(error)
 
 
@@ -78,7 +78,7 @@ def write(config: pytest.Config) -> None:
 
 @contextmanager
 def kept(config: pytest.Config) -> Iterator[None]:
-    """Keep what tests have logged: confirmation rounds set up ``log_metric`` anew, which clears the file."""
+    """Keep what tests have logged: confirmation runs set up ``log_metric`` anew, which clears the file."""
     feed = config.stash.get(FEED, None)
     if feed is None or feed.log is None:
         yield
@@ -96,7 +96,7 @@ def kept(config: pytest.Config) -> Iterator[None]:
 
 
 def show(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Where the medians are, or why not."""
+    """Show where the medians are, or why there are none."""
     feed = config.stash.get(FEED, None)
     if feed is None or not state_of(config).outcomes:
         return

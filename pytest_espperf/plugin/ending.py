@@ -53,7 +53,7 @@ def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Remember a phase whose own test failed after it was measured; what a board said in it becomes plain."""
+    """Remember a phase whose own test failed after it was measured; make text from a board plain."""
     if uses_device(item):
         outputs.plain_report(report)
     if not report.failed or report.when == "setup":
@@ -112,7 +112,7 @@ def _interruption(session: pytest.Session, exitstatus: int) -> str:
 
 
 def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
-    """The summary of each session; of several boards, first what became of them."""
+    """Show the summary of each session; of several boards, first a table of all."""
     if not state.outcomes:
         return
     quiet = state.config.get_verbosity() < 0
@@ -126,7 +126,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
 
 
 def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[str, SessionOutcome]:
-    """What became of several boards, and what is the same for all; returns those to be shown in full."""
+    """Show what became of several boards, and what is the same for all; return those to be shown in full."""
     config, verbosity = state.config, state.config.get_verbosity()
     sessions = {board: outcome.artifact for board, outcome in state.outcomes.items()}
     common = in_common(sessions.values(), "run")

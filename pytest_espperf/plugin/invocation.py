@@ -28,13 +28,13 @@ def run_suite(words: Sequence[str]) -> int:
 
 
 def settings_here(options: Mapping[str, object]) -> tuple[Settings, Path]:
-    """The options in force in this folder, and the root directory, without running a test.
+    """Return the options in force in this folder, and the root directory, without running a test.
 
     Args:
         options: values from the command line, by ``dest``.
 
     Raises:
-        UsageError: an option is bad, or pytest does not start here; it has said why.
+        UsageError: an option is bad, or pytest does not start here; its message stands above.
     """
     asking = _Asking(options)
     pytest.main(list(SUITE), plugins=[asking])
@@ -59,7 +59,9 @@ class _Asking:
             setattr(config.option, dest, value)
         try:
             if not config.pluginmanager.hasplugin("espperf"):
-                raise UsageError("pytest is told not to load pytest-espperf here; let it")
+                raise UsageError(
+                    "pytest does not load pytest-espperf here: remove -p no:espperf from its options"
+                )
             self.found = state_of(config).settings, config.rootpath
         except EspperfError as error:
             self.found = error

@@ -54,7 +54,7 @@ INI_FILES = (
 
 
 def _definition(node: pytest.Item | pytest.Metafunc, name: str) -> str:
-    """The module of the definition of a fixture that is in force for a test, "" where it uses none."""
+    """Return the module of the definition of a fixture that a test uses, "" where it uses none."""
     # pytest has no public way to ask which definition of a fixture a test will get.
     info = getattr(node, "_fixtureinfo", None) or getattr(node, "_arg2fixturedefs", None)
     found = getattr(info, "name2fixturedefs", info or {}).get(name, ())
@@ -77,14 +77,14 @@ def is_phase(item: pytest.Item) -> bool:
 
 
 def phase_of(item: pytest.Item) -> PlannedPhase:
-    """The phase that an item measures; it must be one that does."""
+    """Return the phase that an item measures; it must be one that does."""
     assert isinstance(item, pytest.Function)
     phase: PlannedPhase = item.callspec.params["perf_phase"]  # type: ignore[assignment]
     return phase
 
 
 def _is_planned(parameter: object) -> bool:
-    """False for what pytest puts in place of an empty list of parameters."""
+    """Whether a parameter is a phase: pytest replaces an empty list of parameters by one of its own."""
     return hasattr(parameter, "cell")
 
 
@@ -210,7 +210,7 @@ def _place_verdicts(session: pytest.Session) -> None:
 
 
 def selected_profiles(config: pytest.Config, board: str) -> set[str]:
-    """The profiles of which phases of a board are to be run."""
+    """Return the profiles of which phases of a board are to be run."""
     phases = map(phase_of, state_of(config).selected)
     return {phase.profile.name for phase in phases if phase.board == board}
 

@@ -19,7 +19,8 @@ from pytest_espperf.model.artifact import Finding, SessionArtifact, Verdict
 from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.output import exports
-from pytest_espperf.output.exports import Exported, ExportTarget, parse_path, plan_exports
+from pytest_espperf.output.exports import Exported, ExportTarget, plan_exports
+from pytest_espperf.output.files import parse_path
 from pytest_espperf.output.reports import check_installed, link, write_report
 from pytest_espperf.output.reports import write_overview as write_overview_page
 from pytest_espperf.plugin import embedded
@@ -110,7 +111,7 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
 
 
 def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
-    """What the report over several boards is told of one."""
+    """Collect what the report over several boards shows of one."""
     page, done = config.stash[OVERVIEW], config.stash[DONE].get(board)
     report = next((path for name, path in done.written if name == "report"), None) if done else None
     summary = outcome.saved.markdown_path if outcome.saved is not None else None
@@ -132,7 +133,7 @@ def _ended(config: pytest.Config, board: str, outcome: SessionOutcome) -> Ended:
 
 
 def unsaved(config: pytest.Config, board: str, outcome: SessionOutcome) -> list[tuple[str, str]]:
-    """What could not be written of a session, by name: the artifacts, the report, exports."""
+    """Return what could not be written of a session, by name: the artifacts, the report, exports."""
     lost = [("artifacts", outcome.save_error)] if outcome.save_error else []
     done = config.stash.get(DONE, {}).get(board)
     return lost + [(f"export {name}", message) for name, message in (done.errors if done else [])]
@@ -141,13 +142,13 @@ def unsaved(config: pytest.Config, board: str, outcome: SessionOutcome) -> list[
 def show(
     reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
 ) -> None:
-    """The files beside the artifact; on GitHub, the annotations of the session."""
+    """Show the files beside the artifact; on GitHub, the annotations of the session."""
     _show_done(reporter, config, board)
     annotate(reporter, config, board, outcome)
 
 
 def show_overview(reporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The report over several boards; on GitHub, an annotation where it could not be written."""
+    """Show the report over several boards; on GitHub, an annotation where it could not be written."""
     done = _show_done(reporter, config, NO_BOARD)
     if done is not None and done.errors and _on_github():
         _annotate(reporter, annotation_lines(SessionArtifact(), done.errors))
@@ -168,26 +169,26 @@ def _show_done(reporter: pytest.TerminalReporter, config: pytest.Config, board: 
 def annotate(
     reporter: pytest.TerminalReporter, config: pytest.Config, board: str, outcome: SessionOutcome
 ) -> None:
-    """On GitHub, the annotations of the session."""
+    """Write the annotations of the session, on GitHub only."""
     if _on_github():
         _annotate(reporter, annotation_lines(outcome.artifact, unsaved(config, board, outcome), board))
 
 
 def annotate_run(reporter: pytest.TerminalReporter, findings: Sequence[Finding]) -> None:
-    """On GitHub, the annotations of what several boards have in common."""
+    """Write the annotations of what several boards have in common, on GitHub only."""
     if findings and _on_github():
         common = Verdict(kind="unchanged", findings=list(findings))
         _annotate(reporter, annotation_lines(SessionArtifact(gate=common)))
 
 
 def _annotate(reporter: pytest.TerminalReporter, lines: Iterable[str]) -> None:
-    """Commands for GitHub's runner, whose texts are escaped."""
+    """Write commands for GitHub's runner, whose texts are escaped."""
     for line in lines:
         reporter.write_line(line)
 
 
 def plain_report(report: pytest.TestReport) -> None:
-    """Make what a report tells of a failure or a skip plain text: pytest prints it as it is."""
+    """Make the text of a failure or a skip in a report plain: pytest prints it as it is."""
     report.longrepr = _plain(report.longrepr)
 
 

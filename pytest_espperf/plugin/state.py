@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -56,9 +56,10 @@ class VerdictText(NamedTuple):
     unjudged: str = ""
 
 
-@dataclass
 class PerfState:
     """The shared state of one pytest run, filled in as the run goes on.
+
+    No dataclass: making one takes as long as importing all else that is here.
 
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
@@ -77,23 +78,24 @@ class PerfState:
         ended_by: why pytest stopped early, where its exit status may not tell.
     """
 
-    config: pytest.Config
-    error: EspperfError | None = None
-    selected: list[pytest.Item] = field(default_factory=list)
-    failed: dict[str, list[str]] = field(default_factory=dict)
-    device_needed: bool = False
-    sessions: dict[str, PerfSession] = field(default_factory=dict)
-    sharing: Sharing | None = None
-    workers: dict[str, Worker] = field(default_factory=dict)
-    awaited: set[str] = field(default_factory=set)
-    outcomes: dict[str, SessionOutcome] = field(default_factory=dict)
-    ended_by: str = ""
-    verdicts: dict[VerdictKey, VerdictText] = field(default_factory=dict)
-    verdict_places: dict[VerdictKey, str] = field(default_factory=dict)
-    reported: set[VerdictKey] = field(default_factory=set)
-    measured_again: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    _settings: Settings | None = None
-    _live: str = ""
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.error: EspperfError | None = None
+        self.selected: list[pytest.Item] = []
+        self.failed: dict[str, list[str]] = {}
+        self.device_needed: bool = False
+        self.sessions: dict[str, PerfSession] = {}
+        self.sharing: Sharing | None = None
+        self.workers: dict[str, Worker] = {}
+        self.awaited: set[str] = set()
+        self.outcomes: dict[str, SessionOutcome] = {}
+        self.ended_by: str = ""
+        self.verdicts: dict[VerdictKey, VerdictText] = {}
+        self.verdict_places: dict[VerdictKey, str] = {}
+        self.reported: set[VerdictKey] = set()
+        self.measured_again: dict[str, list[tuple[str, str]]] = {}
+        self._settings: Settings | None = None
+        self._live: str = ""
 
     @property
     def settings(self) -> Settings:

@@ -16,7 +16,7 @@ from pytest_espperf.model.text import inert
 from pytest_espperf.plugin.state import VerdictKey, state_of
 
 
-class VerdictFailure(AssertionError):
+class VerdictFailsError(AssertionError):
     """The reason why a verdict fails its session, in lines."""
 
 
@@ -45,13 +45,13 @@ class VerdictItem(pytest.Item):
         if found is None:
             pytest.skip("not judged: no phase of it was measured")
         if found.failure:
-            raise VerdictFailure(found.failure)
+            raise VerdictFailsError(found.failure)
         if found.unjudged:
             pytest.skip(found.unjudged)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show what fails the session, without a traceback."""
-        if isinstance(excinfo.value, VerdictFailure):
+        if isinstance(excinfo.value, VerdictFailsError):
             return inert(str(excinfo.value))
         return super().repr_failure(excinfo, style)
 

@@ -40,7 +40,8 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         verbosity: as pytest's: below 0 the verdict and findings alone, above 0 every path.
     """
     view = make_view(session)
-    lines = [Line(f"{view.verdict.upper()}: {view.meaning}", view.mood, bold=True)]
+    headline = wrapped(f"{view.verdict.upper()}: {view.meaning}", hanging=2)
+    lines = [Line(text, view.mood, bold=True) for text in headline]
     lines += finding_lines(view.findings)
     if verbosity < 0:
         return lines

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from pytest_espperf import load
 from pytest_espperf.errors import DeviceError, UsageError
-from pytest_espperf.load.limits import make_room
+from pytest_espperf.load.limits import raise_file_limit
 from pytest_espperf.model.artifact import Capacity
 from pytest_espperf.model.capacity import sentence
 from pytest_espperf.model.workload import Profile
@@ -27,7 +27,7 @@ def make_room_for_clients(context: Context) -> None:
     settings = context.settings
     for profile in context.plan.profiles:
         for phase in profile.phases:
-            if why := make_room(phase.clients):
+            if why := raise_file_limit(phase.clients):
                 option = f"perf_{phase.name}_clients"
                 source = (
                     settings.where(option) if option in settings.sources else f"{profile.name}:{phase.name}"

@@ -27,7 +27,7 @@ class ReceiverSink(Protocol):
         """Take note that what belongs to a phase was added or taken out."""
 
 
-class Receiver:
+class PhaseReceiver:
     """Takes the results of workers into the session of one board.
 
     Args:

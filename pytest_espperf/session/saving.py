@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import HistoryStore, SavedSession, save_samples
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.history.progress import Telling
+from pytest_espperf.history.progress import IndexProgress
 from pytest_espperf.history.shared.sharing import Sent, Sharing
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.model.samples import PhaseSamples
@@ -59,7 +59,7 @@ class Saver:
             HistoryError: the folder cannot be written.
         """
         self.sharing.prepare()
-        self.store.progress = Telling(self._context.say)
+        self.store.progress = IndexProgress(self._context.say)
         self.sharing.pull_once(self._context.say, quiet=quiet)
 
     def begin(self, artifact: SessionArtifact) -> None:

@@ -37,7 +37,7 @@ from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.preflight import make_room_for_clients
-from pytest_espperf.session.receiving import Receiver
+from pytest_espperf.session.receiving import PhaseReceiver
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.saving import Saver, SessionOutcome, save_phase_samples
 from pytest_espperf.session.state import SessionState
@@ -108,7 +108,7 @@ class PerfSession:
     """
 
     driver: PhaseDriver
-    receiver: Receiver
+    receiver: PhaseReceiver
     _record: SessionRecord
 
     def __init__(
@@ -155,7 +155,7 @@ class PerfSession:
         self._saver.sharing.add(self._record.remarks())
         sink = SessionSink(self.context, self._record, self._judge, self._saver)
         self.driver = PhaseDriver(self.context, sink)
-        self.receiver = Receiver(self.driver, sink)
+        self.receiver = PhaseReceiver(self.driver, sink)
         try:
             if reach:
                 self.driver.bench.find_named()

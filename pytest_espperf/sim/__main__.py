@@ -124,7 +124,7 @@ def _config(args: argparse.Namespace) -> SimConfig:
 
 
 def _typed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser whose ValueError argparse shows as it is."""
+    """Make a parser whose ValueError argparse shows as it is."""
 
     def typed(text: str) -> T:
         try:
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("seed", "of all noise (default: 1)", type=int, default=default.seed)
     add("time_scale", "all times times this", type=_typed(parse_time_scale), default=1.0, metavar="X")
-    add("noise", "how restless it is (default: low)", choices=NOISE_NAMES, default=default.noise)
+    add("noise", "strength of its noise (default: low)", choices=NOISE_NAMES, default=default.noise)
     add(
         "slowdown",
         "NAME=FACTOR on the service time of a profile, a route or all; repeatable",

@@ -1,4 +1,4 @@
-"""The knobs of the reference device: one frozen value, its strings and its JSON. Pure.
+"""The settings of the reference device: one frozen value, its strings and its JSON. Pure.
 
 The same names serve the command line (``--sim-time-scale 0.1``), ``POST /sim/config``
 (``{"time_scale": 0.1}``) and Python (``SimConfig(time_scale=0.1)``). Every ``ValueError`` raised here
@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 from pytest_espperf.sim.catalog import ALL, COSTS, PROFILES, TARGETS
 
 READY = "espperf reference device listening on "
-"""What the line begins with that a device says once it can be measured."""
+"""Beginning of the line that a device prints once it can be measured."""
 
 CONSOLE = "its serial console is "
 """The same of the line before it, where there is a console."""
@@ -147,7 +147,7 @@ class SimConfig:
     Attributes:
         seed: of all noise; the same seed gives the same sequence.
         time_scale: all times of the device times this; 0.1 is ten times as fast.
-        noise: how restless the link, the worker and the session are.
+        noise: strength of the noise of the link, the worker and the session.
         slowdown: factor on the service time by route, profile or ``all``; matching ones multiply.
         error_rate: share of requests answered 500, 0..1; route before profile before ``all``.
         leak_bytes: internal heap lost per request.
@@ -193,28 +193,19 @@ class SimConfig:
         _number("fragmentation", self.fragmentation, 0, 1)
 
     def slowdown_of(self, path: str) -> float:
-        """Factor on the service time of a built-in route: all matching ones multiplied."""
+        """Compute the factor on the service time of a built-in route: all matching ones multiplied."""
         factors = (self.slowdown.get(name, 1.0) for name in (path, COSTS[path].profile, ALL))
         return math.prod(factors)
 
     def error_rate_of(self, path: str) -> float:
-        """Share of requests to a built-in route that are answered 500."""
+        """Find the share of requests to a built-in route that are answered 500."""
         for name in (path, COSTS[path].profile, ALL):
             if name in self.error_rate:
                 return self.error_rate[name]
         return 0.0
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SimConfig:
-        """Make one from JSON; what is absent has its default.
-
-        Raises:
-            ValueError: an unknown name or a value that is not allowed.
-        """
-        return cls().merged(data)
-
     def merged(self, changes: Mapping[str, Any]) -> SimConfig:
-        """This one with some values replaced, each as a whole (``{"slowdown": {}}`` clears).
+        """Replace some values, each as a whole (``{"slowdown": {}}`` clears).
 
         ``slowdown`` and ``error_rate`` are an object, a string or a list of strings, ``fault`` is a
         string or a list of strings, as on the command line.
@@ -231,7 +222,7 @@ class SimConfig:
         return replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
-        """All values as JSON, readable by :meth:`from_json`."""
+        """Convert all values to JSON, as :meth:`merged` reads them."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _READERS if name != "fault"}
         values["slowdown"] = dict(self.slowdown)
         values["error_rate"] = dict(self.error_rate)
@@ -239,7 +230,7 @@ class SimConfig:
         return values
 
     def to_args(self) -> list[str]:
-        """The command line of ``python -m pytest_espperf.sim`` that means this; defaults are left out."""
+        """Make the command line of ``python -m pytest_espperf.sim`` for this; defaults are left out."""
         default, args = SimConfig(), list[str]()
         for name in _READERS:
             if name in ("slowdown", "error_rate"):
@@ -257,7 +248,7 @@ class SimConfig:
 
 
 def option(name: str) -> str:
-    """The command-line spelling of a setting: ``time_scale`` is ``--sim-time-scale``."""
+    """Spell a setting as an option: ``time_scale`` is ``--sim-time-scale``."""
     return f"--sim-{name.replace('_', '-')}"
 
 

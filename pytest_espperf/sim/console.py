@@ -34,7 +34,7 @@ class SerialLine(Protocol):
     url: str
 
     def send(self, data: bytes) -> None:
-        """Put bytes on the line; they are lost where nobody listens."""
+        """Put bytes on the line; they are lost if nobody reads."""
 
     def close(self) -> None:
         """Take the line away."""
@@ -56,7 +56,7 @@ class Console:
         self._line.send("".join(f"{line}\r\n" for line in lines).encode())
 
     def boot(self, reason: str) -> None:
-        """What the ROM and the application print at a boot."""
+        """Print what the ROM and the application print at a boot."""
         self.say(
             "ESP-ROM:esp32s3-20210327",
             RESETS.get(reason, RESETS["power-on"]),
@@ -69,7 +69,7 @@ class Console:
 
 
 class SocketLine:
-    """A TCP port; whoever is connected hears what is said from then on."""
+    """A TCP port; all that are connected get what is printed from then on."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -91,7 +91,7 @@ class SocketLine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            while await reader.read(1024):  # what is typed is heard by nobody
+            while await reader.read(1024):  # what is typed is ignored
                 pass
         except OSError:
             pass
@@ -100,7 +100,7 @@ class SocketLine:
             writer.close()
 
     def send(self, data: bytes) -> None:
-        """To all that are connected."""
+        """Send to all that are connected."""
         for writer in self._writers:
             writer.write(data)
 
@@ -125,7 +125,7 @@ class PtyLine:
         self.url = os.ttyname(self._slave)
 
     def send(self, data: bytes) -> None:
-        """To whom has it open."""
+        """Send to whoever has it open."""
         with contextlib.suppress(BlockingIOError):  # nobody reads: a real line loses it, too
             os.write(self._master, data)
 
@@ -136,7 +136,7 @@ class PtyLine:
 
 
 async def open_console(kind: ConsoleKind) -> Console:
-    """Open one.
+    """Open a console.
 
     Raises:
         OSError: it cannot be had.

@@ -1,4 +1,4 @@
-"""What the board knows about itself: counters, heap, boot. Pure; time comes in as an argument."""
+"""The state that the board reports: counters, heap, boot. Pure; time comes in as an argument."""
 
 from __future__ import annotations
 
@@ -112,19 +112,19 @@ class Device:
         self._counters[name] = max(self._counters[name], value)
 
     def connected(self, change: int) -> None:
-        """A connection came (+1) or went (-1)."""
+        """Count a connection that came (+1) or went (-1)."""
         self.connections += change
         self.peak("event_conn_peak", self.connections)
         self._watermark()
 
     def request_started(self) -> None:
-        """A request came in; here is where it leaks."""
+        """Count a request that came in, and leak."""
         self.count("requests_started")
         self._leaked_bytes += self.config.leak_bytes
         self._watermark()
 
     def responded(self, status: int, n_bytes: int) -> None:
-        """An answer went out."""
+        """Count an answer that went out."""
         self.count("requests_handled")
         self.count(f"responses_{status // 100}xx")
         self.count("response_bytes", n_bytes)
@@ -132,7 +132,7 @@ class Device:
             self.count("request_errors")
 
     def server_stats(self, now_s: float) -> dict[str, Any]:
-        """The JSON of ``/debug/server-stats``."""
+        """Make the JSON of ``/debug/server-stats``."""
         pending = self._model.depth(now_s)
         collections, pause_s = self._before
         self._counters |= {
@@ -161,7 +161,7 @@ class Device:
         return stats
 
     def memory_stats(self) -> dict[str, Any]:
-        """The JSON of ``/debug/memory-stats``, bytes."""
+        """Make the JSON of ``/debug/memory-stats``, in bytes."""
         gc_alloc = _GC_BASE_BYTES + self._model.uncollected_bytes
         internal = self._internal_free()
         whole = INTERNAL_IDLE_BYTES * 3 // 5  # an ESP32's internal heap is several regions

@@ -1,4 +1,4 @@
-"""What goes wrong with the board, when, and how that looks on a connection."""
+"""Faults of the board: their times, and their effect on a connection."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class FaultPlan:
         self._windows.append(Window(kind, start_s, start_s + duration_s))
 
     def active(self, kinds: Collection[FaultKind], now_s: float) -> FaultKind | None:
-        """The first planned fault among these kinds that is active."""
+        """Find the first planned fault among these kinds that is active."""
         for window in self._windows:
             if window.kind in kinds and window.start_s <= now_s < window.end_s:
                 return window.kind
         return None
 
     def begun(self, now_s: float) -> list[FaultKind]:
-        """The faults that began since this was last asked, even those already over."""
+        """List the faults that began since the last call, even those already over."""
         new = [i for i, w in enumerate(self._windows) if w.start_s <= now_s and i not in self._begun]
         self._begun.update(new)
         return [self._windows[index].kind for index in new]
 
     def next_change_s(self, now_s: float) -> float | None:
-        """When the next fault begins or ends; None where nothing more will change."""
+        """Find the time at which the next fault begins or ends; None if nothing more will change."""
         times = (time for window in self._windows for time in (window.start_s, window.end_s))
         return min((time for time in times if now_s < time < math.inf), default=None)
 
@@ -121,7 +121,7 @@ class Spoiler:
             _drip(wire, head + payload, lasts)
 
     def _garbage_length(self, length: int) -> tuple[tuple[str, str], ...]:
-        """By turns a length that is no number and two that contradict each other."""
+        """Alternate a length that is no number and two that contradict each other."""
         self._lengths += 1
         if self._lengths % 2:
             return (("Content-Length", f"{length}banana"),)

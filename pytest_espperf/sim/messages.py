@@ -47,7 +47,7 @@ class Response:
     reboots: bool = field(default=False, kw_only=True)
 
     def head(self, *, close: bool, framing: tuple[tuple[str, str], ...] | None = None) -> bytes:
-        """The status line and headers. ``framing`` replaces the honest Content-Length."""
+        """Encode the status line and headers; ``framing`` replaces the right Content-Length."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"Server: {SERVER}"]
         if self.body is not None:
             lines.append(f"Content-Type: {self.content_type}")
@@ -58,7 +58,7 @@ class Response:
         return "\r\n".join((*lines, "", "")).encode("latin-1")
 
     def payload(self) -> bytes:
-        """The body bytes that follow the head."""
+        """Return the body bytes that follow the head."""
         return b"" if self.head_only or self.body is None else self.body
 
 

@@ -63,7 +63,7 @@ class TimingModel:
         self.uncollected_bytes = 0
 
     def depth(self, now_s: float) -> int:
-        """Python jobs waiting or in service."""
+        """Count the Python jobs that wait or are served."""
         self._leaving_s = [leaving for leaving in self._leaving_s if leaving > now_s]
         return len(self._leaving_s)
 
@@ -93,7 +93,7 @@ class TimingModel:
         return Ticket("served", start_s, done_s + self.link_delay_s(done_s))
 
     def link_delay_s(self, now_s: float) -> float:
-        """What the link adds to an answer that leaves now."""
+        """Draw the seconds that the link adds to an answer that leaves now."""
         return self._noise.link_delay_s(now_s)
 
     def fails(self, cost: RouteCost) -> bool:
@@ -133,15 +133,15 @@ class ScaledClock:
         self._base_s, self._base_real_s = 0.0, self._real()
 
     def now(self) -> float:
-        """Device seconds since the device started."""
+        """Read the device seconds since the device started."""
         return self._base_s + (self._real() - self._base_real_s) / self._scale
 
     def real_s(self, device_s: float) -> float:
-        """Real seconds that a duration of the device takes."""
+        """Convert a duration of the device to real seconds."""
         return device_s * self._scale
 
     def real_until(self, at_s: float) -> float:
-        """Real seconds from now to a device time, 0 where it has passed."""
+        """Compute the real seconds from now to a device time, 0 if it has passed."""
         return max(0.0, (at_s - self.now()) * self._scale)
 
     def rescale(self, scale: float) -> None:

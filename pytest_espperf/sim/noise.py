@@ -1,4 +1,4 @@
-"""The restlessness of a board on Wi-Fi, as functions of the seed and the device's time. Pure.
+"""The noise of a board on Wi-Fi, as functions of the seed and the device's time. Pure.
 
 Five effects, each with a random stream of its own so that none shifts another:
 
@@ -70,13 +70,13 @@ class BoardNoise:
         self._errors = stream(seed, "errors")
 
     def service_factor(self, resource: Resource, now_s: float) -> float:
-        """The factor on one job's service time; its mean over all time and seeds is about 1."""
+        """Draw the factor on one job's service time; its mean over all time and seeds is about 1."""
         sigma = self.level.jitter_sigma
         jitter = math.exp(sigma * self._jitter[resource].gauss(0, 1) - sigma * sigma / 2)
         return jitter * self._session[resource] * self._wander[resource].factor(now_s)
 
     def link_delay_s(self, now_s: float) -> float:
-        """Seconds between the end of a job and its answer's arrival."""
+        """Draw the seconds between the end of a job and its answer's arrival."""
         sigma = self.level.link_sigma
         delay_s = LINK_S * math.exp(sigma * self._delay.gauss(0, 1) - sigma * sigma / 2)
         if self._spells.hit(now_s):
@@ -97,7 +97,7 @@ class Wander:
         self._knots: list[float] = []
 
     def factor(self, now_s: float) -> float:
-        """The factor at a time >= 0."""
+        """Compute the factor at a time >= 0."""
         if self._sigma == 0:
             return 1.0
         index, weight = divmod(now_s / KNOT_S, 1.0)
@@ -131,5 +131,5 @@ class Spells:
 
 
 def stream(seed: int, purpose: str) -> random.Random:
-    """An independent random stream for one purpose; the same on every platform and Python."""
+    """Make a random stream for one purpose; it is the same on every platform and Python."""
     return random.Random(f"{seed}/{purpose}")  # noqa: S311 - noise, not a secret

@@ -1,4 +1,4 @@
-"""Whose requests may change the device: its users', and no page's that is open in a browser beside it. Pure.
+"""Protection of the device against requests that a web page in a browser sends. Pure.
 
 A page of any site can send a POST to 127.0.0.1, and by DNS rebinding, under a name of its own, read the
 answer. A browser says where a request comes from (``Origin``, ``Sec-Fetch-Site``) and which name it is for.
@@ -16,7 +16,7 @@ _OWN_SITE = frozenset({"same-origin", "none"})
 
 
 def refuse_foreign(request: Request, names: Collection[str]) -> str:
-    """Why a request may not change the device; "" where it may.
+    """Explain why a request may not change the device; "" if it may.
 
     Args:
         request: to a route that changes something.

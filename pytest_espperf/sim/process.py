@@ -100,7 +100,7 @@ class SimProcess:
         return "".join(self._stderr).strip()
 
     def configuration(self) -> dict[str, Any]:
-        """The settings in force, as JSON.
+        """Read the settings in force, as JSON.
 
         Raises:
             SimError: the device did not answer.
@@ -145,23 +145,25 @@ class SimProcess:
                 self.console_url = line.removeprefix(CONSOLE).strip()
                 line = self._stdout.get(timeout=timeout_s)
         except queue.Empty:
-            message = f"the reference device did not start within {timeout_s:g} s{self._said()}"
+            message = f"the reference device did not start within {timeout_s:g} s{self._output()}"
             raise SimError(message) from None
         if line is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_S)
             self._readers[1].join(_STOP_S)
             code = self._process.poll()
-            raise SimError(f"the reference device ended at its start with exit code {code}{self._said()}")
+            raise SimError(f"the reference device ended at its start with exit code {code}{self._output()}")
         url = urlsplit(line.removeprefix(READY).strip())
         if not line.startswith(READY) or url.hostname is None or url.port is None:
-            raise SimError(f"the reference device said {line.strip()!r} instead of its address{self._said()}")
+            raise SimError(
+                f"the reference device printed {line.strip()!r} instead of its address{self._output()}"
+            )
         self.host, self.port = url.hostname, url.port
 
     def _control(self, method: str, body: str | None) -> dict[str, Any]:
         if not self.alive:
             code = self._process.poll()
-            raise SimError(f"the reference device has ended with exit code {code}{self._said()}")
+            raise SimError(f"the reference device has ended with exit code {code}{self._output()}")
         status, answer = self._exchange(method, body)
         try:
             data = json.loads(answer)
@@ -185,7 +187,7 @@ class SimProcess:
                 # Down for a reboot, or out of sockets: both pass.
                 if time.monotonic() >= deadline or not self.alive:
                     raise SimError(
-                        f"the reference device did not answer /sim/config: {error!r}{self._said()}"
+                        f"the reference device did not answer /sim/config: {error!r}{self._output()}"
                     ) from None
             finally:
                 connection.close()
@@ -197,9 +199,9 @@ class SimProcess:
         context = tls_context(str(self._ca_file))
         return http.client.HTTPSConnection(self.host, self.port, timeout=_CONTROL_S, context=context)
 
-    def _said(self) -> str:
+    def _output(self) -> str:
         tail = self.stderr_tail
-        return f"; it said: {tail}" if tail else ""
+        return f"; its last output: {tail}" if tail else ""
 
 
 _CONTROL_S = 5.0

@@ -66,7 +66,7 @@ class SimServer:
         self._boots = 0
         self._console = console
         self._reset_reason = "power-on"
-        self._told_to_reboot = False
+        self._asked_to_reboot = False
 
     @property
     def port(self) -> int:
@@ -204,7 +204,7 @@ class SimServer:
         self._device.responded(response.status, len(response.payload()))
         connection.send(response, give_up=pressed)
         if response.reboots:
-            self._told_to_reboot = True
+            self._asked_to_reboot = True
             self._plan.add("reboot", now_s + _REBOOT_DELAY_S, REBOOT_S)
             self._check_faults()
 
@@ -272,11 +272,11 @@ class SimServer:
         task.add_done_callback(self._tasks.discard)
 
     def _say_death(self, kind: str) -> None:
-        """Without being told to, a board reboots because it panicked; without power it says nothing."""
+        """Print the panic of a board that reboots without a request; without power it prints nothing."""
         self._reset_reason = "power-on" if kind == "refuse" else "software"
-        if self._console is not None and kind != "refuse" and not self._told_to_reboot:
+        if self._console is not None and kind != "refuse" and not self._asked_to_reboot:
             self._console.say(*PANIC)
-        self._told_to_reboot = False
+        self._asked_to_reboot = False
 
     def _power_cut(self, now_s: float, reason: str) -> None:
         """Reset all connections and start the device anew."""
@@ -329,7 +329,7 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     console: Console | None = None,
 ) -> None:
-    """Run a device until the event is set; ``ready`` is told the port, and whether it is loopback's.
+    """Run a device until the event is set; ``ready`` gets the port, and whether it is loopback's.
 
     Raises:
         OSError: the port or the address cannot be had, or not again after a reboot.

@@ -17,7 +17,7 @@ _TYPE = "text/plain"
 
 @cache
 def content() -> bytes:
-    """The file: 410,000 bytes of text that gzip makes about a sixteenth of."""
+    """Make the file: 410,000 bytes of text that gzip compresses to about a sixteenth."""
     words = ("sensor", "packet", "socket", "buffer", "kernel", "timer", "queue", "stack")
     source = stream(0, "static")
     lines, length, number = list[str](), 0, 0
@@ -34,13 +34,13 @@ def content() -> bytes:
 
 @cache
 def zipped() -> bytes:
-    """The file, gzipped; the same bytes each time."""
+    """Compress the file; the bytes are the same each time."""
     return gzip.compress(content(), mtime=0)
 
 
 @cache
 def etag() -> str:
-    """The entity tag of the plain file, with its quotes."""
+    """Make the entity tag of the plain file, with its quotes."""
     return f'"{hashlib.sha256(content()).hexdigest()[:16]}"'
 
 

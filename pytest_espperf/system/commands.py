@@ -139,7 +139,7 @@ class _Tail(threading.Thread):
                     self._kept = (self._kept + chunk)[-self._keep :]
 
     def take(self) -> bytes:
-        """What was kept; what comes later is read and dropped."""
+        """Return what was kept; what comes later is read and dropped."""
         self.join(_DRAIN_S)
         self._late.set()
         return self._kept

@@ -16,7 +16,7 @@ SocketAddress = tuple[socket.AddressFamily, Any]
 
 
 def numeric_address(address: str, port: int) -> SocketAddress:
-    """The place of a numeric address, with the zone of a link-local one.
+    """Resolve a numeric address, with the zone of a link-local one.
 
     Raises:
         OSError: it is no address.
@@ -26,7 +26,7 @@ def numeric_address(address: str, port: int) -> SocketAddress:
 
 
 async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
-    """As ``loop.sock_connect``, which in uvloop looks the numbers up again and loses an IPv6 zone.
+    """Connect as ``loop.sock_connect`` does, which in uvloop loses the zone of an IPv6 address.
 
     Raises:
         OSError: there is no connection.

@@ -1,4 +1,4 @@
-"""Where a user's own files lie; there may be no home folder, as for an unknown user id in a container."""
+"""Folders of this user; there may be no home folder, as for an unknown user id in a container."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_espperf.errors import UsageError
 
 
 def expand_user(text: str, source: str) -> str:
-    """A path with ``~`` or ``~user`` at its beginning replaced.
+    """Replace ``~`` or ``~user`` at the beginning of a path.
 
     Args:
         text: as the user gave it.
@@ -44,7 +44,7 @@ def expand_reference(text: str, source: str) -> str:
 
 
 def state_folder() -> Path:
-    """The folder of what this user's sessions share on this computer.
+    """Locate the folder of what this user's sessions share on this computer.
 
     Without a home folder that can be written it is a folder of the user's own among the temporary files.
 
@@ -57,7 +57,7 @@ def state_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder of this user's copies of what lies elsewhere.
+    """Locate the folder of this user's copies of what is stored elsewhere.
 
     Raises:
         UsageError: there is no home folder to have it in; says what to set.
@@ -74,7 +74,7 @@ def cache_folder() -> Path:
 
 
 def _of_user(locate: Callable[..., Path], variable: str) -> Path | None:
-    """Our folder where platformdirs has it; None where it cannot be made, unless ``variable`` names it."""
+    """Ask platformdirs for our folder; None if it cannot be made, unless ``variable`` names it."""
     try:
         usual = locate("pytest-espperf", appauthor=False)
     except RuntimeError:  # no home folder: platformdirs from 4.4 on; before, it gives one that begins with ~

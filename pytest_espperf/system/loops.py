@@ -95,7 +95,7 @@ def _in_thread(work: Callable[[Deliver], _T], deliver: Deliver) -> _T:
 
 
 async def _watched(main: Coroutine[Any, Any, _T], relay: Deliver) -> _T:
-    """The coroutine's result; ``asyncio.run`` cancels it where ``relay`` raises."""
+    """Await the coroutine; ``asyncio.run`` cancels it if ``relay`` raises."""
     task = asyncio.ensure_future(main)
     while not task.done():
         await asyncio.wait({task}, timeout=_WAIT_S)

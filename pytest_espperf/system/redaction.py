@@ -59,7 +59,7 @@ _TOKENS = (
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text without what looks like a credential in it.
+    """Remove from a text what looks like a credential.
 
     Hidden are: the values of secret variables of the environment; user and password in a URL; the values of
     headers that authenticate; what follows a name such as ``password``, ``--token`` or
@@ -77,7 +77,7 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
 
 
 def redact_words(words: Sequence[str]) -> list[str]:
-    """A command line, without the values of secret options and without what looks like a credential."""
+    """Remove the values of secret options, and what looks like a credential, from a command line."""
     shown: list[str] = []
     secret_next = False
     for word in words:
@@ -97,12 +97,12 @@ def redact_words(words: Sequence[str]) -> list[str]:
 
 
 def hidden(text: str) -> str:
-    """What is kept of a secret: a digest, which tells whether two are the same; "" for none."""
+    """Reduce a secret to a digest, which shows whether two are the same; "" for none."""
     return f"<redacted, digest {_digest(text)}>" if text else ""
 
 
 def settings_without_secrets(settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings of an artifact, as they may be shown: earlier versions kept some secrets in them."""
+    """Redact the settings of an artifact: earlier versions kept some secrets in them."""
     shown = dict(settings)
     for name, value in settings.items():
         if isinstance(value, str) and value:
@@ -119,7 +119,7 @@ def _digest(text: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """What is looked for, and what takes its place; every repetition is bounded, so that time is linear."""
+    """Compile the patterns and their replacements; every repetition is bounded, so that time is linear."""
     kept = r"\g<name>\g<is>" + REDACTED
     key = r"(?P<name>-----BEGIN [A-Z ]{0,32}PRIVATE KEY)(?P<is>-----)[A-Za-z0-9+/=\s\\:,-]{1,8192}"
     scheme = r"(?P<name>basic|digest|token)(?P<is>\s{1,4})(?=[A-Za-z+/_.-]{0,64}[0-9=])"
@@ -160,7 +160,7 @@ _KEEPS_SECRETS = (
 
 
 def _secret_values(environment: Mapping[str, str]) -> list[str]:
-    """The values of secret variables, the longest first: one may hold another."""
+    """List the values of secret variables, the longest first: one may contain another."""
     values = {
         value
         for name, value in environment.items()

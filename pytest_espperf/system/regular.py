@@ -1,7 +1,7 @@
 """Opening files that others may have put there: regular ones, and no links unless the user named the file.
 
 A pipe would be waited for without end, a device has no end and may do something when it is opened, and a
-link leads out of the folder. What is no regular file is never opened, in so far as that can be told before;
+link leads out of the folder. What is no regular file is never opened, in so far as that is known before;
 what took its place meanwhile is closed unread.
 """
 
@@ -44,22 +44,22 @@ def is_link(status: os.stat_result) -> bool:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether something has that name, a link among it; a name that no file can have is none."""
+    """Check whether something has that name, also a link; a name that no file can have is none."""
     return os.path.lexists(path)
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is such a file, by a link or not; a name that no file can have is none."""
+    """Check for a file, by a link or not; a name that no file can have is none."""
     return os.path.isfile(path)  # noqa: PTH113 - the one that raises nothing
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """The same of a folder."""
+    """Check for a folder, by a link or not; a name that no file can have is none."""
     return os.path.isdir(path)  # noqa: PTH112 - the one that raises nothing
 
 
 def read_whole(path: Path, limit: int, *, follow: bool = False) -> bytes:
-    """The bytes of a regular file of at most ``limit`` bytes.
+    """Read a regular file of at most ``limit`` bytes.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def read_whole(path: Path, limit: int, *, follow: bool = False) -> bytes:
 
 
 def read_end(path: Path, limit: int) -> bytes:
-    """The last ``limit`` bytes of a regular file.
+    """Read the last ``limit`` bytes of a regular file.
 
     Raises:
         OSError: as :func:`read_whole`.
@@ -99,7 +99,7 @@ def read_end(path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: Path, *, follow: bool = False) -> tuple[int, int]:
-    """A descriptor of a regular file, for reading, and its size.
+    """Open a regular file for reading; return the descriptor and the size.
 
     Raises:
         OSError: as :func:`read_whole`.

@@ -26,11 +26,11 @@ class Guard(io.RawIOBase):
         self.lost: OSError | None = None
 
     def writable(self) -> bool:
-        """True: it takes everything."""
+        """Return True: it takes everything."""
         return True
 
     def fileno(self) -> int:
-        """The file descriptor behind it."""
+        """Return the file descriptor behind it."""
         return self._inner.fileno()
 
     def isatty(self) -> bool:
@@ -38,7 +38,7 @@ class Guard(io.RawIOBase):
         return self._inner.isatty()
 
     def write(self, data: Any) -> int | None:
-        """Take bytes; the number of those taken."""
+        """Take bytes; return the number of those taken."""
         if self.lost is None:
             try:
                 return self._inner.write(data)

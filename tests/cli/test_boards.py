@@ -47,7 +47,7 @@ def test_a_tag_of_several_boards_is_refused_with_their_names(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "espperf: 2 boards have sessions tagged 'v1': say which board is meant (--board), or name one "
+        "espperf: 2 boards have sessions tagged 'v1': choose a board (--board), or name one "
         "session; the newest of each: 'right' (right-3), 'left' (left-2)\n"
     )
     assert marks(history) == before

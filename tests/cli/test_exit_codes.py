@@ -210,7 +210,7 @@ def test_an_interrupted_command_says_so(
         signal.raise_signal(getattr(signal, number))
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("pytest_espperf.cli.common.default_history", command)
+    monkeypatch.setattr("pytest_espperf.cli.history.default_history", command)
     assert main(["list"]) == {"SIGINT": 2, "SIGTERM": 143}[number]
     assert capsys.readouterr().err in {"espperf: interrupted\n", "espperf: terminated\n"}
     assert signal.getsignal(signal.SIGTERM) is before

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_espperf.cli import main, make_parser
+from pytest_espperf.cli import main
+from pytest_espperf.cli.program import make_parser
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 

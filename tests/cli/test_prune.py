@@ -44,7 +44,7 @@ def test_without_yes_it_only_says_what_would_go_and_how_much(
     names_of_gone = [history.find(f"aged-{age}").json_path.name for age in (3, 2, 1)]
     assert [line.split()[-1] for line in said.splitlines()[:3]] == names_of_gone
     assert "would remove 3 of 5 sessions" in said
-    assert "stay: 1 among the newest, 1 what later ones are judged against" in said
+    assert "stay: 1 among the newest, 1 baseline of later sessions" in said
     assert "--yes" in said
     assert contents(history.folder) == before
 

@@ -43,7 +43,7 @@ from support.docs_pages import (
 )
 from support.paths import ROOT
 
-from pytest_espperf.cli import make_parser
+from pytest_espperf.cli.program import make_parser
 from pytest_espperf.config.option import ENV_PREFIX
 from pytest_espperf.config.profiles import BUILT_IN, LIMITS, load_profiles
 from pytest_espperf.config.settings import OPTIONS

@@ -209,7 +209,7 @@ def test_the_console() -> None:
         return judge_reach.console("COM1", ["x"], events, remarks, listened_s=2.0).status
 
     assert status() == "ok"
-    assert status(remarks=("nothing was heard",)) == "note"
+    assert status(remarks=("no data came",)) == "note"
     assert status(ConsoleEvent(0.0, "task watchdog", False, "E")) == "warn"
     assert status(ConsoleEvent(0.0, "panic", True, "Guru")) == "fail"
 

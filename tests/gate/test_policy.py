@@ -24,9 +24,9 @@ def test_min_effect() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("p95:10%", "did you mean p95_ms?"),
-        ("rps:10%", "did you mean rps_ok?"),
-        ("zzz:10%", "known are"),
+        ("p95:10%", "did you mean 'p95_ms'?"),
+        ("rps:10%", "did you mean 'rps_ok'?"),
+        ("zzz:10%", "(known: "),
         ("p95_ms:10", "write p95_ms:10%"),
         ("p95_ms", "METRIC:VALUE"),
         ("p95_ms:%", "not a number"),

@@ -64,8 +64,8 @@ def test_a_session_counts_once(store: HistoryStore, stems: tuple[str, ...]) -> N
     )
     assert [entry.json_path.name for entry in store.entries()] == expected
     assert [one.session_id for one in store.newest(limit=9)] == ["first", "second"]
-    bar = store.baseline(Comparability(key="k", fields=FIELDS))
-    assert [one.session_id for one in bar] == ["first", "second"]
+    baseline = store.baseline(Comparability(key="k", fields=FIELDS))
+    assert [one.session_id for one in baseline] == ["first", "second"]
     for ref in ("first", "firs", "v1.0", NAME, *stems, f"{stems[0]}.json", "latest~1"):
         assert store.find(ref).json_path.name == f"{NAME}.json", ref
     assert store.find("latest").artifact.session_id == "second"

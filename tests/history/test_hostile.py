@@ -28,11 +28,11 @@ from pytest_espperf.history import (
     snapshot,
 )
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.history.progress import Telling
+from pytest_espperf.history.progress import IndexProgress
 from pytest_espperf.history.prune import choose, plan, remove
 from pytest_espperf.history.rows import Query, SessionRow, row_of
 from pytest_espperf.history.shared import objects
-from pytest_espperf.history.shared.place import Folder
+from pytest_espperf.history.shared.storage import MountedFolder
 from pytest_espperf.history.skim import Skimmer
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.system.regular import LINK, NO_FILE
@@ -198,7 +198,7 @@ def test_a_shared_folder_shows_files_only(tmp_path: Path, make: Callable[[Path],
     (tmp_path / "sessions").mkdir()
     (tmp_path / "sessions" / "good1.json").write_bytes(b"{}")
     make(tmp_path / "sessions" / "odd12.json")
-    shared = Folder(tmp_path)
+    shared = MountedFolder(tmp_path)
     assert list(shared.listing("sessions")) == ["good1.json"]
     read = shared.read("sessions", ["good1.json", "odd12.json"])
     assert read["good1.json"] == b"{}"
@@ -361,7 +361,7 @@ def test_a_session_dated_in_the_future_is_not_the_newest(place: Path, stamp: str
 def test_a_session_dated_in_the_future_is_old_enough_to_go() -> None:
     keys = [names.order_key(f"perf_{stamp}_x.json") for stamp in (at(3000), at(-50), at(-40), at(0))]
     rows = [row_of(session(str(number), verdict="failed"), key) for number, key in enumerate(keys) if key]
-    gone = choose(rows, keep=1, bar=20, young_from=at(-45), young_to=names.horizon()).go
+    gone = choose(rows, keep=1, baseline=20, young_from=at(-45), young_to=names.horizon()).go
     assert [row.session_id for row in gone] == ["0", "1"]
 
 
@@ -468,7 +468,7 @@ def test_what_only_reading_finds_is_never_pruned(place: Path) -> None:
     store = HistoryStore(place)
     rows = store.select(Query(newest_first=False))
     assert [row.session_id for row in rows] == ["deep", "own-session"]
-    (leaving,) = plan(place, choose(rows, keep=1, bar=20))
+    (leaving,) = plan(place, choose(rows, keep=1, baseline=20))
     assert not remove(place, leaving)
     assert path.exists()
     assert store.load_rows(rows[:1]) == []
@@ -481,7 +481,7 @@ def test_what_only_reading_finds_is_never_pruned(place: Path) -> None:
 def test_reading_many_files_is_told_once_it_takes_long() -> None:
     said: list[str] = []
     now = iter([0.0, 1.0, 2.5, 3.0, 8.0, 9.0, 20.0])
-    telling = Telling(
+    telling = IndexProgress(
         said.append, after_s=2.0, every_s=5.0, finish=lambda: said.append("."), clock=lambda: next(now)
     )
     for done in (0, 64, 128, 192, 256, 1000):

@@ -20,7 +20,7 @@ from support.paths import TESTS
 
 from pytest_espperf.history import names
 from pytest_espperf.history.shared import objects
-from pytest_espperf.history.shared.side_by_side import side_by_side
+from pytest_espperf.history.shared.storage import side_by_side
 
 pytest_plugins = ["support.history_servers"]
 

@@ -53,7 +53,7 @@ def test_all_that_is_the_session_s_goes_with_it_and_nothing_else(store: HistoryS
     one_of_two(store, **dict.fromkeys([*theirs, *others], "text"))
     misplaced = marks.encode_mark(marks.Mark(session_id="another"))
     (store.folder / f"accept_{stem}.json").write_bytes(misplaced)
-    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, baseline=200))
     gone = {*theirs, f"accept_{stem}.json", f"{stem}.json"}
     assert {str(path.relative_to(store.folder).as_posix()) for path in leaving.files} == gone
     before = contents(store.folder)
@@ -115,7 +115,7 @@ def test_an_id_that_is_a_path_leads_nowhere(store: HistoryStore, tmp_path: Path,
     (outside / "b.csv.gz").write_text("precious")
     (store.folder / "samples_a").mkdir()
     own = one_of_two(store, session_id)
-    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(all_rows(store), keep=1, baseline=200))
     assert leaving.files == (own,)
     assert remove(store.folder, leaving)
     assert (outside / "b.csv.gz").exists()
@@ -152,7 +152,7 @@ def test_a_decision_that_cannot_be_read_was_meant_as_one(store: HistoryStore) ->
 def test_a_decision_taken_meanwhile_counts(store: HistoryStore) -> None:
     own = one_of_two(store, serial_old="x")
     rows = all_rows(store)
-    (leaving,) = plan(store.folder, choose(rows, keep=1, bar=200))
+    (leaving,) = plan(store.folder, choose(rows, keep=1, baseline=200))
     store.accept("old", "meant")
     before = contents(store.folder)
     assert not remove(store.folder, leaving)
@@ -169,7 +169,7 @@ def test_a_session_cut_short_in_going_is_still_one(
     for most in range(3):
         one_of_two(store, **beside)
         rows = all_rows(store)
-        (leaving,) = plan(store.folder, choose(rows, keep=1, bar=200))
+        (leaving,) = plan(store.folder, choose(rows, keep=1, baseline=200))
         removed: list[Path] = []
 
         def cut_short(path: Path, most: int = most, removed: list[Path] = removed) -> None:

@@ -306,7 +306,7 @@ def test_references(store: HistoryStore) -> None:
     assert [found(f"latest~{n}") for n in range(3)] == ["cccc4444", "aaaa2222", "aaaa1111"]
     assert found("latest") == "cccc4444"
     for ref, message in {
-        "aaaa": "means 2 sessions",
+        "aaaa": "matches 2 sessions",
         "bas": "base",
         "nothing": "newest:",
         "latest~3": "does not exist",

@@ -14,10 +14,10 @@ from support.report_runs import BUSY, DIED, bench
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import host_finding
 from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict
-from pytest_espperf.model.findings import NOT_WRITTEN
+from pytest_espperf.model.findings import LEAK, NOT_WRITTEN, SHARED_HISTORY, UNREADABLE_ARTIFACT
 from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.output.reports import link, write_overview
-from pytest_espperf.report.boards import Ended, board_row, make_overview, render_boards
+from pytest_espperf.report.boards import Ended, board_row, in_common, make_overview, render_boards, without
 
 SEED = 20261126
 
@@ -87,6 +87,18 @@ def test_what_is_said_of_the_computer_is_said_once() -> None:
     assert not [one for row, _ in overview.boards for one in row.findings if one.kind == host.kind]
     told = {row.board: row for row, _ in make_overview(boards).boards}["waited"].findings
     assert [one.kind for one in told] == [host.kind], "without it each board says so itself"
+
+
+def test_findings_about_the_run_are_shown_once_whoever_made_them() -> None:
+    stale = Finding(severity="warn", kind=SHARED_HISTORY, message="the shared history is a day old")
+    unread = Finding(severity="warn", kind=UNREADABLE_ARTIFACT, where="a.json", message="skipped: a.json")
+    own = Finding(severity="fail", kind=LEAK, message="free memory falls")
+    carried = {"a": [own, stale], "b": [stale, unread], "c": []}
+    sessions = [SessionArtifact(gate=Verdict(kind="failed", findings=found)) for found in carried.values()]
+    sessions.append(SessionArtifact())
+    assert in_common(sessions, "run") == [stale, unread]
+    assert in_common([without(one, "run") for one in sessions], "run") == []
+    assert in_common(sessions, "board") == [own]
 
 
 def test_facts_that_differ_are_left_to_the_boards_own_reports() -> None:

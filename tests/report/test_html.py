@@ -60,6 +60,10 @@ def report(store: HistoryStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+PATIENCE_MS = 100_000.0
+"""No performance: what takes longer hangs."""
+
+
 @dataclass
 class Opened:
     """A page, and what the browser had to say of it."""
@@ -86,7 +90,9 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
         try:
             yield browser
         finally:
@@ -100,6 +106,7 @@ def opened(browser: Any) -> Iterator[Open]:
     def open_file(path: Path, **how: Any) -> Opened:
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **how})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         seen = Opened(context.new_page())
         seen.page.on("console", lambda message: seen.said.append(message.text))
         seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
@@ -312,7 +319,7 @@ def test_the_page_over_all_boards_opens_without_an_error_or_a_request(overview: 
     assert places == sorted(places)
     assert seen.page.locator("tbody tr").count() == 30
     assert text.count("this computer") == 1
-    slower = seen.page.locator("tbody tr.regressed").first.inner_text()
+    slower = seen.page.locator("tbody tr.bad", has_text="regressed").first.inner_text()
     assert re.search(
         r"slower\s+regressed\s+python_heavy:\w+ regressed\s+\+[678]\d\.\d %(\s+\d+\.\d %){2}", slower
     )

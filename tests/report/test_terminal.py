@@ -19,6 +19,7 @@ from pytest_espperf.model.artifact import (
     Summary,
     Verdict,
 )
+from pytest_espperf.model.findings import BROKEN, BUDGET, LEAK
 from pytest_espperf.report import make_view, render_markdown, render_terminal
 from pytest_espperf.report.markdown import code, escape
 
@@ -146,9 +147,37 @@ def test_a_board_that_is_slow_by_nature_is_told_how_to_get_a_baseline() -> None:
         failed = msgspec.structs.replace(session("failed"), gate=Verdict(kind="failed", findings=[finding]))
         return " ".join(make_view(failed).next_steps)
 
-    broken = Finding(
-        severity="fail", kind="budget", message="p95 2,001.00 ms is above the budget of 2,000 ms"
-    )
+    broken = Finding(severity="fail", kind=BUDGET, message="p95 2,001.00 ms is above the budget of 2,000 ms")
     assert "--perf-max-p95-ms" in steps(broken)
-    assert "--perf-max-p95-ms" not in steps(Finding(severity="fail", kind="broken", message="a crash"))
-    assert "--perf-max-p95-ms" not in steps(Finding(severity="warn", kind="budget", message="one bad run"))
+    assert "--perf-max-p95-ms" not in steps(Finding(severity="fail", kind=BROKEN, message="a crash"))
+    assert "--perf-max-p95-ms" not in steps(Finding(severity="warn", kind=BUDGET, message="one bad run"))
+
+
+def test_a_failed_session_is_headed_by_what_failed() -> None:
+    budget = "python_heavy:long: p95 2,310.00 ms is above the budget of 2,000 ms (3 of 3 runs)"
+    broken = Finding(severity="fail", kind=BUDGET, where="python_heavy:long", message=f"{budget}.")
+    leak = Finding(severity="fail", kind=LEAK, where="internal_free", message="free memory falls.")
+    slower = GateRow(name="python_light:rps_ok", profile="python_light", verdict="regressed")
+
+    def headline(*findings: Finding) -> str:
+        verdict = Verdict(kind="failed", gates=[slower], findings=list(findings))
+        lines = render_terminal(SessionArtifact(gate=verdict), verbosity=-1)
+        assert all(len(line.text) <= 80 for line in lines)
+        return " ".join(line.text.strip() for line in lines if line.bold)
+
+    assert headline(broken) == f"FAILED: {budget}"
+    assert headline(broken, leak) == f"FAILED: {budget} (and 1 more)"
+    assert headline() == "FAILED: a budget is exceeded, or the board could not be measured"
+
+
+def test_gates_stand_worst_first_and_what_was_not_judged_last() -> None:
+    words = ("not-gateable", "improved", "unchanged", "inconclusive", "regressed")
+    gates = [GateRow(name=f"a:{word}", verdict=word, d_pct=float(len(word))) for word in words]
+    view = make_view(SessionArtifact(gate=Verdict(kind="regressed", gates=gates)))
+    assert [row.verdict for row in view.gates] == [
+        "regressed",
+        "inconclusive",
+        "unchanged",
+        "improved",
+        "not-gateable",
+    ]

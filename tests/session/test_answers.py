@@ -8,6 +8,7 @@ import httpx
 import pytest
 from support.load_servers import (
     CHUNKED,
+    HANG_S,
     PATIENT_S,
     Handler,
     Peer,
@@ -35,8 +36,8 @@ SOURCE = "/home/me/firmware/pyproject.toml: [tool.espperf.profiles.shop]"
 def asked(
     handler: Handler,
     *requests: RequestSpec,
-    timeout_s: float = 1.0,
-    budget_s: float = 20.0,
+    timeout_s: float = PATIENT_S,
+    budget_s: float = HANG_S,
     transport: TransportFactory | None = None,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Asker:
@@ -163,7 +164,7 @@ def slow_once(peer: Peer) -> None:
 
 
 def test_one_time_out_ends_no_session() -> None:
-    asker = asked(slow_once, timeout_s=0.2)
+    asker = asked(slow_once, timeout_s=0.6)
     assert asker.reason == ""
     assert asker.answers["shop"]["/a"].status == 200
 

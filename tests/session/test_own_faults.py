@@ -164,17 +164,17 @@ class TestDescriptors:
         return now
 
     def test_enough_is_left_alone(self, limit: list[tuple[int, int]]) -> None:
-        assert limits.make_room(64 - 20 - limits.SPARE) == ""
+        assert limits.raise_file_limit(64 - 20 - limits.SPARE) == ""
         assert limit == [(64, 64)]
 
     def test_too_few_is_said(self, limit: list[tuple[int, int]]) -> None:
-        said = limits.make_room(80)
+        said = limits.raise_file_limit(80)
         assert "80 clients need 116 file descriptors, and this computer allows 64" in said
         assert "ulimit -n 256" in said
 
     def test_a_soft_limit_is_raised_as_far_as_needed(self, limit: list[tuple[int, int]]) -> None:
         limit[:] = [(64, 4096)]
-        assert limits.make_room(80) == ""
+        assert limits.raise_file_limit(80) == ""
         assert limit[-1] == (116, 4096)
 
     def test_a_session_with_too_many_clients_is_a_usage_error(self, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.hard_timeout import HardTimeout
 from pytest_espperf.session.plan import PlannedPhase
-from pytest_espperf.session.receiving import Receiver
+from pytest_espperf.session.receiving import PhaseReceiver
 from pytest_espperf.session.state import SessionState
 from pytest_espperf.session.worker import MeasuredPhase, WorkerResult
 
@@ -49,7 +49,7 @@ def result(planned: PlannedPhase, state: SessionState, *, lines: tuple[str, ...]
 def test_what_a_worker_sends_is_added_in_order(context: Context, said: list[str]) -> None:
     sink = ListSink()
     driver = PhaseDriver(context, sink)
-    receiver = Receiver(driver, sink)
+    receiver = PhaseReceiver(driver, sink)
     first, *_ = context.plan.phases()
     receiver.receive(first, result(first, SessionState(hard_stop_reason="no answer"), lines=("slow",)))
     assert sink.calls == [
@@ -64,7 +64,7 @@ def test_what_a_worker_sends_is_added_in_order(context: Context, said: list[str]
 def test_a_run_behind_the_end_of_its_profile_does_not_count(context: Context) -> None:
     sink = ListSink()
     driver = PhaseDriver(context, sink)
-    receiver = Receiver(driver, sink)
+    receiver = PhaseReceiver(driver, sink)
     driver.state.ended |= ENDED
     second = next(planned for planned in context.plan.phases() if planned.run == 2)
     receiver.receive(second, result(second, SessionState()))
@@ -73,7 +73,7 @@ def test_a_run_behind_the_end_of_its_profile_does_not_count(context: Context) ->
 
 def test_a_phase_whose_worker_died_is_taken_back(context: Context) -> None:
     sink = ListSink()
-    receiver = Receiver(PhaseDriver(context, sink), sink)
+    receiver = PhaseReceiver(PhaseDriver(context, sink), sink)
     first, *_ = context.plan.phases()
     receiver.discard(first)
     assert sink.calls == [f"discard {first.id}", "end"]

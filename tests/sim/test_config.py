@@ -113,13 +113,13 @@ def test_assignments_name_a_profile_a_route_or_all() -> None:
 
 @given(configs)
 def test_json_and_command_line_read_back_what_they_write(config: SimConfig) -> None:
-    assert SimConfig.from_json(config.to_json()) == config
+    assert SimConfig().merged(config.to_json()) == config
     assert _config(_parser().parse_args(config.to_args())) == config
 
 
 def test_defaults_need_no_arguments() -> None:
     assert SimConfig().to_args() == []
-    assert SimConfig.from_json({}) == SimConfig()
+    assert SimConfig().merged({}) == SimConfig()
 
 
 def test_merging_replaces_each_named_value_as_a_whole() -> None:
@@ -153,7 +153,7 @@ def test_merging_replaces_each_named_value_as_a_whole() -> None:
 )
 def test_bad_json_values_are_refused_in_one_sentence(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        SimConfig.from_json(changes)
+        SimConfig().merged(changes)
     assert "\n" not in str(caught.value)
 
 

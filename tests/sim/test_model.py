@@ -23,7 +23,7 @@ LIGHT = ("/hello", "/api/ping", "/deps", "/query-typed")
 
 
 def quiet(**more: object) -> SimConfig:
-    return SimConfig.from_json({"noise": "none", **more})
+    return SimConfig().merged({"noise": "none", **more})
 
 
 def closed_loop(model: TimingModel, clients: int, duration_s: float, start_s: float = 0.0) -> list[float]:

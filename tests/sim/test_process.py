@@ -68,7 +68,7 @@ def test_two_devices_have_ports_of_their_own() -> None:
 
 def test_one_that_hangs_or_refuses_still_stops() -> None:
     for fault in ("hang@0", "refuse@0"):
-        with SimProcess.start(SimConfig.from_json({"fault": fault})) as sim:
+        with SimProcess.start(SimConfig().merged({"fault": fault})) as sim:
             pass
         assert not sim.alive
 
@@ -77,7 +77,7 @@ def test_a_device_that_dies_says_so_with_its_last_words(monkeypatch: pytest.Monk
     bad = [sys.executable, "-c", "import sys; sys.stderr.write('no luck today'); sys.exit(3)"]
     original = process_module._popen
     monkeypatch.setattr(process_module, "_popen", lambda _command: original(bad))
-    with pytest.raises(SimError, match="ended at its start with exit code 3; it said: no luck today"):
+    with pytest.raises(SimError, match="ended at its start with exit code 3; its last output: no luck today"):
         SimProcess.start()
 
 

@@ -26,7 +26,7 @@ DEFAULTS = {**SimConfig().to_json(), **QUIET}
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[SimProcess]:
-    with SimProcess.start(SimConfig.from_json(QUIET)) as running:
+    with SimProcess.start(SimConfig().merged(QUIET)) as running:
         yield running
 
 

@@ -312,26 +312,25 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     from pytest_espperf import device
     from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
-    from pytest_espperf.session import firmware
+    from pytest_espperf.session import confirming
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
     replace(generator, "LOST", float("inf"))
     replace(device, "read_link", partial(device.read_link, connects=1))
-    replace(firmware, "PAIRS", 3)
+    replace(confirming, "PAIRS", 3)
 
 
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
     """The same of ``espperf doctor`` and ``espperf calibrate``."""
-    import pytest_espperf.doctor
-    from pytest_espperf.cli import calibrate
+    from pytest_espperf.cli import calibrate, doctor
     from pytest_espperf.doctor import examine
     from pytest_espperf.doctor.visit import Effort
 
     effort = Effort(
         connects=4, idle_s=0.05, wakes=2, connections=14, rounds=2, round_s=0.2, listen_s=0.1, recover_s=0.2
     )
-    replace(pytest_espperf.doctor, "examine", partial(examine, effort=effort))
+    replace(doctor, "examine", partial(examine, effort=effort))
     replace(calibrate, "subprocess", SimpleNamespace(run=_session_here))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_espperf.history import HistoryStore, encode_session, marks, names
-from pytest_espperf.history.prune import Choice, choose, plan, remove
+from pytest_espperf.history.prune import PruneChoice, choose, plan, remove
 from pytest_espperf.history.rows import Query, SessionRow
 from pytest_espperf.model.artifact import SessionArtifact
 
@@ -24,9 +24,9 @@ def all_rows(store: HistoryStore) -> list[SessionRow]:
     return store.select(Query(newest_first=False))
 
 
-def prune(store: HistoryStore, *, keep: int = 1, bar: int = 200, **how: Any) -> Choice:
+def prune(store: HistoryStore, *, keep: int = 1, baseline: int = 200, **how: Any) -> PruneChoice:
     rows = all_rows(store)
-    choice = choose(rows, keep=keep, bar=bar, **how)
+    choice = choose(rows, keep=keep, baseline=baseline, **how)
     for leaving in plan(store.folder, choice):
         assert remove(store.folder, leaving)
     return choice

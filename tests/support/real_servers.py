@@ -63,7 +63,8 @@ class RealServer:
 
     def cost(self, heavy: float) -> None:
         """Make the template routes ``heavy`` times as much work as they are by default."""
-        httpx.get(f"http://{self.address}/cost?heavy={heavy}", trust_env=False).raise_for_status()
+        url = f"http://{self.address}/cost?heavy={heavy}"
+        httpx.get(url, trust_env=False, timeout=60).raise_for_status()
 
 
 Start = Callable[[Path, float], AbstractContextManager[RealServer]]

@@ -15,7 +15,7 @@ from pytest_espperf.config.lookup import resolve
 from pytest_espperf.device.lock import lock_folder
 from pytest_espperf.errors import UsageError
 from pytest_espperf.history.shared.sharing import sharing_at
-from pytest_espperf.output.exports import parse_path
+from pytest_espperf.output.files import parse_path
 from pytest_espperf.sim.__main__ import main as device
 from pytest_espperf.system.homes import cache_folder, expand_reference, expand_user, state_folder
 

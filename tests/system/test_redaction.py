@@ -141,7 +141,7 @@ def test_a_note_of_an_earlier_version_is_shown_without_secrets() -> None:
     holder = lock.Holder(
         pid=1, host="h", started_utc="t", command=f"pytest --device-header 'Authorization: Bearer {SECRET}'"
     )
-    assert SECRET not in lock._told(holder)
+    assert SECRET not in lock._described(holder)
 
 
 @given(st.text(max_size=300), st.text(max_size=300))

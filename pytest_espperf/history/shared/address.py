@@ -1,4 +1,4 @@
-"""Addresses of a history that a team shares: ``s3://bucket/prefix``, ``file:///mnt/share/history``, ... Pure.
+"""Addresses of a shared history: ``s3://bucket/prefix``, ``file:///mnt/share/history``, ... Pure.
 
 An address never holds a password or a key: it is kept in artifacts, and named in messages.
 """
@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 
 class Scheme(NamedTuple):
-    """What an address can begin with.
+    """Scheme of an address.
 
     Attributes:
-        name: as the package that speaks it knows it.
-        packages: what has to be installed for it; their import names are the same.
-        moves: whether a file there grows while it is written, and becomes whole by being renamed. A service
-            for objects shows one when all of it is there.
-        example: what such an address looks like.
-        credentials: where its package takes them from; "" where there are none.
+        name: as in the packages that implement it.
+        packages: those that have to be installed for it; their import names are the same.
+        moves: whether files there have to be written under another name and renamed to be atomic. An object
+            store shows an object once all of it is there.
+        example: an address of this scheme.
+        credentials: where its package takes them from; "" where it needs none.
         endpoints: variables of the environment that can name another service than the usual one: the same
             address there is another history.
     """
@@ -90,20 +91,21 @@ SCHEMES: Mapping[str, Scheme] = {
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+)://(.*?)/*\s*", re.DOTALL)
 _ONE_SLASH = re.compile(rf"\s*({'|'.join(SCHEMES)}):(?!//)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[^:@\s]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::[0-9]{1,5})?")
+_DRIVE = re.compile(r"/[A-Za-z]:")
 _NAME = re.compile(r"[\w.-]+")
 _ACCOUNT = re.compile(r"[\w.-]+(@[\w.-]+)?")
 _NO_SECRET = re.compile(r"(AccountKey|SharedAccessSignature)=[^;]*;?", re.IGNORECASE)
-"""What of the text that names a service may change while it is the same one."""
+"""Parts of the text that names a service which may change for the same service."""
 
 _MEANT_OTHERWISE = re.compile(r"[?*#\[\]\x00-\x1f\x7f]|::")
 
 
 @dataclass(frozen=True)
 class HistoryUrl:
-    """Where a shared history is.
+    """Address of a shared history.
 
     Attributes:
-        scheme: which kind of place it is.
+        scheme: the kind of storage.
         text: the address, without a slash at its end.
     """
 
@@ -116,18 +118,17 @@ class HistoryUrl:
     @property
     def path(self) -> Path:
         """The folder behind a ``file://`` address."""
-        from urllib.request import url2pathname  # noqa: PLC0415 - it brings an HTTP client along
-
         host, slash, path = self.text.partition("://")[2].partition("/")
         share = f"//{host}" if host not in {"", "localhost"} else ""  # Windows
-        return Path(url2pathname(f"{share}{slash}{path}"))
+        whole = unquote(f"{share}{slash}{path}", errors="surrogateescape")
+        return Path(whole[1:] if _DRIVE.match(whole) and sys.platform == "win32" else whole)
 
     def cache_name(self, environment: Mapping[str, str]) -> str:
-        """The name of the folder that holds this machine's copy: the same address, the same name.
+        """Make the name of the folder of this machine's copy: equal addresses have equal names.
 
         Args:
-            environment: where another service than the usual one can be named: the same bucket there is
-                another history.
+            environment: can name another service than the usual one: the same bucket there is another
+                history.
         """
         named = (environment[name] for name in self.scheme.endpoints if environment.get(name))
         service = _NO_SECRET.sub("", next(named, ""))
@@ -141,10 +142,10 @@ def is_url(text: str) -> bool:
 
 
 def parse_url(text: str) -> HistoryUrl:
-    """The address that ``text`` is.
+    """Parse an address.
 
     Raises:
-        ValueError: it is none that can be used. What it holds is not repeated where that may be a secret.
+        ValueError: it cannot be used. The message does not repeat parts that may be secret.
     """
     match = _URL.fullmatch(text)
     if match is None:
@@ -155,7 +156,7 @@ def parse_url(text: str) -> HistoryUrl:
     name, rest = match[1].lower(), match[2]
     scheme = SCHEMES.get(name)
     if scheme is None:
-        raise ValueError(f"{name}:// is no place for a history that is shared: {_examples()} are")
+        raise ValueError(f"{name}:// is no address of a shared history: {_examples()} are")
     host, _, path = rest.partition("/")
     if re.search(r":[^/]*@", rest) or ("@" in host and scheme in (_S3, _GS)):
         raise ValueError(
@@ -164,7 +165,7 @@ def parse_url(text: str) -> HistoryUrl:
         )
     if "?" in host or _MEANT_OTHERWISE.search(path):
         raise ValueError(
-            f"the URL has a part that has no place in it ('?', '*', '#', '[', '::'): write {scheme.example}"
+            f"the URL has a part that is not supported ('?', '*', '#', '[', '::'): write {scheme.example}"
         )
     if not _has_its_parts(scheme, host, path):
         raise ValueError(f"the URL is incomplete or malformed: write {scheme.example}")

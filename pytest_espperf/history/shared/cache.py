@@ -1,6 +1,6 @@
-"""This machine's copy of a shared history: a history folder as any other, and what is known of its origin.
+"""This machine's copy of a shared history: an ordinary history folder, and the state of its synchronisation.
 
-What belongs to the sharing alone lies in ``.shared`` within the folder; a text file says what the folder is.
+The state lies in ``.shared`` within the folder; a text file describes the folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LOCK = "lock"
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What is known of a shared history beside its content.
+    """State of the synchronisation with a shared history.
 
     Attributes:
         version: of this package; what another one examined is examined again.
-        pulled_at: stamp of the last pull that brought all, "" for none.
-        silent_at: stamp of the last time that nothing was answered in time, "" where it was since.
-        sessions: how many sessions were there when it was last seen.
+        pulled_at: stamp of the last complete pull, "" for none.
+        silent_at: stamp of the last time that there was no answer in time, "" once there was one.
+        sessions: how many sessions the shared history had when it was last seen.
         applied: see :class:`pytest_espperf.history.shared.decisions.Decisions`.
         examined: objects that were read, and need not be while their version is the same: that version, and
             what is wrong; "" for a good one that differs from what is here.
@@ -50,12 +50,12 @@ _decode = msgspec.json.Decoder(State).decode
 
 
 class Cache:
-    """The copy of one shared history.
+    """Copy of one shared history.
 
     Attributes:
         folder: with the sessions.
-        events: where the decisions are kept that are known.
-        incoming: where sessions lie before they are brought into the folder.
+        events: the folder of the known decisions.
+        incoming: the folder of sessions that are to be imported.
     """
 
     def __init__(self, url: HistoryUrl, folder: Path) -> None:
@@ -67,10 +67,10 @@ class Cache:
 
     @contextlib.contextmanager
     def locked(self, seconds: float) -> Iterator[State]:
-        """Make the folder, keep other processes of this machine out, keep the state in the end.
+        """Create and lock the folder, load the state, and save it at the end.
 
         Raises:
-            RemoteError: another process has been in it for so many seconds.
+            RemoteError: another process of this machine held the lock for so many seconds.
             HistoryError: the folder cannot be written.
         """
         files.make_writable(self.events)
@@ -78,7 +78,7 @@ class Cache:
         try:
             lock.acquire(timeout=seconds)
         except filelock.Timeout:
-            raise RemoteError(f"another process of this machine has been at it for {seconds:.0f} s") from None
+            raise RemoteError(f"another process of this machine has used it for {seconds:.0f} s") from None
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise HistoryError(f"the history folder {self.folder} cannot be locked: {reason}") from error
@@ -94,7 +94,7 @@ class Cache:
             lock.release()
 
     def load(self) -> State:
-        """What is known; nothing, where that cannot be read."""
+        """Load the state; an empty one where it cannot be read."""
         try:
             state = _decode(read_bounded(self._own / _STATE))
         except (ArtifactError, msgspec.DecodeError, UnicodeDecodeError):
@@ -104,7 +104,7 @@ class Cache:
         return state
 
     def save(self, state: State) -> None:
-        """Keep it.
+        """Save the state.
 
         Raises:
             HistoryError: the folder cannot be written.

@@ -1,9 +1,9 @@
-"""Decisions between a local history, where each is a mark beside its session, and a shared one of events.
+"""Decisions in both forms: marks beside the sessions of a local history, events in a shared one.
 
-Every event that is known lies in a folder of this machine's copy; the newest one of a kind and session is in
-force. Which event each mark stands for is recorded (*applied*). So what the user did since is seen: a mark
-that says something else is a new decision, one that is gone an undone one. The order of writing makes it
-safe to be killed anywhere: an event is kept first, then its mark, then the record.
+Every known event lies in a folder of this machine's copy; the newest one of a kind and session is in force.
+The event that each mark corresponds to is recorded (*applied*). So what the user did since can be seen: a
+mark that differs is a new decision, one that is gone is withdrawn. The order of writing (event, mark, record)
+makes it safe to be killed at any moment.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _Key = tuple[str, str]
 
 
 class Decisions:
-    """The events that are known here.
+    """Known events of a shared history, and the marks of its local copy.
 
     Args:
         history: the folder with sessions and their marks.
-        folder: where the events are kept.
-        applied: the name of the event that each ``<kind>_<session>`` stands for; changed in place, and to
-            be kept by the caller after :meth:`apply`.
+        folder: of the events.
+        applied: the name of the event that each ``<kind>_<session>`` corresponds to; changed in place, to be
+            saved by the caller after :meth:`apply`.
 
     Raises:
         HistoryError: a folder cannot be read; from the methods, cannot be written.
@@ -54,25 +54,25 @@ class Decisions:
         return name in self._events
 
     def encoded(self) -> dict[str, bytes]:
-        """Every known event's object."""
+        """Encode every known event as its object."""
         return {name: objects.encode_event(event) for name, event in self._events.items()}
 
     def learn(self, name: str, data: bytes) -> None:
-        """Keep an event of somebody else's.
+        """Save an event of another machine.
 
         Raises:
-            ArtifactError: it is none.
+            ArtifactError: it is no event.
         """
         self._keep(objects.decode_event(name, data))
 
     def collect(self, rows: Sequence[SessionRow]) -> int:
-        """Make events of what was decided here since the last time; how many."""
+        """Make events of the decisions taken here since the last time; returns how many."""
         made = 0
         for key, own in self._sessions(rows):
             before = self._events.get(self._applied.get("_".join(key), ""))
             newest = self._newest.get(key)
             mark = self._mark(key, own)
-            if mark is not None and mark not in (_said(before), _said(newest)):
+            if mark is not None and mark not in (_mark_of(before), _mark_of(newest)):
                 event = objects.make_event(key[0], mark, undo=False, after=before.stamp if before else "")
             elif mark is None and before is not None and before == newest and not before.undo:
                 at = names.format_stamp(datetime.now(timezone.utc))
@@ -86,14 +86,14 @@ class Decisions:
         return made
 
     def apply(self, rows: Sequence[SessionRow]) -> None:
-        """Bring the marks to what the newest events say; what was decided here meanwhile is left alone."""
+        """Bring the marks up to date with the newest events; decisions taken here meanwhile are kept."""
         for key, own in self._sessions(rows):
             newest = self._newest.get(key)
             slot = "_".join(key)
             before = self._events.get(self._applied.get(slot, ""))
             if newest is None or newest == before:
                 continue
-            if self._mark(key, own) not in (None, _said(before), _said(newest)):
+            if self._mark(key, own) not in (None, _mark_of(before), _mark_of(newest)):
                 continue
             for row in own:
                 name = names.mark_name(key[0], row.name.removesuffix(".json"))
@@ -104,12 +104,12 @@ class Decisions:
             self._applied[slot] = newest.name
 
     def forget(self, session: str) -> None:
-        """A session comes in anew, without marks: what is known of it is to be applied again."""
+        """Apply the events of a session again: it is imported anew, without marks."""
         for kind in marks.KINDS:
             self._applied.pop(f"{kind}_{session}", None)
 
     def _sessions(self, rows: Sequence[SessionRow]) -> Iterator[tuple[_Key, list[SessionRow]]]:
-        """Each kind and session that there is a mark or an event of, with the session's rows."""
+        """Iterate over each kind and session with a mark or an event, with the session's rows."""
         present = frozenset(files.list_names(self._history))
         grouped: dict[str, list[SessionRow]] = defaultdict(list)
         for row in rows:
@@ -124,7 +124,7 @@ class Decisions:
                     yield key, own
 
     def _mark(self, key: _Key, own: Sequence[SessionRow]) -> marks.Mark | None:
-        """The mark beside a session that counts; None where there is none."""
+        """Read the mark beside a session that counts; None where there is none."""
         for row in own:
             with contextlib.suppress(ArtifactError):
                 path = self._history / names.mark_name(key[0], row.name.removesuffix(".json"))
@@ -145,6 +145,6 @@ class Decisions:
             self._newest[key] = event
 
 
-def _said(event: Event | None) -> marks.Mark | None:
-    """The mark that stands beside a session while an event is in force."""
+def _mark_of(event: Event | None) -> marks.Mark | None:
+    """Get the mark that lies beside a session while an event is in force; None for a withdrawal."""
     return event.mark if event is not None and not event.undo else None

@@ -1,12 +1,12 @@
-"""What lies in a shared history, and under which names. Pure.
+"""Names and contents of the objects in a shared history. Pure.
 
 ::
 
     sessions/<name of a session>.json, .md           a session as its file, and its summary
-    marks/<decision>_<name>_<UTC stamp>_<random>.json   a decision about it: accept, pin, or the undoing
+    marks/<decision>_<name>_<UTC stamp>_<random>.json   a decision about it: accept, pin, or a withdrawal
 
-Nothing there is ever changed: two benches that write at once write two objects, or the same one. Of several
-decisions of one kind about one session the newest holds.
+Objects are never changed: two benches that write at once write two objects, or the same one. Of several
+decisions of one kind about one session the newest is in force.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ SESSIONS, MARKS = "sessions", "marks"
 """The two folders."""
 
 UNDO = "un"
-"""What stands before the kind of a decision that takes one back."""
+"""Prefix of the kind of a decision that withdraws one."""
 
 LAST_YEAR = 8999
-"""A decision of a later one is none; whatever its date is, one that answers it can be taken."""
+"""Decisions of later years are invalid, so that there is always a later date for one that withdraws them."""
 
 _PLAIN = re.compile(r"(?!h-)[0-9a-z][0-9a-z-]{4,99}")
-"""Ids that can be names everywhere, also where ``a`` and ``A`` are one name and ``con`` is none."""
+"""Ids that can be file names everywhere, also where ``a`` and ``A`` are equal and ``con`` is reserved."""
 
 _SESSION = re.compile(r"([0-9a-z][0-9a-z-]{4,99})\.json")
 _DECISION = re.compile(
@@ -43,32 +43,32 @@ _DECISION = re.compile(
 
 
 def session_name(session_id: str) -> str:
-    """The name of a session there: its id, or a digest where that cannot be the name of a file."""
+    """Make the name of a session: its id, or a digest where that cannot be a file name."""
     if _PLAIN.fullmatch(session_id):
         return session_id
     return f"h-{hashlib.sha256(session_id.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
 def parse_session(object_name: str) -> str | None:
-    """The name of the session whose file an object claims to be; None for any other object."""
+    """Extract the name of the session from the name of its object; None for any other object."""
     match = _SESSION.fullmatch(object_name)
     return match[1] if match else None
 
 
 def check_session(object_name: str, data: bytes) -> SessionArtifact:
-    """The session that an object holds.
+    """Decode the session in an object.
 
     Raises:
-        ArtifactError: it is cut short or no session, or not the one of its name.
+        ArtifactError: it is truncated or no session, or not the one of its name.
     """
     artifact = decode_session(data)
     if session_name(artifact.session_id) != parse_session(object_name):
-        raise ArtifactError(f"holds another session than its name says ({artifact.session_id!r:.60})")
+        raise ArtifactError(f"contains another session than its name has ({artifact.session_id!r:.60})")
     return artifact
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a decision's object: the mark that it makes or takes back, and its word."""
+    """Content of a decision's object: the mark that it makes or withdraws, and its word."""
 
     decision: str
     session_id: str
@@ -78,15 +78,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision.
+    """Decision in a shared history.
 
     Attributes:
         name: of its object.
         kind: ``accept`` or ``pin``.
-        undo: whether it takes one back.
+        undo: whether it withdraws one.
         session: the name of the session it is about.
-        stamp: when it was taken, never before the one that it answers: benches' clocks differ.
-        mark: what it says, as the file beside a session says it.
+        stamp: when it was taken, never before the one that it replaces: benches' clocks differ.
+        mark: its content, as in the file beside a session.
     """
 
     name: str
@@ -98,9 +98,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> tuple[bool, str, str]:
-        """The greatest one holds: the newest, and one of those of the same second, everywhere the same.
+        """Order of events: the greatest is in force, and is the same on every machine.
 
-        One that is dated in the future holds only where there is no other.
+        One that is dated in the future is in force only where there is no other.
         """
         return self.stamp <= names.horizon(), self.stamp, self.name.rpartition("_")[2]
 
@@ -115,14 +115,14 @@ def is_decision(object_name: str) -> bool:
 
 
 def make_event(kind: str, mark: marks.Mark, *, undo: bool, after: str = "") -> Event:
-    """A new decision.
+    """Make a new decision.
 
     Args:
         kind: ``accept`` or ``pin``.
         mark: about which session, why, by whom, when.
-        undo: it takes one back.
-        after: the stamp of the decision that was in force when it was taken; it is the newer one, whatever
-            the clocks say.
+        undo: it withdraws one.
+        after: the stamp of the decision that was in force when it was taken; the new one is later, whatever
+            the clock.
     """
     at = names.parse_stamp(mark.at)
     if at is None or at.year > LAST_YEAR:
@@ -139,27 +139,27 @@ def make_event(kind: str, mark: marks.Mark, *, undo: bool, after: str = "") -> E
 
 
 def encode_event(event: Event) -> bytes:
-    """The content of a decision's object."""
+    """Encode the content of a decision's object."""
     word = f"{UNDO if event.undo else ''}{event.kind}"
     return msgspec.json.encode(Decision(decision=word, **msgspec.structs.asdict(event.mark))) + b"\n"
 
 
 def decode_event(object_name: str, data: bytes) -> Event:
-    """The decision that an object holds.
+    """Decode the decision in an object.
 
     Raises:
-        ArtifactError: it is cut short or no decision, or not the one of its name.
+        ArtifactError: it is truncated or no decision, or not the one of its name.
     """
     match = _DECISION.fullmatch(object_name)
     if match is None or not is_decision(object_name):
-        raise ArtifactError("has no decision's name")
+        raise ArtifactError("does not have the name of a decision")
     try:
         held = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"is not a recorded decision: {error}") from None
     word, session, stamp, _ = match.groups()
     if held.decision != word or session_name(held.session_id) != session:
-        raise ArtifactError("holds another decision than its name says")
+        raise ArtifactError("contains another decision than its name has")
     mark = marks.Mark(session_id=held.session_id, reason=held.reason, by=held.by, at=held.at)
     undo = word.startswith(UNDO)
     kind = word.removeprefix(UNDO)

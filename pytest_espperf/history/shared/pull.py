@@ -1,4 +1,4 @@
-"""What others have saved and decided comes into this machine's copy of a shared history."""
+"""Pull: sessions and decisions of other machines are imported into this machine's copy."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.load import MAX_BYTES, load_listed, read_bounded
 from pytest_espperf.history.rows import Query
 from pytest_espperf.history.shared import objects
-from pytest_espperf.history.shared.exchange import Exchange, Listing, batches, count, summary_name
 from pytest_espperf.history.shared.objects import MARKS, SESSIONS
-from pytest_espperf.history.shared.place import Contents
-from pytest_espperf.history.shared.refusals import words_of
-from pytest_espperf.history.shared.side_by_side import side_by_side
+from pytest_espperf.history.shared.remote_errors import words_of
+from pytest_espperf.history.shared.storage import Contents, side_by_side
+from pytest_espperf.history.shared.transfer import Listing, Transfer, batches, count, summary_name
 
 
 @dataclass
 class Pulled:
-    """What a pull brought.
+    """Result of a pull.
 
     Attributes:
-        sessions: how many there are.
-        new: how many of them came in.
-        left: how many are still to come, because the time was over.
+        sessions: how many the shared history has.
+        new: how many of them were imported.
+        left: how many are not imported yet, because the time was over.
         skipped: objects that cannot be used, and why.
-        unsent: whether something is here that is not there.
+        unsent: whether something here is missing in the shared history.
     """
 
     sessions: int = 0
@@ -41,47 +40,47 @@ class Pulled:
     unsent: bool = False
 
 
-def pull(exchange: Exchange, listed: Listing, listed_marks: Listing) -> Pulled:
-    """Bring in what is not here yet.
+def pull(transfer: Transfer, listed: Listing, listed_marks: Listing) -> Pulled:
+    """Import what is not here yet.
 
     Args:
-        exchange: both sides.
-        listed: the sessions there.
-        listed_marks: the decisions there.
+        transfer: both sides.
+        listed: the sessions of the shared history.
+        listed_marks: the decisions of the shared history.
 
     Raises:
-        RemoteError: the shared history does not answer (any more); what had come until then is here.
+        RemoteError: the shared history does not answer (any more); what was imported until then stays.
         HistoryError: the copy cannot be written.
     """
-    work = _Pull(exchange, Pulled(sessions=count(listed)))
+    work = _Pull(transfer, Pulled(sessions=count(listed)))
     work.bring_decisions(listed_marks)
     work.bring_sessions(listed)
-    exchange.decisions.apply(exchange.store.select())
+    transfer.decisions.apply(transfer.store.select())
     done = work.done
     if done.new:
         work.renew_latest()
     if not done.left:
-        exchange.state.pulled_at = names.format_stamp(datetime.now(timezone.utc))
-    exchange.state.sessions = done.sessions
+        transfer.state.pulled_at = names.format_stamp(datetime.now(timezone.utc))
+    transfer.state.sessions = done.sessions
     return done
 
 
 class _Pull:
-    def __init__(self, exchange: Exchange, done: Pulled) -> None:
+    def __init__(self, transfer: Transfer, done: Pulled) -> None:
         self.done = done
-        self._exchange = exchange
-        self._cache = exchange.cache
+        self._transfer = transfer
+        self._cache = transfer.cache
 
     def bring_decisions(self, listed: Listing) -> None:
-        decisions = self._exchange.decisions
+        decisions = self._transfer.decisions
         unknown = [name for name in listed if objects.is_decision(name) and name not in decisions]
         for batch in batches(self._worth(MARKS, unknown, listed, marks.MAX_BYTES), _size_in(listed)):
-            found = self._exchange.remote.read(MARKS, batch)
+            found = self._transfer.remote.read(MARKS, batch)
             for name in batch:
                 self._take(MARKS, name, listed, found, decisions.learn)
 
     def bring_sessions(self, listed: Listing) -> None:
-        store = self._exchange.store
+        store = self._transfer.store
         here = {objects.session_name(row.session_id) for row in store.select()}
         unknown = [
             name for name in listed if (session := objects.parse_session(name)) and session not in here
@@ -96,9 +95,9 @@ class _Pull:
         for batch in batches(wanted, _size_in(listed)):
             summaries = [summary for name in batch if (summary := summary_name(name)) in listed]
             try:
-                found = self._exchange.remote.read(SESSIONS, batch + summaries)
+                found = self._transfer.remote.read(SESSIONS, batch + summaries)
             except RemoteError:
-                if self._exchange.remote.left_s() or not self.done.new:
+                if self._transfer.remote.left_s() or not self.done.new:
                     raise
                 self.done.left = len(wanted) - came
                 return
@@ -106,10 +105,10 @@ class _Pull:
             self._bring(batch, listed, found, adoption)
 
     def _bring(self, batch: Sequence[str], listed: Listing, found: Contents, adoption: Adoption) -> None:
-        # They come without their marks. Of one that was here before, nobody has taken its marks away.
+        # They are imported without marks; of one that was here before, the marks were not withdrawn.
         for name in batch:
-            self._exchange.decisions.forget(objects.parse_session(name) or "")
-        self._cache.save(self._exchange.state)
+            self._transfer.decisions.forget(objects.parse_session(name) or "")
+        self._cache.save(self._transfer.state)
         of_second: dict[str, list[str]] = defaultdict(list)
 
         def unpack(name: str, data: bytes) -> None:
@@ -119,7 +118,7 @@ class _Pull:
             adoption.adopt(self._cache.incoming / name)
 
         def adopt_all(alike: Sequence[str]) -> int:
-            # Those of one second get their numbers in the order in which they were written there.
+            # Sessions of one second get their numbers in the order in which they were written.
             in_order = sorted(alike, key=lambda name: (listed[name].written, name))
             return sum(self._take(SESSIONS, name, listed, found, adopt) for name in in_order)
 
@@ -127,7 +126,7 @@ class _Pull:
         self.done.new += sum(side_by_side(adopt_all, list(of_second.values())))
 
     def _unpack(self, name: str, data: bytes, summary: object) -> str:
-        """Write a session, and its summary, where they are brought in from; the second of the session."""
+        """Write a session and its summary into the folder of imports; returns the session's stamp."""
         artifact = objects.check_session(name, data)
         path = self._cache.incoming / name
         try:
@@ -140,10 +139,10 @@ class _Pull:
         return names.stamp_at(artifact.timestamp_utc)
 
     def _worth(self, folder: str, unknown: Sequence[str], listed: Listing, limit: int) -> list[str]:
-        """Those that are not known to be bad, nor too large; newest first, should the time not suffice."""
+        """List those that are not known to be bad or too large, newest first: the time may not suffice."""
         worth = []
         for name in sorted(unknown, key=lambda name: listed[name].written, reverse=True):
-            wrong = self._exchange.examined(folder, name, listed[name])
+            wrong = self._transfer.examined(folder, name, listed[name])
             if listed[name].size > limit:
                 wrong = f"is larger than {limit:,} bytes ({listed[name].size:,})"
             if wrong:
@@ -160,7 +159,7 @@ class _Pull:
         found: Contents,
         take: Callable[[str, bytes], None],
     ) -> bool:
-        """Whether an object was one; what is wrong with it is said, and remembered where it will stay so."""
+        """Take an object, and report what is wrong with it (recorded if permanent). Whether it was good."""
         data = found.get(name)
         if not isinstance(data, bytes):
             self._skip(folder, name, f"cannot be read: {words_of(data)}" if data is not None else "is gone")
@@ -171,17 +170,17 @@ class _Pull:
             wrong = f"{error.reason} at {error.field}" if error.field else error.reason
             self._skip(folder, name, wrong)
             if not isinstance(error, NewerSchemaError):
-                self._exchange.note(folder, name, listed[name], wrong)
+                self._transfer.note(folder, name, listed[name], wrong)
             return False
         return True
 
     def _skip(self, folder: str, name: str, wrong: str) -> None:
-        self.done.skipped.append(f"{self._exchange.url}/{folder}/{name}: {wrong}")
+        self.done.skipped.append(f"{self._transfer.url}/{folder}/{name}: {wrong}")
 
     def renew_latest(self) -> None:
-        """``latest.json`` becomes everybody's newest completed session, unless this machine's is newer."""
+        """Replace ``latest.json`` by the newest completed session of all, unless this machine's is newer."""
         folder = self._cache.folder
-        newest = self._exchange.store.select(Query(completed_only=True, limit=1))
+        newest = self._transfer.store.select(Query(completed_only=True, limit=1))
         own_id = own_stamp = ""
         with contextlib.suppress(ArtifactError):
             own = load_listed(folder / names.LATEST)

@@ -1,7 +1,6 @@
-"""The place of a shared history, reached in time: what hangs is left behind, and never hangs its caller.
+"""Access to the storage of a shared history with a time limit: a call that hangs never hangs its caller.
 
-A folder that the machine has mounted (``file://``) is used as the local history is; everything else through
-fsspec.
+A mounted folder (``file://``) is used directly, everything else through fsspec.
 """
 
 from __future__ import annotations
@@ -17,25 +16,26 @@ from typing import TypeVar
 
 from pytest_espperf.errors import RemoteError, UsageError
 from pytest_espperf.history.shared.address import HistoryUrl
-from pytest_espperf.history.shared.place import Contents, Folder, Listed, Place
-from pytest_espperf.history.shared.refusals import explained
+from pytest_espperf.history.shared.fsspec_storage import FsspecStorage
+from pytest_espperf.history.shared.remote_errors import explained
+from pytest_espperf.history.shared.storage import Contents, Listed, MountedFolder, Storage
 
 _T = TypeVar("_T")
 
 
 class Remote:
-    """A shared history that answers in time, or is not reached. Use as a context manager.
+    """Storage of a shared history with a time limit. Use as a context manager.
 
     Attributes:
-        answered: whether it has listed anything.
+        answered: whether it has listed a folder.
 
     Args:
-        url: where it is.
-        seconds: all calls together may take so long.
+        url: of the shared history.
+        seconds: limit of all calls together.
         clock: monotonic seconds.
 
     Raises:
-        RemoteError: from entering and every method: it cannot be reached, refuses, or takes too long.
+        RemoteError: from entering and every method: it cannot be reached, refuses access, or takes too long.
     """
 
     def __init__(
@@ -45,35 +45,35 @@ class Remote:
         self._seconds = seconds
         self._clock = clock
         self._until = clock() + seconds
-        self._place: list[Place] = []
+        self._storage: list[Storage] = []
         self.answered = False
 
     def __enter__(self) -> Remote:  # noqa: PYI034 - typing.Self is younger than 3.10
-        self._place.append(self._bounded(lambda: open_place(self._url)))
+        self._storage.append(self._bounded(lambda: open_storage(self._url)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What it holds (connections) goes with it, in a thread of its own: closing may hang as well.
+        # Its connections are closed in a thread as well: closing may hang.
         with contextlib.suppress(RemoteError):
-            self._bounded(self._place.clear)
+            self._bounded(self._storage.clear)
 
     def left_s(self) -> float:
-        """Seconds that are left."""
+        """Compute the seconds that are left."""
         return max(0.0, self._until - self._clock())
 
     def listing(self, folder: str) -> Mapping[str, Listed]:
-        """The objects in a folder; none where it is not there yet."""
-        listed = self._bounded(lambda: self._place[0].listing(folder))
+        """List the objects in a folder; empty where there is no folder yet."""
+        listed = self._bounded(lambda: self._storage[0].listing(folder))
         self.answered = True
         return listed
 
     def read(self, folder: str, wanted: Sequence[str]) -> Contents:
-        """The content of objects."""
-        return self._bounded(lambda: self._place[0].read(folder, wanted))
+        """Read the contents of objects."""
+        return self._bounded(lambda: self._storage[0].read(folder, wanted))
 
     def write(self, folder: str, objects: Mapping[str, bytes]) -> None:
-        """Write objects, each whole or not at all."""
-        self._bounded(lambda: self._place[0].write(folder, objects))
+        """Write objects, each of them atomically."""
+        self._bounded(lambda: self._storage[0].write(folder, objects))
 
     def _bounded(self, do: Callable[[], _T]) -> _T:
         answers: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
@@ -84,10 +84,10 @@ class Remote:
             except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
                 answers.put(([], error))
 
-        # Other people's packages, in threads that live on: their warnings are no business of a test run.
+        # Warnings of other packages, in threads that live on, do not belong into a test run.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # No pool: its threads are waited for when Python ends.
+            # No pool: Python waits for its threads at exit.
             threading.Thread(target=work, name="espperf-remote", daemon=True).start()
             found, error = self._wait(answers)
         if error is None:
@@ -107,10 +107,10 @@ class Remote:
 
 
 def check_installed(url: HistoryUrl, source: str) -> None:
-    """Make sure that the packages are there which speak with such a place.
+    """Check that the packages for an address are installed.
 
     Raises:
-        UsageError: one is missing; says how to have it.
+        UsageError: one is missing; the message names the command that installs it.
     """
     missing = [name for name in url.scheme.packages if find_spec(name) is None]
     if missing:
@@ -121,10 +121,8 @@ def check_installed(url: HistoryUrl, source: str) -> None:
         )
 
 
-def open_place(url: HistoryUrl) -> Place:
-    """Reach for the place of a shared history."""
+def open_storage(url: HistoryUrl) -> Storage:
+    """Open the storage of a shared history."""
     if url.scheme.name == "file":
-        return Folder(url.path)
-    from pytest_espperf.history.shared.service import Service  # noqa: PLC0415 - not of a mounted folder
-
-    return Service(url)
+        return MountedFolder(url.path)
+    return FsspecStorage(url)

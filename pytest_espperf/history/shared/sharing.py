@@ -1,7 +1,7 @@
-"""A history that a team shares, for sessions and commands: from the option's text to a folder, and in words.
+"""Use of a history, shared or not, by sessions and commands: from the option's text to a folder and messages.
 
-The text is a folder, or the URL of a shared history. Of such a one this machine keeps a copy, a history
-folder as any other; a session or a command works on that, and brings it up to date before and after.
+The text is a folder, or the URL of a shared history. This machine keeps a copy of a shared history, which is
+an ordinary history folder; a session or a command works on it, and synchronises it before and after.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pytest_espperf.model.findings import SHARED_HISTORY, UNREADABLE_ARTIFACT
 from pytest_espperf.system.homes import cache_folder, expand_user
 
 if TYPE_CHECKING:
-    # Only where a history is shared.
     from pytest_espperf.history.shared.sync import Sync
 
 Say = Callable[[str], None]
@@ -37,19 +36,19 @@ _SHOWN = 5
 
 
 def cache_root() -> Path:
-    """Where this user's copies of shared histories lie.
+    """Find the folder of this user's copies of shared histories.
 
     Raises:
-        UsageError: this user has no such place.
+        UsageError: this user has no home folder.
     """
     return cache_folder() / "history"
 
 
 class Sent(NamedTuple):
-    """What became of sending, in one line.
+    """Result of sending, in one line.
 
     Attributes:
-        arrived: whether all of it is there now.
+        arrived: whether everything was sent.
         text: the line.
     """
 
@@ -59,7 +58,7 @@ class Sent(NamedTuple):
 
 @dataclass
 class Sharing:
-    """A history folder, and the shared history that it is a copy of.
+    """History folder, and the shared history that it is a copy of.
 
     The sessions of one run have one: :meth:`pull_once` before each, :meth:`after_saving` after each, and
     :meth:`send_saved` after the last.
@@ -67,8 +66,8 @@ class Sharing:
     Attributes:
         store: of the folder.
         sync: with the shared history; None where nothing is shared.
-        source: who named it, for messages.
-        findings: what the verdict of each session must tell: that the history may be old, what in it is
+        source: the option that named it, for messages.
+        findings: those that the verdict of each session carries: that the history may be old, what in it is
             unusable, that the repository cannot be read.
         saved: how many sessions of this run are on this machine's disk.
     """
@@ -78,17 +77,17 @@ class Sharing:
     source: str = ""
     findings: list[Finding] = field(default_factory=list)
     saved: int = 0
-    _said: str = ""
+    _last_error: str = ""
     _pulled: bool = False
     _behind: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> Path:
-        """The folder to work on."""
+        """Folder of the sessions."""
         return self.store.folder
 
     def prepare(self) -> None:
-        """Make the folder, see :meth:`HistoryStore.prepare`; git ignores what is in it where nobody named it.
+        """Create the folder, see :meth:`HistoryFolder.prepare`; git ignores the content of the default one.
 
         Raises:
             HistoryError: it cannot be written.
@@ -96,27 +95,25 @@ class Sharing:
         made = not self.folder.exists()
         self.store.prepare()
         if made and not self.source:
-            with contextlib.suppress(OSError):  # a full disk is told by what matters
+            with contextlib.suppress(OSError):  # a full disk is reported by what matters
                 (self.folder / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
 
     def pull(self, say: Say, *, quiet: bool = False) -> bool:
-        """Bring in what others have saved and decided, and send what could not be sent before.
+        """Import what other machines have saved and decided, and send what could not be sent before.
 
         Args:
             say: takes one line for the user.
-            quiet: say only what is wrong.
+            quiet: report only what is wrong.
 
         Returns:
             False where the shared history was not reached.
 
         Raises:
-            UsageError: a package is missing that speaks with such a place.
+            UsageError: a package for such an address is missing.
         """
         if self.sync is None:
             return True
-        from pytest_espperf.history.shared.remote import check_installed  # noqa: PLC0415 - see above
-
-        check_installed(self.sync.url, self.source)
+        self.sync.check_installed(self.source)
         try:
             done = self.sync.pull()
         except HistoryError as error:
@@ -126,7 +123,10 @@ class Sharing:
             there = "no session yet" if not done.sessions else _sessions(done.sessions)
             say(f"shared history {self.sync.url}: {there}, {done.new} new on this machine")
         if done.left:
-            self._warn(say, f"the time was over before {_sessions(done.left)} came: they will come next time")
+            self._warn(
+                say,
+                f"the time was over before {_sessions(done.left)} could be copied: the next time does that",
+            )
         for one in done.skipped[:_SHOWN]:
             say(f"skipped: {one}")
             self.findings.append(
@@ -139,28 +139,28 @@ class Sharing:
         return True
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Let the verdict of each session have these findings, once."""
+        """Add findings to the verdict of each session, once."""
         self.findings += [finding for finding in findings if finding not in self.findings]
 
     def pull_once(self, say: Say, *, quiet: bool = False) -> None:
-        """Before each session of a run: the first one pulls for all. See :meth:`pull`."""
+        """Pull before the first session of a run, for all of them. See :meth:`pull`."""
         if not self._pulled:
             self.pull(say, quiet=quiet)
             self._pulled = True
 
     def push(self, say: Say, *, quiet: bool = True) -> None:
-        """Send what is not there yet; where that fails it is said, and made up for with the next sync.
+        """Send what is not sent yet; a failure is reported, and the next synchronisation sends it.
 
         Args:
             say: takes one line for the user.
-            quiet: say only what is wrong.
+            quiet: report only what is wrong.
         """
         sent = self._send()
         if sent is not None and not (sent.arrived and quiet):
             say(sent.text)
 
     def after_saving(self, saved: SavedSession, say: Say) -> None:
-        """What follows once a session is on this machine's disk."""
+        """Count a session that is on this machine's disk, and warn if the clock was wrong."""
         self.saved += 1
         if saved.clock_behind is not None and saved.clock_behind not in self._behind:
             self._behind.add(saved.clock_behind)
@@ -172,10 +172,10 @@ class Sharing:
             say(f"WARNING: {why}: {saved.clock_behind} is later than this session, {order}")
 
     def send_saved(self, note: Callable[[Sent], None]) -> None:
-        """Send all sessions of a run at once; nothing where none was saved, or nothing is shared.
+        """Send all sessions of a run at once, if any was saved and the history is shared.
 
         Args:
-            note: takes what becomes of it, at first what is true should the user not wait for it.
+            note: takes the result, and before it what holds if the user does not wait for it.
         """
         if self.sync is None or not self.saved:
             return
@@ -193,7 +193,7 @@ class Sharing:
         except HistoryError as error:
             reason = (
                 "still cannot be used, see above"
-                if str(error) == self._said
+                if str(error) == self._last_error
                 else f"cannot be used now: {error}"
             )
             return self._unsent(reason)
@@ -204,25 +204,25 @@ class Sharing:
 
     def _unsent(self, reason: str) -> Sent:
         assert self.sync is not None
-        kept = "it is kept on this machine, and goes out"
+        kept = "it is kept on this machine and is sent"
         if self.saved > 1:
-            kept = f"{_sessions(self.saved)} of this run are kept on this machine, and go out"
+            kept = f"{_sessions(self.saved)} of this run are kept on this machine and are sent"
         return Sent(
             arrived=False,
-            text=f"NOT SHARED: {self.sync.url} {reason}; {kept} with the next session or command that gets "
-            f"through ({self._copied()})",
+            text=f"NOT SHARED: {self.sync.url} {reason}; {kept} by the next session or command that "
+            f"reaches it ({self._copied()})",
         )
 
     def _copied(self) -> str:
-        """When this machine's copy was whole."""
+        """Describe the age of this machine's copy."""
         assert self.sync is not None
         moment = parse_stamp(self.sync.pulled_at())
         return f"this machine's copy is of {_when(moment)}" if moment else "it was never copied here"
 
     def _stale(self, error: HistoryError) -> str:
-        """What there is to go on with instead."""
+        """Describe what is used instead of a shared history that cannot be reached."""
         assert self.sync is not None
-        self._said = str(error)
+        self._last_error = str(error)
         cannot = f"the shared history {self.sync.url} cannot be used now: {error}"
         here = len(self.store.select())
         moment = parse_stamp(self.sync.pulled_at())
@@ -240,13 +240,14 @@ class Sharing:
 
 
 def sharing_at(text: str, here: Path, source: str) -> Sharing:
-    """What a text names: a folder, relative to ``here``, or a URL.
+    """Open the history that a text names: a folder, relative to ``here``, or a URL.
 
     Raises:
         UsageError: a URL that cannot be one of a history, or a folder of an unknown user.
     """
     if not is_url(text):
         return Sharing(HistoryStore(here / expand_user(text, source)), source=source)
+    # 25 ms of imports (of it filelock 9 ms) that no local history needs: a fifth of `espperf list`.
     from pytest_espperf.history.shared.sync import Sync  # noqa: PLC0415 - see above
 
     try:
@@ -266,7 +267,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _when(moment: datetime) -> str:
-    """A moment, and how long ago it was."""
+    """Format a moment, and how long ago it was."""
     age = _age((datetime.now(timezone.utc) - moment).total_seconds())
     return f"{moment:%Y-%m-%d %H:%M} UTC, {age} old"
 

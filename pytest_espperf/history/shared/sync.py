@@ -1,15 +1,11 @@
-"""A shared history and this machine's copy of it become the same set of sessions and decisions.
+"""Synchronisation of a shared history with this machine's copy: both get the same sessions and decisions.
 
-Both are only ever added to, on both sides: no writer can take anything from another one, and what was cut
-short at any moment is made up for by the next sync. An object that is cut short, or is not what its name
-says, is named and left out, and written again by whoever has the real one.
+Sessions and decisions are only added, on both sides: no writer can remove anything of another one, and the
+next synchronisation completes an interrupted one. An object that is truncated, or does not match its name, is
+reported and left out, and written again by a machine that has the right one.
 
-Checkpoints stay where they are. Sessions that were interrupted are shared as they are saved: they are never
-a baseline, and of one on a machine that is thrown away after its job nothing else would be left.
-
-Rooms within: ``address`` (URLs), ``place`` (a mounted folder), ``service`` (all others, over fsspec),
-``refusals`` (what they say, in words), ``remote`` (any of them, in time), ``objects`` (what lies there),
-``cache`` (this machine's copy), ``decisions`` (marks and events), ``exchange``, ``pull`` and ``push``.
+Checkpoints are not shared. Sessions that were interrupted are shared like others: they are never a baseline,
+and a machine that is discarded after its job would leave nothing else.
 """
 
 from __future__ import annotations
@@ -25,28 +21,28 @@ from pytest_espperf.history import names
 from pytest_espperf.history.shared import pull, push
 from pytest_espperf.history.shared.address import HistoryUrl
 from pytest_espperf.history.shared.cache import Cache
-from pytest_espperf.history.shared.exchange import Exchange
 from pytest_espperf.history.shared.objects import MARKS
 from pytest_espperf.history.shared.pull import Pulled
 from pytest_espperf.history.shared.push import Pushed
-from pytest_espperf.history.shared.remote import Remote
+from pytest_espperf.history.shared.remote import Remote, check_installed
+from pytest_espperf.history.shared.transfer import Transfer
 
 BOUND_S = 30.0
 """Seconds that a pull may take, and a push."""
 
 IMPATIENT_S, IMPATIENT_FOR = 5.0, timedelta(minutes=10)
-"""A server that has just let one wait for nothing does so to no other session, or board, for so long."""
+"""A server that did not answer in time gets only so many seconds, for so long."""
 
 LEAST_S = 1.0
-"""What is left of the bound for the server, however long another process of this machine was at it."""
+"""Least seconds for the server, however long another process of this machine held the lock."""
 
 
 class Sync:
-    """Brings both sides together.
+    """Synchronisation of a shared history with this machine's copy.
 
     Args:
         url: of the shared history.
-        folder: this machine's copy; made where needed.
+        folder: this machine's copy; created if needed.
         bound_s: seconds that a pull may take, and a push; from one second up.
     """
 
@@ -56,34 +52,45 @@ class Sync:
         self._bound_s = bound_s
 
     def pulled_at(self) -> str:
-        """The stamp of the last pull that brought all, "" for none."""
+        """Read the stamp of the last complete pull, "" for none."""
         return self._cache.load().pulled_at
 
-    def pull(self) -> Pulled:
-        """Bring here what others have saved and decided.
+    def check_installed(self, source: str) -> None:
+        """Check that the packages for the address are installed.
+
+        Args:
+            source: the option that named the address, for messages.
 
         Raises:
-            RemoteError: the shared history cannot be reached; what had come until then is here.
+            UsageError: one is missing; the message names the command that installs it.
+        """
+        check_installed(self.url, source)
+
+    def pull(self) -> Pulled:
+        """Import what other machines have saved and decided.
+
+        Raises:
+            RemoteError: the shared history cannot be reached; what was imported until then stays.
             HistoryError: the copy cannot be written.
         """
-        with self._exchange() as exchange:
-            listed, listed_marks = exchange.listed_sessions(), exchange.remote.listing(MARKS)
-            done = pull.pull(exchange, listed, listed_marks)
-            done.unsent = push.is_unsent(exchange, listed, listed_marks)
+        with self._transfer() as transfer:
+            listed, listed_marks = transfer.listed_sessions(), transfer.remote.listing(MARKS)
+            done = pull.pull(transfer, listed, listed_marks)
+            done.unsent = push.is_unsent(transfer, listed, listed_marks)
             return done
 
     def push(self) -> Pushed:
-        """Send what is not there yet.
+        """Send what the shared history does not have yet.
 
         Raises:
-            RemoteError: the shared history cannot be reached; what is not there goes out with the next push.
+            RemoteError: the shared history cannot be reached; the next push sends what is missing.
             HistoryError: the copy cannot be written.
         """
-        with self._exchange() as exchange:
-            return push.push(exchange, exchange.listed_sessions(), exchange.remote.listing(MARKS))
+        with self._transfer() as transfer:
+            return push.push(transfer, transfer.listed_sessions(), transfer.remote.listing(MARKS))
 
     @contextlib.contextmanager
-    def _exchange(self) -> Iterator[Exchange]:
+    def _transfer(self) -> Iterator[Transfer]:
         ends = time.monotonic() + self._bound_s
         with self._cache.locked(self._bound_s) as state:
             now = datetime.now(timezone.utc)
@@ -91,10 +98,10 @@ class Sync:
             patient = silent is None or abs(now - silent) > IMPATIENT_FOR
             left_s = max(LEAST_S, ends - time.monotonic())
             remote = Remote(self.url, left_s if patient else min(left_s, IMPATIENT_S))
-            exchange = Exchange(self.url, self._cache, state, remote)
+            transfer = Transfer(self.url, self._cache, state, remote)
             try:
                 with remote:
-                    yield exchange
+                    yield transfer
             except RemoteError:
                 if not remote.left_s() and not remote.answered:
                     state.silent_at = names.format_stamp(now)

@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 from pytest_espperf.model.artifact import Json, SessionArtifact
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped, printable
+from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report.boards import Overview
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_chart
 from pytest_espperf.report.html.data import Distribution, ReportData, Trend
@@ -188,7 +189,7 @@ def render(name: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(pct=signed_pct, number=number, bound=bound_text)
+    environment.filters.update(pct=signed_pct, number=number, bound=bound_text, mood=mood_of)
     return environment.get_template(name).render(**given)
 
 

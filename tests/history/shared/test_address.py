@@ -64,12 +64,12 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ftp://host/x", "ftp:// is no place for a history"),
+        ("ftp://host/x", "ftp:// is no address of a shared history"),
         ("s3://", "write s3://BUCKET/PREFIX"),
         ("s3:///x", "write s3://BUCKET/PREFIX"),
-        ("s3://bucket/a*", "no place in it"),
+        ("s3://bucket/a*", "is not supported"),
         ("memory://a::s3://b", "write memory://NAME"),
-        ("s3://bucket/a::b", "no place in it"),
+        ("s3://bucket/a::b", "is not supported"),
         ("sftp://me@lab", "write sftp://USER@HOST/FOLDER"),
         ("sftp://me@lab:port/x", "write sftp://USER@HOST/FOLDER"),
         ("file://", "write file:///FOLDER"),

@@ -35,12 +35,12 @@ from support.history_places import (
 from support.paths import TESTS
 
 from pytest_espperf.errors import RemoteError, UsageError
-from pytest_espperf.history.shared import objects, remote, service
+from pytest_espperf.history.shared import fsspec_storage, objects, remote
 from pytest_espperf.history.shared.address import SCHEMES, parse_url
-from pytest_espperf.history.shared.place import Listed
-from pytest_espperf.history.shared.refusals import words_of
 from pytest_espperf.history.shared.remote import Remote, check_installed
+from pytest_espperf.history.shared.remote_errors import words_of
 from pytest_espperf.history.shared.sharing import Sharing
+from pytest_espperf.history.shared.storage import Listed
 
 pytest_plugins = ["support.history_servers"]
 
@@ -152,7 +152,7 @@ def closed() -> int:
 def test_a_bucket_that_is_not_there_is_no_empty_history(url: str, tmp_path: Path) -> None:
     said = refusal(url.replace(BUCKET, "no-such-one"), tmp_path / "a")
     word = "container" if url.startswith("az") else "bucket"
-    assert said == f"there is no {word} no-such-one: make it once, or correct the URL"
+    assert said == f"there is no {word} no-such-one: create it once, or correct the URL"
     with pytest.raises(RemoteError, match=f"there is no {word}"):
         Bench(url.replace(BUCKET, "no-such-one"), tmp_path / "a").sync.push()
     assert Bench(url, tmp_path / "b").sync.pull().sessions == 0
@@ -191,10 +191,11 @@ def test_google_that_is_down_is_said(closed: int, tmp_path: Path, monkeypatch: p
 def test_without_its_server_one_goes_on_with_the_copy_and_says_how_old_it_is(
     url: str, closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others, own = Bench(url, tmp_path / "others"), Bench(url, tmp_path / "own", bound_s=2.0)
+    others = Bench(url, tmp_path / "others")
     others.save("session-1")
     others.sync.push()
-    own.sync.pull()
+    Bench(url, tmp_path / "own").sync.pull()
+    own = Bench(url, tmp_path / "own", bound_s=2.0)
     USE[url[:2]](f"http://127.0.0.1:{closed}", monkeypatch)
     said: list[str] = []
     assert not Sharing(own.store, own.sync).pull(said.append)
@@ -318,7 +319,7 @@ import sys
 from pathlib import Path
 from support.benches import Bench
 from pytest_espperf.errors import RemoteError
-from pytest_espperf.history.shared.side_by_side import side_by_side
+from pytest_espperf.history.shared.storage import side_by_side
 
 def try_one(url):
     bench = Bench(url, Path(sys.argv[1]) / url[:2], bound_s=1.0)
@@ -423,4 +424,4 @@ def test_every_scheme_is_one_that_fsspec_knows_under_that_name() -> None:
 
 
 def test_a_listing_without_anything_but_names_is_one_too() -> None:
-    assert service._listed({"name": "x", "type": "file", "size": None}) == Listed(0, "", 0.0)
+    assert fsspec_storage._listed({"name": "x", "type": "file", "size": None}) == Listed(0, "", 0.0)

@@ -216,7 +216,7 @@ def test_a_verdict_is_the_same_on_every_machine(
     ("url", "says"),
     [
         ("s3://AKIA:hunter2@bucket/x", "holds a password or a key"),
-        ("https://lab/x", "is no place for a history"),
+        ("https://lab/x", "is no address of a shared history"),
         ("gs://bucket/x", "needs gcsfs: pip install 'pytest-espperf[remote]' gcsfs"),
     ],
 )
@@ -318,7 +318,7 @@ def test_what_became_of_sending_is_one_line_with_the_age_of_the_copy(
     own.push(said.append)
     own.pull(said.append)
     own.push(said.append)
-    kept = "it is kept on this machine, and goes out with the next session or command that gets through"
+    kept = "it is kept on this machine and is sent by the next session or command that reaches it"
     assert said[0].startswith(f"NOT SHARED: {share.as_uri()} cannot be used now: there is no folder {share}")
     assert said[0].endswith(f"; {kept} ({age})")
     assert said[2] == f"NOT SHARED: {share.as_uri()} still cannot be used, see above; {kept} ({age})"

@@ -14,7 +14,7 @@ from pytest_espperf.errors import RemoteError
 from pytest_espperf.history import encode_session, load, names
 from pytest_espperf.history.adopt import Adoption
 from pytest_espperf.history.checkpoint import Checkpoint
-from pytest_espperf.history.shared import cache, exchange, objects, place, remote
+from pytest_espperf.history.shared import cache, objects, remote, storage, transfer
 from pytest_espperf.history.shared.address import HistoryUrl
 
 LOST = "0123456789abcdef"
@@ -122,7 +122,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read: list[str] = []
     before = remote.Remote.read
 
-    def counted(self: remote.Remote, folder: str, wanted: Sequence[str]) -> place.Contents:
+    def counted(self: remote.Remote, folder: str, wanted: Sequence[str]) -> storage.Contents:
         read.extend(wanted)
         return before(self, folder, wanted)
 
@@ -166,7 +166,7 @@ def test_an_object_that_claims_another_id_than_its_name_is_left_out(benches: tup
     done = b.sync.pull()
     assert b.ids() == [LOST]
     assert done.sessions == 2
-    assert "session-other.json: holds another session than its name says" in done.skipped[0]
+    assert "session-other.json: contains another session than its name has" in done.skipped[0]
     b.save("session-other")
     assert b.push() == 1
     assert a.sync.pull().new == 2
@@ -274,11 +274,11 @@ class Hanging:
 
     def __init__(self, patched: pytest.MonkeyPatch, *, at_read: int = 0) -> None:
         self.released = threading.Event()
-        self._open = remote.open_place
+        self._open = remote.open_storage
         self._patched = patched
         self._at_read = at_read
         self._reads = 0
-        patched.setattr(remote, "open_place", self._reach)
+        patched.setattr(remote, "open_storage", self._reach)
 
     def _reach(self, url: HistoryUrl) -> Hanging:
         self._place = self._open(url)
@@ -288,12 +288,12 @@ class Hanging:
         self._patched.setattr(remote.Remote, "left_s", lambda _: 0.0)
         self.released.wait(60)
 
-    def listing(self, folder: str) -> Mapping[str, place.Listed]:
+    def listing(self, folder: str) -> Mapping[str, storage.Listed]:
         if not self._at_read:
             self._hang()
         return self._place.listing(folder)
 
-    def read(self, folder: str, wanted: Sequence[str]) -> place.Contents:
+    def read(self, folder: str, wanted: Sequence[str]) -> storage.Contents:
         self._reads += 1
         if self._reads == self._at_read:
             self._hang()
@@ -310,7 +310,7 @@ def test_a_pull_that_takes_too_long_brings_the_newest_and_the_next_one_the_rest(
     for number in range(1, 6):
         a.save(f"session-{number}", f"2026010{number}T000000Z")
         a.sync.push()
-    monkeypatch.setattr(exchange, "BATCH", 2)
+    monkeypatch.setattr(transfer, "BATCH", 2)
     with pytest.MonkeyPatch.context() as patched:
         slow = Hanging(patched, at_read=2)
         done = b.sync.pull()

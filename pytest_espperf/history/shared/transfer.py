@@ -1,4 +1,4 @@
-"""What a pull and a push have in common: both sides, for as long as this machine's copy is locked."""
+"""Common part of a pull and a push: both sides, while this machine's copy is locked."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pytest_espperf.history.shared.address import HistoryUrl
 from pytest_espperf.history.shared.cache import Cache, State
 from pytest_espperf.history.shared.decisions import Decisions
 from pytest_espperf.history.shared.objects import SESSIONS
-from pytest_espperf.history.shared.place import Listed
 from pytest_espperf.history.shared.remote import Remote
+from pytest_espperf.history.shared.storage import Listed
 from pytest_espperf.history.store import HistoryStore
 
 BATCH, BATCH_BYTES = 200, 32 * 1024 * 1024
-"""Objects, and bytes, that are asked for or sent at once."""
+"""Objects, and bytes, that are read or sent at once."""
 
 Listing = Mapping[str, Listed]
 
 
-class Exchange:
-    """Both sides of a shared history.
+class Transfer:
+    """Transfer between a shared history and this machine's copy.
 
     Args:
-        url: where it is.
+        url: of the shared history.
         cache: this machine's copy, locked.
         state: of the copy; changed in place.
-        remote: the other side, entered by the time that it is asked.
+        remote: the other side, entered before its first use.
 
     Raises:
         HistoryError: the copy cannot be read or written.
@@ -45,47 +45,47 @@ class Exchange:
         cache.save(state)
 
     def listed_sessions(self) -> Listing:
-        """The folder of sessions there.
+        """List the sessions of the shared history.
 
         Raises:
-            RemoteError: it cannot be listed, or is empty and was not: nothing of ours removes a session.
+            RemoteError: it cannot be listed, or is empty although it had sessions: none is ever removed.
         """
         listed = self.remote.listing(SESSIONS)
         if self.state.sessions and not count(listed):
             raise RemoteError(
                 f"it holds no session, and held {self.state.sessions} when it was last seen: is the share "
-                "mounted, and is it the right place? If it was emptied on purpose, remove "
+                "mounted, and is the address right? If it was emptied on purpose, remove "
                 f"{self.cache.folder}"
             )
         return listed
 
     def examined(self, folder: str, name: str, entry: Listed) -> str | None:
-        """What was found to be wrong with an object, "" for nothing; None where it was not looked at."""
-        looked_at, wrong = self.state.examined.get(f"{folder}/{name}", ("", ""))
-        return wrong if entry.version and looked_at == _version(entry) else None
+        """Recall what is wrong with an object, "" for nothing; None where it was not examined."""
+        version, wrong = self.state.examined.get(f"{folder}/{name}", ("", ""))
+        return wrong if entry.version and version == _version(entry) else None
 
     def note(self, folder: str, name: str, entry: Listed, wrong: str) -> None:
-        """Remember what was found, for as long as the object stays as it is."""
+        """Record what is wrong with an object, until it changes."""
         self.state.examined[f"{folder}/{name}"] = (_version(entry), wrong)
 
 
 def _version(entry: Listed) -> str:
-    """With the size, because where only the time tells, it may do so to the second."""
+    """Combine version and size: a version that is a time may be exact to the second only."""
     return f"{entry.version} {entry.size}"
 
 
 def count(names: Iterable[str]) -> int:
-    """How many sessions a listing has."""
+    """Count the sessions of a listing."""
     return sum(objects.parse_session(name) is not None for name in names)
 
 
 def summary_name(name: str) -> str:
-    """The summary of a session's object."""
+    """Make the name of the summary beside a session's object."""
     return f"{name.removesuffix('.json')}.md"
 
 
 def batches(wanted: Iterable[str], size_of: Callable[[str], int]) -> Iterator[list[str]]:
-    """The names in their order, in parts that are asked for or sent at once."""
+    """Split the names, in their order, into parts that are read or sent at once."""
     batch: list[str] = []
     size = 0
     for name in wanted:

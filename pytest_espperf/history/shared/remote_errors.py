@@ -1,4 +1,4 @@
-"""What an exception of somebody else's package means, in words for a user. Pure."""
+"""Exceptions of fsspec and the packages behind it, in words for a user. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_espperf.history.shared.address import Scheme
 from pytest_espperf.system.redaction import REDACTED, redact
 
 _LONGEST_WORDS = 300
-# What azure's packages append to their first sentence: numbers of the request, the answer once more as XML.
+# Azure's packages append request numbers and the answer as XML to their first sentence.
 _APPENDED = re.compile(r"\s+(RequestId:|Attempted credentials:).*")
 _DENIED = re.compile(
     r"credential|connection string|\bauth(entication|orization)|forbidden|anonymous caller", re.IGNORECASE
@@ -18,7 +18,7 @@ _DENIED_TYPES = ("DefaultCredentialsError", "HostKeyNotVerifiable", "PermissionD
 
 
 def words_of(error: Exception) -> str:
-    """What an exception says, in one line, without what could be a secret in it."""
+    """Describe an exception in one line, without parts that may be secret."""
     text = _APPENDED.sub("", " ".join(str(error).split()))
     text = redact(text)
     text = re.sub(r"\?[^\s'\"]*=[^\s'\"]*", f"?{REDACTED}", text)
@@ -28,7 +28,7 @@ def words_of(error: Exception) -> str:
 
 
 def explained(error: Exception, scheme: Scheme) -> str:
-    """The same, and where credentials are taken from if it is about those."""
+    """Describe an exception, and name the source of credentials if it is about those."""
     words = words_of(error)
     if scheme.credentials and any(_is_denial(one) for one in _chain(error)):
         return f"{words}; credentials for {scheme.name}:// come from {scheme.credentials}"
@@ -36,7 +36,7 @@ def explained(error: Exception, scheme: Scheme) -> str:
 
 
 def lacks_bucket(error: Exception) -> bool:
-    """Whether a server of S3 or Azure says that the bucket, or container, is missing, and no mere folder."""
+    """Whether a server of S3 or Azure reports that the bucket or container is missing, not just a folder."""
     return any(
         _code_of(one) == "NoSuchBucket" or getattr(one, "error_code", "") == "ContainerNotFound"
         for one in _chain(error)
@@ -51,7 +51,7 @@ def _is_denial(error: BaseException) -> bool:
 
 
 def _code_of(error: BaseException) -> str:
-    """The code of an answer of S3's."""
+    """Extract the error code of an answer of S3."""
     answer = getattr(error, "response", None)
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_espperf.cli.common import add_command, history_of, print_json, say, say_aside, share
+from pytest_espperf.cli.common import add_command, say, say_aside
+from pytest_espperf.cli.history import history_of, share
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.errors import ArtifactError, HistoryError
+from pytest_espperf.history import names
+from pytest_espperf.history.adopt import Adopted, Adoption, session_files
+from pytest_espperf.history.shared.sharing import sharing_at
 from pytest_espperf.system import regular
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.history.adopt import Adopted
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     adopt = add_command(
         commands,
         "import",
@@ -34,7 +35,7 @@ def add_commands(commands: Any) -> None:
         metavar="FILE|DIR",
         help="a session, a history folder, or the URL of a shared history",
     )
-    adopt.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    adopt.add_argument("--dry-run", action="store_true", help="only print what would be done")
     adopt.add_argument(
         "--json",
         action="store_true",
@@ -44,8 +45,6 @@ def add_commands(commands: Any) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.adopt import Adoption  # noqa: PLC0415 - run leaves that to pytest
-
     sharing = history_of(arguments)
     sharing.pull(say_aside, quiet=True)  # what is there already is not imported once more
     store = sharing.store
@@ -60,21 +59,17 @@ def _import(arguments: argparse.Namespace) -> int:
         except ArtifactError as error:
             outcome = error
         failed = failed or isinstance(outcome, Exception)
-        _tell(arguments, path, outcome)
+        _print_outcome(arguments, path, outcome)
     if not arguments.dry_run:
         share(arguments)
     return int(failed)
 
 
 def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
-    """The files that are meant, of a folder or a shared history its sessions; and what is wrong with one.
+    """Yield the files that are meant (of a folder or shared history its sessions), or what is wrong.
 
     Single files come in the order of the history, as those of a folder do.
     """
-    from pytest_espperf.history import names  # noqa: PLC0415 - see above
-    from pytest_espperf.history.adopt import session_files  # noqa: PLC0415 - see above
-    from pytest_espperf.history.shared.sharing import sharing_at  # noqa: PLC0415 - see above
-
     for text in sorted(given, key=lambda text: names.sort_key(Path(text).name)):
         source = sharing_at(text, Path(), "FILE|DIR")
         path = source.folder
@@ -89,7 +84,7 @@ def _session_files(given: list[str]) -> Iterator[tuple[Path, Exception | None]]:
         yield from ((file, None) for file in found)
 
 
-def _tell(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
+def _print_outcome(arguments: argparse.Namespace, path: Path, outcome: Adopted | Exception) -> None:
     if isinstance(outcome, Exception):
         say_aside(f"not imported: {outcome}")
         if arguments.json:

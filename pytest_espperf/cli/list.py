@@ -6,28 +6,20 @@ import argparse
 import shutil
 import sys
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from pytest_espperf.cli.common import (
-    add_command,
-    checked,
-    open_history,
-    print_json,
-    print_lines,
-    say_aside,
-    say_skipped,
-)
+from pytest_espperf.cli.common import add_command, checked, print_lines, say_aside
+from pytest_espperf.cli.history import open_history, say_skipped
+from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.parsers import one_of, whole
+from pytest_espperf.history.rows import Query, SessionRow
 from pytest_espperf.model.verdicts import UNJUDGED, VerdictWord
-
-if TYPE_CHECKING:
-    # `espperf run` leaves these to pytest's process.
-    from pytest_espperf.history.rows import SessionRow
-    from pytest_espperf.report import Line
+from pytest_espperf.report import Line
+from pytest_espperf.report.listing import ListedSession, render_listing
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command line."""
+    """Add the command to the command line."""
     listing = add_command(
         commands,
         "list",
@@ -61,8 +53,6 @@ def _verdicts(text: str) -> set[str]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from pytest_espperf.history.rows import Query  # noqa: PLC0415 - see above
-
     store = open_history(arguments)
     query = Query(
         tag=arguments.tag,
@@ -108,8 +98,6 @@ def _described(row: SessionRow) -> dict[str, Any]:
 
 
 def _table(rows: list[SessionRow]) -> list[Line]:
-    from pytest_espperf.report.listing import ListedSession, render_listing  # noqa: PLC0415 - see above
-
     listed = [
         ListedSession(
             time=row.stamp,

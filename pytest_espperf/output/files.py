@@ -1,0 +1,63 @@
+"""Files that a user names: their paths, and writing them atomically.
+
+A PATH is resolved as pytest resolves that of ``--junitxml``: relative to where the command was started, with
+``~`` and environment variables replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytest_espperf.errors import HistoryError, UsageError
+from pytest_espperf.history.files import write_atomic
+from pytest_espperf.system import regular
+from pytest_espperf.system.homes import expand_user
+
+
+def parse_path(given: str, here: Path, source: str) -> Path:
+    """Resolve the path of a file that a user named.
+
+    Raises:
+        UsageError: no file can be there, or the home folder is not known.
+    """
+    path = here / expand_user(os.path.expandvars(given), source)
+    try:
+        folder = regular.is_folder(path) or not path.name
+        file_identity(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{source}: {given!r} cannot be a file ({reason})") from None
+    if folder:
+        raise UsageError(f"{source}: {given} is a folder: name a file")
+    return path
+
+
+def file_identity(path: Path) -> str:
+    """Make a text that is equal for equal files, whatever path leads to them.
+
+    Raises:
+        OSError, RuntimeError: the path has a loop.
+        ValueError: no path holds such a character.
+    """
+    return os.path.normcase(path.resolve())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named, atomically; its folder is created if needed.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)  # a pipe or a device cannot be replaced
+            return
+        file = path.resolve()  # where a link leads to
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file.parent, file.name, data)
+    except FileExistsError:
+        raise UsageError(f"{path} cannot be written: {path.parent} is no folder") from None
+    except (OSError, ValueError, RuntimeError, HistoryError) as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"{path} cannot be written: {getattr(cause, 'strerror', None) or cause}") from None
