@@ -11,6 +11,7 @@ import pytest
 
 from pytest_espperf.errors import EspperfError, UsageError
 from pytest_espperf.model.text import nearest
+from pytest_espperf.plugin import neighbours
 from pytest_espperf.plugin.state import NO_DEVICE, VerdictKey, state_of
 from pytest_espperf.plugin.verdict_items import VerdictItem, keys_of
 from pytest_espperf.system.homes import expand_user
@@ -97,6 +98,7 @@ def add_verdicts(collector: pytest.Collector, report: pytest.CollectReport) -> N
     state = state_of(collector.config)
     if not any(state.device_named or has_own_device(item) for item in phases):
         return
+    state.collected += phases
     for key in keys_of(map(phase_of, phases)):
         own = [item for item in phases if key.board == phase_of(item).board]
         own = [item for item in own if key.profile in {"", phase_of(item).profile.name}]
@@ -152,6 +154,7 @@ def mark_phase(item: pytest.Item) -> None:
     if not is_phase(item):
         return
     item.add_marker("perf")
+    neighbours.keep_first_try(item)
     state, planned = state_of(item.config), phase_of(item)
     if not _is_planned(planned) or planned.board not in state.sessions:
         return
@@ -168,6 +171,7 @@ def select(session: pytest.Session) -> None:
         UsageError: a bad option, two tests of one phase, or perf tests asked for without a device.
     """
     config, state = session.config, state_of(session.config)
+    neighbours.keep_together(session, state.collected)
     _place_verdicts(session)
     needing = [item for item in session.items if uses_device(item)]
     if not needing:
@@ -182,6 +186,8 @@ def select(session: pytest.Session) -> None:
     for item in homeless:
         item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
     state.selected = [item for item in needing if is_phase(item) and _is_planned(phase_of(item))]
+    neighbours.refuse_repeats(config)
+    neighbours.refuse_closed_sockets(config, state.selected)
     _refuse_overlap(state.selected)
     _restore_order(session, state.selected)
     state.awaited = {phase_of(item).board for item in state.selected}

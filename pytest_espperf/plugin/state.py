@@ -63,7 +63,8 @@ class PerfState:
 
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
-        selected: the perf_phase items that are to be run.
+        collected: the perf_phase items of all modules and classes that were collected.
+        selected: those that are to be run.
         failed: of each board, node ids of selected items that failed.
         device_needed: whether any selected item needs a board.
         sessions: one for each board, by its name ("" where there is one only); empty until they are made.
@@ -81,6 +82,7 @@ class PerfState:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.error: EspperfError | None = None
+        self.collected: list[pytest.Item] = []
         self.selected: list[pytest.Item] = []
         self.failed: dict[str, list[str]] = {}
         self.device_needed: bool = False
