@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 from pytest_espperf.gate.policy import GatePolicy
@@ -177,9 +177,8 @@ def _gives_way(alike: Sequence[SessionArtifact]) -> bool:
     """
     standings = ((session, Standing.of(session)) for session in reversed(alike))
     since = takewhile(lambda one: not one[1].in_baseline, standings)
-    newest = [standing for session, standing in since if standing.kept_out and not _answers_changed(session)][
-        :KEPT_OUT_MOST
-    ]
+    slower = (one for session, one in since if one.kept_out and not _answers_changed(session))
+    newest = list(islice(slower, KEPT_OUT_MOST))
     return len(newest) == KEPT_OUT_MOST and 2 * sum(one.held_back for one in newest) > KEPT_OUT_MOST
 
 

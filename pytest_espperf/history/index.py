@@ -11,8 +11,8 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from pytest_espperf.history.load import for_judging
 from pytest_espperf.history.rows import (
     GATE_FACTS,
     MEDIANS,
+    Keys,
     Query,
     SessionRow,
     keys_of,
@@ -33,6 +34,8 @@ from pytest_espperf.history.snapshot import Entry, FileState
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.model.standing import KEPT_OUT_MOST
 from pytest_espperf.system import regular
+
+_T = TypeVar("_T")
 
 _INODE_BITS = 2**63 - 1
 _PROGRESS_EVERY = 64
@@ -45,6 +48,8 @@ _Decisions = Mapping[tuple[str, str], marks.Mark]
 """The decisions that count, by their kind and by the id (or, without one, the file) of their session."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(SessionRow).decode
+_decode_mark = msgspec.msgpack.Decoder(marks.Mark).decode
 _decode_details = msgspec.msgpack.Decoder(tuple[dict[str, list[float | None]], dict[str, list[Any]]]).decode
 
 
@@ -56,14 +61,16 @@ def select(history: HistoryFolder, query: Query | None = None) -> list[SessionRo
     """
     asked = query or Query()
     keys = None if asked.comparable_with is None else keys_of(asked.comparable_with)
-    if keys is not None and not keys.base:  # comparability unknown: nothing compares
-        return []
-    index = _fresh(history)
-    found = (
-        row for row in _rows(history, index, newest_first=asked.newest_first) if asked.matches(row, keys)
-    )
-    chosen = itertools.islice(found, asked.limit if asked.limit is None else max(asked.limit, 0))
-    return [with_details(row, index[row.name].details) for row in chosen] if asked.details else list(chosen)
+    limit = asked.limit if asked.limit is None else max(asked.limit, 0)
+
+    def choose(index: _Index) -> list[SessionRow]:
+        rows = _rows(history, index, keys, newest_first=asked.newest_first)
+        chosen = itertools.islice((row for row in rows if asked.matches(row, keys)), limit)
+        return (
+            [with_details(row, index[row.name].details) for row in chosen] if asked.details else list(chosen)
+        )
+
+    return _ask(history, choose)
 
 
 def baseline(
@@ -78,24 +85,26 @@ def baseline(
         HistoryError: the folder cannot be read.
     """
     keys = keys_of(comparability)
-    if not keys.base:
-        return []
     query = Query(completed_only=True, comparable_with=comparability)
-    counts: Counter[str] = Counter()
-    chosen: list[SessionArtifact] = []
-    for row in _rows(history, _fresh(history), newest_first=True):
-        if all(counts[name] >= per_profile for name in keys.profiles):
-            break
-        waits = row.kept_out and not counts and len(chosen) < KEPT_OUT_MOST
-        if not (row.in_history or waits):
-            continue
-        common = keys.common(row) if query.matches(row, keys) else []
-        if any(counts[name] < per_profile for name in common):
-            loaded = history.load_rows([row])
-            if loaded:
-                counts.update(common if row.in_history else ())
-                chosen += map(for_judging, loaded)
-    return chosen[::-1]
+
+    def choose(index: _Index) -> list[SessionArtifact]:
+        counts: Counter[str] = Counter()
+        chosen: list[SessionArtifact] = []
+        for row in _rows(history, index, keys, newest_first=True):
+            if all(counts[name] >= per_profile for name in keys.profiles):
+                break
+            waits = row.kept_out and not counts and len(chosen) < KEPT_OUT_MOST
+            if not (row.in_history or waits):
+                continue
+            common = keys.common(row) if query.matches(row, keys) else []
+            if any(counts[name] < per_profile for name in common):
+                loaded = history.load_rows([row])
+                if loaded:
+                    counts.update(common if row.in_history else ())
+                    chosen += map(for_judging, loaded)
+        return chosen[::-1]
+
+    return _ask(history, choose)
 
 
 def copied(history: HistoryFolder) -> list[SessionRow]:
@@ -104,25 +113,34 @@ def copied(history: HistoryFolder) -> list[SessionRow]:
     Raises:
         HistoryError: the folder cannot be read.
     """
-    index = _fresh(history)
-    decisions = _decisions(history, index)
-    return [_decided(row, decisions) for row in with_copies(_all_rows(index))]
+
+    def choose(index: _Index) -> list[SessionRow]:
+        decisions = _decisions(history, index)
+        return [_decided(row, decisions) for row in _copied(index)]
+
+    return _ask(history, choose)
+
+
+def _ask(history: HistoryFolder, choose: Callable[[_Index], _T]) -> _T:
+    """Ask the index; one with a right checksum and malformed rows, which is forged, is rebuilt."""
+    try:
+        return choose(_fresh(history, snapshot.read_snapshot(history.folder)))
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return choose(_fresh(history, ()))
 
 
 def with_details(row: SessionRow, details: bytes) -> SessionRow:
     """Fill in the details that the index keeps of a row: figures alone, since all rows have the same names.
 
-    Bytes of a forged index that are no details count as none.
+    Raises:
+        ValueError, msgspec.MsgspecError, RecursionError: they are no details.
     """
-    try:
-        medians, gates = _decode_details(details)
-        return msgspec.structs.replace(
-            row,
-            medians={cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()},
-            gates={name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()},
-        )
-    except (ValueError, msgspec.MsgspecError, RecursionError):
-        return msgspec.structs.replace(row, medians={}, gates={})
+    medians, gates = _decode_details(details)
+    return msgspec.structs.replace(
+        row,
+        medians={cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()},
+        gates={name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()},
+    )
 
 
 def _details_of(row: SessionRow) -> bytes:
@@ -131,45 +149,70 @@ def _details_of(row: SessionRow) -> bytes:
     return _encode((medians, gates))
 
 
-def _rows(history: HistoryFolder, index: _Index, *, newest_first: bool) -> Iterator[SessionRow]:
-    """Iterate over each session once, in the order of the history, with its copies and decisions."""
+def _rows(
+    history: HistoryFolder, index: _Index, keys: Keys | None, *, newest_first: bool
+) -> Iterator[SessionRow]:
+    """Iterate over each session once, in the order of the history, with its copies and decisions.
+
+    With ``keys`` only over those that may be comparable; unknown ones compare with nothing.
+    """
+    base_key = None if keys is None else keys.base
+    if base_key == "":
+        return
     decisions = _decisions(history, index)
-    originals = {row.name: row for row in with_copies(_all_rows(index))}
+    originals = {row.name: row for row in _copied(index)}
     copies = {name for row in originals.values() for name in row.copies}
-    for row in _in_order(history, _all_rows(index), newest_first=newest_first):
-        if row.name not in copies:
-            yield _decided(originals.get(row.name, row), decisions)
+    for entry in _in_order(history, index.values(), newest_first=newest_first):
+        if entry.name not in copies and base_key in (None, entry.base_key):
+            yield _decided(originals.get(entry.name) or _row(entry), decisions)
 
 
-def _all_rows(index: _Index) -> Iterator[SessionRow]:
-    return (entry.row for entry in index.values() if entry.row is not None)
+def _row(entry: Entry) -> SessionRow:
+    """Decode the row of an entry.
+
+    Raises:
+        ValueError, msgspec.MsgspecError, RecursionError: it is no row of this file. What a row names, copies
+            among it, is opened, and removed.
+    """
+    row = _decode_row(entry.row)
+    if row.name != entry.name or row.copies:
+        raise ValueError("a row of another file")
+    return row
 
 
-def _in_order(history: HistoryFolder, rows: Iterable[SessionRow], *, newest_first: bool) -> list[SessionRow]:
-    """Sort the rows before ``history.until``; those dated in the future come before all others."""
+def _copied(index: _Index) -> list[SessionRow]:
+    counts = Counter(entry.session_id for entry in index.values() if entry.row)
+    several = {session_id for session_id, count in counts.items() if count > 1}
+    return with_copies(_row(entry) for entry in index.values() if entry.row and entry.session_id in several)
+
+
+def _in_order(history: HistoryFolder, entries: Iterable[Entry], *, newest_first: bool) -> list[Entry]:
+    """Sort the sessions before ``history.until``; those dated in the future come before all others."""
     horizon = names.horizon()
 
-    def place(row: SessionRow) -> tuple[bool, str, int, str]:  # as names.place_of
-        return row.stamp <= horizon, row.stamp, row.number, row.name
+    def place(entry: Entry) -> tuple[bool, str, int, str]:  # as names.place_of
+        return entry.stamp <= horizon, entry.stamp, entry.number, entry.file[0]
 
+    sessions = (entry for entry in entries if entry.row)
     until = history.until
     if until is not None:
         last = (until.stamp <= horizon, *until)
-        rows = (row for row in rows if place(row) < last)
-    return sorted(rows, key=place, reverse=newest_first)
+        sessions = (entry for entry in sessions if place(entry) < last)
+    return sorted(sessions, key=place, reverse=newest_first)
 
 
 def _decisions(history: HistoryFolder, index: _Index) -> _Decisions:
     """Collect the decisions that count; misplaced ones are skipped."""
     found: dict[tuple[str, str], marks.Mark] = {}
     # One beside a copy counts as well: whoever took it meant the session.
-    for name, entry in sorted((name, entry) for name, entry in index.items() if entry.mark is not None):
+    for name in sorted(name for name, entry in index.items() if entry.mark):
         kind, session = names.parse_mark(name) or ("", "")
-        mark, row = entry.mark, index[session].row if session in index else None
-        if mark is None or row is None:
+        about = index.get(session)
+        if about is None or not about.row:
             continue
-        if mark.session_id == row.session_id:
-            found.setdefault((kind, row.session_id or session), mark)
+        mark = _decode_mark(index[name].mark)
+        if mark.session_id == about.session_id:
+            found.setdefault((kind, mark.session_id or session), mark)
         else:
             history.skip(ArtifactError(marks.MISPLACED, path=history.folder / name, field="$.session_id"))
     return found
@@ -186,16 +229,18 @@ def _decided(row: SessionRow, decisions: _Decisions) -> SessionRow:
 # --- keeping it up to date ----------------------------------------------------------------------
 
 
-def _fresh(history: HistoryFolder) -> _Index:
-    """Bring the index up to date with the folder; files that cannot be used are skipped."""
+def _fresh(history: HistoryFolder, entries: Iterable[Entry]) -> _Index:
+    """Bring the entries up to date with the folder; files that cannot be used are skipped."""
     now = _scan(history)
-    known = {entry.file: entry for entry in snapshot.read_snapshot(history.folder)}
+    known = {entry.file: entry for entry in entries}
     if known.keys() != now:
         known = _refreshed(history, known, now)
-    for name, entry in sorted((entry.file[0], entry) for entry in known.values() if entry.error is not None):
+    index = {entry.file[0]: entry for entry in known.values()}
+    for name in sorted(name for name, entry in index.items() if entry.error is not None):
+        entry = index[name]
         kind = NewerSchemaError if entry.newer else ArtifactError
         history.skip(kind(entry.error or "", path=history.folder / name, field=entry.field))
-    return {name: entry for (name, *_), entry in known.items()}
+    return index
 
 
 def _refreshed(
@@ -256,7 +301,7 @@ def _read(history: HistoryFolder, file: FileState, skimmer: Skimmer) -> Entry | 
     path = history.folder / file[0]
     try:
         if not names.is_session_name(path.name):
-            return Entry(file, mark=marks.read_mark(path))
+            return Entry(file, mark=_encode(marks.read_mark(path)))
         key = names.order_key(path.name)
         if key is None:
             return Entry(file, error=names.NAMELESS)  # named each time, and opened never
@@ -267,4 +312,12 @@ def _read(history: HistoryFolder, file: FileState, skimmer: Skimmer) -> Entry | 
                 history.skip(error)
             return None
         return Entry(file, error=error.reason, field=error.field, newer=isinstance(error, NewerSchemaError))
-    return Entry(file, row=msgspec.structs.replace(row, medians=None, gates=None), details=_details_of(row))
+    return Entry(
+        file,
+        stamp=row.stamp,
+        number=row.number,
+        session_id=row.session_id,
+        base_key=row.base_key,
+        row=_encode(msgspec.structs.replace(row, medians=None, gates=None)),
+        details=_details_of(row),
+    )

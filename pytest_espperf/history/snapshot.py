@@ -13,13 +13,12 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
 from pytest_espperf.history import names
-from pytest_espperf.history.marks import Mark
-from pytest_espperf.history.rows import SessionRow
 from pytest_espperf.model.artifact import SCHEMA_VERSION
 from pytest_espperf.system import regular
 
@@ -38,32 +37,39 @@ FileState = tuple[str, int, int, int]
 """A file's name, size in bytes, modification time in ns, and inode: equal ones hold the same content."""
 
 
-class Entry(msgspec.Struct, array_like=True, frozen=True):
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Content of one file of the folder: a session, a decision, or why it is neither.
+
+    Rows and details are kept encoded: few of them are needed to choose a baseline.
 
     Attributes:
         file: the file as it was when it was read.
-        row: of a session, without details and later decisions.
+        stamp, number: of a session, its place in the history.
+        session_id, base_key: of a session, as in its row.
+        row: of a session, a :class:`SessionRow` without details and later decisions.
         details: of a session, see :func:`pytest_espperf.history.index.with_details`.
-        mark: of a decision.
+        mark: of a decision, a :class:`pytest_espperf.history.marks.Mark`.
         error: why the file cannot be used; None where it can.
         field: where the error is, "" for the file as a whole.
         newer: whether a later version of this package wrote the file.
     """
 
     file: FileState
-    row: SessionRow | None = None
+    stamp: str = ""
+    number: int = 0
+    session_id: str = ""
+    base_key: str = ""
+    row: bytes = b""
     details: bytes = b""
-    mark: Mark | None = None
+    mark: bytes = b""
     error: str | None = None
     field: str = ""
     newer: bool = False
 
     @property
-    def is_sound(self) -> bool:
-        """Whether a row is of this very file, and names no other: what it names is opened, and removed."""
-        row = self.row
-        return row is None or (row.name == self.file[0] and not row.copies)
+    def name(self) -> str:
+        """Name of the file."""
+        return self.file[0]
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
@@ -85,14 +91,15 @@ def read_snapshot(folder: Path) -> list[Entry]:
         snapshot = _decode(content)
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError, MemoryError):
         return []
-    return [entry for entry in snapshot.entries if entry.is_sound] if snapshot.format == FORMAT else []
+    return snapshot.entries if snapshot.format == FORMAT else []
 
 
 def write_snapshot(folder: Path, entries: Iterable[Entry]) -> None:
     """Write the entries for the next reader; where that fails, the files are only read again."""
     if not regular.is_folder(folder):
         return
-    content = _encode(_Snapshot(FORMAT, list(entries)))
+    # By name, which is nearly the order of the history: so readers sort them in a fraction of the time.
+    content = _encode(_Snapshot(FORMAT, sorted(entries, key=attrgetter("file"))))
     temp = folder / f"{names.TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(6)}{names.TEMP_SUFFIX}"
     with contextlib.suppress(OSError):
         with temp.open("xb") as stream:

@@ -211,8 +211,8 @@ def legend(gates: Sequence[GateRow]) -> str:
 
 def _culprits(verdict: Verdict) -> str:
     """``python_heavy is `` where gates name who is slower, else ""."""
-    regressed = [row.profile for row in verdict.gates if row.verdict == "regressed" and row.profile]
-    names = list(dict.fromkeys(regressed))
+    gates = sorted(verdict.gates, key=_worst_first)
+    names = list(dict.fromkeys(row.profile for row in gates if row.verdict == "regressed" and row.profile))
     return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} " if names else ""
 
 

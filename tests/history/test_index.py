@@ -217,8 +217,7 @@ SEALED: dict[str, object] = {
     "nothing": None,
     "another layout": ["0/0", []],
     "other entries": [snapshot.FORMAT, [1, 2]],
-    "a row that is none": [snapshot.FORMAT, [[["perf_20260101T000000Z_t1.json", 1, 2, 3], {"name": 7}]]],
-    "deep": [snapshot.FORMAT, [[["x", 1, 2, 3], None, b"", {"session_id": [[[]]]}]]],
+    "a row that is none": [snapshot.FORMAT, [[["perf_20260101T000000Z_t1.json", 1, 2, 3], "", 1, "", "", 7]]],
     "numbers without bounds": [snapshot.FORMAT, [[["x", 2**64 - 1, -(2**63), 0]]]],
 }
 
@@ -254,13 +253,35 @@ def test_an_index_that_claims_to_be_endless_asks_for_no_memory(store: HistorySto
     assert HistoryStore(store.folder).select() == good
 
 
-def test_an_index_that_is_nested_without_end_is_rebuilt(store: HistoryStore) -> None:
-    good = store.select()
-    row = b"\x82" + msgspec.msgpack.encode("name") + msgspec.msgpack.encode(good[0].name)
-    row += msgspec.msgpack.encode("accepted") + b"\x81\xa1x" + b"\x91" * 1_000_000
-    entry = b"\x92" + msgspec.msgpack.encode([good[0].name, 1, 2, 3]) + row
-    seal(store, b"\x92" + msgspec.msgpack.encode(snapshot.FORMAT) + b"\x91" + entry)
-    assert HistoryStore(store.folder).select() == good
+NAMED = b"\x82" + msgspec.msgpack.encode("name") + msgspec.msgpack.encode("perf_20260101T000000Z_t1.json")
+
+
+@pytest.mark.parametrize("field", ["row", "details", "mark"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xc1",
+        b"\x80",
+        b"\x92\x80\x81\xa1x\x91\x01",
+        b"\x91" * 100_000,
+        NAMED + msgspec.msgpack.encode("accepted") + b"\x81\xa1x" + b"\x91" * 100_000,
+    ],
+)
+def test_a_forged_index_with_malformed_entries_is_rebuilt(
+    store: HistoryStore, field: str, content: bytes
+) -> None:
+    store.pin("id-3")
+    good = store.select(Query(details=True))
+    forged = [
+        msgspec.structs.replace(entry, **{field: content}) if getattr(entry, field) else entry
+        for entry in snapshot.read_snapshot(store.folder)
+    ]
+    snapshot.write_snapshot(store.folder, forged)
+    for _ in range(2):
+        assert HistoryStore(store.folder).select(Query(details=True)) == good
+    assert snapshot.read_snapshot(store.folder) != forged
+    assert HistoryStore(store.folder).find("id-3").artifact.pinned
+    assert len(store.baseline(Comparability(fields=FIELDS), per_profile=3)) == 3
 
 
 def test_no_flipped_bit_changes_an_answer(store: HistoryStore) -> None:

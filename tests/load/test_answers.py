@@ -84,7 +84,7 @@ def test_one_stale_retry_only() -> None:
         peer.send(answer())
         peer.request()
 
-    samples = drive(handle, spec=phase(0.1, 1))
+    samples = drive(handle, spec=phase(0.3, 1))
     assert samples.stale_retries == 1
     assert kinds(samples)[None] == 1
     assert kinds(samples)["RemoteProtocolError"] == len(samples) - 1
@@ -133,7 +133,7 @@ def test_bodies_are_checked() -> None:
 
 def test_an_endless_body_where_a_size_was_wanted_is_a_body_error() -> None:
     wanted = (RequestSpec("/big", size_bytes=5),)
-    samples = drive(endless_body, requests=wanted, spec=phase(0.05, 1))
+    samples = drive(endless_body, requests=wanted, spec=phase(0.3, 1))
     assert samples.outcomes == [Outcome(None, "body_size")]
 
 
@@ -143,7 +143,7 @@ def test_ipv6(loop_factory: LoopFactory) -> None:
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
     try:
-        samples = run_phase(server.target, HELLO, phase(0.1), deadline_s=20, loop_factory=loop_factory)
+        samples = run_phase(server.target, HELLO, phase(0.3), deadline_s=20, loop_factory=loop_factory)
     finally:
         server.close()
     assert samples.outcomes == [Outcome(200, None)]
@@ -153,7 +153,7 @@ def test_every_address_of_a_name_is_tried(loop_factory: LoopFactory) -> None:
     """``localhost`` is often ::1 first, where this server does not listen."""
     with serving(always(answer())) as server:
         target = resolve_target("localhost", server.port)
-        samples = run_phase(target, HELLO, phase(0.1), deadline_s=20, loop_factory=loop_factory)
+        samples = run_phase(target, HELLO, phase(0.3), deadline_s=20, loop_factory=loop_factory)
     assert samples.outcomes == [Outcome(200, None)]
 
 
@@ -169,7 +169,7 @@ def test_requests_on_the_wire() -> None:
         target = Target(
             "http", "127.0.0.1", server.port, "board.local", headers=(("X-Key", "1"), ("accept", "a/b"))
         )
-        run_phase(target, HELLO, phase(0.05, 1), headers=(("x-key", "2"),), deadline_s=20)
+        run_phase(target, HELLO, phase(0.3, 1), headers=(("x-key", "2"),), deadline_s=20)
     lines = heads[0].split(b"\r\n")
     assert lines[0] == b"GET /hello HTTP/1.1"
     assert b"Host: board.local" in lines

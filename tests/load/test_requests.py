@@ -53,7 +53,7 @@ def heads_of(*paths: str, target: Target) -> dict[str, list[list[bytes]]]:
             get(there, path, timeout_s=5)
         sent["probe"] = taken()
         for path in paths:
-            run_phase(there, (RequestSpec(path),), phase(0.05, 1), deadline_s=20)
+            run_phase(there, (RequestSpec(path),), phase(), deadline_s=60, each_once=True)
             sent.setdefault("load", []).append(taken()[0])
         for path in paths:
             assert not isinstance(first_answer(Caller(there, path, timeout_s=5)), str)

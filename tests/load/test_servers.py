@@ -194,7 +194,7 @@ def test_unknown_names_are_connect_errors(loop_factory: LoopFactory) -> None:
     for name in ("no-such-board.invalid", "a" * 70 + ".invalid"):
         target = Target("http", name, 80, "x")
         samples = run_phase(
-            target, HELLO, phase(0.1), request_timeout_s=3, deadline_s=20, loop_factory=loop_factory
+            target, HELLO, phase(0.3), request_timeout_s=3, deadline_s=20, loop_factory=loop_factory
         )
         assert set(kinds(samples)) <= {"ConnectError", "ConnectTimeout"}
 
@@ -215,7 +215,7 @@ def test_connect_timeout() -> None:
         samples = run_phase(
             Target("http", "127.0.0.1", port, "x"),
             HELLO,
-            phase(0.1),
+            phase(0.3),
             request_timeout_s=TIMEOUT_S,
             deadline_s=20,
         )

@@ -58,7 +58,7 @@ def test_https(
             assert samples.outcomes == [Outcome(200, None)]
             assert len(samples.connect_s) == 2
         samples = run_phase(
-            secure(server.port), HELLO, phase(0.1, 1), deadline_s=20, loop_factory=loop_factory
+            secure(server.port), HELLO, phase(0.3, 1), deadline_s=20, loop_factory=loop_factory
         )
     assert samples.outcomes == [Outcome(None, "ConnectError")]
 
@@ -75,7 +75,7 @@ def test_a_certificate_is_for_the_name_that_was_asked_for(
         target = resolve_target("localhost", server.port, scheme="https", ca_file=str(ca_file))
         assert target.address == "127.0.0.1"
         assert get(target, "/", timeout_s=5).status == 200
-        samples = run_phase(target, HELLO, phase(0.1, 1), deadline_s=20, loop_factory=loop_factory)
+        samples = run_phase(target, HELLO, phase(0.3, 1), deadline_s=20, loop_factory=loop_factory)
         assert samples.outcomes == [Outcome(200, None)]
         with pytest.raises(DeviceError):
             get(secure(server.port, ca_file=str(ca_file)), "/", timeout_s=5)
@@ -94,7 +94,7 @@ def test_https_asked_of_an_http_server_and_of_a_silent_one(loop_factory: LoopFac
             samples = run_phase(
                 secure(server.port, insecure=True),
                 HELLO,
-                phase(0.1, 1),
+                phase(0.3, 1),
                 request_timeout_s=0.3 if kind == "ConnectTimeout" else PATIENT_S,
                 deadline_s=60,
                 loop_factory=loop_factory,
@@ -108,7 +108,7 @@ def test_an_unusable_ca_file_is_a_usage_error(tmp_path: Path) -> None:
         if content is not None:
             ca_file.write_text(content)
         with pytest.raises(UsageError, match=r"ca\.pem"):
-            run_phase(secure(1, ca_file=str(ca_file)), HELLO, phase(0.1))
+            run_phase(secure(1, ca_file=str(ca_file)), HELLO, phase(0.3))
 
 
 def test_a_users_transport_takes_the_place_of_ours() -> None:
@@ -140,7 +140,7 @@ def test_an_asgi_app() -> None:
         await send({"type": "http.response.body", "body": b"b"})
 
     requests = (RequestSpec("/", size_bytes=2),)
-    samples = run_phase(NOWHERE, requests, phase(0.1, 2), transport=lambda: httpx.ASGITransport(app))
+    samples = run_phase(NOWHERE, requests, phase(0.3, 2), transport=lambda: httpx.ASGITransport(app))
     assert samples.outcomes == [Outcome(200, None)]
 
 
@@ -152,7 +152,7 @@ def test_what_a_transport_raises_is_counted(exc: Exception, kind: str) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         raise exc
 
-    samples = run_phase(NOWHERE, HELLO, phase(0.05, 1), transport=lambda: httpx.MockTransport(handle))
+    samples = run_phase(NOWHERE, HELLO, phase(0.3, 1), transport=lambda: httpx.MockTransport(handle))
     assert samples.outcomes == [Outcome(None, kind)]
 
 

@@ -12,10 +12,7 @@ import pytest
 
 LIGHT = {
     "pytest_espperf",
-    *(
-        f"pytest_espperf.config.{name}"
-        for name in ("lookup", "option", "parsers", "settings", "sim_settings")
-    ),
+    *(f"pytest_espperf.config.{name}" for name in ("lookup", "option", "parsers", "settings")),
     "pytest_espperf.config",
     "pytest_espperf.errors",
     *("pytest_espperf.model", "pytest_espperf.model.address", "pytest_espperf.model.text"),

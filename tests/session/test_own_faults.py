@@ -109,7 +109,7 @@ class TestLack:
     @pytest.mark.parametrize("name", ["EMFILE", "EADDRNOTAVAIL", "ENETUNREACH"])
     def test_it_is_bound_and_breaks_no_budget(self, name: str, lacking: Callable[[str], None]) -> None:
         lacking(name)
-        report = summarise(run_phase(NOWHERE, HELLO, phase(0.1), deadline_s=20))
+        report = summarise(run_phase(NOWHERE, HELLO, phase(0.3), deadline_s=20))
         assert set(report.error_kinds) == {f"local_{name}"}
         assert report.generator is not None
         assert report.generator.bound

@@ -193,7 +193,8 @@ def delayed(delay_s: float) -> Callable[[Peer], None]:
     return handle
 
 
-def phase(duration_s: float = 0.12, clients: int = 2, rate_rps: float | None = None) -> PhaseSpec:
+def phase(duration_s: float = 0.3, clients: int = 2, rate_rps: float | None = None) -> PhaseSpec:
+    """A phase; a busy machine may keep this process waiting for all of a shorter one."""
     return PhaseSpec("burst", clients, duration_s, rate_rps)
 
 

@@ -22,7 +22,8 @@ PATIENT = """
 from pytest_espperf.session import board, capacity
 
 board.QUICK_S = {quick_s}
-capacity.MOST_S = 6.0
+capacity.MOST_S = 8.0
+capacity.LEAST_WAIT_S = 1.5
 """
 """A plugin of pytest's: a busy machine may take long over what a session finds out before its load."""
 
