@@ -4,6 +4,7 @@
 
     EspperfError                 base: catch this to catch all of ours
     +-- UsageError               a bad option, profile or selection; pytest exit code 4
+    |   +-- TableError           a bad table ([tool.espperf]) or marker of a project
     +-- ArtifactError            a session file that cannot be read, or is not one
     |   +-- NewerSchemaError     written by a later version of this package
     +-- HistoryError             the history folder cannot be used (unwritable, full)
@@ -40,6 +41,10 @@ class EspperfError(Exception):
 
 class UsageError(EspperfError):
     """A value given by the user cannot be used; becomes pytest's exit code 4."""
+
+
+class TableError(UsageError):
+    """A project's table or marker cannot be used; it stops no test that measures no board."""
 
 
 class ArtifactError(EspperfError):

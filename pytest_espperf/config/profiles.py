@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from pytest_espperf.config.parsers import header, url_path
 from pytest_espperf.config.tables import check, convert, read_tables
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import TableError
 from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
 
 _QUERY = "/query-typed?q=abc&page=2&ratio=1.5&active=true"
@@ -111,7 +111,7 @@ def load_profiles(root: Path) -> dict[str, Profile]:
     ``[profiles.NAME]`` of espperf.toml, both in ``root``.
 
     Raises:
-        UsageError: a file cannot be parsed, or a table has an unknown key or a bad value; names the
+        TableError: a file cannot be parsed, or a table has an unknown key or a bad value; names the
             file and the table.
     """
     known = {
@@ -121,18 +121,18 @@ def load_profiles(root: Path) -> dict[str, Profile]:
     own: dict[str, Profile] = {}
     for section, tables in read_tables(root, "profiles"):
         if not isinstance(tables, dict):
-            raise UsageError(f"{section} must be a table of profiles")
+            raise TableError(f"{section} must be a table of profiles")
         for name, table in tables.items():
             where = f"{section[:-1]}.{name}]"
             if name in own:
-                raise UsageError(f"{where}: the profile is defined twice (also in {own[name].source})")
+                raise TableError(f"{where}: the profile is defined twice (also in {own[name].source})")
             own[name] = _profile(name, table, where)
     return known | own
 
 
 def _profile(name: str, value: object, where: str) -> Profile:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise UsageError(f"{where}: a profile's name is made of letters, digits, '_', '.' and '-'")
+        raise TableError(f"{where}: a profile's name is made of letters, digits, '_', '.' and '-'")
     table = convert(value, ProfileTable, where)
     limits = convert(table.limits, LimitsTable, f"{where} limits")
     return Profile(
@@ -149,21 +149,21 @@ def _profile(name: str, value: object, where: str) -> Profile:
 
 def _header(name: str, value: object, where: str) -> tuple[str, str]:
     if not isinstance(value, str):  # never shown: it may be a credential
-        raise UsageError(f"{where}: the value of {name!r} must be text")
+        raise TableError(f"{where}: the value of {name!r} must be text")
     try:
         return header(f"{name}: {value}")
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise TableError(f"{where}: {error}") from None
 
 
 def _requests(paths: Sequence[object], where: str) -> tuple[RequestSpec, ...]:
     requests = [_request(item, f"{where} paths[{index}]") for index, item in enumerate(paths)]
     if len(requests) > MOST_PATHS:
-        raise UsageError(f"{where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})")
+        raise TableError(f"{where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})")
     seen: set[str] = set()
     for request in requests:
         if request.path in seen:
-            raise UsageError(f"{where}: path {request.path!r} is listed twice: give it a weight instead")
+            raise TableError(f"{where}: path {request.path!r} is listed twice: give it a weight instead")
         seen.add(request.path)
     return tuple(requests)
 
@@ -182,7 +182,7 @@ def _request(item: object, where: str) -> RequestSpec:
 
 def _phase(name: str, value: object, where: str) -> PhaseSpec:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
-        raise UsageError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
+        raise TableError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
     table = convert(value, PhaseTable, where)
     return PhaseSpec(name, table.clients, table.duration_s, table.rate)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import TableError
 from pytest_espperf.model.encoding import as_utf8
 from pytest_espperf.model.text import nearest
 
@@ -60,7 +60,7 @@ def read_tables(root: Path, section: str) -> list[tuple[str, Any]]:
         for each file that has it, how a message names it (``FILE: [tool.espperf.profiles]``) and its value.
 
     Raises:
-        UsageError: a file cannot be read or parsed, or has an unknown section.
+        TableError: a file cannot be read or parsed, or has an unknown section.
     """
     tool = _read_toml(root / "pyproject.toml").get("tool", {})
     pyproject = tool.get("espperf", {}) if isinstance(tool, dict) else {}
@@ -82,15 +82,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: cannot be read, save it as UTF-8 ({error})") from None
+        raise TableError(f"{path}: cannot be read, save it as UTF-8 ({error})") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
+        raise TableError(f"{path}: cannot be read ({error})") from None
     try:
         loaded: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
-        raise UsageError(f"{path}: its values are nested too deeply") from None
+        raise TableError(f"{path}: its values are nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and a number of too many digits
-        raise UsageError(f"{path}: {error}") from None
+        raise TableError(f"{path}: {error}") from None
     return loaded
 
 
@@ -103,13 +103,13 @@ def convert(value: object, kind: type[_Table], where: str) -> _Table:
         where: the file and the table, for the message.
 
     Raises:
-        UsageError: it is no table, has an unknown key, or a value of the wrong kind or out of bounds.
+        TableError: it is no table, has an unknown key, or a value of the wrong kind or out of bounds.
     """
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         known = kind.__struct_fields__
-        raise UsageError(f"{where}: {_explain(str(error), value, known)}") from None
+        raise TableError(f"{where}: {_explain(str(error), value, known)}") from None
 
 
 def check(key: str, parse: Callable[[str], _Value], text: str) -> _Value:

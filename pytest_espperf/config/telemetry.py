@@ -9,7 +9,7 @@ import msgspec
 
 from pytest_espperf.config.parsers import url_path
 from pytest_espperf.config.tables import check, convert, read_tables
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import TableError
 from pytest_espperf.model.figures import WATCHED
 from pytest_espperf.model.workload import TelemetrySpec
 
@@ -41,13 +41,13 @@ def load_telemetry(root: Path) -> TelemetrySpec:
     """Load what the project in ``root`` declares about its board's telemetry; ViperHTTP's by default.
 
     Raises:
-        UsageError: a file cannot be parsed, the table stands in both, or has an unknown key or a bad value.
+        TableError: a file cannot be parsed, the table stands in both, or has an unknown key or a bad value.
     """
     tables = read_tables(root, "telemetry")
     if not tables:
         return TelemetrySpec()
     if len(tables) > 1:
-        raise UsageError(f"{tables[1][0]}: the telemetry is described twice (also in {tables[0][0]})")
+        raise TableError(f"{tables[1][0]}: the telemetry is described twice (also in {tables[0][0]})")
     where, value = tables[0]
     table = convert(value, TelemetryTable, where)
     return TelemetrySpec(
@@ -64,7 +64,7 @@ def _keys(given: dict[str, Any], where: str) -> dict[str, str]:
     try:
         return {name: check(name, _path_in_json, getattr(table, name)) for name in given}
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise TableError(f"{where}: {error}") from None
 
 
 def _path_in_json(text: str) -> str:

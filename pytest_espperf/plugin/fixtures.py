@@ -28,6 +28,8 @@ OVERRIDDEN = "the project's fixture device_ip"
 def _driver(request: pytest.FixtureRequest) -> PhaseDriver:
     if state_of(request.config).only_looks:
         pytest.skip(ONLY_LOOKS)
+    if (unusable := _unusable(request)) is not None:
+        pytest.fail(str(unusable), pytrace=False)
     driver = state_of(request.config).driving().get(request.getfixturevalue("espperf_board"))
     worker = hasattr(request.config, "workerinput")
     if driver is None and worker and state_of(request.config).device_named:
@@ -46,6 +48,12 @@ def _driver(request: pytest.FixtureRequest) -> PhaseDriver:
     if driver.state.hard_stop_reason:
         pytest.skip(f"not measured: {driver.state.hard_stop_reason}")
     return driver
+
+
+def _unusable(request: pytest.FixtureRequest) -> EspperfError | None:
+    """Return what is wrong with the project's tables, or with the marker of a test; None without a fault."""
+    planned = getattr(getattr(request.node, "callspec", None), "params", {}).get("perf_phase")
+    return planned if isinstance(planned, EspperfError) else state_of(request.config).error
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_espperf.errors import EspperfError, UsageError
-from pytest_espperf.model.text import nearest
+from pytest_espperf.errors import EspperfError, TableError, UsageError
 from pytest_espperf.plugin import neighbours
-from pytest_espperf.plugin.state import NO_DEVICE, VerdictKey, state_of
+from pytest_espperf.plugin.state import NO_DEVICE, PerfState, VerdictKey, state_of
 from pytest_espperf.plugin.verdict_items import VerdictItem, keys_of
 from pytest_espperf.system.homes import expand_user
 
@@ -106,6 +105,7 @@ def add_verdicts(collector: pytest.Collector, report: pytest.CollectReport) -> N
         nodeid = f"{collector.nodeid}::{key.name}"
         verdict = VerdictItem.from_parent(collector, name=key.name, nodeid=nodeid, key=key, phases=own)
         report.result.append(verdict)
+        state.collected.append(verdict)
         state.verdict_places.setdefault(key, collector.nodeid)
 
 
@@ -115,14 +115,22 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         return
     state = state_of(metafunc.config)
     planned = state.planned()
-    for marker in metafunc.definition.iter_markers("perf"):
-        if "profiles" in marker.kwargs and planned:
-            try:
-                planned = _of_profiles(planned, marker.kwargs["profiles"], metafunc.definition.nodeid)
-            except EspperfError as error:
-                state.error = state.error or error
-                planned = []
+    wanted, unusable = _marked_profiles(metafunc), state.error
+    if wanted is not None and planned:
+        try:
+            planned = _of_profiles(state, wanted, metafunc.definition.nodeid)
+        except EspperfError as error:
+            unusable = error
+    if unusable is not None:  # it fails by this name
+        metafunc.parametrize("perf_phase", [unusable], indirect=True, ids=["unusable"])
+        return
     metafunc.parametrize("perf_phase", planned, indirect=True, ids=[phase.id for phase in planned])
+
+
+def _marked_profiles(metafunc: pytest.Metafunc) -> object:
+    """Return what the markers of a test name as its profiles; None where none does."""
+    markers = (marker.kwargs for marker in metafunc.definition.iter_markers("perf"))
+    return next((kwargs["profiles"] for kwargs in markers if "profiles" in kwargs), None)
 
 
 def parametrize_boards(metafunc: pytest.Metafunc) -> None:
@@ -136,17 +144,28 @@ def parametrize_boards(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("espperf_board", list(state.sessions), indirect=True)
 
 
-def _of_profiles(planned: list[PlannedPhase], wanted: object, where: str) -> list[PlannedPhase]:
-    known = list(dict.fromkeys(phase.profile.name for phase in planned))
+def _of_profiles(state: PerfState, wanted: object, where: str) -> list[PlannedPhase]:
+    """Return the phases of the profiles that a marker names; those that are not planned yet are added.
+
+    Raises:
+        TableError: it names none, or one that the project does not have.
+    """
+    marker = f"{where}: @pytest.mark.perf(profiles=...)"
     if isinstance(wanted, str) or not isinstance(wanted, Collection) or not wanted:
-        raise UsageError(f"{where}: @pytest.mark.perf(profiles=...) takes a list of names, not {wanted!r}")
-    for name in wanted:
-        if name not in known:
-            raise UsageError(
-                f"{where}: @pytest.mark.perf(profiles=...): profile {name!r} is not among those of this "
-                f"session ({', '.join(known)}){nearest(str(name), known)}; --perf-profiles says which are"
-            )
-    return [phase for phase in planned if phase.profile.name in wanted]
+        raise TableError(f"{marker} takes a list of names, not {wanted!r}")
+    planned = state.planned(marked=True)
+    names = list(map(str, wanted))
+    new = [name for name in names if name not in {phase.profile.name for phase in planned}]
+    if new and state.config.getoption("dist", "no") != "no":
+        raise TableError(f"{marker}: under pytest-xdist, name {', '.join(new)} with --perf-profiles too")
+    if new:
+        try:
+            for perf in state.sessions.values():
+                perf.add_profiles(new)
+        except EspperfError as error:
+            raise TableError(f"{marker}: {error}") from None
+        planned = state.planned(marked=True)
+    return [phase for phase in planned if phase.profile.name in names]
 
 
 def mark_phase(item: pytest.Item) -> None:
@@ -175,10 +194,11 @@ def select(session: pytest.Session) -> None:
     _place_verdicts(session)
     needing = [item for item in session.items if uses_device(item)]
     if not needing:
+        _refuse_nothing(session)
         return
     if embedded_plugin(config) is not None:
         refuse_stray_path(config, EMBEDDED_PATH_OPTIONS)
-    if state.error is not None:
+    if state.error is not None and not _stands_aside(session, needing):
         raise state.error
     homeless = [item for item in needing if not state.device_named and not has_own_device(item)]
     if homeless and state.asked_for and not config.getoption("collectonly"):
@@ -191,7 +211,36 @@ def select(session: pytest.Session) -> None:
     _refuse_overlap(state.selected)
     _restore_order(session, state.selected)
     state.awaited = {phase_of(item).board for item in state.selected}
-    state.device_needed = len(homeless) < len(needing)
+    state.device_needed = len(homeless) < len(needing) and state.error is None
+
+
+def _refuse_nothing(session: pytest.Session) -> None:
+    """Refuse a run for perf tests that has no test at all.
+
+    Raises:
+        UsageError: there is none; says what to run.
+    """
+    config, state = session.config, state_of(session.config)
+    looks = state.only_looks or hasattr(config, "workerinput")
+    if session.items or state.collected or looks or session.testsfailed:
+        return
+    if not (state.asked_for and state.device_named):
+        return
+    device = next(iter(state.settings.device_ip), "HOST") if state.settings.device_ip else "HOST"
+    raise UsageError(
+        "no test here requests the fixture perf_phase: "
+        f"pytest --pyargs pytest_espperf.suite -m perf --device-ip {device} measures the built-in profiles"
+    )
+
+
+def _stands_aside(session: pytest.Session, needing: Collection[pytest.Item]) -> bool:
+    """Whether a bad value fails the perf tests alone: it is the project's own, and other tests are run, too.
+
+    Without a device they are skipped in any case.
+    """
+    state = state_of(session.config)
+    others = len(session.items) > len(needing)
+    return isinstance(state.error, TableError) and not state.asked_for and (others or not state.device_named)
 
 
 def embedded_plugin(config: pytest.Config) -> Any:
@@ -238,7 +287,8 @@ def _restore_order(session: pytest.Session, phases: list[pytest.Item]) -> None:
     """Put phases that a plugin has shuffled back into run-major order: sessions are compared by it."""
     if len({item.parent for item in phases}) != 1:
         return
-    order = {phase.id: index for index, phase in enumerate(state_of(session.config).planned())}
+    planned = state_of(session.config).planned(marked=True)
+    order = {phase.id: index for index, phase in enumerate(planned)}
     phases.sort(key=lambda item: order[phase_of(item).id])
     waiting = iter(list(phases))
     shuffled = {id(item) for item in phases}

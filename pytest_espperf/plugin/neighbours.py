@@ -13,7 +13,7 @@ import pytest
 from pytest_espperf.errors import UsageError
 
 SELECTING = ("keyword", "deselect", "lf", "stepwise")
-"""Options of pytest's own by which a user selects tests; a selection is measured, and never judged as a whole."""
+"""Options of pytest by which a user selects tests: a selection is measured, and never a baseline."""
 
 
 def refuse_repeats(config: pytest.Config) -> None:
@@ -55,27 +55,26 @@ def keep_first_try(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.flaky(reruns=0))
 
 
-def keep_together(session: pytest.Session, phases: Sequence[pytest.Item]) -> None:
-    """Undo what a plugin such as pytest-split did to the phases of a session: all of them are run, or none.
+def keep_together(session: pytest.Session, parts: Sequence[pytest.Item]) -> None:
+    """Undo what a plugin such as pytest-split did to the items of a session: all of them are run, or none.
 
     All are run where the first of them was left, so that of several groups of tests one measures the board.
 
     Args:
         session: with the items that are to be run.
-        phases: every phase that was collected.
+        parts: every phase and verdict that was collected.
     """
     config = session.config
     named = any("::" in str(word) for word in config.invocation_params.args)
-    if not phases or named or any(config.getoption(name, None) for name in SELECTING):
+    if not parts or named or any(config.getoption(name, None) for name in SELECTING):
         return
-    left = set(session.items)
-    if left.issuperset(phases):
+    left, own = set(session.items), set(parts)
+    if left >= own:
         return
-    first = phases[0] in left
-    kept = [item for item in session.items if item not in set(phases)]
-    if not first:
-        session.items[:] = kept
-        return
-    at = next(index for index, item in enumerate(session.items) if item in set(phases))
-    before = [item for item in session.items[:at] if item not in set(phases)]
-    session.items[:] = [*before, *phases, *kept[len(before) :]]
+    kept: list[pytest.Item] = []
+    for item in session.items:
+        if item not in own:
+            kept.append(item)
+        elif item is parts[0]:
+            kept += parts
+    session.items[:] = kept

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_espperf.config.lookup import resolve
-from pytest_espperf.config.settings import OPTIONS, Settings
+from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
 from pytest_espperf.errors import EspperfError, UsageError
-from pytest_espperf.model.text import printable
+from pytest_espperf.model.text import nearest, printable
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, or -n0"
 HANDED = "espperf"
 """Key under which the controller of pytest-xdist and its workers exchange data."""
+
+INI_PREFIXES = ("device_", "perf_", "sim_")
+"""How our ini keys begin."""
 
 ONLY_LOOKS = "not measured: --setup-only runs no test"
 
@@ -63,7 +66,7 @@ class PerfState:
 
     Attributes:
         error: the first bad value met while collecting; raised once collecting is over.
-        collected: the perf_phase items of all modules and classes that were collected.
+        collected: the perf_phase items that were collected, and the verdict items.
         selected: those that are to be run.
         failed: of each board, node ids of selected items that failed.
         device_needed: whether any selected item needs a board.
@@ -112,6 +115,7 @@ class PerfState:
                 ini = {option.dest: config.getini(option.dest) for option in OPTIONS}
             except (pytest.UsageError, TypeError) as error:  # pytest 9 checks the types of [tool.pytest]
                 raise UsageError(str(error)) from None
+            self._refuse_unknown_ini(config)
             self._settings = resolve(
                 {option.dest: config.getoption(option.dest) for option in OPTIONS},
                 os.environ,
@@ -119,6 +123,17 @@ class PerfState:
                 str(config.inipath or "the ini file"),
             )
         return self._settings
+
+    def _refuse_unknown_ini(self, config: pytest.Config) -> None:
+        # pytest has no public way to ask which keys an ini file has; before 9.2 this was public.
+        for name in getattr(config, "_inicfg", None) or config.inicfg:
+            if name.startswith(INI_PREFIXES) and name not in BY_DEST:
+                try:
+                    config.getini(name)  # it is another plugin's
+                except ValueError:
+                    raise UsageError(
+                        f"{name} in {config.inipath} is no option of pytest-espperf{nearest(name, BY_DEST)}"
+                    ) from None
 
     @property
     def device_named(self) -> bool:
@@ -153,14 +168,23 @@ class PerfState:
         """Return the node id that the item of a verdict has, or would have."""
         return f"{self.verdict_places.get(key, 'espperf')}::{key.name}"
 
-    def planned(self) -> list[PlannedPhase]:
-        """Return every phase of every board, run-major; [] after a bad option, which is kept for later."""
+    def planned(self, *, marked: bool = False) -> list[PlannedPhase]:
+        """Return every phase of every board, run-major; [] after a bad option, which is kept for later.
+
+        Args:
+            marked: with those of profiles that only tests measure whose marker names them.
+        """
         try:
             sessions = self.make_sessions()
         except EspperfError as error:
             self.error = self.error or error
             return []
-        phases = [phase for session in sessions.values() for phase in session.planned()]
+        phases = [
+            phase
+            for session in sessions.values()
+            for phase in session.planned()
+            if marked or phase.profile.name not in session.context.plan.marked
+        ]
         return sorted(phases, key=lambda phase: phase.run)
 
     def make_sessions(self) -> dict[str, PerfSession]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,12 +76,16 @@ class PlannedPhase:
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """The profiles that a session drives, their phases resolved, and how often."""
+    """The profiles that a session drives, their phases resolved, and how often.
+
+    ``marked`` names those that tests asked for by their marker: only these tests measure them.
+    """
 
     profiles: tuple[Profile, ...]
     runs: int
     warmup_s: float
     board: str = ""
+    marked: tuple[str, ...] = ()
 
     def profile(self, name: str) -> Profile:
         """Return the planned profile of that name.
@@ -104,7 +108,9 @@ class SessionPlan:
         ]
 
 
-def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "") -> SessionPlan:
+def make_plan(
+    settings: Settings, known: Mapping[str, Profile], board: str = "", marked: Sequence[str] = ()
+) -> SessionPlan:
     """Resolve the settings into a plan.
 
     An explicit option wins over a profile's own phase, and that over the preset.
@@ -113,6 +119,7 @@ def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "")
         settings: the options in force.
         known: all profiles by name, see :func:`load_profiles`; phases may be empty.
         board: its name where a run has several.
+        marked: known profiles that tests ask for by their marker, besides those of the options.
 
     Raises:
         UsageError: an unknown profile is named.
@@ -126,9 +133,11 @@ def make_plan(settings: Settings, known: Mapping[str, Profile], board: str = "")
                 f"{nearest(name, known)} (known: {', '.join(sorted(known))})"
             )
         chosen.append(_with_phases(known[name], settings, preset))
+    more = tuple(name for name in dict.fromkeys(marked) if name not in settings.perf_profiles)
+    chosen += [_with_phases(known[name], settings, preset) for name in more]
     warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
     runs = settings.perf_runs or preset.runs
-    return SessionPlan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board)
+    return SessionPlan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board, marked=more)
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import Any
 
 from msgspec import structs
 
+from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.errors import EspperfError
+from pytest_espperf.errors import EspperfError, TableError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.shared.sharing import Sharing
 from pytest_espperf.model.artifact import Capacity, EndedEarly, Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.model.findings import CONSOLE, INCOMPLETE, LAB, WORKER
 from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.text import nearest
 from pytest_espperf.report.view import failures
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
@@ -35,7 +38,7 @@ from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.earlier import remembered_capacity
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
-from pytest_espperf.session.plan import PlannedPhase
+from pytest_espperf.session.plan import PlannedPhase, make_plan
 from pytest_espperf.session.preflight import make_room_for_clients
 from pytest_espperf.session.receiving import PhaseReceiver
 from pytest_espperf.session.record import SessionRecord
@@ -110,6 +113,7 @@ class PerfSession:
     driver: PhaseDriver
     receiver: PhaseReceiver
     _record: SessionRecord
+    _saver: Saver
 
     def __init__(
         self, settings: Settings, root: Path, *, sharing: Sharing | None = None, **more: Any
@@ -120,7 +124,7 @@ class PerfSession:
         self.store = HistoryStore(sharing.folder)
         self.is_open = False
         self._judge = Judge.from_settings(settings)
-        self._saver = Saver(self.context, self.store, sharing)
+        self._sharing = sharing
 
     def open(
         self,
@@ -149,6 +153,7 @@ class PerfSession:
             SimError: the reference device does not start.
         """
         make_room_for_clients(self.context)
+        self._saver = Saver(self.context, self.store, self._sharing)
         self._saver.prepare(quiet=quiet)
         self._judge.baselines.find_named(self.store, self.context.root, alone=alone)
         self._record = SessionRecord(self.context)
@@ -172,6 +177,22 @@ class PerfSession:
     def settings(self) -> Settings:
         """The options in force."""
         return self.context.settings
+
+    def add_profiles(self, names: Sequence[str]) -> None:
+        """Plan further profiles, which a test asks for by its marker, before the session is opened.
+
+        Raises:
+            TableError: the project has no such profile.
+        """
+        assert not self.is_open
+        plan, known = self.context.plan, load_profiles(self.context.root)
+        for name in names:
+            if name not in known:
+                raise TableError(
+                    f"there is no profile {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
+                )
+        plan = make_plan(self.settings, known, plan.board, [*plan.marked, *names])
+        self.context = dataclasses.replace(self.context, plan=plan)
 
     def planned(self) -> list[PlannedPhase]:
         """Return every phase, in the order it is to be driven."""
