@@ -197,7 +197,7 @@ def check(run: Run) -> None:
 
 
 FAULTS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
-    # name, what the device is told, the moments at which it fails, what is said
+    # name, what the device is reported, the moments at which it fails, what is reported
     ("hang", {"fault": "hang@0"}, ("before", "during", "between"), "no answer within"),
     ("power-off", {"fault": "refuse@0"}, ("before", "during", "between"), "no healthy answer"),
     ("reboot", {"fault": "reboot@0:1"}, ("during", "between"), "Guru Meditation Error"),

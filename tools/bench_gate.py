@@ -125,7 +125,7 @@ class Trial:
         ]
 
     def alone(self) -> SessionArtifact:
-        """The session without its reference board."""
+        """The session without its control board."""
         own = [run for run in self.now.raw_runs if run.role != "reference"]
         return msgspec.structs.replace(self.now, raw_runs=own)
 
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--reference",
         type=float,
         metavar="SHARE",
-        help="measure a reference board beside, which has this share of the session effect's variance: 0.8",
+        help="measure a control board beside, which has this share of the session effect's variance: 0.8",
     )
     parser.add_argument(
         "--boards", type=int, default=1, help="of the run that a session belongs to; they share its alarms"

@@ -177,7 +177,7 @@ class Lab:
         pool: rounds to draw from.
         seed: of everything that is drawn.
         shape: of the session effect.
-        shared: share of the session effect's variance that a reference board has, too; None: no such board.
+        shared: share of the session effect's variance that a control board has, too; None: no such board.
         boards: how many boards the run of each session has.
     """
 
@@ -198,7 +198,7 @@ class Lab:
     def effect(self) -> dict[str, float]:
         """The next session's effect, a log ratio per profile, standard deviation as the level says.
 
-        With a reference board its own effect is drawn, too, for the sessions made from here on.
+        With a control board its own effect is drawn, too, for the sessions made from here on.
         """
         if self.shared is None:
             return self._draw()

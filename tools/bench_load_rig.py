@@ -110,7 +110,7 @@ def python(engine: str, *options: str) -> Generator:
 
 
 def generators(wanted: list[str]) -> dict[str, Generator]:
-    """Those of the wanted generators that are installed; the missing ones are said."""
+    """Those of the wanted generators that are installed; the missing ones are printed."""
     known: dict[str, tuple[bool, Generator]] = {
         "wrk": (shutil.which("wrk") is not None, wrk),
         "hey": (shutil.which("hey") is not None, hey),

@@ -91,7 +91,7 @@ def device() -> Iterator[SimProcess]:
 
 @pytest.fixture
 def sim(device: SimProcess) -> Iterator[SimProcess]:
-    """A reference device that is put right again afterwards."""
+    """A reference device that is fix again afterwards."""
     yield device
     device.configure(fault=[], rate_limit=False, max_connections=20, boot_info=False)
 

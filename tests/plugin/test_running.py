@@ -308,7 +308,7 @@ def test_a_reference_board_that_dies_fails_nobody(project: Project, reference: W
         f"--device-reference={reference.address}", "--perf-request-timeout=2", "--perf-probe-retries=1"
     )
     assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*WARNING: the reference board {reference.address} was lost at one:*"])
+    result.stdout.fnmatch_lines([f"*WARNING: the control board {reference.address} was lost at one:*"])
     artifact = project.artifact()
     assert artifact["gate"]["verdict"] == "no-baseline"
     assert "lost" in artifact["device"]["reference"]["lost"]

@@ -181,12 +181,12 @@ def test_one_board_has_one_worker_and_the_name_that_it_has_alone(project: Projec
     lost = run(project, "-n2", "--device-reference=127.0.0.1:9", "--perf-probe-retries=1")
     assert lost.ret == 0
     assert project.web.most_at_once <= CLIENTS
-    said = "WARNING: the reference board 127.0.0.1:9 was lost at one:burst: "
+    said = "WARNING: the control board 127.0.0.1:9 was lost at one:burst: "
     assert [line.count(f"[espperf] {said}") for line in lost.outlines if said in line] == [1]
     assert not [line for line in lost.outlines if " of 1 boards" in line]
     (told,) = (one for one in project.artifact()["gate"]["findings"] if one["kind"] == "reference")
     assert told["severity"] == "warn"
-    assert "the reference board 127.0.0.1:9 was lost at one:burst: " in told["message"]
+    assert "the control board 127.0.0.1:9 was lost at one:burst: " in told["message"]
     result = project.run(ANY_CHANGE)
     assert result.ret == 0
     assert project.artifact()["gate"]["baseline"]["sessions"], "distributed or not, it is the same session"

@@ -51,7 +51,7 @@ class Span(NamedTuple):
 
 USUAL_S = 0.02
 SLOW_S = 0.2
-"""Answers whose times are told apart however busy the machine is that both the server and the load run on."""
+"""Answers whose times are reported apart however busy the machine is that both the server and the load run on."""
 TEN_TIMES = "--perf-fail-on=rps_ok:70%"
 """A rule that the one breaks after the other, however noisy the machine makes both."""
 
