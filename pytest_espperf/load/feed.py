@@ -26,11 +26,16 @@ class ClosedFeed:
         self._turn = tuple(turn)
         self._most = most
         self._taken: dict[int, int] = {}
+        self._given_up = False
         self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
 
     def take(self, client: int, now_ns: int) -> tuple[Plan, int] | None:
-        """The client's next plan and its intended start (now); None when the phase starts no more."""
-        if now_ns >= self._stop_ns:
+        """The client's next plan and its intended start (now); None when the phase starts no more.
+
+        The first request of all is made however late it is: a computer that stood still for the whole phase
+        would else report a board that gave no answer.
+        """
+        if now_ns >= self._stop_ns and (self._taken or self._given_up):
             return None
         place = self._taken.get(client, client)
         if place >= self._most:
@@ -49,6 +54,7 @@ class ClosedFeed:
     def give_up(self) -> int:
         """End the feed; how many starts that leaves unmade (none: nobody promised any)."""
         self._stop_ns = 0
+        self._given_up = True
         return 0
 
 

@@ -14,6 +14,8 @@ from support.paths import ROOT, TESTS
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
 
+pytestmark = pytest.mark.timeout(600)  # on a machine that may be busy
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> HistoryStore:
