@@ -606,7 +606,10 @@ def test_answers_that_wait_for_their_client_are_told_with_the_cure(tmp_path: Pat
             peer.send(body)
 
     with serving(handle) as server:
-        check = found(f"127.0.0.1:{server.port}", tmp_path)["delayed ACK"]
+        for _ in range(5):  # a busy machine may hide 40 ms
+            check = found(f"127.0.0.1:{server.port}", tmp_path)["delayed ACK"]
+            if check.status == "warn":
+                break
     assert check.status == "warn"
     assert "TCP_NODELAY" in check.advice
     assert check.values["waits_ms"]["/hello"] > 20
