@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import TESTS
 from support.pytest_alone import ENVIRONMENT
 from support.short_sessions import NO_TIME_BUDGETS
 
@@ -137,7 +138,7 @@ def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]
             **os.environ,
             **ENVIRONMENT,
             "PYTHONIOENCODING": "utf-8",
-            "PYTHONPATH": str(place),
+            "PYTHONPATH": os.pathsep.join(map(str, (place, TESTS))),
             "XDG_STATE_HOME": str(place / "state"),
         },
     )

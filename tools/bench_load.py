@@ -163,7 +163,7 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def leak(args: argparse.Namespace) -> None:
-    """A phase against a device that closes after 16 requests, watched from inside."""
+    """Drive a phase against a device that closes after 16 requests, watched from inside."""
     if (pin := pinned(CLIENT_CORE)) is not None:
         pin()
     spec = PhaseSpec("leak", args.clients, args.seconds)

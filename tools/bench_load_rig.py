@@ -43,14 +43,15 @@ end
 
 
 def pinned(core: int) -> Callable[[], None] | None:
-    """What a child process does to stay on ``core``, where the platform knows how."""
+    """Return what a child process does to stay on ``core``, where the platform knows how."""
     if not hasattr(os, "sched_setaffinity") or core not in os.sched_getaffinity(0):
         return None
     return lambda: os.sched_setaffinity(0, {core})
 
 
 def output(command: list[str]) -> tuple[str, float]:
-    """Standard output of a pinned child and the CPU seconds it took; its standard error if it fails."""
+    """Return standard output of a pinned child and the CPU seconds it took; its standard error if it
+    fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=pinned(CLIENT_CORE), cwd=HERE.parent
@@ -98,7 +99,7 @@ def ab(url: str, clients: int, seconds: float) -> Result:
 
 
 def python(engine: str, *options: str) -> Generator:
-    """A generator of bench_load_engines.py."""
+    """Return a generator of bench_load_engines.py."""
 
     def run(url: str, clients: int, seconds: float) -> Result:
         command = [sys.executable, str(HERE / "bench_load_engines.py"), engine, url]
@@ -130,7 +131,7 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
 
 @contextlib.contextmanager
 def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A pinned server process for the time of the block."""
+    """Run a pinned server process for the time of the block."""
     pin = pinned(SERVER_CORE)
     with subprocess.Popen(command, text=True, preexec_fn=pin, **options) as process:  # noqa: PLW1509 - no threads
         try:
@@ -150,7 +151,8 @@ def device(
     close_after: int = 0,
     writes: int = 1,
 ) -> Iterator[str]:
-    """The bench's own device (bench_load_device.c says what it does), compiled for the occasion; its URL."""
+    """Return the bench's own device (bench_load_device.c says what it does), compiled for the occasion; its
+    URL."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("the bench's device is a C program, and there is no C compiler (cc)")
@@ -166,7 +168,7 @@ def device(
 
 @contextlib.contextmanager
 def nginx() -> Iterator[tuple[str, int]]:
-    """An nginx of one worker with a 1 KB file; its URL and its process id."""
+    """Run an nginx of one worker with a 1 KB file; its URL and its process id."""
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
     with socket.socket() as probe:

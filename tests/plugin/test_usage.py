@@ -145,7 +145,7 @@ def test_a_history_folder_that_moves_the_root_is_refused(project: Project) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="serial ports are no files there")
 def test_a_serial_port_that_moves_the_root_is_refused(project: Project) -> None:
-    project.pytester.makeini("[pytest]\nperf_max_p95_ms = 0.001\n")
+    project.pytester.makeini("[pytest]\nperf_worst_p95_ms = 0.001\n")
     message = usage_error(project, "-p", "no:cacheprovider", "--device-serial", os.devnull)
     assert f"moved its root directory to /dev; write --device-serial={os.devnull}" in message
 

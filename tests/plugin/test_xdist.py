@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from support.board_server import Boards
-from support.plugin_project import BELOW_60_S, FAST, LESS_THAN_60, SLOW_S, TEN_TIMES, Project, Span, Web
+from support.plugin_project import BELOW_20_S, FAST, LESS_THAN_20, SLOW_S, TEN_TIMES, Project, Span, Web
 from support.short_sessions import ANY_CHANGE
 
 pytest.importorskip("xdist")
@@ -62,11 +62,11 @@ def test_boards_are_driven_at_the_same_time_and_each_by_one_worker(
 
 def test_what_would_fail_is_measured_again_by_the_controller(project: Project, reference: Web) -> None:
     boards = (project.web, reference)
-    project.web.delay_s = BELOW_60_S
+    project.web.delay_s = BELOW_20_S
     assert run(project, "-n2", boards=boards).ret == 0
     reference.delay_s = SLOW_S
     # However much else this machine does: a rule knows no noise, and the other board has less to lose.
-    words = (TEN_TIMES, LESS_THAN_60, "--perf-export=csv=out.csv", "--junitxml=out.xml")
+    words = (TEN_TIMES, LESS_THAN_20, "--perf-export=csv=out.csv", "--junitxml=out.xml")
     result = run(project, "-n2", *words, boards=boards)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"{name(boards[0])}  unchanged", f"{name(boards[1])}  regressed"])
