@@ -193,8 +193,7 @@ def one_lab(task: Task) -> Counts:
 
 
 def drift_lab(task: Task) -> Counts:
-    """Simulate a slide of 2 % per session for ten sessions, then level: when the first session fails, and
-    how."""
+    """Simulate a slide of 2 % per session for ten sessions, then level: when and how does the first fail."""
     lab = lab_of(task)
     history = [accepted(lab.session(), Verdict(kind="unchanged")) for _ in range(WARM_UP)]
     counts: Counts = Counter()

@@ -79,8 +79,7 @@ def bench_of(task: Task, seed: int) -> Bench:
 
 
 def slow_profile(bench: Bench, place: int) -> str:
-    """Return the profile that is made slower: each in turn; of a recording the last, whose handlers are
-    heavy."""
+    """Return the profile that is made slower: each in turn; of a recording the last, the heaviest."""
     return (
         bench.profiles[place % len(bench.profiles)]
         if isinstance(bench, SimulatedBench)
@@ -89,8 +88,7 @@ def slow_profile(bench: Bench, place: int) -> str:
 
 
 def cell(task: Task) -> Counter[tuple[str, str]]:
-    """Return counts of (factor, word) of sessions judged after ``history`` others, each on a bench of its
-    own."""
+    """Count (factor, word) of sessions judged after ``history`` others, each on a bench of its own."""
     counts: Counter[tuple[str, str]] = Counter()
     for place in range(task.sessions):
         bench = bench_of(task, task.seed + place)
@@ -106,8 +104,7 @@ def cell(task: Task) -> Counter[tuple[str, str]]:
 
 
 def chain(task: Task) -> Counter[tuple[str, str]]:
-    """Find out what a baseline becomes of sessions of the same firmware: how many join, the longest row kept
-    out."""
+    """Find out how many sessions of the same firmware join the baseline, and the longest row kept out."""
     counts: Counter[tuple[str, str]] = Counter()
     for place in range(task.sessions):
         bench = bench_of(task, task.seed + place)

@@ -61,8 +61,7 @@ class Bench:
         return done.returncode, verdict
 
     def command(self, values: Mapping[str, object]) -> str:
-        """Return a shell command that sets the device's configuration: what flashing a firmware is to a
-        board."""
+        """Return a shell command that sets the device's configuration, as flashing sets a board's."""
         url = f"http://{self.device.host}:{self.device.port}/sim/config"
         body = json.dumps(values)
         return subprocess.list2cmdline([sys.executable, "-c", SWITCH, url]) + f" '{body}'"

@@ -50,8 +50,7 @@ def pinned(core: int) -> Callable[[], None] | None:
 
 
 def output(command: list[str]) -> tuple[str, float]:
-    """Return standard output of a pinned child and the CPU seconds it took; its standard error if it
-    fails."""
+    """Return the output of a pinned child and its CPU seconds; its standard error if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=pinned(CLIENT_CORE), cwd=HERE.parent
@@ -151,8 +150,7 @@ def device(
     close_after: int = 0,
     writes: int = 1,
 ) -> Iterator[str]:
-    """Return the bench's own device (bench_load_device.c says what it does), compiled for the occasion; its
-    URL."""
+    """Run the bench's own device, compiled from bench_load_device.c, and yield its URL."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("the bench's device is a C program, and there is no C compiler (cc)")

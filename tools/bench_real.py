@@ -127,8 +127,7 @@ def words_of(counter: Counter[str]) -> str:
 
 
 def gates_of(artifact: SessionArtifact) -> str:
-    """Return what the gates of the slowed profile, and those that fail, saw: the change, and the one that
-    fails."""
+    """Return the change that the gates of the slowed profile saw, and those that fail."""
     assert artifact.gate is not None
     compared = [
         f"{row.metric if row.profile == SLOWED else row.name} {row.d_pct:+.0f} %"
