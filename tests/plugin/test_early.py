@@ -70,7 +70,7 @@ def test_a_calm_profile_ends_after_two_runs(project: Project, workers: int) -> N
     result.stdout.fnmatch_lines(
         ["*one: unchanged after 2 of 4 runs*", "*SKIPPED*unchanged after 2 of 4 runs*"]
     )
-    result.assert_outcomes(passed=4, skipped=4)
+    result.assert_outcomes(passed=6, skipped=4)
 
 
 def test_a_profile_that_is_far_slower_ends_after_three_runs_and_fails(project: Project) -> None:
