@@ -313,7 +313,6 @@ def test_a_reboot_under_load_is_told_by_figures_and_console(sim: SimProcess, tmp
     assert failed(checks) >= {"after load", "console"}
     assert "boot_id went from" in checks["after load"].figure
     assert checks["console"].figure.startswith("it died: panic: Guru Meditation")
-    assert checks["errors"].status != "ok"
 
 
 def test_a_console_that_cannot_be_opened_is_a_failed_check(sim: SimProcess, tmp_path: Path) -> None:
