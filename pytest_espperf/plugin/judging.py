@@ -36,9 +36,9 @@ def before_item(item: VerdictItem) -> None:
 
 def after_items(session: pytest.Session) -> None:
     """Judge the boards that no verdict item has judged, after a run that nothing has stopped."""
-    if session.shouldstop or session.shouldfail:
-        return
     state = state_of(session.config)
+    if session.shouldstop or session.shouldfail or state.ended_by:
+        return
     for board, perf in state.opened().items():
         if board in state.awaited and board not in state.outcomes:
             measure_again(session, perf, None)

@@ -126,7 +126,8 @@ class PerfState:
 
     def _refuse_unknown_ini(self, config: pytest.Config) -> None:
         # pytest has no public way to ask which keys an ini file has; before 9.2 this was public.
-        for name in getattr(config, "_inicfg", None) or config.inicfg:
+        given = getattr(config, "_inicfg", None)
+        for name in config.inicfg if given is None else given:
             if name.startswith(INI_PREFIXES) and name not in BY_DEST:
                 try:
                     config.getini(name)  # it is another plugin's

@@ -186,12 +186,14 @@ class Controller:
         """Remember that a worker died: one that has ended with an error."""
         self._died = self._died or error is not None
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Find out before the boards are judged whether any was left without a worker."""
-        if self._died and any(self._ahead.values()):
-            self.state.ended_by = self.state.ended_by or NO_WORKER
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            if self._died and any(self._ahead.values()):
+                self.state.ended_by = self.state.ended_by or NO_WORKER
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:

@@ -100,7 +100,7 @@ def test_a_test_and_a_profile_of_its_own(tmp_path: Path, device: SimProcess) -> 
     (folder / "pyproject.toml").write_text(short, encoding="utf-8")
     listing, session = commands(folder)
     assert "[tool.espperf.profiles.status]" in run(listing, folder, device, OWN_PROFILES)
-    assert "2 passed" in run(session, folder, device, OWN_PROFILES)
+    assert "4 passed" in run(session, folder, device, OWN_PROFILES)
     artifact, phases = measured(folder)
     assert phases == {"status:burst", "status:steady"}
     paths = artifact["raw_runs"][0]["results"][0]["report"]["path_metrics"]
@@ -122,6 +122,6 @@ def test_a_board_behind_pytest_embedded(tmp_path: Path) -> None:
             "ESPPERF_DEVICE_PORT": str(board.device.port),
             "PYTEST_ADDOPTS": f"{ALONE['PYTEST_ADDOPTS']} -p pytest_embedded --root-logdir={folder}",
         }
-        assert "2 passed" in run(at_hand, folder, board.device, environment)
+        assert "4 passed" in run(at_hand, folder, board.device, environment)
         assert board.boots == 1
     assert measured(folder)[1] == {"python_heavy:burst", "python_heavy:long"}

@@ -106,8 +106,8 @@ def pace(project: Project, **paces: float) -> None:
         import urllib.request
         PACES = {known!r}
 
-        def pytest_runtest_logstart(nodeid):
-            pace = next((pace for name, pace in PACES.items() if name in nodeid), None)
+        def pytest_runtest_setup(item):
+            pace = next((pace for name, pace in PACES.items() if name in item.name), None)
             if pace is not None:
                 urllib.request.urlopen(f"http://{project.web.address}/pace/{{pace}}").close()
         """

@@ -170,6 +170,7 @@ def test_a_shuffled_order_is_put_right(project: Project) -> None:
     assert ran == [
         "test_other",
         *(f"test_mine[run{run}-one-{phase}]" for run in (1, 2) for phase in ("burst", "long")),
+        *("verdict[one]", "session_verdict"),
     ]
 
 
@@ -210,7 +211,7 @@ def test_a_typo_in_a_table_stops_no_other_test(project: Project) -> None:
     assert with_device.ret == 1
     with_device.assert_outcomes(passed=1, errors=1)
     with_device.stdout.fnmatch_lines(
-        ["ERROR *::test_perf[[]unusable[]] - *", "*espperf.toml: [[]profiles.shop[]]*"]
+        ["*espperf.toml: [[]profiles.shop[]]*", "ERROR *::test_perf[[]unusable[]] - *"]
     )
     alone = project.refuse("-m", "perf", suite=False)
     assert alone.ret == 4

@@ -50,16 +50,21 @@ def test_a_regression_fails_and_is_never_the_bar(project: Project) -> None:
     assert project.run("--perf-no-gate").ret == 0
 
 
-def test_failing_gates_stand_in_the_junit_file_by_name(project: Project) -> None:
+def test_a_failing_verdict_stands_in_the_junit_file_by_name(project: Project) -> None:
     project.web.delay_s = USUAL_S
     project.run()
     project.web.delay_s = SLOW_S
     project.run("--junitxml=out.xml", "--perf-confirm=0", TEN_TIMES)
     cases = ET.parse(project.pytester.path / "out.xml").getroot().iter("testcase")
-    failed = {case.get("name") for case in cases if case.find("failure") is not None}
+    failed = {str(case.get("name")): case.find("failure") for case in cases}
+    (name,) = [name for name, failure in failed.items() if failure is not None]
+    assert name == "verdict[one]"
+    failure = failed[name]
+    assert failure is not None
     gates = project.artifact()["gate"]["gates"]
-    assert failed == {gate["name"] for gate in gates if gate["verdict"] == "regressed"}
-    assert {"one:burst:rps_ok", "one:long:rps_ok"} <= failed
+    regressed = {gate["name"] for gate in gates if gate["verdict"] == "regressed"}
+    assert {"one:burst:rps_ok", "one:long:rps_ok"} <= regressed
+    assert all(gate in str(failure.text) for gate in regressed)
 
 
 def test_test_ids_and_order(project: Project) -> None:
@@ -205,14 +210,14 @@ def test_a_second_session_on_the_same_board_is_refused(project: Project) -> None
     assert project.run().ret == 0
 
 
-def test_what_would_fail_is_measured_again_as_items_of_its_own(project: Project) -> None:
+def test_what_would_fail_is_measured_again_before_its_verdict(project: Project) -> None:
     project.web.delay_s = USUAL_S
     assert project.run().ret == 0
     project.web.delay_s = SLOW_S
     result = project.run("-v", "--perf-confirm=2", "--junitxml=out.xml", TEN_TIMES)
     assert result.ret == 1
     result.stdout.fnmatch_lines(
-        ["*espperf* one: slower, or not clear enough: measuring again*", "*confirm1-one-burst*PASSED*"]
+        ["*espperf* one: slower, or not clear enough: measuring again*", "*verdict[[]one[]] FAILED*"]
     )
     artifact = project.artifact()
     assert artifact["gate"]["verdict"] == "regressed"
