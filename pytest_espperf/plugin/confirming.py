@@ -18,7 +18,7 @@ from pytest_espperf.plugin.state import state_of
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.session import PerfSession
 
-RUNNERS = ("runner", "rerunfailures", "flaky", "allure_listener")
+RUNNERS = ("runner", "rerunfailures", "pytest_rerunfailures", "flaky", "allure_listener")
 """Plugins that run, repeat or record each test that they are given; to all others a clone is a test."""
 
 

@@ -16,6 +16,11 @@ SELECTING = ("keyword", "deselect", "lf", "stepwise")
 """Options of pytest by which a user selects tests: a selection is measured, and never a baseline."""
 
 
+def has_plugin(config: pytest.Config, name: str) -> bool:
+    """Whether a plugin is loaded: by its entry point, or by ``-p`` with its module."""
+    return any(map(config.pluginmanager.hasplugin, (name, f"pytest_{name}")))
+
+
 def refuse_repeats(config: pytest.Config) -> None:
     """Refuse to measure each phase several times, as pytest-repeat would.
 
@@ -23,7 +28,7 @@ def refuse_repeats(config: pytest.Config) -> None:
         UsageError: ``--count`` is in force.
     """
     count = config.getoption("count", 1)
-    if config.pluginmanager.hasplugin("repeat") and isinstance(count, int) and count > 1:
+    if has_plugin(config, "repeat") and isinstance(count, int) and count > 1:
         raise UsageError(
             f"--count={count} (pytest-repeat) would measure each phase {count} times: leave it out for perf "
             "tests; --perf-runs says how often a profile is measured"
@@ -51,7 +56,7 @@ def refuse_closed_sockets(config: pytest.Config, phases: Sequence[pytest.Item]) 
 
 def keep_first_try(item: pytest.Item) -> None:
     """Let pytest-rerunfailures run a phase once: measured again, it is another measurement."""
-    if item.config.pluginmanager.hasplugin("rerunfailures") and item.get_closest_marker("flaky") is None:
+    if has_plugin(item.config, "rerunfailures") and item.get_closest_marker("flaky") is None:
         item.add_marker(pytest.mark.flaky(reruns=0))
 
 
