@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_espperf.model.text import inert
+from pytest_espperf.plugin.neighbours import keep_first_try
 from pytest_espperf.plugin.state import VerdictKey, state_of
 
 
@@ -33,6 +34,7 @@ class VerdictItem(pytest.Item):
         self.key = key
         self.phases = phases
         self.add_marker("perf")
+        keep_first_try(self)
         if self.config.pluginmanager.hasplugin("timeout"):
             # What is measured again before it has a watchdog for each phase.
             self.add_marker(pytest.mark.timeout(0))
