@@ -42,7 +42,7 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
     view = make_view(session)
     headline = wrapped(f"{view.verdict.upper()}: {view.meaning}", hanging=2)
     lines = [Line(text, view.mood, bold=True) for text in headline]
-    lines += finding_lines(view.findings)
+    lines += finding_lines(view.further)
     if verbosity < 0:
         return lines
     if view.gates:

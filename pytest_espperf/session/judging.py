@@ -81,6 +81,7 @@ class Judge:
                 fail_on=tuple(fail_on),
                 min_effect=min_effect,
                 strict=settings.perf_strict,
+                require_baseline=settings.perf_require_baseline,
                 tolerance=settings.perf_tolerance / 100,
                 confirm_rounds=settings.perf_confirm,
                 enabled=not settings.perf_no_gate,
