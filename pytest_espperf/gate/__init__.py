@@ -12,7 +12,7 @@ computer and the link), :mod:`health` (budgets), :mod:`telemetry`, :mod:`worst` 
 (of the comparison), :mod:`verdict` (all of it).
 """
 
-from pytest_espperf.gate.baseline import choose
+from pytest_espperf.gate.baseline import baseline_of, choose
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.places import compare_to_previous
@@ -25,6 +25,7 @@ from pytest_espperf.gate.worst import unresolved_worst
 __all__ = [
     "BenchNoise",
     "GatePolicy",
+    "baseline_of",
     "bench_noise",
     "choose",
     "compare_to_previous",

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
+import msgspec
+
 from pytest_espperf.gate.differences import differing, finding_about, sentence
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
@@ -61,24 +63,32 @@ def _is_usable(standing: Standing, policy: GatePolicy) -> bool:
 
 
 class _Groups:
-    """Sessions that were left out, by what differs; the latest of each group is the example."""
+    """Sessions that were left out, by what differs."""
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, ...], int] = {}
-        self.latest: dict[tuple[str, ...], tuple[Json, Json]] = {}
+        self.counts: dict[bytes, int] = {}
+        self.fields: dict[bytes, tuple[Json, Json]] = {}
 
     def add(self, names: tuple[str, ...], mine: Json, theirs: Json) -> None:
-        self.counts[names] = self.counts.get(names, 0) + 1
-        self.latest.pop(names, None)
-        self.latest[names] = (mine, theirs)
+        key = msgspec.json.encode([[name, theirs.get(name)] for name in names])
+        self.counts[key] = self.counts.pop(key, 0) + 1  # the newest last
+        self.fields[key] = mine, theirs
 
     def sentences(self, *, blocking: bool) -> list[str]:
         """Say what differs; of groups that leave no baseline the newest alone, which says how to get one."""
-        groups = list(self.latest)
+        keys = list(self.counts)
         return [
-            f"{sentence(*self.latest[names], self.counts[names])}: not compared."
-            for names in (groups[-1:] if blocking else groups)
+            f"{sentence(*self.fields[key], self._those(key))}: not compared."
+            for key in (keys[-1:] if blocking else keys)
         ]
+
+    def _those(self, key: bytes) -> str:
+        count, newest = self.counts[key], key == next(reversed(self.counts))
+        if len(self.counts) == 1:
+            return f"the {count} earlier sessions" if count > 1 else "the earlier session"
+        if count > 1:
+            return f"{count} earlier sessions"
+        return "the latest session" if newest else "an earlier session"
 
 
 def _left_out(message: str, *, blocking: bool) -> Finding:

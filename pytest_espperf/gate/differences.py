@@ -34,15 +34,14 @@ def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, 
     return tuple(sorted(k for k in {*mine, *theirs} if mine.get(k, missing) != theirs.get(k, missing)))
 
 
-def sentence(mine: Json, theirs: Json, count: int) -> str:
+def sentence(mine: Json, theirs: Json, those: str) -> str:
     """Say in what a session differs from earlier ones, without a full stop.
 
     Args:
         mine: the comparability fields of the session, or of one of its profiles.
         theirs: the same of the earlier sessions.
-        count: how many earlier sessions there are.
+        those: the earlier sessions in words: ``the 3 earlier sessions``.
     """
-    those = f"the {count} earlier sessions" if count > 1 else "the earlier session"
     found = [one for name in differing(mine, theirs) for one in _differences(name, mine, theirs)]
     if len(found) == 1:
         (only,) = found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.findings import ENVIRONMENT_SHIFT, NOT_EXCLUDED
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report.markdown import render_markdown

@@ -161,9 +161,14 @@ def _required(session: SessionArtifact) -> Iterator[str]:
 
 
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
-    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one."""
+    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one.
+
+    A board that stopped the session is not slow by nature.
+    """
     findings = session.gate.findings if session.gate is not None else []
-    if any(finding.kind == BUDGET and finding.severity == "fail" for finding in findings):
+    if not session.hard_stop_reason and any(
+        finding.kind == BUDGET and finding.severity == "fail" for finding in findings
+    ):
         yield (
             "a board that is slow by nature needs budgets of its own: --perf-max-p95-ms, --perf-max-p99-ms, "
             "or limits of its profile"
@@ -194,7 +199,8 @@ def _of_failed(verdict: Verdict, usual: Headline) -> Headline:
     first = next(iter(failing), None)
     if first is None:
         return usual
-    more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+    rest = len(failing) - 1
+    more = f" (and {rest} more finding{'s' if rest > 1 else ''})" if rest else ""
     return replace(usual, text=f"{_clause(first)}{more}")
 
 

@@ -145,6 +145,16 @@ def comparable_sessions(candidate: SessionArtifact, store: HistoryStore) -> list
     return store.load_rows((joined or measured)[:MAX_OTHERS][::-1])
 
 
+def last_engine(candidate: SessionArtifact, store: HistoryStore) -> str:
+    """Return the label of the load engine of the board's newest session; "" where there is none."""
+    board = identity_of(candidate)
+    rows = store.select(Query(board=board, completed_only=True))
+    own = [row for row in rows if row.board == board and row.comparability_key and row.measured]
+    found = store.load_rows(own[:1])
+    fields = found[0].comparability.fields if found and found[0].comparability is not None else {}
+    return str(fields.get("engine", ""))
+
+
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:
     """Find the previous completed session with the same board and load, whatever its verdict."""
     own = candidate.comparability
