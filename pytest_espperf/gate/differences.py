@@ -20,7 +20,7 @@ NOTHING = "not recorded"
 
 
 @dataclass(frozen=True)
-class Difference:
+class _Fact:
     """One fact that differs: ``burst lasted``, ``1 s``, ``2 s``."""
 
     subject: str
@@ -60,7 +60,7 @@ def finding_about(named: Sequence[str], profiles: Sequence[str], finding: Findin
     return structs.replace(finding, message=f"{', '.join(named)}: {finding.message}")
 
 
-def _differences(name: str, mine: Json, theirs: Json) -> Iterator[Difference]:
+def _differences(name: str, mine: Json, theirs: Json) -> Iterator[_Fact]:
     now, then = mine.get(name), theirs.get(name)
     if name == "phases" and isinstance(now, dict) and isinstance(then, dict):
         for phase in dict.fromkeys([*now, *then]):
@@ -69,9 +69,9 @@ def _differences(name: str, mine: Json, theirs: Json) -> Iterator[Difference]:
         yield from _list(_LISTS[name], now, then)
     elif name in mine and name in theirs and name in _FIELDS:
         subject, unit = _FIELDS[name]
-        yield Difference(subject, f"{_plain(then)}{unit}", f"{_plain(now)}{unit}")
+        yield _Fact(subject, f"{_plain(then)}{unit}", f"{_plain(now)}{unit}")
     else:
-        yield Difference(
+        yield _Fact(
             f"{name} was",
             _plain(then) if name in theirs else NOTHING,
             _plain(now) if name in mine else NOTHING,
@@ -97,10 +97,10 @@ _PHASE: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _phase(phase: str, now: Any, then: Any) -> Iterator[Difference]:
+def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
     if not isinstance(now, dict) or not isinstance(then, dict):
         words = ("measured" if one is not None else "not measured" for one in (then, now))
-        yield Difference(f"{phase} was", *words)
+        yield _Fact(f"{phase} was", *words)
         return
     for key in differing(now, then):
         verb, unit = _PHASE.get(key, (f"had {key}", ""))
@@ -108,18 +108,18 @@ def _phase(phase: str, now: Any, then: Any) -> Iterator[Difference]:
             "no fixed rate" if key == "rate_rps" and one.get(key) is None else f"{_plain(one.get(key))}{unit}"
             for one in (then, now)
         )
-        yield Difference(f"{phase} {verb}", *values)
+        yield _Fact(f"{phase} {verb}", *values)
 
 
-def _list(what: str, now: Sequence[Any], then: Sequence[Any]) -> Iterator[Difference]:
+def _list(what: str, now: Sequence[Any], then: Sequence[Any]) -> Iterator[_Fact]:
     gone = [one for one in then if one not in now]
     new = [one for one in now if one not in then]
     for one in gone:
-        yield Difference(f"{what} {_plain(one)} was", "requested", "not requested")
+        yield _Fact(f"{what} {_plain(one)} was", "requested", "not requested")
     for one in new:
-        yield Difference(f"{what} {_plain(one)} was", "not requested", "requested")
+        yield _Fact(f"{what} {_plain(one)} was", "not requested", "requested")
     if not gone and not new:
-        yield Difference(f"{what}s were requested in the order", _plain(then), _plain(now))
+        yield _Fact(f"{what}s were requested in the order", _plain(then), _plain(now))
 
 
 def _plain(value: Any) -> str:

@@ -182,11 +182,11 @@ def _baseline_in_words(baselines: Mapping[str, Sequence[SessionArtifact]]) -> st
     if not longest:
         return "no baseline yet"
     began = names.parse_stamp(longest[0].timestamp_utc)
-    since = f" since {began:%Y-%m-%d}" if began is not None else ""
-    many = f"{len(longest)} accepted sessions" if len(longest) > 1 else "1 accepted session"
+    when = f"{began:%Y-%m-%d}" if began is not None else "an unknown time"
+    many = f"{len(longest)} accepted sessions since" if len(longest) > 1 else "1 session of"
     without = [name for name, sessions in baselines.items() if not sessions]
     new = f", no baseline yet for {', '.join(without)}" if without else ""
-    return f"against {many}{since}{new}"
+    return f"against {many} {when}{new}"
 
 
 def judge_again(session: SessionArtifact, store: HistoryStore, settings: Settings, root: Path) -> Judgement:

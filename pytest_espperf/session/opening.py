@@ -12,6 +12,9 @@ from pytest_espperf.session.progress import foreseen_s
 LINE = 70
 """Characters of a line, which stands behind the name of this package in 80 columns."""
 
+JOINT = "\u00a0"
+"""What holds a number and its unit on one line, until the lines are made."""
+
 MOST_NAMES = 3
 """Profiles that are named; of more, their number is given."""
 
@@ -36,7 +39,8 @@ def opening_lines(context: Context, phases: Sequence[PlannedPhase], board: str, 
         f"board {board}: {names} x {runs} run{'s' if runs != 1 else ''} ({listed}), about "
         f"{_duration(foreseen_s(context, phases))}"
     )
-    return textwrap.wrap(f"{line}; {against}" if against else line, LINE, subsequent_indent="  ")
+    text = f"{line}; {against}" if against else line
+    return [one.replace(JOINT, " ") for one in textwrap.wrap(text, LINE, subsequent_indent="  ")]
 
 
 def _phase_names(phases: Sequence[PlannedPhase]) -> list[str]:
@@ -46,15 +50,15 @@ def _phase_names(phases: Sequence[PlannedPhase]) -> list[str]:
 def _phase(name: str, found: Sequence[PlannedPhase]) -> str:
     lengths = sorted({planned.phase.duration_s for planned in found})
     if lengths[0] == lengths[-1]:
-        return f"{name} {lengths[0]:g} s"
-    return f"{name} {lengths[0]:g} to {lengths[-1]:g} s"
+        return f"{name}{JOINT}{lengths[0]:g}{JOINT}s"
+    return f"{name} {lengths[0]:g} to {lengths[-1]:g}{JOINT}s"
 
 
 def _duration(seconds: float) -> str:
     """Round a time to what an estimate is worth: ``15 s``, ``5 min``, ``1 h 20 min``."""
     if seconds < 90:
-        return f"{max(1, round(seconds)):d} s"
+        return f"{max(1, round(seconds)):d}{JOINT}s"
     minutes = round(seconds / 60)
     if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+        return f"{minutes}{JOINT}min"
+    return f"{minutes // 60}{JOINT}h{JOINT}{minutes % 60}{JOINT}min"
