@@ -98,6 +98,16 @@ def embedded(session: nox.Session) -> None:
 
 
 @nox.session
+def plugins(session: nox.Session) -> None:
+    """Test beside plugins that report, repeat or select tests."""
+    session.install("-e", ".[plugins-test]")
+    session.run("python", "-c", "import pytest_html, allure_pytest, pytest_split")  # as for lab
+    unwanted = ("randomly", "sugar", "socket", "html", "allure_pytest", "rerunfailures", "asyncio")
+    left_out = [word for name in unwanted for word in ("-p", f"no:{name}")]
+    session.run("pytest", *left_out, "-n", "2", "tests/plugin/test_neighbours.py", *session.posargs)
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """Test the oldest versions that pyproject.toml allows; needs a Python for which these have wheels."""
     session.install("-e", ".[report]", "pytest-xdist", "lxml", "-c", ".ci/lower-bounds.txt")

@@ -79,8 +79,8 @@ def test_a_slowdown_of_one_profile_is_named_twice(place: Path) -> None:
         done = run(place, *words, *extra)
         verdicts.append((done.returncode, latest(place)["gate"]["verdict"]))
         if extra:
-            assert "FAILED espperf::python_light:" in done.stdout
-            assert "FAILED espperf::python_heavy:" not in done.stdout
+            assert "verdict[python_light] - " in done.stdout
+            assert "verdict[python_heavy] - " not in done.stdout
     assert verdicts[0] == (0, "no-baseline")
     assert verdicts[1][0] == 0
     assert verdicts[2:] == [(1, "regressed"), (1, "regressed")]

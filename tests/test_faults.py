@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import TESTS
 from support.pytest_alone import ENVIRONMENT
 from support.short_sessions import NO_TIME_BUDGETS
 
@@ -137,7 +138,7 @@ def start(place: Path, device: SimProcess, *words: str) -> subprocess.Popen[str]
             **os.environ,
             **ENVIRONMENT,
             "PYTHONIOENCODING": "utf-8",
-            "PYTHONPATH": str(place),
+            "PYTHONPATH": os.pathsep.join(map(str, (place, TESTS))),
             "XDG_STATE_HOME": str(place / "state"),
         },
     )
@@ -197,7 +198,7 @@ def check(run: Run) -> None:
 
 
 FAULTS: list[tuple[str, dict[str, Any], tuple[str, ...], str]] = [
-    # name, what the device is told, the moments at which it fails, what is said
+    # name, what the device is reported, the moments at which it fails, what is reported
     ("hang", {"fault": "hang@0"}, ("before", "during", "between"), "no answer within"),
     ("power-off", {"fault": "refuse@0"}, ("before", "during", "between"), "no healthy answer"),
     ("reboot", {"fault": "reboot@0:1"}, ("during", "between"), "Guru Meditation Error"),

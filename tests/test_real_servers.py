@@ -75,6 +75,7 @@ def test_head_and_body_come_by_a_write_each_or_by_one(tmp_path: Path) -> None:
 
 
 @needs_cc
+@pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 def test_a_firmware_that_begins_to_answer_by_two_writes_is_regressed_and_measured(tmp_path: Path) -> None:
     def session(writes: int) -> tuple[int, str, SessionArtifact]:
         with two_writes(tmp_path, writes=writes) as server:
@@ -84,7 +85,10 @@ def test_a_firmware_that_begins_to_answer_by_two_writes_is_regressed_and_measure
 
     code, said, before = session(1)
     assert code == 0, said
-    code, said, now = session(2)
+    for _ in range(5):  # a busy machine may hide the 40 ms of such a wait
+        code, said, now = session(2)
+        if code:
+            break
     assert code == 1, said
     assert now.gate is not None
     assert "python_heavy:delayed_ack" in {row.name for row in now.gate.gates if row.verdict == "regressed"}

@@ -67,7 +67,7 @@ _POOLS: dict[tuple[str, int], Pool] = {}
 
 
 def pool_of(level: str, size: int) -> Pool:
-    """The level's pool of rounds; the same in every worker, and made once in each."""
+    """Return the level's pool of rounds; the same in every worker, and made once in each."""
     key = (level, size)
     if key not in _POOLS:
         _POOLS[key] = make_pool(2024, LEVELS[level], (1.0, *SLOWDOWNS), size)
@@ -75,12 +75,12 @@ def pool_of(level: str, size: int) -> Pool:
 
 
 def lab_of(task: Task) -> Lab:
-    """The lab that a task is about."""
+    """Return the lab that a task is about."""
     return Lab(pool_of(task.level, task.pool_size), task.seed, task.shape, task.shared, task.boards)
 
 
 def accepted(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
-    """The session as the store would hand it out later."""
+    """Return the session as the store would hand it out later."""
     return msgspec.structs.replace(session, gate=Verdict(kind=verdict.kind))
 
 
@@ -95,7 +95,7 @@ class Trial:
     boots: float = 0.0
 
     def confirmed(self, verdict: Verdict) -> SessionArtifact:
-        """Confirmation B: more rounds of every profile without a clear answer."""
+        """Run confirmation B: more rounds of every profile without a clear answer."""
         extra = [
             run
             for profile, count in measure_again(verdict).items()
@@ -106,7 +106,7 @@ class Trial:
         return msgspec.structs.replace(self.now, raw_runs=[*self.now.raw_runs, *extra])
 
     def paired(self, verdict: Verdict) -> SessionArtifact:
-        """Confirmation C: six A/B pairs of every suspect profile, in the order AB BA AB ..."""
+        """Run confirmation C: six A/B pairs of every suspect profile, in the order AB BA AB ..."""
         extra = []
         for profile in suspects(verdict):
             old, new = self._boots(profile)
@@ -125,12 +125,12 @@ class Trial:
         ]
 
     def alone(self) -> SessionArtifact:
-        """The session without its reference board."""
+        """Return the session without its control board."""
         own = [run for run in self.now.raw_runs if run.role != "reference"]
         return msgspec.structs.replace(self.now, raw_runs=own)
 
     def early(self) -> SessionArtifact:
-        """The session after the rounds from which on it may stop."""
+        """Return the session after the rounds from which on it may stop."""
         first = [run for run in self.now.raw_runs if run.run_index <= EARLY_STOP_ROUNDS]
         return msgspec.structs.replace(self.now, raw_runs=first)
 
@@ -156,7 +156,7 @@ def judged(trial: Trial, verdict: Verdict, history: list[SessionArtifact]) -> It
 
 
 def one_lab(task: Task) -> Counts:
-    """Counts of (rule, slowdown, word) in one lab."""
+    """Return counts of (rule, slowdown, word) in one lab."""
     lab = lab_of(task)
     counts: Counts = Counter()
     history: list[SessionArtifact] = []
@@ -193,7 +193,7 @@ def one_lab(task: Task) -> Counts:
 
 
 def drift_lab(task: Task) -> Counts:
-    """A slide of 2 % per session for ten sessions, then level: when the first session fails, and how."""
+    """Simulate a slide of 2 % per session for ten sessions, then level: when and how does the first fail."""
     lab = lab_of(task)
     history = [accepted(lab.session(), Verdict(kind="unchanged")) for _ in range(WARM_UP)]
     counts: Counts = Counter()
@@ -211,7 +211,7 @@ def drift_lab(task: Task) -> Counts:
 
 
 def show(level: str, counts: Counts) -> None:
-    """The table of one level."""
+    """Return the table of one level."""
     fail = ("regressed", "drift", "failed")
     words = (*fail, "inconclusive", "environment-shift")
     others = ("drift", "early stop", "suspect profiles")
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--reference",
         type=float,
         metavar="SHARE",
-        help="measure a reference board beside, which has this share of the session effect's variance: 0.8",
+        help="measure a control board beside, which has this share of the session effect's variance: 0.8",
     )
     parser.add_argument(
         "--boards", type=int, default=1, help="of the run that a session belongs to; they share its alarms"

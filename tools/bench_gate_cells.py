@@ -72,14 +72,14 @@ def _recording(path: str) -> Recording:
 
 
 def bench_of(task: Task, seed: int) -> Bench:
-    """A bench of the task's level or recording."""
+    """Return a bench of the task's level or recording."""
     if task.source in LEVELS:
         return SimulatedBench(_pool(task.source, task.pool), seed, task.shape)
     return RecordedBench(_recording(task.source), seed, task.pause_s)
 
 
 def slow_profile(bench: Bench, place: int) -> str:
-    """The profile that is made slower: each in turn; of a recording the last, whose handlers are heavy."""
+    """Return the profile that is made slower: each in turn; of a recording the last, the heaviest."""
     return (
         bench.profiles[place % len(bench.profiles)]
         if isinstance(bench, SimulatedBench)
@@ -88,7 +88,7 @@ def slow_profile(bench: Bench, place: int) -> str:
 
 
 def cell(task: Task) -> Counter[tuple[str, str]]:
-    """Counts of (factor, word) of sessions judged after ``history`` others, each on a bench of its own."""
+    """Count (factor, word) of sessions judged after ``history`` others, each on a bench of its own."""
     counts: Counter[tuple[str, str]] = Counter()
     for place in range(task.sessions):
         bench = bench_of(task, task.seed + place)
@@ -104,7 +104,7 @@ def cell(task: Task) -> Counter[tuple[str, str]]:
 
 
 def chain(task: Task) -> Counter[tuple[str, str]]:
-    """What a baseline becomes of sessions of the same firmware: how many join, the longest row kept out."""
+    """Find out how many sessions of the same firmware join the baseline, and the longest row kept out."""
     counts: Counter[tuple[str, str]] = Counter()
     for place in range(task.sessions):
         bench = bench_of(task, task.seed + place)
@@ -123,7 +123,7 @@ def chain(task: Task) -> Counter[tuple[str, str]]:
 
 
 def hung(task: Task) -> Counter[tuple[str, str]]:
-    """A hang of 3 s in one run of a session that is 75 % slower, and the sessions after it."""
+    """Simulate a hang of 3 s in one run of a session that is 75 % slower, and the sessions after it."""
     counts: Counter[tuple[str, str]] = Counter()
     for place in range(task.sessions):
         bench = bench_of(task, task.seed + place)
@@ -164,7 +164,7 @@ def times(task: Task) -> list[tuple[str, float, str]]:
 
 
 def split(task: Task, parts: int) -> Iterator[Task]:
-    """The same in parts, each with seeds of its own."""
+    """Return the same in parts, each with seeds of its own."""
     each = -(-task.sessions // parts)
     for part in range(parts):
         yield replace(task, sessions=each, seed=task.seed + 10_000 * part)
@@ -190,7 +190,7 @@ def show_cell(task: Task, counts: Counter[tuple[str, str]]) -> None:
 
 
 def show_rest(title: str, task: Task, counts: Counter[tuple[str, str]]) -> None:
-    """Counts by their first word."""
+    """Return counts by their first word."""
     print(f"  {Path(task.source).stem:<26} R={task.rounds} {title}")
     for of in dict.fromkeys(of for of, _ in counts):
         mine = {word: n for (other, word), n in counts.items() if other == of}

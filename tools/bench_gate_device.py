@@ -61,7 +61,7 @@ class Bench:
         return done.returncode, verdict
 
     def command(self, values: Mapping[str, object]) -> str:
-        """A shell command that sets the device's configuration: what flashing a firmware is to a board."""
+        """Return a shell command that sets the device's configuration, as flashing sets a board's."""
         url = f"http://{self.device.host}:{self.device.port}/sim/config"
         body = json.dumps(values)
         return subprocess.list2cmdline([sys.executable, "-c", SWITCH, url]) + f" '{body}'"
@@ -80,7 +80,7 @@ def slowdown(bench: Bench) -> bool:
 
 
 def stall(bench: Bench) -> bool:
-    """A stall confined to one run: no failure."""
+    """Try a stall confined to one run: no failure."""
     accepted = all(bench.session()[0] == 0 for _ in range(5))
     once = threading.Timer(
         2.0 + 6 * bench.seconds, bench.device.configure, kwargs={"fault": [f"hang@0:{2 * bench.seconds}"]}
@@ -92,7 +92,7 @@ def stall(bench: Bench) -> bool:
 
 
 def accept(bench: Bench) -> bool:
-    """An intended slowdown, accepted with a reason: fails before, not after, and is recorded."""
+    """Try an intended slowdown, accepted with a reason: fails before, not after, and is recorded."""
     accepted = all(bench.session()[0] == 0 for _ in range(5))
     bench.device.configure(slowdown={"python_heavy": 1.3})
     failed = bench.session("python_heavy 30 % slower") == (1, "regressed")
@@ -140,7 +140,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], bool]] = {
 
 @contextmanager
 def bench(seconds: float) -> Iterator[Bench]:
-    """A fresh device and history."""
+    """Return a fresh device and history."""
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         device = SimProcess.start(SimConfig(noise="low", time_scale=0.25))

@@ -43,7 +43,7 @@ class Drawn(Protocol):
     """A session that is about to be measured: its rounds, as many as are asked for."""
 
     def rounds(self, profile: str, first: int, count: int, role: RunRole) -> list[RawRun]:
-        """Rounds of a profile; ``first`` counts from 1 within the role."""
+        """Return rounds of a profile; ``first`` counts from 1 within the role."""
 
 
 class Bench(Protocol):
@@ -52,10 +52,10 @@ class Bench(Protocol):
     profiles: Sequence[str]
 
     def draw(self, slow: Slow, rounds: int) -> Drawn:
-        """The next session of a firmware with these slowdowns, of so many planned rounds."""
+        """Return the next session of a firmware with these slowdowns, of so many planned rounds."""
 
     def seconds(self, profile: str) -> float:
-        """What one round of a profile takes, with the time between phases."""
+        """Return what one round of a profile takes, with the time between phases."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def measure(
 
 
 def stored(session: SessionArtifact, verdict: Verdict) -> SessionArtifact:
-    """The session as the store would hand it out later, without what the gate never reads."""
+    """Return the session as the store would hand it out later, without what the gate never reads."""
     findings = [finding for finding in verdict.findings if finding.kind in STANDING]
     return msgspec.structs.replace(session, gate=Verdict(kind=verdict.kind, findings=findings))
 
 
 def accepted(session: SessionArtifact) -> SessionArtifact:
-    """The session as one that passed."""
+    """Return the session as one that passed."""
     return stored(session, Verdict(kind="unchanged", findings=[Finding()]))
 
 
@@ -187,7 +187,7 @@ class SimulatedBench:
         self.lab = Lab(pool, seed, shape)
 
     def draw(self, slow: Slow, rounds: int) -> Drawn:  # noqa: ARG002 - the model needs no place
-        """The next session."""
+        """Return the next session."""
         return _Simulated(self.lab, self.lab.effect(), slow)
 
     def seconds(self, profile: str) -> float:
@@ -252,7 +252,7 @@ class RecordedBench:
         self.rng = np.random.default_rng([seed, 78])
 
     def draw(self, slow: Slow, rounds: int) -> Drawn:
-        """The next session, anywhere in the recording; it is a ring."""
+        """Return the next session, anywhere in the recording; it is a ring."""
         start = int(self.rng.integers(self.recording.rounds))
         return _Recorded(self.recording, start, slow, rounds + self.pause)
 
@@ -307,7 +307,7 @@ def _report(figures: Mapping[str, Sequence[float]], index: int, factor: float) -
 
 
 def hang(profile: str, index: int, lost_s: float = 3.0) -> Callable[[RawRun], RawRun]:
-    """A board that hangs in one round: less is answered, and what waits takes so much longer."""
+    """Simulate a board that hangs in one round: less is answered, and what waits takes so much longer."""
 
     def spoil(run: RawRun) -> RawRun:
         if run.profile != profile or run.run_index != index:

@@ -177,7 +177,7 @@ class Lab:
         pool: rounds to draw from.
         seed: of everything that is drawn.
         shape: of the session effect.
-        shared: share of the session effect's variance that a reference board has, too; None: no such board.
+        shared: share of the session effect's variance that a control board has, too; None: no such board.
         boards: how many boards the run of each session has.
     """
 
@@ -196,9 +196,9 @@ class Lab:
         self.kept: dict[str, list[Floats]] = {}
 
     def effect(self) -> dict[str, float]:
-        """The next session's effect, a log ratio per profile, standard deviation as the level says.
+        """Return the next session's effect, a log ratio per profile, standard deviation as the level says.
 
-        With a reference board its own effect is drawn, too, for the sessions made from here on.
+        With a control board its own effect is drawn, too, for the sessions made from here on.
         """
         if self.shared is None:
             return self._draw()
@@ -227,7 +227,7 @@ class Lab:
         slower: float = 1.0,
         role: RunRole = "run",
     ) -> list[RawRun]:
-        """Rounds of one profile. A slowdown that the pool does not hold scales all times instead.
+        """Return rounds of one profile. A slowdown that the pool does not hold scales all times instead.
 
         ``effect`` is the environment's log ratio, one for all rounds or one for each.
         """
@@ -264,7 +264,7 @@ class Lab:
         return found
 
     def _spell(self) -> float:
-        """What something else takes now, a log ratio: it goes on for some rounds once it has begun."""
+        """Return what something else takes now, a log ratio: it goes on for some rounds once it has begun."""
         if not self.pool.level.spells:
             return 0.0
         if self.spell[0] <= 0 and self.rng.random() < self.pool.level.spells:
@@ -275,7 +275,7 @@ class Lab:
     def session(
         self, rounds: int = 6, slower: dict[str, float] | None = None, effect: dict[str, float] | None = None
     ) -> SessionArtifact:
-        """The next session; ``effect`` None draws one."""
+        """Return the next session; ``effect`` None draws one."""
         effect = self.effect() if effect is None else effect
         self.made += 1
         self.kept = {}

@@ -47,7 +47,7 @@ class View:
 
 
 def view(session: SessionArtifact, requests: Floats) -> View:
-    """The planned rounds of a session."""
+    """Return the planned rounds of a session."""
     table: dict[tuple[str, str], list[list[float]]] = {}
     for run in session.raw_runs:
         for result in run.results:

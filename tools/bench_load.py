@@ -7,7 +7,7 @@
     python tools/bench_load.py leak         a long phase: descriptors, threads, memory
 
 Servers run on core 0, generators on core 1. Only loopback is used. wrk, hey, ab, nginx and locust are used
-where they are found; what is missing is said.
+where they are found; missing ones are reported.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def memory(args: argparse.Namespace) -> None:
 
 
 def leak(args: argparse.Namespace) -> None:
-    """A phase against a device that closes after 16 requests, watched from inside."""
+    """Drive a phase against a device that closes after 16 requests, watched from inside."""
     if (pin := pinned(CLIENT_CORE)) is not None:
         pin()
     spec = PhaseSpec("leak", args.clients, args.seconds)

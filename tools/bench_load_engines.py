@@ -54,7 +54,7 @@ def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: floa
 
 
 def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) -> Result:
-    """This package's engine."""
+    """Run this package's engine."""
     if loop == "unstamped":
         vars(connection)["kernel_stamps"] = lambda: False
     parts = urlsplit(url)
@@ -87,7 +87,7 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
 
 
 def threads(url: str, clients: int, seconds: float) -> Result:
-    """A thread per client, each with an ``http.client`` connection."""
+    """Run a thread per client, each with an ``http.client`` connection."""
     parts = urlsplit(url)
     latencies: list[float] = []
     lock = threading.Lock()

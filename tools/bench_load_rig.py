@@ -43,14 +43,14 @@ end
 
 
 def pinned(core: int) -> Callable[[], None] | None:
-    """What a child process does to stay on ``core``, where the platform knows how."""
+    """Return what a child process does to stay on ``core``, where the platform knows how."""
     if not hasattr(os, "sched_setaffinity") or core not in os.sched_getaffinity(0):
         return None
     return lambda: os.sched_setaffinity(0, {core})
 
 
 def output(command: list[str]) -> tuple[str, float]:
-    """Standard output of a pinned child and the CPU seconds it took; its standard error if it fails."""
+    """Return the output of a pinned child and its CPU seconds; its standard error if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=pinned(CLIENT_CORE), cwd=HERE.parent
@@ -98,7 +98,7 @@ def ab(url: str, clients: int, seconds: float) -> Result:
 
 
 def python(engine: str, *options: str) -> Generator:
-    """A generator of bench_load_engines.py."""
+    """Return a generator of bench_load_engines.py."""
 
     def run(url: str, clients: int, seconds: float) -> Result:
         command = [sys.executable, str(HERE / "bench_load_engines.py"), engine, url]
@@ -110,7 +110,7 @@ def python(engine: str, *options: str) -> Generator:
 
 
 def generators(wanted: list[str]) -> dict[str, Generator]:
-    """Those of the wanted generators that are installed; the missing ones are said."""
+    """Those of the wanted generators that are installed; the missing ones are printed."""
     known: dict[str, tuple[bool, Generator]] = {
         "wrk": (shutil.which("wrk") is not None, wrk),
         "hey": (shutil.which("hey") is not None, hey),
@@ -130,7 +130,7 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
 
 @contextlib.contextmanager
 def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A pinned server process for the time of the block."""
+    """Run a pinned server process for the time of the block."""
     pin = pinned(SERVER_CORE)
     with subprocess.Popen(command, text=True, preexec_fn=pin, **options) as process:  # noqa: PLW1509 - no threads
         try:
@@ -150,7 +150,7 @@ def device(
     close_after: int = 0,
     writes: int = 1,
 ) -> Iterator[str]:
-    """The bench's own device (bench_load_device.c says what it does), compiled for the occasion; its URL."""
+    """Run the bench's own device, compiled from bench_load_device.c, and yield its URL."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise SystemExit("the bench's device is a C program, and there is no C compiler (cc)")
@@ -166,7 +166,7 @@ def device(
 
 @contextlib.contextmanager
 def nginx() -> Iterator[tuple[str, int]]:
-    """An nginx of one worker with a 1 KB file; its URL and its process id."""
+    """Run an nginx of one worker with a 1 KB file; its URL and its process id."""
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
     with socket.socket() as probe:

@@ -96,7 +96,7 @@ class Tracer:
         owner.run_phase = named
 
     def _watch_loads(self, owner: Any) -> None:
-        """A gap ends where a load begins, and begins where a load was planned to end."""
+        """Find the gaps: one ends where a load begins, and begins where a load was planned to end."""
         plain = owner.run_phase
 
         @functools.wraps(plain)

@@ -127,7 +127,7 @@ def words_of(counter: Counter[str]) -> str:
 
 
 def gates_of(artifact: SessionArtifact) -> str:
-    """What the gates of the slowed profile, and those that fail, saw: the change, and the one that fails."""
+    """Return the change that the gates of the slowed profile saw, and those that fail."""
     assert artifact.gate is not None
     compared = [
         f"{row.metric if row.profile == SLOWED else row.name} {row.d_pct:+.0f} %"
@@ -147,7 +147,7 @@ def seen_in(artifact: SessionArtifact) -> bool:
 
 
 def warnings_of(artifact: SessionArtifact) -> tuple[str, ...]:
-    """What the session warned of, or failed for."""
+    """Return what the session warned of, or failed for."""
     assert artifact.gate is not None
     return tuple(
         f"{one.kind} {one.where}: {one.message}" for one in artifact.gate.findings if one.severity != "info"
@@ -176,7 +176,7 @@ class Bench:
 
     @contextmanager
     def place(self) -> Iterator[Path]:
-        """A folder for a new history."""
+        """Return a folder for a new history."""
         if self.keep is None:
             with tempfile.TemporaryDirectory(prefix="espperf-real-") as folder:
                 yield Path(folder)
@@ -187,7 +187,7 @@ class Bench:
 
     @contextmanager
     def board(self, folder: Path, factor: float) -> Iterator[list[str]]:
-        """The words that name a board whose template handlers do ``factor`` times the work."""
+        """Return the words that name a board whose template handlers do ``factor`` times the work."""
         if self.server == SIM:
             yield [SIM, f"--sim-slowdown={SLOWED}={factor:g}", f"--sim-seed={next(self._seeds)}"]
         else:
@@ -209,7 +209,7 @@ class Bench:
         )
 
     def slower(self, factors: Sequence[float], baseline: int) -> Iterator[tuple[float, Answer]]:
-        """The answers of a try, the baseline's (factor 1) first."""
+        """Return the answers of a try, the baseline's (factor 1) first."""
         with self.place() as folder:
             for _ in range(baseline):
                 yield 1.0, self.answer(folder)
@@ -219,7 +219,7 @@ class Bench:
                 yield factor, self.answer(apart, factor)
 
     def equal(self, sessions: int) -> Iterator[Answer]:
-        """The answers to sessions of equal firmware; the first one has nothing to be compared with."""
+        """Return the answers to sessions of equal firmware; the first one has nothing to be compared with."""
         with self.place() as folder:
             for _ in range(1 + sessions):
                 yield self.answer(folder)
@@ -255,7 +255,7 @@ def show(what: str, answer: Answer, wanted: str) -> None:
 
 
 def factors(text: str) -> tuple[float, ...]:
-    """The factors of ``--factors``, smallest first.
+    """Return the factors of ``--factors``, smallest first.
 
     Raises:
         ValueError: not numbers above 1.
@@ -267,7 +267,7 @@ def factors(text: str) -> tuple[float, ...]:
 
 
 def session_words(args: argparse.Namespace) -> list[str]:
-    """The options of each session."""
+    """Return the options of each session."""
     words = [f"--perf-profiles={args.profiles}"]
     if args.preset:
         words.append(f"--perf-preset={args.preset}")
@@ -279,7 +279,7 @@ def session_words(args: argparse.Namespace) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's parser."""
+    """Return the command line's parser."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*SERVERS, SIM]
     made.add_argument("--servers", default="microdot,sim", help=f"some of {','.join(names)}, or all")

@@ -27,14 +27,14 @@ HEAD = ("pytest", "xdist", "run as", "requests", "two workers", "together", "art
 
 
 def ways() -> Iterator[tuple[tuple[str, ...], bool]]:
-    """The words of each run, and whether boards are to be driven at the same time in it."""
+    """Return the words of each run, and whether boards are to be driven at the same time in it."""
     for dist in known_dists():
         yield (f"-n{BOARDS}", f"--dist={dist}"), True
     yield (f"--tx={BOARDS}*popen", "--dist=no"), False
 
 
 def wrong(seen: Seen, *, parallel: bool) -> list[str]:
-    """What is not as it should be, each in words."""
+    """Return what is not as it should be, each in words."""
     found = []
     if seen.code != 0:
         found.append(f"exit code {seen.code}")
@@ -55,7 +55,7 @@ def wrong(seen: Seen, *, parallel: bool) -> list[str]:
 
 
 def cells(words: tuple[str, ...], seen: Seen) -> tuple[str, ...]:
-    """A row of the table."""
+    """Return a row of the table."""
     spans = list(seen.boards.values())
     pids = sorted({pid for pids in seen.writers.values() for pid in pids})
     who = ", ".join("the controller" if pid == seen.controller else f"pid {pid}" for pid in pids)

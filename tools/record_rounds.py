@@ -54,12 +54,12 @@ class Recording(msgspec.Struct, kw_only=True):
 
 
 def rounded(value: float | None) -> float | None:
-    """The value with five significant digits."""
+    """Return the value with five significant digits."""
     return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
 def rounds(artifact: SessionArtifact) -> dict[str, dict[str, Rounds]]:
-    """The planned rounds of a session, by profile, phase and metric."""
+    """Return the planned rounds of a session, by profile, phase and metric."""
     reports: dict[str, dict[str, list[PhaseReport]]] = {}
     for run in artifact.raw_runs:
         if run.role == "run":
@@ -76,7 +76,7 @@ def rounds(artifact: SessionArtifact) -> dict[str, dict[str, Rounds]]:
 
 
 def text(recording: Recording) -> str:
-    """The file's text: JSON with a line for each list."""
+    """Return the file's text: JSON with a line for each list."""
     indented = json.dumps(msgspec.to_builtins(recording), indent=1)
     listed = re.sub(r"\[[^\]]*\]", lambda found: " ".join(found[0].split()), indented)
     return re.sub(r"(\d)\.0(?=[,\]\s])", r"\1", listed).replace("[ ", "[").replace(" ]", "]") + "\n"
@@ -114,7 +114,7 @@ def measure(server: str, runs: int, seconds: float, seed: int | None) -> Recordi
 
 
 def convert(artifact: Path, server: str, note: str) -> Recording:
-    """The recording of a session measured before; between its phases passed a tenth of their time."""
+    """Return the recording of a session measured before; between its phases passed a tenth of their time."""
     read = msgspec.json.decode(artifact.read_bytes(), type=SessionArtifact)
     elapsed_s = sum(result.report.elapsed for run in read.raw_runs for result in run.results)
     return Recording(
@@ -161,7 +161,7 @@ def table(files: Sequence[Path]) -> Iterator[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's parser."""
+    """Return the command line's parser."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = made.add_subparsers(dest="what", required=True)
     one = what.add_parser("measure", help="measure a server of tests/support/real_servers.py")

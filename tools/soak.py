@@ -85,7 +85,7 @@ class State:
         return cls(resident_mb(), descriptors(), threading.active_count())
 
     def grown_since(self, first: State) -> list[str]:
-        """What grew, in words."""
+        """Return what grew, in words."""
         grown = []
         if self.memory_mb - first.memory_mb > GROWTH_MB:
             grown.append(f"memory grew from {first.memory_mb:.1f} to {self.memory_mb:.1f} MB")
@@ -197,7 +197,7 @@ class Soak:
             self.verdicts[copied.gate.kind] += 1
 
     def lost(self) -> list[str]:
-        """What is missing in the history, in words."""
+        """Return what is missing in the history, in words."""
         store = HistoryStore(self.root / "history")
         files = {path.name for path in store.folder.glob("perf_*.json")}
         rows = {row.name for row in store.select()}
@@ -211,7 +211,7 @@ class Soak:
 
 
 def start_device() -> SimProcess:
-    """A fast one with a console."""
+    """Return a fast one with a console."""
     return SimProcess.start(SimConfig(time_scale=SCALE), console="socket")
 
 

@@ -142,7 +142,7 @@ def early_findings(candidate: SessionArtifact) -> Iterator[Finding]:
 
 
 def reference_findings(candidate: SessionArtifact, series: Sequence[Series]) -> Iterator[Finding]:
-    """Describe what the reference board showed, and what was taken out for it."""
+    """Describe what the control board showed, and what was taken out for it."""
     if not any(run.role == "reference" for run in candidate.raw_runs):
         return
     moves = [(one.name, one.environment) for one in series if one.environment is not None]
@@ -150,16 +150,16 @@ def reference_findings(candidate: SessionArtifact, series: Sequence[Series]) -> 
         moved = ", ".join(
             f"{name} {pct(here.moved):+.1f} % ({pct(here.shift):+.1f} % taken out)" for name, here in moves
         )
-        message = f"the reference board was slower than usual by: {moved}."
+        message = f"the control board was slower than usual by: {moved}."
     else:
         message = (
-            f"the reference board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
+            f"the control board is used once {LEAST_SESSIONS} accepted sessions, and half of all, have it."
         )
     yield Finding(kind=REFERENCE, message=message)
 
 
 def lost_reference_findings(candidate: SessionArtifact) -> Iterator[Finding]:
-    """Warn that the reference board was not measured to the end, however much of it was."""
+    """Warn that the control board was not measured to the end, however much of it was."""
     described = candidate.device.get("reference")
     lost = described.get("lost") if isinstance(described, dict) else None
     if lost:

@@ -82,7 +82,7 @@ class History:
         within: ``Vw``, variance between rounds, or the prior where sessions have one round.
         within_df: degrees of freedom of ``within``; 0 where no session had two rounds.
         between: ``vb``, winsorised variance of the sessions' values.
-        between_df: ``H - 1``, and what a reference board's slope took less.
+        between_df: ``H - 1``, and what a control board's slope took less.
         median_share: ``C``.
         sessions: ``H``, the sessions that the noise is estimated from.
         anchors: the sessions whose median ``centre`` is.
@@ -228,7 +228,7 @@ def history_noise(
 
     Args:
         past: the rounds' composites of each session, none empty.
-        fitted: degrees of freedom that a reference board's slope took from the sessions, below 1 for each.
+        fitted: degrees of freedom that a control board's slope took from the sessions, below 1 for each.
         planned: rounds that sessions are planned to have; more claim no more. 0 for no such limit.
         calm: which sessions ended early on good news; empty for none.
     """
@@ -291,7 +291,7 @@ def gate_error(
         factor: of :func:`common_factor`; a young history has none.
         rounds: the candidate's rounds.
         within_now: the candidate's variance between rounds, None where it has one round, or is to come.
-        leverage: of a reference board, see :mod:`pytest_espperf.gate.reference`.
+        leverage: of a control board, see :mod:`pytest_espperf.gate.reference`.
     """
     known = centre_variance(history.anchors) + leverage
     if history.young:

@@ -1,6 +1,6 @@
 """Where time is lost: every path of every compared phase against the baseline, for readers. Pure.
 
-Nothing is judged here. The same holds for the changes to the previous session, cell by cell.
+Nothing is judged here. The same holds for the changes to the previous session, phase by phase.
 """
 
 from __future__ import annotations

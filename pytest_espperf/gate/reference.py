@@ -38,7 +38,7 @@ PRIOR_SLOPE = 0.5
 
 @dataclass(frozen=True)
 class Environment:
-    """Surroundings of a session at one gate, as the reference board shows them.
+    """Surroundings of a session at one gate, as the control board shows them.
 
     Attributes:
         moved: ``u`` of the candidate: how much slower the reference was than usual, a log ratio.

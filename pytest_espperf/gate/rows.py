@@ -309,7 +309,7 @@ def plain_rows(
 ) -> list[GateRow]:
     """Apply the rules of ``--perf-fail-on``: cell medians against the baseline's last session.
 
-    The percentage is of the previous median, for ``error_rate`` percentage points. Confirmation rounds,
+    The percentage is of the previous median, for ``error_rate`` percentage points. Confirmation runs,
     where there are any, are counted in: the rule then judges the median of all. Where there are A/B pairs,
     a broken rule must also be broken between their two halves.
     """
@@ -410,7 +410,7 @@ def error_row(candidate: SessionArtifact, profile: str, past: Sequence[SessionAr
     a board that always has a few errors. Where the errors of the baseline vary from round to round, the rise
     must also exceed three standard errors of a session's rate; a smaller one is inconclusive.
 
-    A failing row is measured again like any other: with confirmation rounds all rounds together must
+    A failing row is measured again like any other: with confirmation runs all rounds together must
     fail, and the new ones alone must show half of the rise; with A/B pairs the new firmware must
     fail against the old.
     """

@@ -51,7 +51,7 @@ def bound(report: PhaseReport) -> bool:
 def rounds_of(session: SessionArtifact, profile: str, roles: Iterable[RunRole] = ("run",)) -> Rounds:
     """Return the measured rounds of a profile, ordered by run_index; rounds without any phase are left out.
 
-    Confirmation rounds share a numbering with the planned ones or have their own: both work, as long
+    Confirmation runs share a numbering with the planned ones or have their own: both work, as long
     as one role is asked for at a time.
     """
     wanted = frozenset(roles)
@@ -207,14 +207,14 @@ class Series:
         epoch: the same of every session of the epoch (``past`` is its tail).
         pins: indices into ``epoch`` of pinned sessions.
         now: the candidate's planned rounds.
-        again: its confirmation rounds.
+        again: its confirmation runs.
         planned: how many rounds the candidate was planned to have; 0 for as many as ``now``.
         calm: which sessions of the epoch ended early on good news; empty for none.
         ended: why the candidate itself ended early, "" where it did not.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
         paced: an open loop: its throughput is the schedule's, not the board's.
         by_phase: of the tail metric only: each phase's own change against the baseline.
-        environment: change on the reference board, which is subtracted from all rounds; None where nothing.
+        environment: change on the control board, which is subtracted from all rounds; None where nothing.
     """
 
     profile: str
@@ -253,7 +253,7 @@ class Series:
         return self.calm[-len(self.past) :] if self.calm else (False,) * len(self.past)
 
     def as_measured(self) -> Series:
-        """Put back what the reference board took out."""
+        """Put back what the control board took out."""
         here = self.environment
         if here is None:
             return self
@@ -341,7 +341,7 @@ def _values(readings: Mapping[RoundKey, float], role: RunRole) -> tuple[float, .
 
 
 def _reference_board(session: SessionArtifact) -> str:
-    """Return the reference board of a session, "" where it has none."""
+    """Return the control board of a session, "" where it has none."""
     return next((run.board for run in session.raw_runs if run.role == "reference"), "")
 
 

@@ -182,7 +182,7 @@ def _composite_rows(
     profiles: Sequence[ProfileRounds],
     policy: GatePolicy,
 ) -> tuple[list[GateRow], list[Finding]]:
-    """Judge throughput, p95 and p99, and describe what a reference board showed of their surroundings."""
+    """Judge throughput, p95 and p99, and describe what a control board showed of their surroundings."""
     main = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
     tail = build_all(candidate, profiles, (TAIL,), depth_of(policy))
     factor = common_factor([series_noise(one) for one in main])
@@ -196,7 +196,7 @@ def _composite_rows(
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
     if policy.baseline != "fixed":
-        # A reference board may age, too: a slow slide is looked for in what was measured.
+        # A control board may age, too: a slow slide is looked for in what was measured.
         measured = [one.as_measured() for one in main]
         drifted = drifts(measured, boards)
         rows += [
@@ -318,7 +318,7 @@ def measure_again(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> dict
     """Choose the profiles to measure again before the verdict stands, once, and in how many rounds.
 
     A profile without a clear answer (slower, or not shown within the tolerance) gets the policy's
-    confirmation rounds; one that is clear, but in which rounds were disturbed, or broke a budget of any
+    confirmation runs; one that is clear, but in which rounds were disturbed, or broke a budget of any
     single run, as many as did.
     """
     wanted = {profile: min(count, policy.confirm_rounds) for profile, count in verdict.disturbed.items()}

@@ -33,11 +33,16 @@ class ClosedFeed:
         self._turn = tuple(turn)
         self._most = most
         self._taken: dict[int, int] = {}
+        self._given_up = False
         self._stop_ns = begin_ns + round(duration_s * _NS_PER_S)
 
     def take(self, client: int, now_ns: int) -> tuple[PreparedRequest, int] | None:
-        """Take the client's next request and its intended start (now); None when the phase starts no more."""
-        if now_ns >= self._stop_ns:
+        """Take the client's next request and its intended start (now); None when the phase starts no more.
+
+        The first request of all is made however late it is: a computer that stood still for the whole phase
+        would else report a board that gave no answer.
+        """
+        if now_ns >= self._stop_ns and (self._taken or self._given_up):
             return None
         place = self._taken.get(client, client)
         if place >= self._most:
@@ -56,6 +61,7 @@ class ClosedFeed:
     def give_up(self) -> int:
         """End the feed; return the number of starts left unmade: a closed loop intends none."""
         self._stop_ns = 0
+        self._given_up = True
         return 0
 
 

@@ -194,7 +194,7 @@ class RawRun(msgspec.Struct, frozen=True, kw_only=True):
     ``role`` is ``run`` for the planned rounds, ``confirm`` for a round added because the profile was
     about to fail, ``ab-baseline`` and ``ab-candidate`` for the two halves of an interleaved pair
     (same ``run_index``) measured with the old and the new firmware, ``reference`` for a round on the
-    reference board ``board``, beside the planned round of the same ``run_index``.
+    control board ``board``, beside the planned round of the same ``run_index``.
     """
 
     profile: str

@@ -1,4 +1,4 @@
-"""Two sessions side by side, cell by cell."""
+"""Two sessions side by side, phase by phase."""
 
 from __future__ import annotations
 

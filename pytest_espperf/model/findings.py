@@ -113,7 +113,7 @@ LINK = _kind("link", "warn")
 """The link to the board lost packets, refused connects, or is slower or faster than before."""
 
 REFERENCE = _kind("reference", "warn", "info")
-"""What the reference board showed, or that it was lost."""
+"""What the control board showed, or that it was lost."""
 
 GENERATOR_BOUND = _kind("generator-bound", "warn", scope="computer")
 """This computer, and not the board, set the pace, or was short of processors."""

@@ -384,7 +384,7 @@ def _summaries(kind: type[msgspec.Struct], reports: Sequence[PathReport]) -> dic
 
 
 def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
-    """Every cell (``profile:phase``) over the planned runs, confirmation rounds left out."""
+    """Every cell (``profile:phase``) over the planned runs, confirmation runs left out."""
     cells: dict[tuple[str, str], list[tuple[bool, PhaseReport]]] = {}
     for run in raw_runs:
         if run.role == "run":

@@ -116,7 +116,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _measure(config: pytest.Config) -> None:
-    """Import what a measurement takes, and register its hooks."""
+    """Import what a measurement takes, and register its hooks, once."""
+    if config.pluginmanager.hasplugin("espperf-measuring"):
+        return
     from pytest_espperf.plugin import ending, measuring  # noqa: PLC0415 - heavy: httpx, asyncio, msgspec
 
     config.pluginmanager.register(ending.Interruption(config), "espperf-interruption")

@@ -68,7 +68,7 @@ def finish_board(session: pytest.Session, board: str, perf: PerfSession, interru
 def _texts(
     session: pytest.Session, board: str, perf: PerfSession, outcome: SessionOutcome
 ) -> Iterator[tuple[VerdictKey, VerdictText]]:
-    """What each verdict item of a board says."""
+    """Yield what each verdict item of a board says."""
     state = state_of(session.config)
     profiles = [profile.name for profile in perf.context.plan.profiles]
     broken = failures(outcome.verdict) if outcome.fails else perf.failures_of_selection()

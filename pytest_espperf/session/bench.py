@@ -1,4 +1,4 @@
-"""The bench of a session: the board that is measured, and a reference board beside it."""
+"""The bench of a session: the board that is measured, and a control board beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Bench:
 
     Attributes:
         board: the locked board; None until it is found.
-        reference: the reference board, where one was named.
+        reference: the control board, where one was named.
     """
 
     def __init__(self, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""The driver of one board's phases: probe, load, reference board, firmware, deadlines. It stores nothing."""
+"""The driver of one board's phases: probe, load, control board, firmware, deadlines. It stores nothing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Sink(Protocol):
     """
 
     def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
-        """Take one measured phase; ``board`` names the reference board where it was measured there."""
+        """Take one measured phase; ``board`` names the control board where it was measured there."""
 
     def save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
         """Write the raw samples of a phase; return the file relative to the history, "" without one."""
 
     def end_phase(self, state: SessionState) -> None:
-        """Take note that a phase, and the reference board's beside it, were added."""
+        """Take note that a phase, and the control board's beside it, were added."""
 
     def decide_early(self, planned: PlannedPhase, state: SessionState) -> Mapping[str, EndedEarly]:
         """Name the profiles that need no further run, before the first phase of one of their runs."""

@@ -234,7 +234,7 @@ def failed_by(verdict: Verdict, finding: Finding) -> Verdict:
 def _measures_all(settings: Settings) -> bool:
     """Whether every planned run is wanted, however certain the answer is.
 
-    The point of a soak is its duration; a reference board's runs stand beside those of the board.
+    The point of a soak is its duration; a control board's runs stand beside those of the board.
     """
     return settings.perf_all_rounds or settings.perf_preset == "soak" or bool(settings.device_reference)
 

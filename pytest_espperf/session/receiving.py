@@ -18,10 +18,10 @@ class ReceiverSink(Protocol):
     """The sink of the controller, from which phases can be taken out again."""
 
     def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
-        """Take one measured phase; ``board`` names the reference board where it was measured there."""
+        """Take one measured phase; ``board`` names the control board where it was measured there."""
 
     def discard(self, planned: PlannedPhase) -> None:
-        """Take a phase out, and the reference board's beside it."""
+        """Take a phase out, and the control board's beside it."""
 
     def end_phase(self, state: SessionState) -> None:
         """Take note that what belongs to a phase was added or taken out."""
@@ -64,7 +64,7 @@ class PhaseReceiver:
         self._sink.end_phase(self._driver.known())
 
     def take_over(self) -> None:
-        """Find the board that workers have given back; a reference board that they lost stays lost.
+        """Find the board that workers have given back; a control board that they lost stays lost.
 
         Raises:
             EspperfError: see :meth:`pytest_espperf.session.bench.Bench.find_named`.

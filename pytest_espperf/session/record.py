@@ -46,7 +46,7 @@ class SessionRecord:
     def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
         """Keep one measured phase; measured once more (a rerun), it takes the place of the first.
 
-        ``board`` names the reference board where it was measured there.
+        ``board`` names the control board where it was measured there.
         """
         self._boards[planned.role] = board
         results = self._runs.setdefault((planned.role, planned.profile.name, planned.run), [])
@@ -55,7 +55,7 @@ class SessionRecord:
             self._engine = result.report.generator.engine
 
     def discard(self, planned: PlannedPhase) -> None:
-        """Forget a phase, and the reference board's beside it."""
+        """Forget a phase, and the control board's beside it."""
         for role in (planned.role, "reference"):
             key: tuple[RunRole, str, int] = (role, planned.profile.name, planned.run)
             kept = [result for result in self._runs.get(key, []) if result.phase != planned.phase.name]

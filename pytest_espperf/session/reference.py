@@ -1,4 +1,4 @@
-"""A reference board beside the measured one: its firmware stays, so its changes are the environment's."""
+"""A control board beside the measured one: its firmware stays, so its changes are the environment's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_espperf.session.time_budget import PhaseBudget
 
 
 class Reference:
-    """The reference board of a session.
+    """The control board of a session.
 
     Args:
         board: locked, like the first one.
@@ -93,7 +93,7 @@ class Reference:
         return replace(planned, role="reference"), result
 
     def _lose(self, planned: PlannedPhase, why: str) -> None:
-        self.lost = f"the reference board {self.board.name} was lost at {planned.cell}: {why}"
+        self.lost = f"the control board {self.board.name} was lost at {planned.cell}: {why}"
 
     def describe(self) -> dict[str, Any]:
         """Describe the board for the artifact."""

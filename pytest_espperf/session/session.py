@@ -53,7 +53,7 @@ NO_WORKER = "no worker was left"
 
 @dataclass(frozen=True)
 class SessionSink:
-    """Puts what a driver measured into the record and onto the disk, and asks the judge.
+    """Adds what a driver measured to the record, writes checkpoints, and asks the judge.
 
     Attributes:
         context: of the session.

@@ -36,7 +36,7 @@ class PhaseBudget:
         probe_s: for the health probe and its retries.
         load_s: for warm-up, load and the answers still awaited at its end.
         inner_s: for all of it together, ended by ourselves.
-        reference_s: for the same phase on the reference board, behind it; 0 where there is none.
+        reference_s: for the same phase on the control board, behind it; 0 where there is none.
     """
 
     watchdog_s: float

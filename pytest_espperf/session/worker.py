@@ -24,7 +24,7 @@ from pytest_espperf.session.state import SessionState
 
 
 class MeasuredPhase(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured phase; ``board`` names the reference board where it was measured there."""
+    """One measured phase; ``board`` names the control board where it was measured there."""
 
     role: RunRole
     board: str
@@ -36,7 +36,7 @@ class WorkerResult(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         phase: id of the planned phase.
-        measured: nothing, the phase, or the phase and the reference board's.
+        measured: nothing, the phase, or the phase and the control board's.
         state: what is known of the session; of the console, what is new.
         lines: new lines for the user.
         spent_s: new seconds that count against ``--perf-hard-timeout-s``.

@@ -1,4 +1,4 @@
-"""Decisions in a history of several boards: which one's session is meant is said, or asked."""
+"""Decisions in a history of several boards: which one's session is meant is reported, or asked."""
 
 from __future__ import annotations
 

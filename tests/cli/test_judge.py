@@ -119,7 +119,7 @@ def test_a_file_is_judged_in_its_own_folder_unless_another_is_named(
 
 
 def confirmed(history: HistoryStore, factors: list[float]) -> SessionArtifact:
-    """The slow session of day 7 with so many confirmation rounds."""
+    """The slow session of day 7 with so many confirmation runs."""
     return more_rounds(history.find("day7").artifact, "python_heavy", factors)
 
 

@@ -185,7 +185,7 @@ def test_a_slow_one_is_said_to_have_died_of_it(tmp_path: Path) -> None:
 
 
 class TestVerdict:
-    """What is said."""
+    """What is reported."""
 
     @staticmethod
     def link(rng: random.Random, ms: float, lost: int = 0) -> LinkReport:

@@ -10,6 +10,11 @@ import pytest
 from support.paths import ROOT
 
 CHECKED = (
+    "README.md",
+    "docs/*.md",
+    "pytest_espperf/**/*.py",
+    "tests/**/*.py",
+    "tools/*.py",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -20,7 +25,6 @@ CHECKED = (
     "changelog.d/*.md",
     "examples/**/*.md",
     "examples/**/*.py",
-    "tools/check_dist.py",
 )
 """Patterns of the files that are checked, from the root of the checkout."""
 
@@ -76,7 +80,8 @@ def findings(text: str, banned: Mapping[str, str] = BANNED) -> Iterator[str]:
 
 def files() -> list[Path]:
     """All checked files, sorted."""
-    return sorted({path for pattern in CHECKED for path in ROOT.glob(pattern) if path.is_file()})
+    found = {path for pattern in CHECKED for path in ROOT.glob(pattern) if path.is_file()}
+    return sorted(found - {Path(__file__)})
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -1,4 +1,5 @@
-"""A computer that was short of processors: what is said of it, once, and that it lets no regression pass."""
+"""A computer that was short of processors: what is reported of it, once, and that it lets no regression
+pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reference board takes out of a session, and what it must not."""
+"""What a control board takes out of a session, and what it must not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROFILE = "python_light"
 def beside(
     artifact: SessionArtifact, rng: random.Random, factor: float, board: str = "b2"
 ) -> SessionArtifact:
-    """The session with a round on the reference board beside each of its own."""
+    """The session with a round on the control board beside each of its own."""
     extra = [
         msgspec.structs.replace(
             run(PROFILE, index, [factor * rng.lognormvariate(0, 0.01) for _ in PHASES], "reference"),
@@ -78,11 +78,11 @@ def test_a_lost_reference_is_a_warning_however_much_of_it_was_measured(
 ) -> None:
     policy = GatePolicy(enabled=enabled)
     now = day(rng, 1.0) if measured else session(rng, profiles=[PROFILE])
-    described = {"reference": {"name": "b2", "lost": "the reference board b2 was lost at x:burst: silence"}}
+    described = {"reference": {"name": "b2", "lost": "the control board b2 was lost at x:burst: silence"}}
     lost = msgspec.structs.replace(now, device=described)
     (told,) = [one for one in judge(lost, [], policy).findings if one.severity == "warn"]
     assert told.kind == "reference"
-    assert "the reference board b2 was lost at x:burst: silence. It was not measured" in told.message
+    assert "the control board b2 was lost at x:burst: silence. It was not measured" in told.message
     for device in ({}, {"reference": {"name": "b2", "lost": ""}}, {"reference": None}):
         there = msgspec.structs.replace(now, device=device)
         assert not [one for one in judge(there, [], policy).findings if one.severity == "warn"]

@@ -15,6 +15,8 @@ from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.timeout(600)  # on a machine that may be busy
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> HistoryStore:

@@ -43,7 +43,7 @@ EXPORTS = ("csv", "junit", "openmetrics", "github-action-benchmark", "bencher", 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders, links only for some users")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of any bytes")
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from pytest_espperf.history.rows import Query
 from pytest_espperf.history.shared import objects
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
 
+pytestmark = pytest.mark.timeout(600)  # on a machine that may be busy
+
 STAMP = "20260101T000000Z"
 BEFORE, AFTER = "20251231T235959Z", "20260101T000001Z"
 TAGS = st.sampled_from(

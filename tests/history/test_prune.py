@@ -19,6 +19,8 @@ from pytest_espperf.history.prune import PruneChoice, choose
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.session import earlier
 
+pytestmark = pytest.mark.timeout(600)  # on a machine that may be busy
+
 SEED = 20261125
 VERDICTS = (
     "unchanged",

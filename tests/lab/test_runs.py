@@ -192,8 +192,8 @@ def test_each_place_has_its_own_session_bar_and_verdict_and_one_that_regressed_f
         sims["right"].configure(slowdown={})
     assert code == 1
     assert project.verdicts() == {LEFT: "unchanged", RIGHT: "regressed"}
-    assert f"FAILED espperf::{right}::one:" in said
-    assert f"FAILED espperf::{LEFT}" not in said
+    assert f"verdict[{right}-one] - " in said
+    assert f"verdict[{LEFT}-one] - " not in said
     for name, place in PLACES.items():
         session = project.sessions()[name]
         assert session["comparability"]["fields"]["board"] == name

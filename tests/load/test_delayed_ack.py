@@ -32,7 +32,7 @@ from pytest_espperf.gate.delayed_ack import waits_ms
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.load import find_delayed_acks, run_phase
 from pytest_espperf.load.acks import prompt_acks
-from pytest_espperf.load.delayed_ack import MOST_BYTES, Promptness, read_delayed_acks
+from pytest_espperf.load.delayed_ack import MOST_BYTES, DelayedAcks, Promptness, read_delayed_acks
 from pytest_espperf.model.artifact import DELAYED_ACK, CellAggregate, PathAggregate, SessionArtifact
 from pytest_espperf.model.workload import Profile, RequestSpec, Target
 
@@ -103,13 +103,13 @@ def p50_ms(target: Target, loop_factory: LoopFactory) -> float:
     samples = run_phase(
         target,
         [RequestSpec("/")],
-        phase(0.4, 2),
-        deadline_s=20,
+        phase(0.8, 2),
+        deadline_s=60,
         loop_factory=loop_factory,
     )
     check_sound(samples)
     assert set(kinds(samples)) == {None}
-    assert len(samples) > 8
+    assert len(samples) > 2
     return 1e3 * median(samples.service_s)
 
 
@@ -148,6 +148,11 @@ def replaced(target: Target) -> Target:
     return Target("https", target.address, target.port, target.host_header, insecure=True)
 
 
+def at_last(find: Callable[[], DelayedAcks]) -> DelayedAcks:
+    """What is found, tried a few times: a busy machine may hide 40 ms, and makes none up."""
+    return next((found for found in (find() for _ in range(9)) if found.waits_ms), DelayedAcks())
+
+
 KINDS: list[Promptness] = [*(["quickack"] if prompt_acks() else []), "nudge"]  # type: ignore[list-item] # literals
 
 
@@ -155,9 +160,8 @@ KINDS: list[Promptness] = [*(["quickack"] if prompt_acks() else []), "nudge"]  #
 @pytest.mark.parametrize("prompt", KINDS)
 def test_a_path_waits_where_its_pause_is_the_clients(prompt: Promptness) -> None:
     with serving(in_pieces(*halves())) as server:
-        found = read_delayed_acks(
-            server.target, [("/", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")], budget_s=20, prompt=prompt
-        )
+        wire = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        found = at_last(lambda: read_delayed_acks(server.target, [("/", wire)], budget_s=20, prompt=prompt))
     assert found.asked == ("/",)
     assert found.waits_ms["/"] > 20  # 40 ms, and what a busy machine adds to either client
     assert not found.measured
@@ -166,7 +170,7 @@ def test_a_path_waits_where_its_pause_is_the_clients(prompt: Promptness) -> None
 @needs_prompt_acks
 def test_a_path_waits_inside_tls_as_well(tls_context: ssl.SSLContext) -> None:
     with serving(in_broken_records(tls_context, answer(b"x" * 400))) as server:
-        found = find_delayed_acks(replaced(server.target), [PROFILE], budget_s=20)
+        found = at_last(lambda: find_delayed_acks(replaced(server.target), [PROFILE], budget_s=20))
     assert set(found.waits_ms) == {"/"}
 
 

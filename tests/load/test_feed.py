@@ -98,6 +98,15 @@ def test_closed_loop_stops_at_its_duration() -> None:
     assert feed.give_up() == 0
 
 
+def test_closed_loop_makes_its_first_request_however_late_this_computer_is() -> None:
+    feed = ClosedFeed(plans(2), begin_ns=0, duration_s=0.1)
+    assert feed.take(0, 10**9) is not None
+    assert feed.take(1, 10**9) is None
+    given_up = ClosedFeed(plans(2), begin_ns=0, duration_s=0.1)
+    given_up.give_up()
+    assert given_up.take(0, 10**9) is None
+
+
 def test_open_loop_hands_out_what_is_due_in_order() -> None:
     feed = OpenFeed(plans(2), begin_ns=1_000_000_000, duration_s=0.3, rate_rps=10, warmup_s=0.1)
     assert feed.next_due_ns() == 900_000_000

@@ -159,7 +159,7 @@ def test_what_a_transport_raises_is_counted(exc: Exception, kind: str) -> None:
 def test_httpx_own_transport_against_real_sockets() -> None:
     with serving(always(answer())) as server:
         samples = run_phase(
-            server.target, HELLO, phase(0.2, 2), transport=httpx.AsyncHTTPTransport, deadline_s=20
+            server.target, HELLO, phase(1.0, 2), transport=httpx.AsyncHTTPTransport, deadline_s=20
         )
     assert samples.outcomes == [Outcome(200, None)]
     assert samples.generator is not None

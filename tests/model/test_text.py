@@ -1,4 +1,4 @@
-"""One door for text from outside, and a walk over all that is said with a hostile string in it."""
+"""One door for text from outside, and a walk over all that is reported with a hostile string in it."""
 
 from __future__ import annotations
 

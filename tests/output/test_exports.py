@@ -1,4 +1,4 @@
-"""Where exports go: what is refused, what is written, what is said when it cannot be."""
+"""Where exports go: what is refused, what is written, what is reported when it cannot be."""
 
 from __future__ import annotations
 

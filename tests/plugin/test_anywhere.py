@@ -40,7 +40,7 @@ def test_a_loop_that_a_fixture_left_running_is_in_nobodys_way(project: Project) 
     project.pytester.makeconftest(LOOP_HELD)
     project.pytester.makepyfile("def test_perf(perf_phase): assert perf_phase.report.ok")
     result = project.run(suite=False)
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=6)
     assert project.artifact()["gate"]["verdict"] == "no-baseline"
 
 

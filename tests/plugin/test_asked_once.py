@@ -151,18 +151,18 @@ def test_a_firmware_with_a_login_is_no_improvement_until_it_is_accepted(
     pages = Pages()
     with measured_at(project, pages):
         for _ in range(2):
-            assert project.run_unwatched(ANY_CHANGE).ret == 0
+            assert project.run(ANY_CHANGE).ret == 0
         pages.answers[""], pages.delay_s = LOGIN, 0.002
         for _ in range(2):
-            result = project.run_unwatched("--perf-strict", ANY_CHANGE)
+            result = project.run("--perf-strict", ANY_CHANGE)
             assert result.ret == 1
             found = project.artifact()["gate"]
             assert found["verdict"] == "inconclusive"
             assert CHANGE in " ".join(result.stdout.str().split())
         accept = [sys.executable, "-m", "pytest_espperf.cli", "accept", "latest", "--reason", "a login"]
         subprocess.run(accept, cwd=project.pytester.path, check=True, capture_output=True, timeout=100)
-        project.run_unwatched()
+        project.run()
         assert "answers" not in {one["kind"] for one in project.artifact()["gate"]["findings"]}
         pages.answers[""] = PAGE
-        project.run_unwatched()
+        project.run()
     assert "answers" in {one["kind"] for one in project.artifact()["gate"]["findings"]}

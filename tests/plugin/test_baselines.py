@@ -13,9 +13,9 @@ def test_each_board_has_its_own_baseline_and_one_without_fails_alone(
     project: Project, reference: Web
 ) -> None:
     first, second = project.web.address, reference.address
-    assert project.run_unwatched("--perf-tag=v1").ret == 0
+    assert project.run("--perf-tag=v1").ret == 0
     words = ("--perf-baseline=v1", ANY_CHANGE, f"--device-ip={first},{second}")
-    run = project.run_unwatched(*words, device=False)
+    run = project.run(*words, device=False)
     assert run.ret == 1
     names = [address.replace(":", "-") for address in (first, second)]
     run.stdout.fnmatch_lines([f"{names[0]}  unchanged", f"{names[1]}  failed*"])

@@ -19,7 +19,7 @@ FIRMWARES = ("--perf-confirm=2", "--perf-ab-baseline-cmd=exit 0", "--perf-ab-can
 def past(project: Project, factor: float, count: int = 5) -> None:
     """Measure one session, and keep it several times over as if the board had been slower by a factor."""
     project.web.delay_s = USUAL_S
-    assert project.run_unwatched(*FOUR_RUNS, "--perf-all-rounds", "--perf-no-gate").ret == 0
+    assert project.run(*FOUR_RUNS, "--perf-all-rounds", "--perf-no-gate").ret == 0
     (first,) = project.history.glob("perf_*.json")
     session = json.loads(first.read_text(encoding="utf-8"))
     for path in project.history.iterdir():
@@ -58,7 +58,7 @@ def test_a_calm_profile_ends_after_two_runs(project: Project, workers: int) -> N
     if workers:
         pytest.importorskip("xdist")
     past(project, 4.0)
-    result = project.run_unwatched(*FOUR_RUNS, "-rs", workers=workers)
+    result = project.run(*FOUR_RUNS, "-rs", workers=workers)
     assert result.ret == 0, result.stdout.str()
     artifact = project.artifact()
     assert measured(artifact) == [("run", 1), ("run", 2)]
@@ -70,12 +70,12 @@ def test_a_calm_profile_ends_after_two_runs(project: Project, workers: int) -> N
     result.stdout.fnmatch_lines(
         ["*one: unchanged after 2 of 4 runs*", "*SKIPPED*unchanged after 2 of 4 runs*"]
     )
-    result.assert_outcomes(passed=4, skipped=4)
+    result.assert_outcomes(passed=6, skipped=4)
 
 
 def test_a_profile_that_is_far_slower_ends_after_three_runs_and_fails(project: Project) -> None:
     past(project, 0.02)
-    result = project.run_unwatched(*FOUR_RUNS)
+    result = project.run(*FOUR_RUNS)
     assert result.ret == 1, result.stdout.str()
     artifact = project.artifact()
     assert measured(artifact) == [("run", 1), ("run", 2), ("run", 3)]
@@ -91,7 +91,7 @@ def test_every_planned_run_is_measured_where_that_is_wanted(
     project: Project, words: tuple[str, ...], count: int
 ) -> None:
     past(project, 2.0, count)
-    assert project.run_unwatched(*FOUR_RUNS, *words).ret == 0
+    assert project.run(*FOUR_RUNS, *words).ret == 0
     artifact = project.artifact()
     assert measured(artifact) == [("run", index) for index in range(1, 5)]
     assert artifact["ended_early"] == {}
@@ -116,7 +116,7 @@ def pace(project: Project, **paces: float) -> None:
 
 def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(project: Project) -> None:
     pace(project, run2_one_burst=10 * USUAL_S, run3_one_burst=USUAL_S)
-    result = project.run_unwatched("-p", "paces", "--perf-runs=3", *IN_ONE)
+    result = project.run("-p", "paces", "--perf-runs=3", *IN_ONE)
     assert result.ret == 0, result.stdout.str()
     artifact = project.artifact()
     assert measured(artifact) == [("run", 1), ("run", 2), ("run", 3), ("confirm", 1)]
@@ -140,7 +140,7 @@ def test_a_single_run_beyond_its_budget_fails_where_it_comes_again(
     project: Project, words: tuple[str, ...], again_s: float, said: str
 ) -> None:
     pace(project, run2_one_burst=1.0, run2_one_long=USUAL_S, confirm1_one_burst=again_s)
-    result = project.run_unwatched("-p", "paces", "--perf-runs=3", "--perf-worst-p95-ms=600", *words)
+    result = project.run("-p", "paces", "--perf-runs=3", "--perf-worst-p95-ms=600", *words)
     artifact = project.artifact()
     findings = [one for one in artifact["gate"]["findings"] if one["kind"] == "worst-run"]
     assert len(findings) == 1
@@ -155,6 +155,6 @@ def test_a_single_run_beyond_its_budget_fails_where_it_comes_again(
 
 def test_an_interruption_between_runs_leaves_a_session_that_is_incomplete(project: Project) -> None:
     past(project, 4.0)
-    result = project.run_unwatched(*FOUR_RUNS, "-k", "run1")
+    result = project.run(*FOUR_RUNS, "-k", "run1")
     assert result.ret == 0
     assert project.sessions()[-1]["gate"]["verdict"] == "incomplete"

@@ -147,11 +147,11 @@ def test_a_job_has_the_report_and_an_error_for_each_failing_gate(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     project.web.delay_s = USUAL_S
-    first = project.run_unwatched()
+    first = project.run()
     assert first.ret == 0
     assert not [line for line in first.outlines if line.startswith("::error")]
     project.web.delay_s = SLOW_S
-    second = project.run_unwatched("--perf-confirm=0", TEN_TIMES)
+    second = project.run("--perf-confirm=0", TEN_TIMES)
     assert second.ret == 1
     errors = [parsed for line in second.outlines if (parsed := command(line)) and parsed[0] == "error"]
     gates = project.artifact()["gate"]["gates"]

@@ -17,7 +17,10 @@ LIGHT = {
     "pytest_espperf.errors",
     *("pytest_espperf.model", "pytest_espperf.model.address", "pytest_espperf.model.text"),
     "pytest_espperf.plugin",
-    *(f"pytest_espperf.plugin.{name}" for name in ("fixtures", "items", "state", "terminal")),
+    *(
+        f"pytest_espperf.plugin.{name}"
+        for name in ("fixtures", "items", "neighbours", "state", "terminal", "verdict_items")
+    ),
     "pytest_espperf.system",
     *(f"pytest_espperf.system.{name}" for name in ("homes", "redaction", "streams")),
 }

@@ -53,7 +53,7 @@ def test_an_export_that_cannot_be_written_fails_the_session_and_nothing_else(
             "exported bencher: *",
             "NOT EXPORTED: csv: *out.csv cannot be written: *taken is no folder",
             "WARNING: the job's summary * cannot be written: *",
-            "FAILED espperf::export csv*",
+            "FAILED *::session_verdict - *export csv: *",
         ]
     )
     assert not [line for line in result.outlines if line.startswith("::")], "no GitHub job"

@@ -32,7 +32,7 @@ def test_a_projects_own_benchmark(project: Project) -> None:
     )
     result = project.run("-m", "perf", "--perf-profiles=two", suite=False)
     assert result.ret == 0
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=5, skipped=2)  # a selection has no verdict
     # Profile "one" was planned, and no test took it: that is a selection.
     assert project.sessions()[0]["gate"]["verdict"] == "incomplete"
     assert {run["profile"] for run in project.sessions()[0]["raw_runs"]} == {"two"}
@@ -42,7 +42,7 @@ def test_a_projects_own_assertion_fails_its_item(project: Project) -> None:
     project.pytester.makepyfile("def test_mine(perf_phase): assert perf_phase.report.p95_ms < 0.001")
     result = project.run("-m", "perf", suite=False)
     assert result.ret == 1
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5, passed=1)  # the session fails, and not the profile
     assert project.artifact()["gate"]["verdict"] == "failed"
     assert project.artifact()["overall_pass"] is False
     assert "4 tests of the project's own failed" in result.stdout.str()
@@ -188,3 +188,69 @@ def test_a_phase_that_is_run_again_counts_once(project: Project) -> None:
     assert project.run("-m", "perf", suite=False).ret == 0
     assert project.artifact()["gate"]["verdict"] == "no-baseline"
     assert project.artifact()["aggregated"]["one:burst"]["sample_count"] == 2
+
+
+TYPO = '[profiles.shop]\npaths = ["/a"]\nwieght = 2\n'
+TESTS = """
+    import pytest
+
+    def test_other(): pass
+
+    def test_perf(perf_phase): assert perf_phase.report.ok
+"""
+
+
+def test_a_typo_in_a_table_stops_no_other_test(project: Project) -> None:
+    (project.pytester.path / "espperf.toml").write_text(TYPO)
+    project.pytester.makepyfile(TESTS)
+    without = project.run(suite=False, device=False)
+    assert without.ret == 0
+    without.assert_outcomes(passed=1, skipped=1)
+    with_device = project.run(suite=False)
+    assert with_device.ret == 1
+    with_device.assert_outcomes(passed=1, errors=1)
+    with_device.stdout.fnmatch_lines(
+        ["ERROR *::test_perf[[]unusable[]] - *", "*espperf.toml: [[]profiles.shop[]]*"]
+    )
+    alone = project.refuse("-m", "perf", suite=False)
+    assert alone.ret == 4
+
+
+def test_a_marker_brings_its_profile_along(project: Project) -> None:
+    project.pytester.makepyfile(
+        """
+        import pytest
+
+        def test_perf(perf_phase): assert perf_phase.profile == "one"
+
+        @pytest.mark.perf(profiles=["two"])
+        def test_two(perf_phase): assert perf_phase.profile == "two"
+
+        @pytest.mark.perf(profiles=["tow"])
+        def test_typo(perf_phase): pass
+        """
+    )
+    result = project.run("-m", "perf", suite=False)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*there is no profile 'tow'; did you mean 'two'?*"])
+    result.assert_outcomes(passed=11, errors=1)
+    assert project.artifact()["profiles"] == ["one", "two"]
+    assert project.artifact()["gate"]["verdict"] == "no-baseline", "the session is whole"
+
+
+def test_a_run_for_perf_tests_that_has_none_says_what_to_run(project: Project) -> None:
+    project.pytester.makepyfile("def test_other(): pass")
+    result = project.refuse("-m", "perf", suite=False)
+    assert result.ret == 4
+    assert (
+        f"pytest --pyargs pytest_espperf.suite -m perf --device-ip {project.web.address}"
+        in result.stderr.str()
+    )
+
+
+def test_a_typo_in_the_ini_file_is_an_error(project: Project) -> None:
+    project.pytester.makeini("[pytest]\nperf_run = 3\n")
+    result = project.refuse("-W", "ignore")
+    assert result.ret == 4
+    assert "perf_run in " in result.stderr.str()
+    assert "did you mean 'perf_runs'?" in result.stderr.str()

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from support.board_server import Boards
-from support.plugin_project import BELOW_60_S, FAST, LESS_THAN_60, SLOW_S, TEN_TIMES, Project, Span, Web
+from support.plugin_project import BELOW_20_S, FAST, LESS_THAN_20, SLOW_S, TEN_TIMES, Project, Span, Web
 from support.short_sessions import ANY_CHANGE
 
 pytest.importorskip("xdist")
@@ -62,11 +62,11 @@ def test_boards_are_driven_at_the_same_time_and_each_by_one_worker(
 
 def test_what_would_fail_is_measured_again_by_the_controller(project: Project, reference: Web) -> None:
     boards = (project.web, reference)
-    project.web.delay_s = BELOW_60_S
+    project.web.delay_s = BELOW_20_S
     assert run(project, "-n2", boards=boards).ret == 0
     reference.delay_s = SLOW_S
     # However much else this machine does: a rule knows no noise, and the other board has less to lose.
-    words = (TEN_TIMES, LESS_THAN_60, "--perf-export=csv=out.csv", "--junitxml=out.xml")
+    words = (TEN_TIMES, LESS_THAN_20, "--perf-export=csv=out.csv", "--junitxml=out.xml")
     result = run(project, "-n2", *words, boards=boards)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"{name(boards[0])}  unchanged", f"{name(boards[1])}  regressed"])
@@ -181,12 +181,12 @@ def test_one_board_has_one_worker_and_the_name_that_it_has_alone(project: Projec
     lost = run(project, "-n2", "--device-reference=127.0.0.1:9", "--perf-probe-retries=1")
     assert lost.ret == 0
     assert project.web.most_at_once <= CLIENTS
-    said = "WARNING: the reference board 127.0.0.1:9 was lost at one:burst: "
+    said = "WARNING: the control board 127.0.0.1:9 was lost at one:burst: "
     assert [line.count(f"[espperf] {said}") for line in lost.outlines if said in line] == [1]
     assert not [line for line in lost.outlines if " of 1 boards" in line]
     (told,) = (one for one in project.artifact()["gate"]["findings"] if one["kind"] == "reference")
     assert told["severity"] == "warn"
-    assert "the reference board 127.0.0.1:9 was lost at one:burst: " in told["message"]
+    assert "the control board 127.0.0.1:9 was lost at one:burst: " in told["message"]
     result = project.run(ANY_CHANGE)
     assert result.ret == 0
     assert project.artifact()["gate"]["baseline"]["sessions"], "distributed or not, it is the same session"

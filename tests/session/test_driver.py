@@ -34,7 +34,7 @@ WORDS = {
     "perf_between_runs_ms": "0",
     "perf_hard_timeout_s": "8",
 }
-LOST = "the reference board b2 was lost at python_light:burst: no answer"
+LOST = "the control board b2 was lost at python_light:burst: no answer"
 
 
 class Bench:

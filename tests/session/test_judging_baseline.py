@@ -1,4 +1,5 @@
-"""``--perf-baseline``: what its name means for one board of several, and what a board without it is told."""
+"""``--perf-baseline``: what its name means for one board of several, and what a board without it is
+reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A board's first session in a folder that other boards share: what is said of them, and what is not."""
+"""A board's first session in a folder that other boards share: what is reported of them, and what is not."""
 
 from __future__ import annotations
 

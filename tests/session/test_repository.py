@@ -1,4 +1,4 @@
-"""The commit that is measured is recorded, or it is said why it is not."""
+"""The commit that is measured is recorded, or it is reported why it is not."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def context(tmp_path: Path, said: list[str]) -> Context:
 
 
 def result(planned: PlannedPhase, state: SessionState, *, lines: tuple[str, ...] = ()) -> str:
-    """A worker's result of a phase, and of the reference board's beside it."""
+    """A worker's result of a phase, and of the control board's beside it."""
     measured = PhaseResult(
         profile=planned.profile.name, phase=planned.phase.name, passed=True, report=PhaseReport()
     )

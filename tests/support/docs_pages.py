@@ -51,7 +51,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a page, how it ends, and the lines that it is said to print."""
+    """A command of a page, how it ends, and the lines that it is reported to print."""
 
     text: str
     exit_code: int

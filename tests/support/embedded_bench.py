@@ -117,7 +117,7 @@ class Board:
                 board._close()
 
     def _serve(self) -> None:
-        """Hand on what the device prints, once it was told to reboot by the port's being opened."""
+        """Hand on what the device prints, once it was reported to reboot by the port's being opened."""
         was_open, heard, said_at = False, b"", 0.0
         while not self._ending.wait(0.02):
             is_open = not self._hung_up()

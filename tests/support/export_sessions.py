@@ -47,7 +47,7 @@ def raw_run(rng: random.Random, profile: str, index: int, role: RunRole = "run")
 
 
 def session(rng: random.Random, **changes: Any) -> SessionArtifact:
-    """Two profiles, two phases, three runs, a confirmation round; one gate of each kind of answer."""
+    """Two profiles, two phases, three runs, a confirmation run; one gate of each kind of answer."""
     runs = [raw_run(rng, profile, index) for index in (1, 2, 3) for profile in PROFILES]
     runs.append(raw_run(rng, "heavy", 1, "confirm"))
 

@@ -51,21 +51,15 @@ class Span(NamedTuple):
 
 USUAL_S = 0.02
 SLOW_S = 0.2
-"""Answers whose times are told apart however busy the machine is that both the server and the load run on."""
+"""Answers whose times are reported apart however busy the machine is that both the server and the load run
+on."""
 TEN_TIMES = "--perf-fail-on=rps_ok:70%"
 """A rule that the one breaks after the other, however noisy the machine makes both."""
 
-BELOW_60_S = 2 / 60
-"""Answers of which a board gives two clients no more than 60 in a second ..."""
-LESS_THAN_60 = "--perf-min-effect=p95_ms:1e5,rps_ok:60"
+BELOW_20_S = 2 / 20
+"""Answers of which a board gives two clients no more than 20 in a second ..."""
+LESS_THAN_20 = "--perf-min-effect=p95_ms:1e5,rps_ok:20"
 """... and a floor that only a board with more answers to lose can fall through, whatever the machine does."""
-
-UNWATCHED = """
-from pytest_espperf.load import guard
-
-guard.BOUND_CPU_SHARE = guard.BOUND_TURNAROUND_SHARE = guard.BOUND_LAG_MS = float("inf")
-"""
-"""A plugin of pytest's: the load that a session makes does not watch itself."""
 
 
 @dataclass
@@ -115,11 +109,6 @@ class Project:
     ) -> pytest.RunResult:
         words = self._words(arguments, device, suite, workers)
         return self.pytester.runpytest_subprocess(*words, timeout=100)
-
-    def run_unwatched(self, *arguments: str, device: bool = True, workers: int = 0) -> pytest.RunResult:
-        """Like run; what it measures is compared even where this machine, busy with else, set the pace."""
-        (self.pytester.path / "unwatched.py").write_text(UNWATCHED, encoding="utf-8")
-        return self.run("-p", "unwatched", *arguments, device=device, workers=workers)
 
     def refuse(self, *arguments: str, device: bool = True, suite: bool = True) -> pytest.RunResult:
         """Like run, in this process: quicker, for what ends before anything is measured."""

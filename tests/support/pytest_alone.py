@@ -13,9 +13,9 @@ WANTED = ("timeout", *(["xdist"] if importlib.util.find_spec("xdist") else []), 
 
 ENVIRONMENT = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    "PYTEST_ADDOPTS": " ".join(f"-p {name}" for name in WANTED),
+    "PYTEST_ADDOPTS": " ".join(f"-p {name}" for name in (*WANTED, "support.unwatched")),
 }
-"""Of a pytest in a process of its own."""
+"""Of a pytest in a process of its own, whose load does not watch itself: see :mod:`support.unwatched`."""
 
 INSIDE = ("-p", "no:unraisableexception")
 """Options of a pytest within another, which looks after such exceptions: to find them, each would collect the

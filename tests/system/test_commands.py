@@ -27,7 +27,7 @@ code = "import time; time.sleep({seconds})"
 flags = {{}} if sys.platform != "win32" else {{"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}}
 child = subprocess.Popen([sys.executable, "-c", code], start_new_session={own_session}, **flags)
 open(r"{pid_file}", "w").write(str(child.pid))
-print("last words", flush=True)
+print("last lines", flush=True)
 time.sleep({stays})
 """
 
@@ -67,7 +67,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def test_a_command_is_done_when_its_shell_is(daemon: Daemon) -> None:
     done = commands.run(daemon.command, LONG_S / 2)
-    assert (done.code, done.text.strip()) == (0, "last words")
+    assert (done.code, done.text.strip()) == (0, "last lines")
     if sys.platform != "win32":  # there, os.kill ends whatever it is asked about
         assert daemon.is_alive()
 
@@ -79,7 +79,7 @@ def test_a_timeout_holds_whatever_survives_it(tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired) as late:
             commands.run(one.command, STARTED_S)
         assert one.is_alive()
-        assert late.value.output.strip() == b"last words"
+        assert late.value.output.strip() == b"last lines"
     finally:
         one.stop()
 

@@ -47,7 +47,7 @@ EXPORTS: Mapping[str, Export] = {
     ),
     "hdrlog": Export({"": render_hdrlog}, "HdrHistogram log of whole latency distributions"),
     "junit": Export({"": render_junit}, "JUnit XML, a test case for each gate"),
-    "openmetrics": Export({"": render_openmetrics}, "medians as gauges, for Prometheus and its kin"),
+    "openmetrics": Export({"": render_openmetrics}, "medians as gauges, for Prometheus and compatible tools"),
     "pytest-benchmark": Export(
         {"": render_pytest_benchmark}, "what pytest-benchmark compare reads (JSON), one value a run"
     ),

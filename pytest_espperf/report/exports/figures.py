@@ -54,7 +54,7 @@ def cells(session: SessionArtifact) -> list[CellAggregate]:
 
 
 def figures(session: SessionArtifact, *, paths: bool = False) -> Iterator[Figure]:
-    """Every figure that has a median, cell by cell; those of paths where asked for."""
+    """Every figure that has a median, phase by phase; those of paths where asked for."""
     for cell in cells(session):
         yield from _figures_of(cell, "", cell)
         if paths:

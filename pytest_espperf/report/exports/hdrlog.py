@@ -15,7 +15,7 @@ def render_hdrlog(session: SessionArtifact) -> str:
     """Render the log, values in microseconds.
 
     Intervals stand one behind the other, each as long as its phase: the pauses between phases are not
-    in an artifact. A confirmation round's tag ends in ``confirm1``, an A/B pair's in ``ab-baseline1`` and
+    in an artifact. A confirmation run's tag ends in ``confirm1``, an A/B pair's in ``ab-baseline1`` and
     ``ab-candidate1``. A phase without an ok request has no interval.
     """
     lines = ["#[Histogram log format version 1.2]"]

@@ -15,6 +15,8 @@ from pytest_espperf.history import files, marks, names
 from pytest_espperf.history.marks import Mark
 from pytest_espperf.history.shared import objects
 
+pytestmark = pytest.mark.timeout(600)  # on a machine that may be busy
+
 WHOLE = "whole-session"
 DECIDE = ("accept", "pin")
 

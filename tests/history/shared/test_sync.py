@@ -320,7 +320,7 @@ def test_a_pull_that_takes_too_long_brings_the_newest_and_the_next_one_the_rest(
     assert b.sync.pulled_at() == ""
     with pytest.MonkeyPatch.context() as patched:
         slow = Hanging(patched, at_read=1)
-        with pytest.raises(RemoteError, match="took longer than 30 s"):
+        with pytest.raises(RemoteError, match=r"took longer than \d\d s"):  # what was left of 30
             b.sync.pull()
         slow.released.set()
     assert b.sync.pull().new == 3
@@ -336,9 +336,11 @@ def test_a_server_that_hung_a_moment_ago_is_not_waited_for_so_long_again(
     for seconds in (30, 5, 5):
         with pytest.MonkeyPatch.context() as patched:
             silent = Hanging(patched)
-            with pytest.raises(RemoteError, match=f"did not answer within {seconds} s"):
+            with pytest.raises(RemoteError, match="did not answer within") as caught:
                 b.sync.pull()
             silent.released.set()
+        left_s = int(str(caught.value).split()[-2])
+        assert seconds / 2 < left_s <= seconds
     assert b.sync.pull().new == 1
     assert cache.Cache(b.url, b.folder).load().silent_at == ""
 
