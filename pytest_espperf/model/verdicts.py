@@ -274,9 +274,6 @@ _FIX = VERDICTS["failed"].headline.next_steps
 NAMED_BASELINE_UNUSABLE = Headline("nothing of it could be compared with the baseline that was named", _FIX)
 """Headline of a failed session that has no other fault."""
 
-NOTHING_MEASURED = Headline("the board was not measured", _FIX)
-"""Headline of a failed session in which no phase was measured."""
-
 LEFT_OUT = Headline(
     "no earlier session can be compared; budgets apply",
     (

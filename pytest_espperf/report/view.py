@@ -29,9 +29,9 @@ from pytest_espperf.model.findings import (
     NAMED_BASELINE,
     NO_BASELINE,
     NO_USABLE_BASELINE,
-    NOT_MEASURED,
     OWN_TEST,
     SEVERITIES,
+    STOPPED,
     WORKER,
 )
 from pytest_espperf.model.registry import METRICS
@@ -46,7 +46,6 @@ from pytest_espperf.model.verdicts import (
     NAMED_BASELINE_UNUSABLE,
     NOT_ALL_COMPARED,
     NOTHING_COMPARED,
-    NOTHING_MEASURED,
     OTHER_ANSWERS,
     SLOWER,
     VERDICTS,
@@ -194,12 +193,10 @@ def _of_failed(verdict: Verdict, usual: Headline) -> Headline:
     failing = [finding for finding in verdict.findings if finding.severity == "fail"]
     if {finding.kind for finding in failing} == {NAMED_BASELINE}:
         return NAMED_BASELINE_UNUSABLE
-    if any(finding.kind == NOT_MEASURED and not finding.where for finding in failing):
-        return NOTHING_MEASURED
     first = next(iter(failing), None)
     if first is None:
         return usual
-    rest = len(failing) - 1
+    rest = len(failing) - 1 if first.kind != STOPPED else 0  # what was stopped explains the rest
     more = f" (and {rest} more finding{'s' if rest > 1 else ''})" if rest else ""
     return replace(usual, text=f"{_clause(first)}{more}")
 
