@@ -36,7 +36,7 @@ def opening_lines(context: Context, phases: Sequence[PlannedPhase], board: str, 
     times = {name: [one for one in phases if one.phase.name == name] for name in _phase_names(phases)}
     listed = ", ".join(_phase(name, found) for name, found in times.items())
     line = (
-        f"board {board}: {names} x {runs} run{'s' if runs != 1 else ''} ({listed}), about "
+        f"board {board}: {names} x {runs} run{'s' if runs != 1 else ''} ({listed}), about{JOINT}"
         f"{_duration(foreseen_s(context, phases))}"
     )
     text = f"{line}; {against}" if against else line
