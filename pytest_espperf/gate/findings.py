@@ -197,7 +197,8 @@ def change_findings(rows: Sequence[GateRow], changed: Collection[str] = ()) -> I
                 kind=ENVIRONMENT_SHIFT,
                 where=row.profile,
                 message=f"{row.name} is {row.d_pct or 0.0:.0f} % slower than before"
-                f"{f' ({row.moved})' if row.moved else ''}, and so is the old firmware: the surroundings changed. Earlier sessions are no longer the baseline.",
+                f"{f' ({row.moved})' if row.moved else ''}, and so is the old firmware: the surroundings "
+                "changed. Earlier sessions are no longer the baseline.",
             )
 
 
