@@ -180,8 +180,8 @@ def change_findings(rows: Sequence[GateRow], changed: Collection[str] = ()) -> I
         rows: of all gates.
         changed: the profiles whose answers changed, which have a finding of their own.
     """
-    told = {*changed, *(row.profile for row in rows if row.verdict in FAILING)}
-    unclear = [row for row in rows if row.verdict == "inconclusive" and row.profile not in told]
+    answered = {*changed, *(row.profile for row in rows if row.verdict in FAILING)}
+    unclear = [row for row in rows if row.verdict == "inconclusive" and row.profile not in answered]
     for profile in dict.fromkeys(row.profile for row in unclear):
         worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
         yield Finding(

@@ -59,9 +59,9 @@ def _annotations(verdict: Verdict) -> list[tuple[str, str, str]]:
         ("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)
     ]
     # A profile has one annotation: of what fails, or of what is unclear by the finding that says why.
-    said = {row.profile for row in failing_gates(verdict)}
-    said |= {one.where for one in verdict.findings if one.kind in (NOT_EXCLUDED, ENVIRONMENT_SHIFT)}
-    unclear = [row for row in verdict.gates if mood_of(row.verdict) == "warn" and row.profile not in said]
+    covered = {row.profile for row in failing_gates(verdict)}
+    covered |= {one.where for one in verdict.findings if one.kind in (NOT_EXCLUDED, ENVIRONMENT_SHIFT)}
+    unclear = [row for row in verdict.gates if mood_of(row.verdict) == "warn" and row.profile not in covered]
     found += [("warning", row.name, gate_message(row, verdict.gates)) for row in unclear]
     found += [
         ("warning", finding_name(finding), finding_text(finding))

@@ -108,5 +108,5 @@ def _fails_from(row: GateRow) -> str:
 
 
 def _confirmed(row: GateRow) -> str:
-    """Give the reason of a gate's verdict; a plain rule repeats in it what is said already."""
+    """Give the reason of a gate's verdict; of a plain rule the message has it already."""
     return "" if row.rule == "fail-on" else row.detail

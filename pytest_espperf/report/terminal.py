@@ -69,15 +69,15 @@ def finding_lines(findings: Iterable[Finding]) -> list[Line]:
 
 
 def _gates(view: View, verbosity: int) -> list[Line]:
-    said = [row for row in view.gates if not _says_nothing(row)]
-    fails = any(row.verdict in FAILING for row in said)
-    shown = [row for row in said if not (fails and row.verdict == "unchanged")]
+    listed = [row for row in view.gates if not _says_nothing(row)]
+    fails = any(row.verdict in FAILING for row in listed)
+    shown = [row for row in listed if not (fails and row.verdict == "unchanged")]
     if verbosity > 0:
-        said = shown = list(view.gates)
+        listed = shown = list(view.gates)
     head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
     lines = [Line(f"{head}  verdict", bold=True), *(_gate(row) for row in shown)]
-    if len(shown) < len(said):
-        lines.append(Line(f"{len(said) - len(shown)} more gates are unchanged (-v shows them)"))
+    if len(shown) < len(listed):
+        lines.append(Line(f"{len(listed) - len(shown)} more gates are unchanged (-v shows them)"))
     if any(UNKNOWN in _bounds(row) for row in shown):
         lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
     lines += [Line(text) for text in wrapped(legend(shown))]

@@ -129,7 +129,7 @@ def make_view(session: SessionArtifact) -> View:
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
-        further=tuple(finding for finding in findings if not _said(finding, verdict, headline)),
+        further=tuple(finding for finding in findings if not _in_headline(finding, verdict, headline)),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in carried if finding.kind == DETECTABLE), ""),
         next_steps=(
@@ -142,7 +142,7 @@ def make_view(session: SessionArtifact) -> View:
     )
 
 
-def _said(finding: Finding, verdict: str, headline: Headline) -> bool:
+def _in_headline(finding: Finding, verdict: str, headline: Headline) -> bool:
     """Whether the headline says what a finding says: by its text, or by the verdict's word."""
     if finding.kind == NO_BASELINE:
         return verdict == "no-baseline"

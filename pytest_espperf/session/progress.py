@@ -74,7 +74,7 @@ def foreseen_s(context: Context, phases: Sequence[PlannedPhase]) -> float:
     """Return the seconds that planned phases will take, without runs that are measured again."""
     load_s = sum(_load_s(context.plan, planned) for planned in phases)
     if context.settings.device_reference:
-        load_s *= 2  # the reference board is measured behind each phase
+        load_s *= 2  # the control board is measured behind each phase
     return load_s + OVERHEAD_S * len(phases)
 
 
