@@ -76,8 +76,9 @@ def _gates(view: View, verbosity: int) -> list[Line]:
         listed = shown = list(view.gates)
     head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
     lines = [Line(f"{head}  verdict", bold=True), *(_gate(row) for row in shown)]
-    if len(shown) < len(listed):
-        lines.append(Line(f"{len(listed) - len(shown)} more gates are unchanged (-v shows them)"))
+    if folded := len(listed) - len(shown):
+        many = f"{folded} more gates are" if folded > 1 else "1 more gate is"
+        lines.append(Line(f"{many} unchanged (-v shows all)"))
     if any(UNKNOWN in _bounds(row) for row in shown):
         lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
     lines += [Line(text) for text in wrapped(legend(shown))]
