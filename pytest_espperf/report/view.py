@@ -114,7 +114,7 @@ def make_view(session: SessionArtifact) -> View:
     """Make the view of a session that has its verdict; one without is shown as incomplete."""
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
-    gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
+    gates = _worst_first(gate.gates) if gate is not None else []
     carried = gate.findings if gate is not None else []
     headline = headline_of(gate) if gate is not None else VERDICTS[verdict].headline
     findings = sorted(
@@ -268,8 +268,15 @@ def legend(gates: Sequence[GateRow]) -> str:
     )
 
 
-def _worst_first(row: GateRow) -> tuple[int, float]:
-    return rank(row.verdict), -(row.d_pct or 0.0)
+def _worst_first(gates: Sequence[GateRow]) -> list[GateRow]:
+    """Sort gates by verdict and change; of a slower profile, the gate that stands for it comes first."""
+    leads = {row.profile: row for row in slowdown.leads(gates)}
+
+    def place(row: GateRow) -> tuple[int, float, bool, float]:
+        lead = leads.get(row.profile, row) if row.verdict in FAILING else row
+        return rank(row.verdict), -(lead.d_pct or 0.0), row is not lead, -(row.d_pct or 0.0)
+
+    return sorted(gates, key=place)
 
 
 def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
 from pytest_espperf.model.registry import METRICS
-from pytest_espperf.report import render_terminal
+from pytest_espperf.report import make_view, render_terminal
 from pytest_espperf.report.exports.junit import render_junit
 from pytest_espperf.report.github import annotation_lines
 from pytest_espperf.report.slowdown import gate_message, headline
@@ -40,6 +40,13 @@ def test_the_headline_has_the_size_from_what_to_what() -> None:
     )
     unclear = structs.replace(P95, verdict="inconclusive")
     assert headline([unclear, RPS]) == headline([P95, RPS])
+
+
+def test_the_gate_of_the_headline_stands_first_of_its_profile() -> None:
+    steeper = structs.replace(P95, d_pct=80.0)
+    other = gate("rps_ok", 10.0, 9.0, 11.0, profile="other", name="other:rps_ok")
+    view = make_view(SessionArtifact(gate=Verdict(kind="regressed", gates=[other, steeper, RPS])))
+    assert [row.name for row in view.gates] == ["python_heavy:rps_ok", "python_heavy:p95_ms", "other:rps_ok"]
 
 
 def test_one_slowdown_has_one_number_everywhere() -> None:
