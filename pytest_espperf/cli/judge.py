@@ -27,6 +27,7 @@ POLICY = tuple(
         "perf_tolerance",
         "perf_confirm",
         "perf_strict",
+        "perf_require_baseline",
     )
 )
 """The options of the policy."""

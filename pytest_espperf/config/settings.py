@@ -334,6 +334,11 @@ class Settings:
         300.0, "time limit of such a command in seconds", parse=number(above=0, most=86400), metavar="S"
     )
     perf_strict: bool = option(False, "an inconclusive verdict fails too", parse=bool_word)
+    perf_require_baseline: bool = option(
+        False,
+        "a session without a baseline (no-baseline) fails: for CI, where a history must be there",
+        parse=bool_word,
+    )
     perf_no_gate: bool = option(
         False, "record and show the session, but judge the absolute budgets only", parse=bool_word
     )

@@ -6,12 +6,13 @@
     verdict.kind                                 # "unchanged", "regressed", ...
 
 Modules, in the order a session passes them: :mod:`policy` (what may be chosen), :mod:`baseline` (which
-sessions are the baseline), :mod:`series` (artifacts to numbers), :mod:`noise` (thresholds), :mod:`rows` (the
-rules), :mod:`pairs`, :mod:`drift`, :mod:`generator` (this computer and the link), :mod:`health` (budgets),
-:mod:`telemetry`, :mod:`worst` (single runs), :mod:`findings` (of the comparison), :mod:`verdict` (all of it).
+sessions are the baseline), :mod:`differences` (why others are not), :mod:`series` (artifacts to numbers),
+:mod:`noise` (thresholds), :mod:`rows` (the rules), :mod:`pairs`, :mod:`drift`, :mod:`generator` (this
+computer and the link), :mod:`health` (budgets), :mod:`telemetry`, :mod:`worst` (single runs), :mod:`findings`
+(of the comparison), :mod:`verdict` (all of it).
 """
 
-from pytest_espperf.gate.baseline import choose
+from pytest_espperf.gate.baseline import baseline_of, choose
 from pytest_espperf.gate.early import decide_early
 from pytest_espperf.gate.generator import host_finding
 from pytest_espperf.gate.places import compare_to_previous
@@ -24,6 +25,7 @@ from pytest_espperf.gate.worst import unresolved_worst
 __all__ = [
     "BenchNoise",
     "GatePolicy",
+    "baseline_of",
     "bench_noise",
     "choose",
     "compare_to_previous",

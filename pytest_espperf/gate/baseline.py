@@ -9,11 +9,13 @@ of that profile, so that the next one that has figures is the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import Any
 
+import msgspec
+
+from pytest_espperf.gate.differences import differing, finding_about, sentence
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.series import (
     COMPOSITES,
@@ -60,45 +62,37 @@ def _is_usable(standing: Standing, policy: GatePolicy) -> bool:
     return standing.may_be_named if policy.baseline == "fixed" else standing.in_baseline
 
 
-def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the fields whose values differ or that only one side has, sorted."""
-    missing = object()
-    return tuple(sorted(k for k in {*mine, *theirs} if mine.get(k, missing) != theirs.get(k, missing)))
-
-
-def _differences(names: Iterable[str], mine: Json, theirs: Json) -> str:
-    def shown(fields: Json, name: str) -> str:
-        return repr(fields[name]) if name in fields else "not recorded"
-
-    return ", ".join(f"{name} ({shown(theirs, name)} then, {shown(mine, name)} now)" for name in names)
-
-
 class _Groups:
-    """Groups of sessions that were left out for the same reason; the latest of each is the example."""
+    """Sessions that were left out, by what differs."""
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, ...], int] = {}
-        self.latest: dict[tuple[str, ...], tuple[SessionArtifact, Json, Json]] = {}
+        self.counts: dict[bytes, int] = {}
+        self.fields: dict[bytes, tuple[Json, Json]] = {}
 
-    def add(self, names: tuple[str, ...], session: SessionArtifact, mine: Json, theirs: Json) -> None:
-        self.counts[names] = self.counts.get(names, 0) + 1
-        self.latest[names] = (session, mine, theirs)
+    def add(self, names: tuple[str, ...], mine: Json, theirs: Json) -> None:
+        key = msgspec.json.encode([[name, theirs.get(name)] for name in names])
+        self.counts[key] = self.counts.pop(key, 0) + 1  # the newest last
+        self.fields[key] = mine, theirs
 
-    def findings(self, where: str, *, blocking: bool) -> list[Finding]:
-        found = []
-        for names, count in self.counts.items():
-            session, mine, theirs = self.latest[names]
-            many = f"{count} earlier sessions differ" if count > 1 else "an earlier session differs"
-            found.append(
-                Finding(
-                    severity="warn" if blocking else "info",
-                    kind=INCOMPARABLE,
-                    where=where,
-                    message=f"{many} in {_differences(names, mine, theirs)}, as in {name_of(session)}: "
-                    "not compared.",
-                )
-            )
-        return found
+    def sentences(self, *, blocking: bool) -> list[str]:
+        """Say what differs; of groups that leave no baseline the newest alone, which says how to get one."""
+        keys = list(self.counts)
+        return [
+            f"{sentence(*self.fields[key], self._those(key))}: not compared."
+            for key in (keys[-1:] if blocking else keys)
+        ]
+
+    def _those(self, key: bytes) -> str:
+        count, newest = self.counts[key], key == next(reversed(self.counts))
+        if len(self.counts) == 1:
+            return f"the {count} earlier sessions" if count > 1 else "the earlier session"
+        if count > 1:
+            return f"{count} earlier sessions"
+        return "the latest session" if newest else "an earlier session"
+
+
+def _left_out(message: str, *, blocking: bool) -> Finding:
+    return Finding(severity="warn" if blocking else "info", kind=INCOMPARABLE, message=message)
 
 
 def _flat(fields: Json) -> Json:
@@ -148,13 +142,15 @@ def choose(
         assert session.comparability is not None
         names = differing(_flat(mine), _flat(session.comparability.fields))
         if names:
-            groups.add(names, session, _flat(mine), _flat(session.comparability.fields))
+            groups.add(names, _flat(mine), _flat(session.comparability.fields))
         else:
             alike.append(session)
     usable = [session for session in alike if _is_usable(Standing.of(session), policy)]
     choice.gives_way = _gives_way(alike)
     if has_answers(candidate):  # the same holds for it
-        choice.findings += groups.findings("", blocking=not alike)
+        choice.findings += [
+            _left_out(text, blocking=not alike) for text in groups.sentences(blocking=not alike)
+        ]
     if alike and not usable:
         choice.findings.append(
             Finding(
@@ -164,8 +160,8 @@ def choose(
                 "there is no baseline to judge against.",
             )
         )
+    _choose_profiles(choice, profiles_of(candidate), mine, usable, policy)
     for profile in profiles_of(candidate):
-        _choose_profile(choice, profile, mine, usable, policy)
         _leave_out_bound(choice, profile, rounds_of(candidate, profile))
     return choice
 
@@ -244,9 +240,28 @@ def _leave_out_bound(choice: BaselineChoice, profile: str, planned: Rounds) -> N
         )
 
 
-def _choose_profile(
-    choice: BaselineChoice, profile: str, mine: Json, usable: Sequence[SessionArtifact], policy: GatePolicy
+def _choose_profiles(
+    choice: BaselineChoice,
+    profiles: Sequence[str],
+    mine: Json,
+    usable: Sequence[SessionArtifact],
+    policy: GatePolicy,
 ) -> None:
+    """Choose the epoch of each profile; what was left out for the same reason is named once."""
+    reasons: dict[tuple[str, bool], list[str]] = {}
+    for profile in profiles:
+        groups, equal = _alike(profile, mine, usable)
+        for text in groups.sentences(blocking=not equal):
+            reasons.setdefault((text, not equal), []).append(profile)
+        choice.epochs[profile] = _epoch(equal, policy)
+    for (text, blocking), named in reasons.items():
+        choice.findings.append(finding_about(named, profiles, _left_out(text, blocking=blocking)))
+
+
+def _alike(
+    profile: str, mine: Json, usable: Sequence[SessionArtifact]
+) -> tuple[_Groups, list[SessionArtifact]]:
+    """Separate the sessions that measured a profile otherwise from those that did as this one."""
     own = _profiles(mine).get(profile)
     groups = _Groups()
     equal: list[SessionArtifact] = []
@@ -259,11 +274,15 @@ def _choose_profile(
         if other == own:
             equal.append(session)
         elif isinstance(own, dict) and isinstance(other, dict):
-            groups.add(differing(own, other), session, own, other)
+            groups.add(differing(own, other), own, other)
         else:
-            groups.add((profile,), session, {profile: own}, {profile: other})
-    choice.findings += groups.findings(profile, blocking=not equal)
-    if policy.baseline != "fixed":
-        starts = [index for index, session in enumerate(equal) if Standing.of(session).opens_epoch]
-        equal = equal[starts[-1] if starts else 0 :]
-    choice.epochs[profile] = equal
+            groups.add((profile,), {profile: own}, {profile: other})
+    return groups, equal
+
+
+def _epoch(equal: list[SessionArtifact], policy: GatePolicy) -> list[SessionArtifact]:
+    """Return the sessions since the newest that opens an epoch; all of them where the user named them."""
+    if policy.baseline == "fixed":
+        return equal
+    starts = [index for index, session in enumerate(equal) if Standing.of(session).opens_epoch]
+    return equal[starts[-1] if starts else 0 :]

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import GatePolicy
-from pytest_espperf.gate.baseline import PROFILES, differing, profiles_of
+from pytest_espperf.gate.baseline import PROFILES, profiles_of
+from pytest_espperf.gate.differences import differing
 from pytest_espperf.gate.policy import worse_by
 from pytest_espperf.gate.rows import pct, plain_rows
 from pytest_espperf.gate.series import COMPOSITES

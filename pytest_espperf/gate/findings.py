@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pytest_espperf.gate.baseline import name_of, profiles_of
+from pytest_espperf.gate.differences import finding_about
 from pytest_espperf.gate.policy import MIN_CHANGE
 from pytest_espperf.gate.reference import LEAST_SESSIONS
 from pytest_espperf.gate.rows import is_composite, pct
@@ -24,7 +25,7 @@ from pytest_espperf.model.findings import (
     REFERENCE,
 )
 from pytest_espperf.model.standing import KEPT_OUT_MOST
-from pytest_espperf.model.verdicts import MAY_JOIN
+from pytest_espperf.model.verdicts import FAILING, MAY_JOIN
 
 MOST_CHANGES = 3
 """Paths whose answers changed that one finding names."""
@@ -173,18 +174,21 @@ def lost_reference_findings(candidate: SessionArtifact) -> Iterator[Finding]:
 def change_findings(rows: Sequence[GateRow], changed: Collection[str] = ()) -> Iterator[Finding]:
     """Name what no reader of a table may miss: profiles without a clear answer, and a bench that changed.
 
+    A profile that another gate shows to be slower has its answer.
+
     Args:
         rows: of all gates.
         changed: the profiles whose answers changed, which have a finding of their own.
     """
-    unclear = [row for row in rows if row.verdict == "inconclusive" and row.profile not in changed]
+    answered = {*changed, *(row.profile for row in rows if row.verdict in FAILING)}
+    unclear = [row for row in rows if row.verdict == "inconclusive" and row.profile not in answered]
     for profile in dict.fromkeys(row.profile for row in unclear):
         worst = max((row for row in unclear if row.profile == profile), key=lambda row: row.d_pct or 0.0)
         yield Finding(
             severity="warn",
             kind=NOT_EXCLUDED,
             where=profile,
-            message=f"{worst.name}: {worst.detail}.",
+            message=f"{' '.join(filter(None, (worst.name, worst.moved)))}: {worst.detail}.",
         )
     for row in rows:
         if row.verdict == "environment-shift":
@@ -192,8 +196,9 @@ def change_findings(rows: Sequence[GateRow], changed: Collection[str] = ()) -> I
                 severity="warn",
                 kind=ENVIRONMENT_SHIFT,
                 where=row.profile,
-                message=f"{row.name} is {row.d_pct or 0.0:.1f} % slower than before, and so is the old "
-                "firmware: the surroundings changed. Earlier sessions are no longer the baseline.",
+                message=f"{row.name} is {row.d_pct or 0.0:.0f} % slower than before"
+                f"{f' ({row.moved})' if row.moved else ''}, and so is the old firmware: the surroundings "
+                "changed. Earlier sessions are no longer the baseline.",
             )
 
 
@@ -210,20 +215,28 @@ def named_baseline_finding(named: Sequence[SessionArtifact]) -> Finding:
 def not_judged_findings(
     candidate: SessionArtifact, baselines: Mapping[str, Sequence[SessionArtifact]], rows: Sequence[GateRow]
 ) -> Iterator[Finding]:
-    """Name profiles that were compared with nothing, and why."""
+    """Name profiles that were compared with nothing; those without any answer have findings of their own."""
     seen = {(row.profile, row.metric) for row in rows if is_composite(row)}
     judged = {profile for profile, _ in seen if all((profile, metric) in seen for metric in COMPOSITES)}
-    for profile in profiles_of(candidate):
+    names = profiles_of(candidate)
+    new: list[str] = []
+    for profile in names:
         rounds = rounds_of(candidate, profile)
-        if profile not in baselines and rounds and not gateable_phases(rounds):
+        if profile in baselines:
+            if profile not in judged and rounds:
+                message = f"{profile} has a baseline, but no figures that can be compared with it."
+                yield Finding(severity="warn", kind=NOT_JUDGED, where=profile, message=message)
+        elif not any(one.report.ok for phases in rounds.values() for one in phases.values()):
+            continue
+        elif gateable_phases(rounds):
+            new.append(profile)
+        else:
             message = (
                 f"{profile}: nothing comparable was measured before, and this session has no figures to "
                 "compare later ones with; absolute budgets apply."
             )
             yield Finding(severity="warn", kind=NOT_JUDGED, where=profile, message=message)
-        elif profile not in baselines:
-            message = f"{profile}: nothing comparable was measured before; absolute budgets apply."
-            yield Finding(kind=NO_BASELINE, where=profile, message=message)
-        elif profile not in judged and rounds:
-            message = f"{profile} has a baseline, but no figures that can be compared with it."
-            yield Finding(severity="warn", kind=NOT_JUDGED, where=profile, message=message)
+    if new:
+        yield finding_about(
+            new, names, Finding(kind=NO_BASELINE, message="no baseline yet; absolute budgets apply.")
+        )

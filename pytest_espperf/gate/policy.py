@@ -214,6 +214,7 @@ class GatePolicy:
         fail_on: plain rules ``(metric, percent)`` on cell medians against the baseline's last session.
         min_effect: metric -> absolute change in its unit that must be exceeded to be called.
         strict: ``inconclusive`` fails the session, see :func:`fails`.
+        require_baseline: ``no-baseline`` fails the session, see :func:`fails`.
         tolerance: slowdown, as a share, that ``unchanged`` excludes; twice that for the p95 of a closed loop.
         confirm_rounds: rounds that a profile without a clear answer is measured again; 0 means none.
         enabled: False: no comparison at all, absolute budgets only.
@@ -228,6 +229,7 @@ class GatePolicy:
     fail_on: tuple[tuple[str, float], ...] = ()
     min_effect: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     strict: bool = False
+    require_baseline: bool = False
     tolerance: float = TOLERANCE
     confirm_rounds: int = 3
     enabled: bool = True
@@ -254,7 +256,8 @@ DEFAULT_POLICY = GatePolicy()
 
 def fails(verdict: Verdict, policy: GatePolicy = DEFAULT_POLICY) -> bool:
     """Whether the verdict means exit code 1 under this policy."""
-    return verdict.fails or (policy.strict and policy.enabled and VERDICTS[verdict.kind].exit == "strict")
+    wanted = {"strict": policy.strict, "require-baseline": policy.require_baseline}
+    return verdict.fails or (policy.enabled and wanted.get(VERDICTS[verdict.kind].exit, False))
 
 
 def parse_fail_on(text: str) -> tuple[tuple[str, float], ...]:

@@ -102,31 +102,34 @@ def _slower(series: Series, noise: Noise, d: float) -> _GateVerdict:
         planned, new = median(series.now) - centre, median(series.again) - centre
         # A young baseline's threshold rests on all rounds: neither half of them has to pass it by itself.
         least = noise.smallest / 2 if noise.history.young else noise.smallest
-        measured = _measured_again(series, noise, d)
         if d > noise.smallest and planned > least and new > noise.smallest / 2:
-            return _GateVerdict("regressed", f"confirmed by {measured}", "rounds")
-        return _GateVerdict("inconclusive", f"not confirmed by {measured}", "rounds", looks_slower=True)
+            return _GateVerdict("regressed", f"confirmed by {_more_runs(series)}", "rounds")
+        detail = f"not confirmed by {_more_runs(series)}, in which it is {_slower_by(new)}"
+        return _GateVerdict("inconclusive", detail, "rounds", looks_slower=True)
     if d > noise.smallest:
         return _GateVerdict("regressed")
     return _GateVerdict("inconclusive", "slower, but this bench is too noisy to call it", looks_slower=True)
 
 
-def _measured_again(series: Series, noise: Noise, d: float) -> str:
-    count = len(series.again)
-    new = median(series.again) - noise.history.centre
-    rounds = "1 more run" if count == 1 else f"{count} more runs"
-    return f"{rounds}: {pct(new):+.1f} %, all together {pct(d):+.1f} %"
+def _more_runs(series: Series) -> str:
+    """Count the runs that a profile was measured again: ``3 more runs``."""
+    return "1 more run" if len(series.again) == 1 else f"{len(series.again)} more runs"
+
+
+def _slower_by(change: float) -> str:
+    """Describe a log ratio: ``12 % slower``, ``3 % faster``."""
+    return f"{pct(change):.0f} % slower" if change >= 0 else f"{-pct(change):.0f} % faster"
 
 
 def _why_not_excluded(series: Series, noise: Noise, policy: p.GatePolicy, d: float) -> str:
-    again = f"{_measured_again(series, noise, d)}; " if series.again else ""
+    again = f" after {_more_runs(series)}" if series.again else ""
     bound = printed(pct(noise.at_most(d)))
     upto = (
-        "how much slower it may be is unknown"
+        f"how much slower it may be is unknown{again}"
         if bound is None
-        else f"a slowdown of up to {bound:.0f} % is not excluded"
+        else f"a slowdown of up to {bound:.0f} % is not excluded{again}"
     )
-    return f"{again}{upto}: {_advice(series, noise, policy)}"
+    return f"{upto}: {_advice(series, noise, policy)}"
 
 
 def _advice(series: Series, noise: Noise, policy: p.GatePolicy) -> str:

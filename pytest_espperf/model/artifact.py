@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from pytest_espperf.model.findings import FINDINGS, HELD_BACK, PROVISIONAL, Scope, Severity
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import ACCEPTED, FAILING, MAY_JOIN, VerdictWord
 
 SCHEMA_VERSION = 1
@@ -288,6 +289,14 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     suspect: bool = False
     confirmation: str = ""
     looks_slower: bool = False
+
+    @property
+    def moved(self) -> str:
+        """The change of its figure, ``48.1 -> 78.5 ms``; "" where it is no metric, or has no values."""
+        metric = METRICS.get(self.metric)
+        if metric is None or self.baseline is None or self.now is None:
+            return ""
+        return metric.change(self.baseline, self.now)
 
 
 DELAYED_ACK = "delayed_ack"

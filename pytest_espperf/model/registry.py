@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pytest_espperf.model.text import grouped
 
+WHOLE_RPS = 20.0
+"""Throughput (req/s) from which on decimals say nothing."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -32,6 +35,18 @@ class Metric:
     def format(self, value: float | None) -> str:
         """Format the value with its unit, ``-`` where there is none."""
         return "-" if value is None else f"{grouped(value, self.digits)} {self.unit}"
+
+    def change(self, before: float, now: float) -> str:
+        """Format a change with its unit: ``72 -> 41 req/s``, ``44.4 -> 70.1 ms``.
+
+        Both values have as many decimals as the smaller one needs for three significant digits, and no more
+        than :attr:`digits`; a throughput is given in whole requests where it is not small.
+        """
+        least = min(abs(before), abs(now))
+        digits = min(self.digits, 0 if least >= 100 else 1 if least >= 10 else 2)
+        if self.name == "rps_ok" and least >= WHOLE_RPS:
+            digits = 0
+        return f"{grouped(before, digits)} -> {grouped(now, digits)} {self.unit}"
 
     @property
     def best(self) -> Any:

@@ -24,8 +24,8 @@ VerdictWord = Literal[
 Mood = Literal["good", "bad", "warn", "plain"]
 """How a line is meant; a renderer chooses the colour."""
 
-Exit = Literal["pass", "strict", "fail"]
-"""Exit code of a session: 0; 1 with ``--perf-strict``; 1."""
+Exit = Literal["pass", "require-baseline", "strict", "fail"]
+"""Exit code of a session: 0; 1 with ``--perf-require-baseline``; 1 with ``--perf-strict``; 1."""
 
 Joins = Literal["yes", "provisional", "no"]
 """Whether a session joins the baseline: unless it is held back, only where it is provisional, never."""
@@ -170,10 +170,13 @@ VERDICTS: Mapping[str, VerdictKind] = {
         VerdictKind(
             "no-baseline",
             mood="good",
-            exit="pass",
+            exit="require-baseline",
             joins="yes",
             neutral=True,
-            headline=Headline("nothing comparable was accepted before; this session is the first"),
+            headline=Headline(
+                "the first session of its kind; budgets apply",
+                ("run the same command again: the next session is compared with this one",),
+            ),
         ),
         VerdictKind(
             "unchanged",
@@ -271,8 +274,14 @@ _FIX = VERDICTS["failed"].headline.next_steps
 NAMED_BASELINE_UNUSABLE = Headline("nothing of it could be compared with the baseline that was named", _FIX)
 """Headline of a failed session that has no other fault."""
 
-NOTHING_MEASURED = Headline("the board was not measured", _FIX)
-"""Headline of a failed session in which no phase was measured."""
+LEFT_OUT = Headline(
+    "no earlier session can be compared; budgets apply",
+    (
+        "run the same command again: the next session is compared with this one",
+        "to compare with the earlier sessions instead, measure as they did",
+    ),
+)
+"""Headline of a session without a baseline whose earlier sessions differ, or did not pass."""
 
 LOST_WORKER = Headline(
     "a worker was lost, and with it a part of what was planned: shown, never compared against",

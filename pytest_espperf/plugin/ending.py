@@ -16,7 +16,7 @@ from pytest_espperf.interrupts import deferred_signals
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.plugin import judging, outputs
-from pytest_espperf.plugin.items import is_phase, phase_of, uses_device
+from pytest_espperf.plugin.items import is_phase, is_planned, phase_of, uses_device
 from pytest_espperf.plugin.state import HANDED, PerfState, state_of
 from pytest_espperf.plugin.terminal import write_line
 from pytest_espperf.report import Line, render_terminal
@@ -56,11 +56,16 @@ def note(item: pytest.Item, report: pytest.TestReport) -> None:
     """Remember a phase whose own test failed after it was measured; make text from a board plain."""
     if uses_device(item):
         outputs.plain_report(report)
-    if not report.failed or report.when == "setup":
+    if not report.failed or not is_phase(item) or not is_planned(phase_of(item)):
         return
-    state = state_of(item.config)
-    if is_phase(item) and (board := phase_of(item).board) in state.opened():
+    state, board = state_of(item.config), phase_of(item).board
+    if board not in state.opened():
+        return
+    if report.when != "setup":
         state.failed.setdefault(board, []).append(item.nodeid)
+    reason = state.sessions[board].driver.state.hard_stop_reason
+    if reason and reason in report.longreprtext:
+        state.stopped_in.setdefault(board, item.name)
 
 
 def finish(session: pytest.Session, exitstatus: int) -> None:
@@ -119,7 +124,7 @@ def show(reporter: pytest.TerminalReporter, state: PerfState) -> None:
     outcomes = _show_boards(reporter, state) if len(state.outcomes) > 1 else state.outcomes
     for board, outcome in outcomes.items():
         if not quiet:
-            reporter.section(printable(f"espperf: {board}") if board else "espperf")
+            reporter.write_sep("=", printable(f"espperf: {board}") if board else "espperf")
         _show_board(reporter, state.config, board, outcome)
     if len(state.outcomes) == 1 and outputs.NO_BOARD not in state.outcomes:  # of several, one was wanted
         outputs.show_overview(reporter, state.config)
@@ -144,7 +149,7 @@ def _show_boards(reporter: pytest.TerminalReporter, state: PerfState) -> dict[st
         board: outcome for board, outcome in outcomes.items() if many and _is_fine(config, board, outcome)
     }
     if verbosity >= 0:
-        reporter.section("espperf: boards")
+        reporter.write_sep("=", "espperf: boards")
     sessions = {board: outcome.artifact for board, outcome in outcomes.items()}
     _write(reporter, [*render_boards(sessions, brief, host), *finding_lines(common)])
     outputs.annotate_run(reporter, common)

@@ -10,7 +10,7 @@ import pytest
 from pytest_espperf.config.settings import SIM
 from pytest_espperf.errors import DeviceError, EspperfError, UsageError
 from pytest_espperf.model.address import split_host
-from pytest_espperf.plugin.items import selected_profiles
+from pytest_espperf.plugin.items import selected_phases, selected_profiles
 from pytest_espperf.plugin.state import NO_DEVICE, NO_XDIST, ONLY_LOOKS, state_of
 
 if TYPE_CHECKING:
@@ -89,10 +89,12 @@ def device_lock(
     driver = _driver(request)
     try:
         host, port = _address(device_ip)
-        return driver.bench.find(host, port or device_port, source=OVERRIDDEN)
+        found = driver.bench.find(host, port or device_port, source=OVERRIDDEN)
     except (DeviceError, UsageError) as error:
         driver.state.stop(str(error))
         raise pytest.fail.Exception(str(error), pytrace=False) from None
+    state_of(request.config).announce(espperf_board, selected_phases(request.config, espperf_board))
+    return found
 
 
 def _address(given: object) -> tuple[str, int | None]:

@@ -83,7 +83,7 @@ def phase_of(item: pytest.Item) -> PlannedPhase:
     return phase
 
 
-def _is_planned(parameter: object) -> bool:
+def is_planned(parameter: object) -> bool:
     """Whether a parameter is a phase: pytest replaces an empty list of parameters by one of its own."""
     return hasattr(parameter, "cell")
 
@@ -93,7 +93,7 @@ def add_verdicts(collector: pytest.Collector, report: pytest.CollectReport) -> N
     if not report.passed:
         return
     phases = [item for item in report.result if isinstance(item, pytest.Item) and is_phase(item)]
-    phases = [item for item in phases if _is_planned(phase_of(item))]
+    phases = [item for item in phases if is_planned(phase_of(item))]
     state = state_of(collector.config)
     if not any(state.device_named or has_own_device(item) for item in phases):
         return
@@ -175,7 +175,7 @@ def mark_phase(item: pytest.Item) -> None:
     item.add_marker("perf")
     neighbours.keep_first_try(item)
     state, planned = state_of(item.config), phase_of(item)
-    if not _is_planned(planned) or planned.board not in state.sessions:
+    if not is_planned(planned) or planned.board not in state.sessions:
         return
     if item.config.pluginmanager.hasplugin("timeout"):
         budget_s = state.sessions[planned.board].budget(planned).watchdog_s
@@ -205,7 +205,7 @@ def select(session: pytest.Session) -> None:
         raise UsageError(NO_DEVICE)
     for item in homeless:
         item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
-    state.selected = [item for item in needing if is_phase(item) and _is_planned(phase_of(item))]
+    state.selected = [item for item in needing if is_phase(item) and is_planned(phase_of(item))]
     neighbours.refuse_repeats(config)
     neighbours.refuse_closed_sockets(config, state.selected)
     _refuse_overlap(state.selected)
@@ -264,10 +264,15 @@ def _place_verdicts(session: pytest.Session) -> None:
     session.items[:] = [*items, *sorted(first.values(), key=lambda item: not item.key.profile)]
 
 
+def selected_phases(config: pytest.Config, board: str) -> list[PlannedPhase]:
+    """Return the phases of a board that are to be run."""
+    phases = map(phase_of, state_of(config).selected)
+    return [phase for phase in phases if phase.board == board]
+
+
 def selected_profiles(config: pytest.Config, board: str) -> set[str]:
     """Return the profiles of which phases of a board are to be run."""
-    phases = map(phase_of, state_of(config).selected)
-    return {phase.profile.name for phase in phases if phase.board == board}
+    return {phase.profile.name for phase in selected_phases(config, board)}
 
 
 def _refuse_overlap(items: Iterable[pytest.Item]) -> None:

@@ -72,6 +72,8 @@ def _texts(
     state = state_of(session.config)
     profiles = [profile.name for profile in perf.context.plan.profiles]
     broken = failures(outcome.verdict) if outcome.fails else perf.failures_of_selection()
+    if place := state.stopped_in.get(board):
+        broken = [_once(pair, outcome.artifact.hard_stop_reason, place) for pair in broken]
     broken += [(name, line) for name, line in state.measured_again.get(board, []) if outcome.fails]
     lost = outputs.unsaved(session.config, board, outcome)
     unjudged = ""
@@ -84,6 +86,12 @@ def _texts(
     if outcome.fails and not rest and not any(of_profiles.values()):
         rest = [(outcome.verdict.kind, headline_of(outcome.verdict).text)]
     yield VerdictKey(board, ""), VerdictText(_lines(rest), unjudged)
+
+
+def _once(failure: tuple[str, str], reason: str, place: str) -> tuple[str, str]:
+    """Refer to the test that has reported why the session was stopped, in place of the reason."""
+    name, message = failure
+    return name, message.replace(reason, f"see the error of {place}") if reason else message
 
 
 def _lines(broken: Iterable[tuple[str, str]]) -> str:

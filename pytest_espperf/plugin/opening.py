@@ -6,6 +6,7 @@ import pytest
 
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.plugin import outputs
+from pytest_espperf.plugin.items import selected_phases
 from pytest_espperf.plugin.state import HANDED, state_of
 from pytest_espperf.session.boards import refuse_one_twice
 
@@ -27,6 +28,9 @@ def begin(session: pytest.Session) -> None:
     if session.testsfailed and not config.getoption("continue_on_collection_errors"):
         return  # pytest is about to stop, too
     open_sessions(config)
+    for board, driver in state.driving().items():
+        if driver.board is not None:
+            state.announce(board, selected_phases(config, board))
 
 
 def open_sessions(config: pytest.Config, *, reach: bool = True) -> None:

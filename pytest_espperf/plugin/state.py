@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,7 @@ import pytest
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
 from pytest_espperf.errors import EspperfError, UsageError
-from pytest_espperf.model.text import nearest, printable
+from pytest_espperf.model.text import clip, nearest, printable
 
 if TYPE_CHECKING:
     # Loaded when a perf test is there to be run: a plain pytest run must not pay for httpx.
@@ -78,6 +77,7 @@ class PerfState:
         verdicts: what each verdict item says, once its board was judged.
         verdict_places: node id of the module or class that each verdict item belongs to.
         reported: the verdicts that were reported by an item, or in the place of one.
+        stopped_in: of each board whose session was stopped, the test that reports why.
         measured_again: of each board, what failed while phases were measured again, by the profile.
         ended_by: why pytest stopped early, where its exit status may not tell.
     """
@@ -98,9 +98,10 @@ class PerfState:
         self.verdicts: dict[VerdictKey, VerdictText] = {}
         self.verdict_places: dict[VerdictKey, str] = {}
         self.reported: set[VerdictKey] = set()
+        self.stopped_in: dict[str, str] = {}
         self.measured_again: dict[str, list[tuple[str, str]]] = {}
         self._settings: Settings | None = None
-        self._live: str = ""
+        self._live: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -227,6 +228,12 @@ class PerfState:
         """Return the sessions that are open, by the name of their board."""
         return {name: session for name, session in self.sessions.items() if session.is_open}
 
+    def announce(self, board: str, phases: Sequence[PlannedPhase]) -> None:
+        """Say once of a board what will be measured, where its session is open and the run is not quiet."""
+        perf = self.opened().get(board)
+        if perf is not None and self.config.get_verbosity() >= 0:
+            perf.announce(phases)
+
     def share(self) -> None:
         """Send what was saved of all boards, at once."""
         if self.sharing is not None:
@@ -255,26 +262,31 @@ class PerfState:
     def rewrite(self, text: str) -> None:
         """Write the line of the running phase over the one before; "" wipes it away."""
         with self._terminal() as reporter:
-            if reporter is None:
-                return
-            if not self._live:
-                self._begin_line(reporter)
-            self._live = text
-            self._show(text)
+            if reporter is not None:
+                self._show(text)
 
     @property
     def is_live(self) -> bool:
         """Whether the output goes to a terminal, on which a line can be written over."""
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        return reporter is not None and reporter.isatty
+        return reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
 
     def _show(self, text: str) -> None:
-        """Write over the current line; past pytest's writer, which would count it to its own."""
-        width = self.config.get_terminal_writer().fullwidth - 1
+        """Write the live line, and return to where pytest goes on; its writer does not know of the line.
+
+        A line of dots, or the name of a running test, stays as it is.
+        """
+        writer = self.config.get_terminal_writer()
+        column = writer.width_of_current_line
         # Beyond the right margin a terminal goes on in the next line, and cannot come back.
-        shown = printable(text)[:width]
-        sys.stdout.write(f"\r{shown:<{width}}\r{shown}")
-        sys.stdout.flush()
+        shown = clip(text, writer.fullwidth - 1)
+        if not shown and not self._live:
+            return
+        self._live = bool(shown)
+        there, back = ("\n", f"\x1b[A\x1b[{column}C") if column else ("\r", "")
+        stream = writer._file  # noqa: SLF001 - pytest's: on Windows it knows what the sequences mean
+        stream.write(f"{there}\x1b[K{shown}\r{back}")
+        stream.flush()
 
     @contextmanager
     def _terminal(self) -> Generator[Any, None, None]:
@@ -285,9 +297,7 @@ class PerfState:
             yield plugins.getplugin("terminalreporter")
 
     def _begin_line(self, reporter: Any) -> None:
-        if self._live:
-            self._live = ""
-            self._show("")
+        self._show("")
         reporter.ensure_newline()
         writer = self.config.get_terminal_writer()
         if writer.width_of_current_line:  # dots without a file name before them, as with -q

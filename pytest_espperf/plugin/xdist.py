@@ -152,6 +152,9 @@ class Controller:
                 for key in keys_of([planned]):
                     self.state.verdict_places.setdefault(key, place)
         self.state.awaited |= self._ahead.keys()
+        for board, perf in self.state.opened().items():
+            ahead = self._ahead.get(board, ())
+            self.state.announce(board, [planned for planned in perf.planned() if planned.id in ahead])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.findings import ENVIRONMENT_SHIFT, NOT_EXCLUDED
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.slowdown import gate_message
 from pytest_espperf.report.view import (
     failing_findings,
     failing_gates,
     finding_name,
     finding_text,
-    gate_message,
 )
 
 SUMMARY_LIMIT = 1024 * 1024
@@ -53,13 +54,15 @@ def annotation_lines(
 
 
 def _annotations(verdict: Verdict) -> list[tuple[str, str, str]]:
-    found = [("error", row.name, gate_message(row)) for row in failing_gates(verdict)]
+    found = [("error", row.name, gate_message(row, verdict.gates)) for row in failing_gates(verdict)]
     found += [
         ("error", finding_name(finding), finding_text(finding)) for finding in failing_findings(verdict)
     ]
-    found += [
-        ("warning", row.name, gate_message(row)) for row in verdict.gates if mood_of(row.verdict) == "warn"
-    ]
+    # A profile has one annotation: of what fails, or of what is unclear by the finding that says why.
+    covered = {row.profile for row in failing_gates(verdict)}
+    covered |= {one.where for one in verdict.findings if one.kind in (NOT_EXCLUDED, ENVIRONMENT_SHIFT)}
+    unclear = [row for row in verdict.gates if mood_of(row.verdict) == "warn" and row.profile not in covered]
+    found += [("warning", row.name, gate_message(row, verdict.gates)) for row in unclear]
     found += [
         ("warning", finding_name(finding), finding_text(finding))
         for finding in verdict.findings

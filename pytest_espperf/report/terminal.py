@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact
 from pytest_espperf.model.findings import Severity
 from pytest_espperf.model.text import clip, grouped, printable
-from pytest_espperf.model.verdicts import NOT_GATEABLE, Mood, mood_of, short_of
+from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, Mood, mood_of, short_of
 from pytest_espperf.report.layout import Line, columns, wrapped
 from pytest_espperf.report.view import (
     UNKNOWN,
@@ -33,23 +33,25 @@ _SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": 
 
 
 def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Line]:
-    """Render the summary: verdict, findings, gates, where, medians, what to do next.
+    """Render the summary: verdict, findings, gates, where, what to do next.
+
+    Medians stand in it where nothing was compared.
 
     Args:
         session: with its verdict.
-        verbosity: as pytest's: below 0 the verdict and findings alone, above 0 every path.
+        verbosity: as pytest's: below 0 the verdict and findings alone, above 0 every gate, median and path.
     """
     view = make_view(session)
     headline = wrapped(f"{view.verdict.upper()}: {view.meaning}", hanging=2)
     lines = [Line(text, view.mood, bold=True) for text in headline]
-    lines += finding_lines(view.findings)
+    lines += finding_lines(view.further)
     if verbosity < 0:
         return lines
     if view.gates:
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
         lines += [Line(""), *_places(places)]
-    if view.cells:
+    if view.cells and (verbosity > 0 or not any(map(_was_compared, view.gates))):
         lines += [Line(""), *_cells(view, verbosity)]
     if view.next_steps:
         lines.append(Line(""))
@@ -67,23 +69,34 @@ def finding_lines(findings: Iterable[Finding]) -> list[Line]:
 
 
 def _gates(view: View, verbosity: int) -> list[Line]:
-    shown = [row for row in view.gates if verbosity > 0 or not _says_nothing(row)]
+    listed = [row for row in view.gates if not _says_nothing(row)]
+    fails = any(row.verdict in FAILING for row in listed)
+    shown = [row for row in listed if not (fails and row.verdict == "unchanged")]
+    if verbosity > 0:
+        listed = shown = list(view.gates)
     head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
     lines = [Line(f"{head}  verdict", bold=True), *(_gate(row) for row in shown)]
+    if folded := len(listed) - len(shown):
+        many = f"{folded} more gates are" if folded > 1 else "1 more gate is"
+        lines.append(Line(f"{many} unchanged (-v shows all)"))
     if any(UNKNOWN in _bounds(row) for row in shown):
         lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
     lines += [Line(text) for text in wrapped(legend(shown))]
     if verbosity > 0:
         explained = [row for row in shown if row.detail]
         lines += [Line(text) for row in explained for text in wrapped(f"{row.name}: {row.detail}", hanging=2)]
-    if view.detectable:
+    if view.detectable and (verbosity > 0 or not fails):
         lines += [Line(text) for text in wrapped(view.detectable)]
     return lines
 
 
+def _was_compared(row: GateRow) -> bool:
+    return row.verdict != NOT_GATEABLE
+
+
 def _says_nothing(row: GateRow) -> bool:
     """Check for a row without news: p99 of too few requests, an unchanged error rate."""
-    return row.verdict == NOT_GATEABLE or (row.verdict == "unchanged" and row.metric == "error_rate")
+    return not _was_compared(row) or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
 def _gate(row: GateRow) -> Line:

@@ -25,10 +25,13 @@ from pytest_espperf.model.findings import (
     CAPACITY,
     DETECTABLE,
     GATE_OFF,
+    INCOMPARABLE,
     NAMED_BASELINE,
-    NOT_MEASURED,
+    NO_BASELINE,
+    NO_USABLE_BASELINE,
     OWN_TEST,
     SEVERITIES,
+    STOPPED,
     WORKER,
 )
 from pytest_espperf.model.registry import METRICS
@@ -38,11 +41,11 @@ from pytest_espperf.model.verdicts import (
     CLIENTS_WITHOUT_ANSWER,
     COMPARISON_OFF,
     FAILING,
+    LEFT_OUT,
     LOST_WORKER,
     NAMED_BASELINE_UNUSABLE,
     NOT_ALL_COMPARED,
     NOTHING_COMPARED,
-    NOTHING_MEASURED,
     OTHER_ANSWERS,
     SLOWER,
     VERDICTS,
@@ -51,6 +54,10 @@ from pytest_espperf.model.verdicts import (
     mood_of,
     rank,
 )
+from pytest_espperf.report import slowdown
+
+WHY_NO_BASELINE = (INCOMPARABLE, NO_USABLE_BASELINE)
+"""Findings that say why earlier sessions are no baseline."""
 
 MOST_PCT = 300.0
 UNKNOWN = "unknown"
@@ -74,7 +81,21 @@ class CellRow:
 
 @dataclass(frozen=True)
 class View:
-    """Contents of every report about a session."""
+    """Contents of every report about a session.
+
+    Attributes:
+        verdict: its word.
+        mood: how it is meant.
+        meaning: the verdict in words, without a full stop.
+        facts: what was measured, by name.
+        gates: worst first.
+        cells: medians of what was measured.
+        findings: all but the slowdown that would have been noticed, worst first.
+        further: the same without those that the headline says already.
+        places: paths against the baseline, worst first.
+        detectable: the slowdown that would have been noticed, in one sentence.
+        next_steps: what to do, one sentence each.
+    """
 
     verdict: str
     mood: Mood
@@ -83,6 +104,7 @@ class View:
     gates: tuple[GateRow, ...]
     cells: tuple[CellRow, ...]
     findings: tuple[Finding, ...]
+    further: tuple[Finding, ...]
     places: tuple[PathChange, ...]
     detectable: str
     next_steps: tuple[str, ...]
@@ -92,7 +114,7 @@ def make_view(session: SessionArtifact) -> View:
     """Make the view of a session that has its verdict; one without is shown as incomplete."""
     gate = session.gate
     verdict = gate.kind if gate is not None else "incomplete"
-    gates = sorted(gate.gates, key=_worst_first) if gate is not None else []
+    gates = _worst_first(gate.gates) if gate is not None else []
     carried = gate.findings if gate is not None else []
     headline = headline_of(gate) if gate is not None else VERDICTS[verdict].headline
     findings = sorted(
@@ -107,21 +129,45 @@ def make_view(session: SessionArtifact) -> View:
         gates=tuple(gates),
         cells=tuple(_cells(session)),
         findings=tuple(findings),
+        further=tuple(finding for finding in findings if not _in_headline(finding, verdict, headline)),
         places=tuple(gate.places) if gate is not None else (),
         detectable=next((finding.message for finding in carried if finding.kind == DETECTABLE), ""),
         next_steps=(
             *_where_to_look(session),
             *headline.next_steps,
+            *_required(session),
             *_own_budgets(session),
             *_accept(session),
         ),
     )
 
 
+def _in_headline(finding: Finding, verdict: str, headline: Headline) -> bool:
+    """Whether the headline says what a finding says: by its text, or by the verdict's word."""
+    if finding.kind == NO_BASELINE:
+        return verdict == "no-baseline"
+    return headline.text.startswith(_clause(finding))
+
+
+def _required(session: SessionArtifact) -> Iterator[str]:
+    """Explain why a session without a baseline fails where the user asked for one."""
+    gate = session.gate
+    if gate is not None and gate.kind == "no-baseline" and session.settings.get("perf_require_baseline"):
+        yield (
+            "--perf-require-baseline fails a session without a baseline: check that the history of earlier "
+            "runs is there (--perf-history)"
+        )
+
+
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
-    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one."""
+    """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one.
+
+    A board that stopped the session is not slow by nature.
+    """
     findings = session.gate.findings if session.gate is not None else []
-    if any(finding.kind == BUDGET and finding.severity == "fail" for finding in findings):
+    if not session.hard_stop_reason and any(
+        finding.kind == BUDGET and finding.severity == "fail" for finding in findings
+    ):
         yield (
             "a board that is slow by nature needs budgets of its own: --perf-max-p95-ms, --perf-max-p99-ms, "
             "or limits of its profile"
@@ -129,12 +175,14 @@ def _own_budgets(session: SessionArtifact) -> Iterator[str]:
 
 
 def headline_of(verdict: Verdict) -> Headline:
-    """Choose the headline of a verdict: of a failed one what failed, of an inconclusive one why it is."""
+    """Choose the headline of a verdict: what is slower, and by how much; what failed; why it is unclear."""
     usual = VERDICTS[verdict.kind].headline
-    if verdict.kind == "regressed":
-        return replace(usual, text=f"{_culprits(verdict)}{usual.text}")
+    if verdict.kind in SLOWER:
+        return replace(usual, text=slowdown.headline(verdict.gates) or usual.text)
     if verdict.kind == "failed":
         return _of_failed(verdict, usual)
+    if verdict.kind == "no-baseline":
+        return _of_first(verdict, usual)
     if verdict.kind == "incomplete":
         lost = any(finding.kind == WORKER and not finding.where for finding in verdict.findings)
         return LOST_WORKER if lost else usual
@@ -145,13 +193,25 @@ def _of_failed(verdict: Verdict, usual: Headline) -> Headline:
     failing = [finding for finding in verdict.findings if finding.severity == "fail"]
     if {finding.kind for finding in failing} == {NAMED_BASELINE}:
         return NAMED_BASELINE_UNUSABLE
-    if any(finding.kind == NOT_MEASURED and not finding.where for finding in failing):
-        return NOTHING_MEASURED
     first = next(iter(failing), None)
     if first is None:
         return usual
-    more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
-    return replace(usual, text=f"{finding_text(first).removesuffix('.')}{more}")
+    rest = len(failing) - 1 if first.kind != STOPPED else 0  # what was stopped explains the rest
+    more = f" (and {rest} more finding{'s' if rest > 1 else ''})" if rest else ""
+    return replace(usual, text=f"{_clause(first)}{more}")
+
+
+def _of_first(verdict: Verdict, usual: Headline) -> Headline:
+    """Say why there is no baseline."""
+    if any(finding.kind == GATE_OFF for finding in verdict.findings):
+        return COMPARISON_OFF
+    reasons = [finding for finding in verdict.findings if finding.kind in WHY_NO_BASELINE]
+    why = next((finding for finding in reasons if finding.severity == "warn"), None)
+    return replace(LEFT_OUT, text=_clause(why)) if why is not None else usual
+
+
+def _clause(finding: Finding) -> str:
+    return finding_text(finding).removesuffix(".")
 
 
 def _of_inconclusive(verdict: Verdict, usual: Headline) -> Headline:
@@ -189,9 +249,8 @@ def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
     worst = next(iter(blamed(session)), None)
     if worst is None or worst.d_pct <= 0:
         return ()
-    return (
-        f"look at {worst.path} in {worst.profile}:{worst.phase} first, {worst.d_pct:.0f} % slower at p95",
-    )
+    moved = METRICS[worst.metric].change(worst.baseline, worst.now)
+    return (f"look at {worst.path} in {worst.profile}:{worst.phase} first: p95 {moved}",)
 
 
 def legend(gates: Sequence[GateRow]) -> str:
@@ -209,15 +268,15 @@ def legend(gates: Sequence[GateRow]) -> str:
     )
 
 
-def _culprits(verdict: Verdict) -> str:
-    """``python_heavy is `` where gates name who is slower, else ""."""
-    gates = sorted(verdict.gates, key=_worst_first)
-    names = list(dict.fromkeys(row.profile for row in gates if row.verdict == "regressed" and row.profile))
-    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} " if names else ""
+def _worst_first(gates: Sequence[GateRow]) -> list[GateRow]:
+    """Sort gates by verdict and change; of a slower profile, the gate that stands for it comes first."""
+    leads = {row.profile: row for row in slowdown.leads(gates)}
 
+    def place(row: GateRow) -> tuple[int, float, bool, float]:
+        lead = leads.get(row.profile, row) if row.verdict in FAILING else row
+        return rank(row.verdict), -(lead.d_pct or 0.0), row is not lead, -(row.d_pct or 0.0)
 
-def _worst_first(row: GateRow) -> tuple[int, float]:
-    return rank(row.verdict), -(row.d_pct or 0.0)
+    return sorted(gates, key=place)
 
 
 def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:
@@ -300,13 +359,6 @@ def format_metric(metric: str, value: float | None) -> str:
     return grouped(value, METRICS[metric].digits)
 
 
-def gate_message(row: GateRow) -> str:
-    """Describe a gate's verdict in one sentence."""
-    if row.detail:
-        return f"{row.verdict}: {row.detail}"
-    return row.verdict if row.d_pct is None else f"{row.verdict}: {row.name} is {row.d_pct:.1f} % slower"
-
-
 def failing_gates(verdict: Verdict) -> list[GateRow]:
     """List the gates whose verdict fails the session."""
     return [row for row in verdict.gates if row.verdict in FAILING]
@@ -329,7 +381,7 @@ def finding_name(finding: Finding) -> str:
 
 def failures(verdict: Verdict) -> list[tuple[str, str]]:
     """``(name, message)`` of failing gates, then findings; without what pytest has reported by itself."""
-    found = [(row.name, gate_message(row)) for row in failing_gates(verdict)]
+    found = [(row.name, slowdown.gate_message(row, verdict.gates)) for row in failing_gates(verdict)]
     found += [
         (finding_name(finding), f"{verdict.kind}: {finding.message}")
         for finding in failing_findings(verdict)

@@ -275,7 +275,8 @@ class PhaseDriver:
         except DeviceError as error:
             self.state.stop(str(error))
             raise
-        context.show_running("")
+        finally:
+            context.show_running("")
         if measured.report.never_answered and measured.report.ok:
             # The capacity is another one than was remembered, or was not asked for.
             self._preflight.find_missing_capacity(self._found_board())

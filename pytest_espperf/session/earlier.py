@@ -20,6 +20,9 @@ HISTORY, PREVIOUS = "history", "previous"
 MAX_SESSIONS = 200
 """Sessions that the gate is given: the baseline takes the newest 20, the drift guard looks further back."""
 
+MAX_OTHERS = 20
+"""Sessions that differ from a session and are counted, where none is comparable."""
+
 
 class BaselineLookup:
     """Finds the sessions that a session is compared with: the same at each of its judgements.
@@ -124,9 +127,9 @@ def _check_fixed(fixed: SessionArtifact, board: str) -> None:
 
 
 def comparable_sessions(candidate: SessionArtifact, store: HistoryStore) -> list[SessionArtifact]:
-    """Load the accepted comparable sessions, oldest first; without any, the board's newest other one.
+    """Load the accepted comparable sessions, oldest first; without any, the board's newest other ones.
 
-    The other one serves to say what differs.
+    The others serve to say what differs.
     """
     if candidate.comparability is None:
         return []
@@ -139,7 +142,17 @@ def comparable_sessions(candidate: SessionArtifact, store: HistoryStore) -> list
     own = [row for row in rows if row.board == board and (row.comparability_key or row.schema_version == 0)]
     measured = [row for row in own if row.measured]
     joined = [row for row in measured if row.in_history]
-    return store.load_rows((joined or measured)[:1])
+    return store.load_rows((joined or measured)[:MAX_OTHERS][::-1])
+
+
+def last_engine(candidate: SessionArtifact, store: HistoryStore) -> str:
+    """Return the label of the load engine of the board's newest session; "" where there is none."""
+    board = identity_of(candidate)
+    rows = store.select(Query(board=board, completed_only=True))
+    own = [row for row in rows if row.board == board and row.comparability_key and row.measured]
+    found = store.load_rows(own[:1])
+    fields = found[0].comparability.fields if found and found[0].comparability is not None else {}
+    return str(fields.get("engine", ""))
 
 
 def _previous(candidate: SessionArtifact, store: HistoryStore) -> SessionArtifact | None:

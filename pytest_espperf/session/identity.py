@@ -72,6 +72,15 @@ def make_comparability(
         "headers": sorted(name.lower() for name, _ in device_headers),
         "profiles": {profile.name: _profile_fields(profile) for profile in plan.profiles},
     }
+    return _keyed(fields)
+
+
+def with_engine(comparability: Comparability, engine: str) -> Comparability:
+    """Return the facts of a session that is yet to be measured, by an engine of this label."""
+    return _keyed({**comparability.fields, "engine": engine})
+
+
+def _keyed(fields: dict[str, Any]) -> Comparability:
     digest = hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
     return Comparability(key=digest[:16], fields=fields)
 

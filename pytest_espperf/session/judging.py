@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from msgspec import structs
 
 from pytest_espperf import gate
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.gate.policy import CALM_ROUNDS
 from pytest_espperf.history import HistoryStore, names
 from pytest_espperf.history.rows import Query
@@ -25,9 +25,9 @@ from pytest_espperf.model.findings import (
     UNREADABLE_ARTIFACT,
 )
 from pytest_espperf.model.verdicts import VERDICTS
-from pytest_espperf.session.earlier import BaselineLookup
+from pytest_espperf.session.earlier import BaselineLookup, last_engine
 from pytest_espperf.session.firmware import can_switch
-from pytest_espperf.session.identity import identity_of
+from pytest_espperf.session.identity import identity_of, with_engine
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 
@@ -81,6 +81,7 @@ class Judge:
                 fail_on=tuple(fail_on),
                 min_effect=min_effect,
                 strict=settings.perf_strict,
+                require_baseline=settings.perf_require_baseline,
                 tolerance=settings.perf_tolerance / 100,
                 confirm_rounds=settings.perf_confirm,
                 enabled=not settings.perf_no_gate,
@@ -122,6 +123,34 @@ class Judge:
             return False
         return gate.may_stop_early(candidate, self.baselines.sessions(candidate, store), self.policy)
 
+    def against(self, planned: SessionArtifact, profiles: Collection[str], store: HistoryStore) -> str:
+        """Say what a session will be compared with, before anything is measured.
+
+        Example: ``against 6 accepted sessions since 2026-11-20``.
+
+        Args:
+            planned: the session without runs.
+            profiles: those that will be measured.
+            store: the history.
+
+        Returns:
+            "" where the board, or its history, is not known yet.
+        """
+        if not self.policy.enabled:
+            return "not compared with earlier sessions"
+        if planned.comparability is None:
+            return ""
+        try:
+            # What drove the board last will do so again; the history is then read once.
+            facts = with_engine(planned.comparability, last_engine(planned, store))
+            candidate = structs.replace(planned, comparability=facts)
+            choice = gate.choose(candidate, self.baselines.sessions(candidate, store), self.policy)
+        except (HistoryError, ArtifactError):
+            return ""  # reported where it is needed
+        return _baseline_in_words(
+            {name: gate.baseline_of(choice.epochs.get(name, ()), self.policy) for name in profiles}
+        )
+
     def judge(self, candidate: SessionArtifact, store: HistoryStore) -> tuple[SessionArtifact, Verdict]:
         """Return the candidate with its comparison to the previous session, and the verdict."""
         baseline = self.baselines.sessions(candidate, store)
@@ -145,6 +174,19 @@ class Judge:
         fails = gate.fails(verdict, self.policy)
         passed = not fails and VERDICTS[verdict.kind].complete
         return Judgement(structs.replace(artifact, gate=verdict, overall_pass=passed), verdict, fails)
+
+
+def _baseline_in_words(baselines: Mapping[str, Sequence[SessionArtifact]]) -> str:
+    """Describe the baselines of profiles, each oldest first."""
+    longest = max(baselines.values(), key=len, default=())
+    if not longest:
+        return "no baseline yet"
+    began = names.parse_stamp(longest[0].timestamp_utc)
+    when = f"{began:%Y-%m-%d}" if began is not None else "an unknown time"
+    many = f"{len(longest)} accepted sessions since" if len(longest) > 1 else "1 session of"
+    without = [name for name, sessions in baselines.items() if not sessions]
+    new = f", no baseline yet for {', '.join(without)}" if without else ""
+    return f"against {many} {when}{new}"
 
 
 def judge_again(session: SessionArtifact, store: HistoryStore, settings: Settings, root: Path) -> Judgement:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pytest_espperf.load import Progress
+from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 OVERHEAD_S = 0.35
@@ -67,6 +68,14 @@ class Pace:
             f"{planned.label(self._plan.runs)} {progress.elapsed_s:.1f}/{progress.duration_s:g} s{left}: "
             f"{progress.errors} errors, {progress.rps:,.0f} req/s{p95}"
         )
+
+
+def foreseen_s(context: Context, phases: Sequence[PlannedPhase]) -> float:
+    """Return the seconds that planned phases will take, without runs that are measured again."""
+    load_s = sum(_load_s(context.plan, planned) for planned in phases)
+    if context.settings.device_reference:
+        load_s *= 2  # the control board is measured behind each phase
+    return load_s + OVERHEAD_S * len(phases)
 
 
 def _load_s(plan: SessionPlan, planned: PlannedPhase) -> float:

@@ -38,6 +38,7 @@ from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.earlier import remembered_capacity
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
+from pytest_espperf.session.opening import opening_lines
 from pytest_espperf.session.plan import PlannedPhase, make_plan
 from pytest_espperf.session.preflight import make_room_for_clients
 from pytest_espperf.session.receiving import PhaseReceiver
@@ -123,6 +124,7 @@ class PerfSession:
         # Not the one that all boards share: each session names what it could not read.
         self.store = HistoryStore(sharing.folder)
         self.is_open = False
+        self._announced = False
         self._judge = Judge.from_settings(settings)
         self._sharing = sharing
 
@@ -172,6 +174,22 @@ class PerfSession:
             self.driver.state.stop(why_unreached(error, self.settings, others or {}))
         self._saver.begin(self._artifact())
         self.is_open = True
+
+    def announce(self, phases: Sequence[PlannedPhase]) -> None:
+        """Say once, when the board is known, what will be measured and against which baseline.
+
+        Args:
+            phases: those of the plan that will be measured.
+        """
+        if self._announced or not phases:
+            return
+        self._announced = True
+        artifact = self._artifact()
+        profiles = dict.fromkeys(planned.profile.name for planned in phases)
+        against = self._judge.against(artifact, list(profiles), self.store)
+        board = self.context.plan.board or artifact.target
+        for line in opening_lines(self.context, phases, board, against):
+            self.context.say(line)
 
     @property
     def settings(self) -> Settings:

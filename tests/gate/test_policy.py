@@ -75,6 +75,9 @@ def test_which_verdicts_fail() -> None:
         verdict = Verdict(kind=word)  # type: ignore[arg-type]
         assert fails(verdict) == (word in failing)
         assert fails(verdict, GatePolicy(strict=True)) == (word in failing or word == "inconclusive")
+        required = GatePolicy(require_baseline=True)
+        assert fails(verdict, required) == (word in failing or word == "no-baseline")
+        assert fails(verdict, GatePolicy(require_baseline=True, enabled=False)) == (word in failing)
 
 
 def test_direction() -> None:

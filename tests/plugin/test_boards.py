@@ -104,7 +104,7 @@ def test_a_board_that_another_session_has_fails_its_own_session_only(
     assert project.artifact()["target"] == reference.address, "what was never reached is not the latest"
     names = [web.address.replace(":", "-") for web in (reference, project.web)]
     result.stdout.fnmatch_lines(
-        [f"{names[0]}: NO-BASELINE: *", f"{names[1]}: FAILED: the board was not measured"]
+        [f"{names[0]}: NO-BASELINE: *", f"{names[1]}: FAILED: the session was stopped: *"]
     )
 
 

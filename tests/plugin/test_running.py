@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project, Web
 from support.pytest_alone import ENVIRONMENT
+from support.screen import Screen
 
 pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 
@@ -41,7 +42,9 @@ def test_a_regression_fails_and_is_never_the_bar(project: Project) -> None:
     for _ in range(2):
         result = project.run(TEN_TIMES)
         assert result.ret == 1
-        result.stdout.fnmatch_lines(["*regressed: *", "FAILED *::verdict[[]one[]]*"])
+        result.stdout.fnmatch_lines(
+            ["*one:rps_ok is * % slower: * -> * req/s*", "FAILED *::verdict[[]one[]]*"]
+        )
         assert project.artifact()["gate"]["verdict"] == "regressed"
     assert len(project.sessions()) == 3
     deltas = project.artifact()["comparison_to_previous"]["one:burst"]
@@ -136,17 +139,49 @@ def test_heartbeats_are_seen_and_keep_to_their_own_lines(project: Project, flag:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
-@pytest.mark.parametrize("flag", ["-v", "-q"])
+@pytest.mark.parametrize("flag", ["-v", "-q", "--color=yes"])
 def test_on_a_terminal_the_running_phase_has_one_line_that_is_wiped_away(project: Project, flag: str) -> None:
     output = project.run_on_terminal("--perf-burst-duration=2.4", "--perf-runs=1", flag)
-    lives = [line for line in output.split("\n") if "one:burst" in line and "left:" in line]
-    assert len(lives) == 1, "one line, however often it is written"
-    states = lives[0].rstrip("\r").split("\r")
-    assert sum("req/s" in state for state in states) >= 2
-    after = states[-1] if flag == "-q" else states[-1] or output.split(lives[0])[1].split("\n")[1]
-    assert "req/s" not in after
-    assert states[-2].strip() == "" or states[-1].strip() == "", "it is blanked out before what follows"
-    assert "NO-BASELINE" in output
+    screen, most, states = Screen(), 0, set()
+    for part in output.splitlines(keepends=True):
+        screen.feed(part)
+        live = [line for line in screen.lines if "one:burst" in line and "left: " in line]
+        most = max(most, len(live))
+        states.update(live)
+    assert most == 1, "one line, however often it is written"
+    assert len(states) >= 2
+    left = [line.rstrip() for line in screen.lines]
+    assert not any("left: " in line for line in left), "it is wiped away"
+    assert any("NO-BASELINE" in line for line in left)
+    # Two phases, the verdicts of a profile and of the session.
+    if flag == "-v":
+        for name in ("run1-one-burst", "run1-one-long"):
+            assert sum(name in line for line in left) == 1, "each phase is named once"
+        assert sum("PASSED" in line for line in left) == 4
+    else:
+        assert sum(line.partition(" [")[0].rstrip().endswith("....") for line in left) == 1, "on one line"
+
+
+def test_a_run_begins_with_what_will_be_measured(project: Project) -> None:
+    def opening() -> str:
+        lines = [line for line in project.run().outlines if line.startswith("[espperf] ")]
+        return " ".join(line.removeprefix("[espperf] ").strip() for line in lines)
+
+    assert opening().startswith(f"board {project.web.address}: one x 2 runs (burst ")
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert opening().endswith(f"against 1 session of {today}")
+    assert opening().endswith(f"against 2 accepted sessions since {today}")
+    assert "[espperf] board" not in project.run("-q").stdout.str()
+
+
+def test_a_run_without_a_baseline_can_fail(project: Project) -> None:
+    result = project.run("--perf-require-baseline")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["no-baseline: *", "*NO-BASELINE: the first session of its kind*", "next: --perf-require-baseline *"]
+    )
+    assert project.artifact()["gate"]["verdict"] == "no-baseline"
+    assert project.run("--perf-require-baseline").ret == 0
 
 
 def test_a_hanging_board_fails_within_its_budget(project: Project) -> None:
@@ -158,6 +193,9 @@ def test_a_hanging_board_fails_within_its_budget(project: Project) -> None:
     artifact = project.artifact()
     assert artifact["gate"]["verdict"] == "failed"
     assert "no healthy answer" in artifact["hard_stop_reason"]
+    # By the test that met it, and as the headline.
+    assert " ".join(result.stdout.str().split()).count("gave no healthy answer") == 2
+    result.stdout.fnmatch_lines(["*the session was stopped: see the error of test_perf*"])
     assert "Traceback" not in result.stdout.str()
 
 
@@ -258,7 +296,7 @@ def test_a_report_is_drawn_and_named(project: Project) -> None:
     result = project.run("--perf-report=out/report.html")
     assert result.ret == 0
     path = project.pytester.path / "out" / "report.html"
-    result.stdout.fnmatch_lines([f"exported report: {path}"])
+    assert result.outlines.count(f"exported report: {path}") == 1
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert project.artifact()["session_id"] in text

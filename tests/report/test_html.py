@@ -139,7 +139,7 @@ def test_the_verdict_comes_first_and_then_what_to_do(report: Path, opened: Open)
     text = seen.page.inner_text("body")
     words = [
         text.index(word)
-        for word in ("REGRESSED", "heavy is slower", "look at /template", "fails at", "run after run")
+        for word in ("REGRESSED", "heavy is 49 % slower", "look at /template", "fails at", "run after run")
     ]
     assert words == sorted(words)
     box = seen.page.locator(".verdict").bounding_box()

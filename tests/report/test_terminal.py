@@ -166,7 +166,7 @@ def test_a_failed_session_is_headed_by_what_failed() -> None:
         return " ".join(line.text.strip() for line in lines if line.bold)
 
     assert headline(broken) == f"FAILED: {budget}"
-    assert headline(broken, leak) == f"FAILED: {budget} (and 1 more)"
+    assert headline(broken, leak) == f"FAILED: {budget} (and 1 more finding)"
     assert headline() == "FAILED: a budget is exceeded, or the board could not be measured"
 
 

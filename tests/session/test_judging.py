@@ -129,4 +129,4 @@ def test_what_explains_is_what_could_have_been_the_baseline(store: HistoryStore)
         known = msgspec.structs.replace(other.comparability, fields=fields)
         keep(store, number, msgspec.structs.replace(other, comparability=known), verdict)  # type: ignore[arg-type]
     (finding,) = [one for one in judged(store, session(rng)).findings if one.kind == "incomparable"]
-    assert "runs (3 then, 6 now), as in s0000" in finding.message
+    assert finding.message == "the number of runs was 3 in the earlier session, 6 now: not compared."

@@ -158,7 +158,7 @@ def test_a_named_session_that_failed_or_differs_otherwise_is_never_green(
     judge.baselines.find_named(store, store.folder, alone=True)
     verdict = judge.judge(of(rng, A), store)[1]
     assert "can be compared with id-0006" in fails_with(verdict)
-    assert any("differs in runs (2 then, 6 now)" in one.message for one in verdict.findings)
+    assert any("runs was 2 in the earlier session, 6 now" in one.message for one in verdict.findings)
 
 
 def test_where_nothing_is_compared_a_missing_baseline_fails_nothing(

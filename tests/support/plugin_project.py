@@ -127,6 +127,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *self._words(arguments, device=True, suite=True)],
             cwd=self.pytester.path,
+            env={**os.environ, "TERM": "xterm"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

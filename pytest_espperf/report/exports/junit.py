@@ -14,7 +14,8 @@ from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, UNJUDGED
 from pytest_espperf.report.exports.figures import began, properties, usable
-from pytest_espperf.report.view import failing_findings, finding_name, gate_message, headline_of
+from pytest_espperf.report.slowdown import gate_message
+from pytest_espperf.report.view import failing_findings, finding_name, headline_of
 
 FIGURES = (
     "baseline",
@@ -82,11 +83,11 @@ def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gat
     for row in gates:
         case = _case(suite, name, row.name)
         if row.verdict in FAILING:
-            _answer(case, "failure", row.verdict, gate_message(row))
+            _answer(case, "failure", row.verdict, gate_message(row, gates))
         elif row.verdict == NOT_GATEABLE:
             _answer(case, "skipped", row.verdict, row.detail)
         elif row.verdict != "unchanged":
-            ET.SubElement(case, "system-out").text = printable(gate_message(row))
+            ET.SubElement(case, "system-out").text = printable(gate_message(row, gates))
 
 
 def _suite(root: ET.Element, session: SessionArtifact, name: str) -> ET.Element:
