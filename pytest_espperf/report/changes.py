@@ -1,16 +1,20 @@
-"""Changes in the few words that sentences, badges and comments share: ``60 % slower``, ``239 -> 149 req/s``."""
+"""Changes in the few words that sentences, badges and comments share: ``60 % slower (239 -> 149 req/s)``."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from pytest_espperf.model.artifact import GateRow, Verdict
+from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped
-from pytest_espperf.model.verdicts import rank
+from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 
 MAIN_METRIC = "rps_ok"
 """The metric that gives the size of a change where several changed alike: it is the steadiest."""
+
+TAIL_METRIC = "p99_ms"
+"""The metric that is rarely judged: it depends on few requests."""
 
 POINTS = "error_rate"
 """The metric whose change is given in percentage points: it is a percentage itself."""
@@ -28,7 +32,9 @@ def size_text(metric: str, before: float | None, after: float | None, slower_pct
         return f"{grouped(abs(after - before), 1)} points {'more' if after >= before else 'fewer'} errors"
     if slower_pct is None:
         return ""
-    if slower_pct >= 0 or slower_pct <= -100:
+    if abs(slower_pct) < 0.5:
+        return "0 %"
+    if slower_pct > 0 or slower_pct <= -100:
         return f"{grouped(slower_pct, 0)} % slower"
     higher = metric in METRICS and METRICS[metric].better == "higher"
     return f"{grouped(100 / (1 + slower_pct / 100) - 100 if higher else -slower_pct, 0)} % faster"
@@ -66,10 +72,44 @@ def worst_first(gates: Iterable[GateRow]) -> list[GateRow]:
 
 
 def with_news(verdict: Verdict) -> list[GateRow]:
-    """List the gates that say more than "unchanged" or why they were not judged, worst first."""
-    dull = {"unchanged", "no-baseline"}
-    telling = [row for row in verdict.gates if row.verdict not in dull]
-    return [row for row in worst_first(telling) if rank(row.verdict) < rank("")]
+    """List the gates with a verdict that is not neutral, worst first."""
+    telling = [row for row in verdict.gates if row.verdict in VERDICTS and not VERDICTS[row.verdict].neutral]
+    return worst_first(telling)
+
+
+def short_list(verdict: Verdict, most: int) -> list[GateRow]:
+    """Choose at most ``most`` gates for a short table: those with news, or else those of every profile."""
+    telling = with_news(verdict)
+    usual = [row for row in worst_first(verdict.gates) if row.rule == MAIN_RULE and row.metric != TAIL_METRIC]
+    return (telling or usual)[:most]
+
+
+def others_text(verdict: Verdict, shown: Sequence[GateRow]) -> str:
+    """Count the gates that are not shown by their verdict: ``of the other gates 4 are unchanged``.
+
+    Returns:
+        "" where all are shown.
+    """
+    names = {row.name for row in shown}
+    counts = Counter(row.verdict for row in verdict.gates if row.name not in names)
+    parts = [f"{count} {_said(word, count)}" for word, count in counts.items()]
+    return f"of the other gates {' and '.join(parts)}" if parts else ""
+
+
+def _said(word: str, count: int) -> str:
+    if word == NOT_GATEABLE:
+        return "was not judged" if count == 1 else "were not judged"
+    return f"{'is' if count == 1 else 'are'} {word}"
+
+
+def baseline_text(verdict: Verdict) -> str:
+    """Describe what a session was compared with, as ``the median of 5 accepted sessions``; "" for nothing."""
+    found = verdict.baseline.get("sessions")
+    count = len(found) if isinstance(found, list) else 0
+    named = verdict.baseline.get("mode") == "fixed"
+    if count == 1:
+        return "the session that was named" if named else "one accepted session"
+    return f"the median of {count} {'named' if named else 'accepted'} sessions" if count else ""
 
 
 def gate_of_profile(gates: Sequence[GateRow], profile: str) -> GateRow | None:
