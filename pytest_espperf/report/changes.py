@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, has_news, worst_first
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped
-from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
-
-MAIN_METRIC = "rps_ok"
-"""The metric that gives the size of a change where several changed alike: it is the steadiest."""
+from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 TAIL_METRIC = "p99_ms"
 """The metric that is rarely judged: it depends on few requests."""
-
-POINTS = "error_rate"
-"""The metric whose change is given in percentage points: it is a percentage itself."""
 
 
 def size_text(metric: str, before: float | None, after: float | None, slower_pct: float | None) -> str:
@@ -66,15 +61,9 @@ def gate_size(row: GateRow) -> str:
     return size_text(row.metric, row.baseline, row.now, row.d_pct)
 
 
-def worst_first(gates: Iterable[GateRow]) -> list[GateRow]:
-    """Sort gates: the worst verdict first, then the largest slowdown."""
-    return sorted(gates, key=lambda row: (rank(row.verdict), -(row.d_pct or 0.0)))
-
-
 def with_news(verdict: Verdict) -> list[GateRow]:
     """List the gates with a verdict that is not neutral, worst first."""
-    telling = [row for row in verdict.gates if row.verdict in VERDICTS and not VERDICTS[row.verdict].neutral]
-    return worst_first(telling)
+    return worst_first(row for row in verdict.gates if has_news(row))
 
 
 def short_list(verdict: Verdict, most: int) -> list[GateRow]:
@@ -110,13 +99,3 @@ def baseline_text(verdict: Verdict) -> str:
     if count == 1:
         return "the session that was named" if named else "one accepted session"
     return f"the median of {count} {'named' if named else 'accepted'} sessions" if count else ""
-
-
-def gate_of_profile(gates: Sequence[GateRow], profile: str) -> GateRow | None:
-    """Choose the gate that stands for a profile: of those with the worst verdict the throughput, if any.
-
-    None where the profile has no gate with a change.
-    """
-    own = [row for row in worst_first(gates) if row.profile == profile and gate_size(row)]
-    worst = [row for row in own if row.verdict == own[0].verdict]
-    return next((row for row in worst if row.metric == MAIN_METRIC), worst[0] if worst else None)

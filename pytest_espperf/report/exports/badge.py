@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
+from pytest_espperf.model.gates import gate_of_profile
 from pytest_espperf.model.text import flat, json_printable
 from pytest_espperf.model.verdicts import UNJUDGED, VERDICTS, VerdictKind
-from pytest_espperf.report.changes import gate_of_profile, gate_size, with_news
+from pytest_espperf.report.changes import gate_size, with_news
 from pytest_espperf.report.exports.figures import board_of
 
 LABEL = "performance"
