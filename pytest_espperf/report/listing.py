@@ -53,7 +53,7 @@ def render_listing(
 ) -> list[Line]:
     """Render the table, head first, in the order given.
 
-    The board stands above the table where all sessions have the same; a column without a value is left out.
+    The board stands above the table where all sessions have the same.
 
     Args:
         sessions: to be listed.
@@ -63,9 +63,7 @@ def render_listing(
     listed = list(sessions)
     boards = list(dict.fromkeys(session.board for session in listed))
     table = {name: [_cell(session, name) for session in listed] for name in _COLUMNS}
-    shown = [
-        name for name, cells in table.items() if any(cells) and not (name == "board" and len(boards) == 1)
-    ]
+    shown = [name for name in _COLUMNS if not (name == "board" and len(boards) == 1)]
     heads = [time if name == "time" else name for name in shown]
     widths = [max(map(len, (head, *table[name]))) for head, name in zip(heads, shown, strict=True)]
     if width is not None:

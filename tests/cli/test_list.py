@@ -62,11 +62,11 @@ def test_the_newest_session_is_last_under_a_head(
     history: HistoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head, *rows = shown(capsys)
-    assert head.split() == ["time", "(UTC)", "id", "verdict", "board", "tag", "worst", "gate"]
+    assert head.split() == ["time", "(UTC)", "id", "verdict", "board", "tag", "firmware", "worst", "gate"]
     assert [row[:16] for row in rows] == [f"2026-11-23 {hour}:00" for hour in range(10, 15)]
-    slow = ["2026-11-23", "11:00", "11012345", "regressed", "bench-1", "slow", "p:p95_ms", "+80.5", "%"]
+    slow = ["2026-11-23", "11:00", "11012345", "regressed", "bench-1", "slow", "-", "p:p95_ms", "+80.5", "%"]
     assert rows[1].split() == slow
-    assert rows[4].split()[3:] == ["unjudged", "10.0.0.9:8080", "original", "-"]
+    assert rows[4].split()[3:] == ["unjudged", "10.0.0.9:8080", "original", "-", "-"]
     assert all(row.isprintable() for row in rows)
 
 
@@ -292,8 +292,8 @@ def test_the_firmware_is_its_version_or_else_its_commit() -> None:
     sessions = [usual, replace(usual, dirty=True), replace(usual, firmware="v1.2"), replace(usual, commit="")]
     board, head, *rows = (line.text for line in render_listing(sessions))
     assert board == "sessions of b"
-    assert head.split() == ["time", "id", "verdict", "firmware"]
-    assert [row.split()[4] for row in rows] == ["5eed5ee", "5eed5ee+", "v1.2", "-"]
+    assert head.split() == ["time", "id", "verdict", "tag", "firmware", "worst", "gate"]
+    assert [row.split()[5] for row in rows] == ["5eed5ee", "5eed5ee+", "v1.2", "-"]
 
 
 def test_the_row_has_commit_firmware_and_worst_gate(
