@@ -41,7 +41,9 @@ def render_comment(session: SessionArtifact, links: Links = ()) -> str:
     lines += [f"**{view.verdict.upper()}**: {escape(clip(view.meaning, MOST_OF_A_TEXT))}.", ""]
     if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
         lines += [*gate_table(shown), "", baseline_sentence(session.gate, shown), ""]
-    if listed := [*_findings(view), *_places(session), *_next(view, session)]:
+    places = _slowest(session)
+    where = [f"- where: {_place(place)}" for place in places]
+    if listed := [*_findings(view), *where, *_next(view, places)]:
         lines += [*listed, ""]
     if links:
         lines += [" · ".join(f"[{escape(text)}](<{address}>)" for text, address in links), ""]
@@ -60,7 +62,7 @@ def describe_comment(session: SessionArtifact, links: Links = ()) -> Json:
         "fails": session.gate is not None and session.gate.fails,
         "headline": view.meaning,
         "gates": gates,
-        "places": blamed(session)[:MOST_PLACES],
+        "places": _slowest(session),
         "next_steps": list(view.next_steps),
         "links": [{"text": text, "url": address} for text, address in links],
         "body": render_comment(session, links),
@@ -75,8 +77,11 @@ def _findings(view: View) -> list[str]:
     return [f"- {escape(clip(text, MOST_OF_A_TEXT))}" for text in texts[:MOST_FINDINGS]] + more
 
 
-def _places(session: SessionArtifact) -> list[str]:
-    return [f"- where: {_place(place)}" for place in blamed(session)[:MOST_PLACES] if place.d_pct > 0]
+def _slowest(session: SessionArtifact) -> list[PathChange]:
+    """Choose the paths to name: of a session that fails alone, since in others they are noise."""
+    if session.gate is None or not session.gate.fails:
+        return []
+    return [place for place in blamed(session)[:MOST_PLACES] if place.d_pct > 0]
 
 
 def _place(place: PathChange) -> str:
@@ -86,10 +91,9 @@ def _place(place: PathChange) -> str:
     return f"{path} in {cell}, {escape(f'{size} ({pair})')}"
 
 
-def _next(view: View, session: SessionArtifact) -> list[str]:
-    """List the next steps but the one that says where to look, which stands above."""
-    worst = next(iter(blamed(session)), None)
-    said = f"look at {worst.path} " if worst is not None else "\n"
+def _next(view: View, places: Sequence[PathChange]) -> list[str]:
+    """List the next steps but the one that says where to look, where that stands above."""
+    said = f"look at {places[0].path} " if places else "\n"
     return [f"- next: {escape(step)}" for step in view.next_steps if not step.startswith(said)]
 
 

@@ -79,6 +79,15 @@ def test_the_sizes_are_those_of_the_gates(slow: SessionArtifact) -> None:
     assert {row[0]: row[4] for row in table[1:]} == sizes
 
 
+def test_where_is_said_of_a_session_that_fails_alone(slow: SessionArtifact) -> None:
+    assert slow.gate is not None
+    unclear = [structs.replace(row, verdict="inconclusive") for row in slow.gate.gates]
+    other = structs.replace(slow, gate=structs.replace(slow.gate, kind="inconclusive", gates=unclear))
+    assert describe_comment(slow)["places"]
+    assert not describe_comment(other)["places"]
+    assert "where: " not in render_comment(other)
+
+
 def test_an_unchanged_session_shows_its_gates_and_a_first_one_none(sessions: list[SessionArtifact]) -> None:
     (table,) = tables(render_comment(sessions[4]))
     assert {row[1] for row in table[1:]} == {"unchanged"}
