@@ -8,13 +8,14 @@ from typing import Any
 from pytest_espperf.cli.common import SESSION_HELP, add_command, print_lines
 from pytest_espperf.cli.history import find_session
 from pytest_espperf.cli.json_lines import print_json
+from pytest_espperf.cli.times import add_utc, time_writer
 from pytest_espperf.config.settings import BY_DEST
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import parse_fail_on
 from pytest_espperf.gate.comparison import compare
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import Comparison
-from pytest_espperf.report.comparison import render_comparison
+from pytest_espperf.report.comparison import comparison_sentence, render_comparison
 
 
 def add_commands(commands: Any) -> None:
@@ -23,9 +24,10 @@ def add_commands(commands: Any) -> None:
         commands,
         "compare",
         _compare,
-        "compare session B with session A: medians of every profile, phase and path side by side, the "
-        "worst change first, slower positive, and whether the two are comparable. Exit code 0, or 1 where a "
-        "rule of --fail-on is broken.",
+        "compare session B with session A: a sentence about what is slower, then the medians of every "
+        "profile, phase and path that changed by more than the noise, the worst first, slower positive. The "
+        "noise is what B's gates let pass, or else A's; without gates it follows from how the runs differ. "
+        "Exit code 0, or 1 where a rule of --fail-on is broken.",
         history=True,
     )
     compare.add_argument("a", metavar="A", help=f"session to compare with: {SESSION_HELP}")
@@ -40,11 +42,17 @@ def add_commands(commands: Any) -> None:
         "two are not comparable",
     )
     compare.add_argument(
+        "--all", action="store_true", dest="everything", help="rows within the noise as well"
+    )
+    add_utc(compare)
+    compare.add_argument(
         "--json",
         action="store_true",
         help="one JSON object: a, b {session_id, timestamp_utc, tag, target, verdict}, comparable, "
-        "incomparable (in words), differences [{field, a, b}], cells [{cell, path, a, b, slower}] (metric -> "
-        "median, percent), only_a, only_b, rules [{name, rule, broken, detail}], passed",
+        "incomparable (in words), differences [{field, a, b}], summary (the sentence), profiles [{profile, "
+        "verdict, metric, a, b, slower_pct, noise_pct, errors}], cells [{cell, path, a, b, slower, noise, "
+        "beyond_noise}] (metric -> median, percent), only_a, only_b, rules [{name, rule, broken, detail}], "
+        "passed",
     )
 
 
@@ -54,7 +62,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_described(comparison))
     else:
-        print_lines(render_comparison(comparison))
+        print_lines(
+            render_comparison(comparison, everything=arguments.everything, when=time_writer(arguments))
+        )
     return 1 if comparison.broken else 0
 
 
@@ -72,6 +82,8 @@ def _described(comparison: Comparison) -> dict[str, Any]:
         "comparable": comparison.comparable,
         "incomparable": comparison.why_not(),
         "differences": comparison.differences,
+        "summary": comparison_sentence(comparison),
+        "profiles": comparison.profiles,
         "cells": comparison.cells,
         "only_a": comparison.only_a,
         "only_b": comparison.only_b,

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pytest_espperf.cli.common import add_command, checked, print_lines, say_aside
 from pytest_espperf.cli.history import open_history, say_skipped
 from pytest_espperf.cli.json_lines import print_json
+from pytest_espperf.cli.times import add_utc, time_writer
 from pytest_espperf.config.parsers import one_of, whole
 from pytest_espperf.history.rows import Query, SessionRow
 from pytest_espperf.model.verdicts import UNJUDGED, VerdictWord
@@ -24,8 +25,9 @@ def add_commands(commands: Any) -> None:
         commands,
         "list",
         _list,
-        "list the sessions of the history, newest last: time, id, verdict, board, tag, and the worst change "
-        "of its gates in percent, slower positive",
+        "list the sessions of the history, newest last: time, id, verdict, board, tag, firmware or commit "
+        "(with a plus where something was not committed), and the worst gate with its change in percent, "
+        "slower positive",
         history=True,
     )
     listing.add_argument("--tag", metavar="TAG", help="those of this tag")
@@ -40,11 +42,13 @@ def add_commands(commands: Any) -> None:
     listing.add_argument(
         "--last", type=checked(whole(least=1)), metavar="N", help="the newest N of those that match"
     )
+    add_utc(listing)
     listing.add_argument(
         "--json",
         action="store_true",
         help="one JSON object a line: session_id, timestamp_utc, name (of its file), target, board, verdict, "
-        "accepted, pinned, completed, tag, profiles, worst_pct, copies (names of other files with it)",
+        "accepted, pinned, completed, tag, profiles, worst_pct (the largest slowdown), worst_gate and "
+        "worst_change (as in the table), commit, dirty, firmware, copies (names of other files with it)",
     )
 
 
@@ -65,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> int:
         for row in rows:
             print_json(_described(row))
     elif rows:
-        print_lines(_table(rows))
+        print_lines(_table(arguments, rows))
     if not rows:
         say_aside(f"no session in {store.folder} matches")
     say_skipped(store)
@@ -93,19 +97,29 @@ def _described(row: SessionRow) -> dict[str, Any]:
         "tag": row.tag,
         "profiles": list(row.profiles),
         "worst_pct": row.worst_pct,
+        "worst_gate": row.worst_gate,
+        "worst_change": row.worst_change,
+        "commit": row.commit,
+        "dirty": row.dirty,
+        "firmware": row.firmware,
         "copies": list(row.copies),
     }
 
 
-def _table(rows: list[SessionRow]) -> list[Line]:
+def _table(arguments: argparse.Namespace, rows: list[SessionRow]) -> list[Line]:
+    when = time_writer(arguments)
     listed = [
         ListedSession(
-            time=row.stamp,
+            time=when(row.stamp),
             session_id=row.session_id,
             verdict=row.verdict or UNJUDGED,
             board=row.board,
             tag=row.tag,
-            worst_pct=row.worst_pct,
+            worst_gate=row.worst_gate,
+            worst_change=row.worst_change,
+            commit=row.commit,
+            dirty=row.dirty,
+            firmware=row.firmware,
             accepted=row.accepted is not None,
             pinned=row.pinned,
             standing=row.standing.label,
@@ -114,4 +128,4 @@ def _table(rows: list[SessionRow]) -> list[Line]:
         for row in rows
     ]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return render_listing(listed, width=width)
+    return render_listing(listed, width=width, time="time (UTC)" if arguments.utc else "time")

@@ -38,6 +38,7 @@ MODULES = {
     "prune": "prune",
     "import": "import_sessions",
     "export": "export",
+    "comment": "comment",
     "completion": "completion",
 }
 """The module of each command, in the order of ``espperf --help``."""

@@ -28,7 +28,9 @@ from pytest_espperf.config.parsers import (
 )
 from pytest_espperf.system.redaction import REDACTED, hidden, redact
 
-EXPORT_FORMATS = "bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
+EXPORT_FORMATS = (
+    "badge, bencher, csv, github-action-benchmark, hdrlog, junit, openmetrics or pytest-benchmark"
+)
 PRESETS = ("quick", "balanced", "classic", "soak")
 DEFAULT_PROFILES = ("c_static_only", "python_light", "python_heavy")
 SIM = "sim"

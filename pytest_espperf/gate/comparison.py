@@ -11,6 +11,14 @@ from msgspec import structs
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import GatePolicy
 from pytest_espperf.gate.baseline import PROFILES, profiles_of
+from pytest_espperf.gate.changes import (
+    Limits,
+    gate_limits,
+    more_errors,
+    profile_changes,
+    readings_of,
+    spread_limit,
+)
 from pytest_espperf.gate.differences import differing
 from pytest_espperf.gate.policy import worse_by
 from pytest_espperf.gate.rows import pct, plain_rows
@@ -54,11 +62,48 @@ def compare(a: SessionArtifact, b: SessionArtifact, rules: Rules = ()) -> Compar
         only_a=tuple(_lacking(a, b)),
         only_b=tuple(_lacking(b, a)),
     )
+    if comparison.comparable:
+        comparison = _with_noise(comparison)
     if not rules:
         return comparison
     if not comparison.comparable:
         raise UsageError(f"no rule can be applied to these sessions: {comparison.why_not()}")
     return replace(comparison, rules=tuple(_apply(a, b, rules)))
+
+
+def _with_noise(comparison: Comparison) -> Comparison:
+    """Add what of the changes is noise."""
+    a, b = comparison.a, comparison.b
+    limits = gate_limits(a, b)
+    return replace(
+        comparison,
+        profiles=tuple(profile_changes(a, b, limits)),
+        cells=tuple(_against_noise(a, b, cell, limits) for cell in comparison.cells),
+    )
+
+
+def _against_noise(
+    a: SessionArtifact, b: SessionArtifact, cell: ComparedCell, limits: Limits
+) -> ComparedCell:
+    then, now = (readings_of(session, cell.cell, cell.path) for session in (a, b))
+    profile = b.aggregated[cell.cell].profile
+    noise = {
+        metric: max(limits.get(f"{profile}:{metric}", 0.0), spread_limit(then[metric], now[metric]))
+        for metric in COMPOSITES
+        if then[metric] and now[metric]
+    }
+    return replace(
+        cell,
+        noise={metric: pct(limit) for metric, limit in noise.items()},
+        beyond_noise=more_errors(then.counted, now.counted)
+        or more_errors(now.counted, then.counted)
+        or any((cell.a[metric] is None) != (cell.b[metric] is None) for metric in COMPOSITES)
+        or any(_beyond(cell.slower[metric], limit) for metric, limit in noise.items()),
+    )
+
+
+def _beyond(slower_pct: float | None, limit: float) -> bool:
+    return slower_pct is not None and slower_pct > -100 and abs(math.log1p(slower_pct / 100)) > limit
 
 
 def _unknown(a: SessionArtifact, b: SessionArtifact) -> str:

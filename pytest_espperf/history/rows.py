@@ -18,7 +18,9 @@ from pytest_espperf.model.artifact import (
     Verdict,
     has_answers,
 )
+from pytest_espperf.model.gates import change_of, worst_gate
 from pytest_espperf.model.standing import Standing
+from pytest_espperf.model.text import MOST_TEXT
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _T = TypeVar("_T")
@@ -57,6 +59,11 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
         worst_pct: the worst change of a gate in percent, slower positive; None where none was judged.
+        worst_gate: name of the gate that stands for it, see :func:`pytest_espperf.model.gates.worst_gate`; ""
+            where none was judged.
+        worst_change: its change in percent, slower positive; of errors in percentage points.
+        commit, dirty: of the firmware's repository, and whether something in it was not committed.
+        firmware: its version, as the user names it; "" where it is not named.
         accepted, pinned: later decisions.
         copies: names of other files with the same session, see :func:`original`; its decisions may lie beside
             any of them.
@@ -84,6 +91,11 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     base_key: str = ""
     profiles: dict[str, str] = {}
     worst_pct: float | None = None
+    worst_gate: str = ""
+    worst_change: float | None = None
+    commit: str = ""
+    dirty: bool = False
+    firmware: str = ""
     accepted: Json | None = None
     pinned: bool = False
     copies: tuple[str, ...] = ()
@@ -226,6 +238,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
     standing = Standing.of(artifact)
     facts = artifact.comparability.fields if artifact.comparability else {}
     board = facts.get("board") or artifact.device.get("id")
+    worst = worst_gate(artifact.gate) if artifact.gate is not None else None
     return SessionRow(
         name=key.name,
         stamp=key.stamp,
@@ -247,9 +260,18 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         base_key=keys.base,
         profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
         worst_pct=_worst_pct(artifact.gate),
+        worst_gate=worst.name if worst is not None else "",
+        worst_change=_rounded(change_of(worst)) if worst is not None else None,
+        commit=_text(artifact.environment.get("git_commit")),
+        dirty=artifact.environment.get("git_dirty") is True,
+        firmware=_text(artifact.device.get("firmware")),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         gates=_gates(artifact.gate),
     )
+
+
+def _text(value: object) -> str:
+    return value[:MOST_TEXT] if isinstance(value, str) else ""
 
 
 def _medians(cell: CellAggregate) -> dict[str, float | None]:

@@ -52,7 +52,8 @@ class Skimmer:
             raise ValueError(light.timestamp_utc)
         device = _decode_object(light.device)
         comparability, keys = self._comparability(light.comparability)
-        artifact = structs.replace(light, device=device, comparability=comparability)
+        environment = _decode_object(light.environment)
+        artifact = structs.replace(light, device=device, environment=environment, comparability=comparability)
         return row_of(with_tag(artifact, path), key, keys)
 
     def _comparability(self, raw: Any) -> tuple[Comparability | None, Keys]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pytest_espperf.model.artifact import CellAggregate, PathAggregate, SessionArtifact
 from pytest_espperf.model.registry import METRICS
@@ -46,6 +47,9 @@ class ComparedCell:
         a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
         slower: metric -> change from A to B in percent, slower positive; of :data:`POINTS` in percentage
             points; None where it is unknown.
+        noise: metric -> change in percent, slower positive, up to which it is noise. Only of metrics that
+            have such a limit, and of sessions that are comparable.
+        beyond_noise: whether a change is larger, or errors rose or fell.
     """
 
     cell: str
@@ -53,6 +57,36 @@ class ComparedCell:
     a: Figures
     b: Figures
     slower: Figures
+    noise: Figures = field(default_factory=dict)
+    beyond_noise: bool = False
+
+
+ChangeWord = Literal["worse", "better", "within-noise", "unknown"]
+
+
+@dataclass(frozen=True)
+class ProfileChange:
+    """Change of one profile over all of its phases.
+
+    Attributes:
+        profile: its name.
+        verdict: ``worse`` where it is slower than the noise explains or has more errors, ``better`` likewise,
+            ``within-noise``, or ``unknown`` where one of the sessions has no figures of it.
+        metric: the one that the change is given in; "" where only errors changed, or nothing is known.
+        a, b: its values, over the phases as a gate has them.
+        slower_pct: its change in percent, slower positive.
+        noise_pct: the slowdown up to which it is noise.
+        errors: by how many percentage points errors rose or, negative, fell; None where that is no change.
+    """
+
+    profile: str
+    verdict: ChangeWord
+    metric: str = ""
+    a: float | None = None
+    b: float | None = None
+    slower_pct: float | None = None
+    noise_pct: float | None = None
+    errors: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +109,7 @@ class Comparison:
         cells: those that both have, each followed by its paths, the worst first.
         only_a, only_b: cells and paths (``profile:phase /path``) that one of the two has.
         rules: the result of each plain rule at each cell.
+        profiles: the change of each profile that both have; empty where the sessions are not comparable.
     """
 
     a: SessionArtifact
@@ -85,6 +120,7 @@ class Comparison:
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     rules: tuple[RuleResult, ...] = ()
+    profiles: tuple[ProfileChange, ...] = ()
 
     @property
     def comparable(self) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.comparison import COLUMNS, POINTS, ComparedCell, Comparison
+from pytest_espperf.model.comparison import COLUMNS, POINTS, ComparedCell, Comparison, ProfileChange
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, grouped
-from pytest_espperf.model.verdicts import UNJUDGED
+from pytest_espperf.model.verdicts import UNJUDGED, Mood
+from pytest_espperf.report.changes import pair_text, size_text
 from pytest_espperf.report.layout import WIDTH, Line, columns, wrapped
 from pytest_espperf.report.listing import SHOWN_OF_AN_ID
 
@@ -14,28 +18,156 @@ _NAME, _WHO, _FIGURE = 27, 8, 9
 _WIDTHS = (_NAME, _WHO, *(_FIGURE for _ in COLUMNS))
 
 
-def render_comparison(comparison: Comparison) -> list[Line]:
-    """Render which two sessions, whether they compare, the rules, and the figures, worst first."""
-    lines = [_session("A", comparison.a), _session("B", comparison.b), Line("")]
-    if why := comparison.why_not():
-        lines += [Line(text, "warn") for text in wrapped(f"NOT COMPARABLE: {why}", hanging=4)]
-        lines.append(Line(""))
+def render_comparison(
+    comparison: Comparison, *, everything: bool = False, when: Callable[[str], str] = str
+) -> list[Line]:
+    """Render the answer in a sentence, which two sessions, the rules, and the figures, worst first.
+
+    Args:
+        comparison: of two sessions.
+        everything: rows within the noise, too.
+        when: how the time of a session is written.
+    """
+    why = comparison.why_not()
+    mood: Mood = "warn" if why else _mood(comparison)
+    answer = f"NOT COMPARABLE: {why}" if why else comparison_sentence(comparison)
+    lines = [Line(text, mood, bold=True) for text in wrapped(answer, hanging=4)]
+    lines += [_session("A", comparison.a, when), _session("B", comparison.b, when), Line("")]
     lines += _rules(comparison)
-    if comparison.cells:
+    shown = list(comparison.cells) if everything or why else _telling(comparison)
+    if shown:
         lines.append(Line(_head(), bold=True))
-        lines += [line for cell in comparison.cells for line in _cell(cell)]
+        lines += [line for cell in shown for line in _cell(cell)]
         lines += [
             Line(text) for text in wrapped("slower: B against A, slower positive; of errors in points (pt)")
         ]
+    lines += [Line(text) for text in wrapped(_folded(comparison, shown), hanging=4)]
     for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         lines += [Line(text) for name in names for text in wrapped(f"only in {which}: {name}", hanging=4)]
     return lines
 
 
-def _session(which: str, session: SessionArtifact) -> Line:
+def comparison_sentence(comparison: Comparison) -> str:
+    """Describe how B differs from A: which profiles are slower, by how much, and how many are as before."""
+    if why := comparison.why_not():
+        return f"not comparable: {why}"
+    of = {
+        word: [one for one in comparison.profiles if one.verdict == word]
+        for word in ("worse", "better", "within-noise", "unknown")
+    }
+    if not (of["worse"] or of["better"]):
+        return "; ".join([_no_difference(comparison, of["within-noise"]), *_unknown(of["unknown"])])
+    parts = []
+    if of["worse"]:
+        parts.append(f"B {_changed('is slower', 'has more errors', of['worse'])}")
+    if of["better"]:
+        who = "" if of["worse"] else "B "
+        parts.append(f"{who}{_changed('is faster', 'has fewer errors', of['better'])}")
+    if within := len(of["within-noise"]):
+        verb = "is" if within == 1 else "are"
+        parts.append(f"{within} of {len(comparison.profiles)} profiles {verb} within the noise")
+    return "; ".join([*parts, *_unknown(of["unknown"])])
+
+
+def _changed(in_time: str, in_errors: str, changes: Sequence[ProfileChange]) -> str:
+    """``is slower: python_heavy 60 % slower (...)``, or ``has more errors: python_light 2.5 points``."""
+    if any(one.metric for one in changes):
+        return f"{in_time}: {', '.join(f'{one.profile} {_size(one)}' for one in changes)}"
+    return (
+        f"{in_errors}: {', '.join(f'{one.profile} {abs(one.errors or 0.0):.1f} points' for one in changes)}"
+    )
+
+
+def _size(change: ProfileChange) -> str:
+    """``60 % slower (239 -> 149 req/s)``, and the errors where they changed as well."""
+    parts = []
+    if change.metric:
+        size = size_text(change.metric, change.a, change.b, change.slower_pct)
+        parts.append(f"{size} ({pair_text(change.metric, change.a, change.b)})")
+    if change.errors is not None:
+        parts.append(size_text(POINTS, 0.0, change.errors, None))
+    return " and ".join(parts)
+
+
+def _unknown(changes: Sequence[ProfileChange]) -> list[str]:
+    names = ", ".join(one.profile for one in changes)
+    return [f"no figures to compare of {names}"] if names else []
+
+
+def _no_difference(comparison: Comparison, within: Sequence[ProfileChange]) -> str:
+    """Describe sessions whose profiles are all within the noise, and the row that is not."""
+    if not within:
+        return "no profile could be compared"
+    noise = f"all {len(within)} profiles are within the noise"
+    if len(within) == 1:
+        (one,) = within
+        noise = f"{one.profile} is within the noise ({pair_text(one.metric, one.a, one.b)})"
+    beyond = [cell for cell in comparison.cells if cell.beyond_noise]
+    if not beyond:
+        return f"no difference: {noise}"
+    count = len(beyond) - 1
+    more = f", and {count} more row{'s' if count > 1 else ''} changed" if count else ""
+    return f"{noise}, but {_row_change(beyond[0])}{more}"
+
+
+def _row_change(cell: ComparedCell) -> str:
+    """``python_light:burst /deps is 80 % slower (p95 12.0 -> 21.6 ms)``."""
+    name = f"{cell.cell} {cell.path}".strip()
+    changes = {
+        metric: abs(math.log1p(slower / 100)) / max(1e-9, math.log1p((cell.noise[metric] or 0.0) / 100))
+        for metric in cell.noise
+        if (slower := cell.slower[metric]) is not None and slower > -100
+    }
+    largest = max(changes, key=lambda metric: changes[metric], default="")
+    if not largest or changes[largest] <= 1:
+        return f"{name} changed"
+    size = size_text(largest, cell.a[largest], cell.b[largest], cell.slower[largest])
+    return f"{name} is {size} ({pair_text(largest, cell.a[largest], cell.b[largest])})"
+
+
+def _mood(comparison: Comparison) -> Mood:
+    words = {one.verdict for one in comparison.profiles}
+    if "worse" in words:
+        return "bad"
+    return "good" if words <= {"better", "within-noise"} else "warn"
+
+
+def _telling(comparison: Comparison) -> list[ComparedCell]:
+    """Choose the rows to show: phases of profiles that changed, and what else is beyond the noise."""
+    changed = {one.profile for one in comparison.profiles if one.verdict != "within-noise"}
+    beyond = {cell.cell for cell in comparison.cells if cell.beyond_noise}
+    aggregated = comparison.b.aggregated
+    return [
+        cell
+        for cell in comparison.cells
+        if cell.beyond_noise
+        or (not cell.path and (cell.cell in beyond or aggregated[cell.cell].profile in changed))
+    ]
+
+
+def _folded(comparison: Comparison, shown: Sequence[ComparedCell]) -> str:
+    """Name in one sentence the rows that are not shown; "" where all are."""
+    hidden = [cell for cell in comparison.cells if cell not in shown]
+    if not hidden:
+        return ""
+    seen = {comparison.b.aggregated[cell.cell].profile for cell in shown}
+    profiles = dict.fromkeys(comparison.b.aggregated[cell.cell].profile for cell in hidden)
+    whole = [name for name in profiles if name not in seen]
+    rest = sum(comparison.b.aggregated[cell.cell].profile in seen for cell in hidden)
+    parts = [*whole, *([f"{rest} more row{'s' if rest > 1 else ''}"] if rest else [])]
+    return f"within the noise: {', '.join(parts)}; --all shows {'them' if len(hidden) > 1 else 'it'}"
+
+
+def _session(which: str, session: SessionArtifact, when: Callable[[str], str]) -> Line:
     verdict = session.gate.kind if session.gate is not None else UNJUDGED
-    facts = (session.timestamp_utc, session.session_id[:SHOWN_OF_AN_ID], verdict, session.target, session.tag)
-    return Line(clip(f"{which}  {'  '.join(fact for fact in facts if fact)}", WIDTH), bold=True)
+    facts = (
+        when(session.timestamp_utc),
+        session.session_id[:SHOWN_OF_AN_ID],
+        verdict,
+        session.target,
+        session.tag,
+    )
+    return Line(clip(f"{which}  {'  '.join(fact for fact in facts if fact)}", WIDTH))
 
 
 def _rules(comparison: Comparison) -> list[Line]:

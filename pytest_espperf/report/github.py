@@ -11,7 +11,7 @@ from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.model.findings import ENVIRONMENT_SHIFT, NOT_EXCLUDED
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.model.verdicts import mood_of
-from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.markdown import FOLD, UNFOLD, render_markdown
 from pytest_espperf.report.slowdown import gate_message
 from pytest_espperf.report.view import (
     failing_findings,
@@ -22,6 +22,8 @@ from pytest_espperf.report.view import (
 
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes of a job's summary file, above which all of it is refused."""
+
+_UNFOLD = f"\n{UNFOLD}\n"
 
 CUT = "\n*Cut here: a job's summary holds no more. The whole of it lies beside the session's artifact.*\n"
 
@@ -90,5 +92,6 @@ def step_summary(session: SessionArtifact, used: int) -> str:
     data = text.encode("utf-8", "replace")
     if len(data) <= room:
         return data.decode("utf-8")
-    kept = data[: max(0, room - len(CUT))].rpartition(b"\n")[0]
-    return f"{kept.decode('utf-8')}\n{CUT}" if kept else ""
+    kept = data[: max(0, room - len(_UNFOLD) - len(CUT))].rpartition(b"\n")[0].decode("utf-8")
+    folded = kept.count(FOLD) > kept.count(UNFOLD)
+    return f"{kept}\n{_UNFOLD if folded else ''}{CUT}" if kept else ""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.text import flat, grouped
+from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact, Verdict
+from pytest_espperf.model.text import clip, flat, grouped
+from pytest_espperf.report.changes import baseline_text, gate_size, others_text, short_list, value_text
 from pytest_espperf.report.view import (
     CellRow,
+    View,
     blamed,
     bound_text,
     finding_text,
@@ -18,6 +20,14 @@ from pytest_espperf.report.view import (
 )
 
 MOST_PLACES = 10
+MOST_GATES = 6
+"""Paths and gates of the short tables; all gates stand in the long one."""
+
+MOST_OF_A_NAME = 80
+"""Characters of a name in a short table."""
+
+FOLD, UNFOLD = "<details>", "</details>"
+"""Ends of what is folded away on GitHub and GitLab."""
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@-])")
 
@@ -53,75 +63,114 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else grouped(value, digits)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int = 1) -> list[str]:
+    """Lay out a table; cells of the columns from ``numeric_from`` on are figures, on the right."""
     marks = ["---" if index < numeric_from else "---:" for index in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
 
 
+def gate_table(rows: Iterable[GateRow]) -> list[str]:
+    """Lay out a short table of gates: the baseline's value, this session's, and the change."""
+    return table(
+        ("gate", "verdict", "baseline", "now", "change"),
+        [
+            (
+                code(clip(row.name, MOST_OF_A_NAME)),
+                escape(row.verdict),
+                value_text(row.metric, row.baseline),
+                value_text(row.metric, row.now),
+                gate_size(row) or "-",
+            )
+            for row in rows
+        ],
+        numeric_from=2,
+    )
+
+
+def baseline_sentence(verdict: Verdict, shown: Sequence[GateRow]) -> str:
+    """Explain a short table of gates: what the baseline is, and what is left out; "" for nothing."""
+    against = baseline_text(verdict)
+    parts = [f"the baseline is {against}" if against else "", others_text(verdict, shown)]
+    return ". ".join(escape(part[:1].upper() + part[1:]) for part in parts if part) + (
+        "." if any(parts) else ""
+    )
+
+
 def render_markdown(session: SessionArtifact) -> str:
-    """Render the session as Markdown; everything that a board or a user sent is escaped."""
+    """Render the session as Markdown; everything that a board or a user sent is escaped.
+
+    The answer comes first: verdict, size, from what to what, where, what next. All else stands below a fold.
+    """
     view = make_view(session)
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
-    lines += [f"{escape(view.meaning)}.", ""]
-    lines += [f"- {name}: {code(value)}" for name, value in view.facts]
-    if view.findings:
-        lines += ["", "## Findings", ""]
-        lines += [f"- **{finding.severity}** {escape(finding_text(finding))}" for finding in view.findings]
-    if view.gates:
-        lines += ["", "## Gates", ""]
-        lines += _table(
-            ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs", "sessions"),
-            [
-                (
-                    code(row.name),
-                    escape(row.verdict),
-                    _number(row.baseline),
-                    _number(row.now),
-                    signed_pct(row.d_pct),
-                    bound_text(row, row.smallest_detectable_pct),
-                    bound_text(row, row.at_most_pct),
-                    str(row.rounds or "-"),
-                    str(row.sessions),
-                )
-                for row in view.gates
-            ],
-            numeric_from=2,
-        )
-        lines += ["", f"{escape(legend(view.gates))}. {escape(view.detectable)}".strip()]
-    if where := blamed(session)[:MOST_PLACES]:
-        lines += ["", "## Where", ""]
-        lines += _table(
-            ("path", "profile:phase", "p95 ms, baseline", "now", "slower"),
-            [
-                (
-                    code(place.path),
-                    code(f"{place.profile}:{place.phase}"),
-                    _number(place.baseline),
-                    _number(place.now),
-                    signed_pct(place.d_pct),
-                )
-                for place in where
-            ],
-            numeric_from=2,
-        )
-    if view.cells:
-        lines += ["", "## Medians", ""]
-        lines += _table(
+    lines += [f"**{view.verdict.upper()}**: {escape(view.meaning)}.", ""]
+    if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
+        lines += [*gate_table(shown), "", baseline_sentence(session.gate, shown), ""]
+    lines += _section("Findings", _finding_lines(one for one in view.findings if one.severity != "info"))
+    lines += _section("Where", _place_table(blamed(session)[:MOST_PLACES]))
+    lines += _section("Next", [f"- {escape(step)}" for step in view.next_steps])
+    lines += [FOLD, "<summary>Session, all gates and medians</summary>", ""]
+    lines += [*(f"- {name}: {code(value)}" for name, value in view.facts), ""]
+    lines += _section("More findings", _finding_lines(one for one in view.findings if one.severity == "info"))
+    lines += _section("Gates", _gates(view))
+    lines += _section("Medians", _medians(view))
+    return "\n".join([*lines, UNFOLD]) + "\n"
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _finding_lines(findings: Iterable[Finding]) -> list[str]:
+    return [f"- **{finding.severity}** {escape(finding_text(finding))}" for finding in findings]
+
+
+def _place_table(places: Sequence[PathChange]) -> list[str]:
+    if not places:
+        return []
+    return table(
+        ("path", "profile:phase", "p95 ms, baseline", "now", "slower"),
+        [
             (
-                "profile:phase / path",
-                "req/s",
-                "p50 ms",
-                "p95 ms",
-                "p99 ms",
-                "errors %",
-                "p95 to previous",
-                "req/s to previous",
-            ),
-            [_cell(row) for row in view.cells],
+                code(place.path),
+                code(f"{place.profile}:{place.phase}"),
+                _number(place.baseline),
+                _number(place.now),
+                signed_pct(place.d_pct),
+            )
+            for place in places
+        ],
+        numeric_from=2,
+    )
+
+
+def _gates(view: View) -> list[str]:
+    if not view.gates:
+        return []
+    rows = [
+        (
+            code(row.name),
+            escape(row.verdict),
+            _number(row.baseline),
+            _number(row.now),
+            signed_pct(row.d_pct),
+            bound_text(row, row.smallest_detectable_pct),
+            bound_text(row, row.at_most_pct),
+            str(row.rounds or "-"),
+            str(row.sessions),
         )
-    if view.next_steps:
-        lines += ["", "## Next", ""] + [f"- {escape(step)}" for step in view.next_steps]
-    return "\n".join(lines) + "\n"
+        for row in view.gates
+    ]
+    head = ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs", "sessions")
+    below = f"{escape(legend(view.gates))}. {escape(view.detectable)}".strip()
+    return [*table(head, rows, numeric_from=2), "", below]
+
+
+def _medians(view: View) -> list[str]:
+    if not view.cells:
+        return []
+    head = ("profile:phase / path", "req/s", "p50 ms", "p95 ms", "p99 ms", "errors %")
+    return table(head, [_cell(row) for row in view.cells])
 
 
 def _cell(row: CellRow) -> tuple[str, ...]:
@@ -132,6 +181,4 @@ def _cell(row: CellRow) -> tuple[str, ...]:
         _number(row.p95_ms),
         _number(row.p99_ms),
         _number(row.error_rate),
-        signed_pct(row.p95_change_pct) if not row.is_path else "",
-        signed_pct(row.rps_change_pct) if not row.is_path else "",
     )

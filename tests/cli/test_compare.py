@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_errors_are_told_in_points_and_what_is_missing_is_no_change() -> None:
     (cell, *_) = compare(a, b).cells
     assert cell.slower["error_rate"] == 2.5
     assert cell.slower["p99_ms"] is None
-    assert any("+2.5 pt" in line.text for line in render_comparison(compare(a, b)))
+    assert any("+2.5 pt" in line.text for line in render_comparison(compare(a, b), everything=True))
 
 
 def test_cells_and_paths_that_one_of_the_two_has_are_named() -> None:
@@ -159,9 +160,10 @@ def test_lines_fit_and_nothing_that_a_board_sends_moves_the_cursor() -> None:
             )
             for cell in (only({"burst": 1.0}).aggregated["python_light:burst"],) * 2
         )
-        lines = render_comparison(compare(a, b))
+        lines = render_comparison(compare(a, b), everything=True)
         assert all(line.text.isprintable() for line in lines)
-        table = [line.text for line in lines if not line.text.startswith(("only", "NOT"))]
+        head = next(index for index, line in enumerate(lines) if line.text.startswith("medians"))
+        table = [line.text for line in lines[head:] if not line.text.startswith(("only", "within"))]
         assert all(len(text) <= 80 for text in table)
 
 
@@ -197,10 +199,15 @@ def test_the_command_shows_both_and_fails_where_a_rule_is_broken(
 ) -> None:
     assert main(["compare", "day0", "day2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("A  20260101T000000Z")
-    assert lines[1].startswith("B  20260103T000000Z")
-    assert "regressed" in lines[1]
-    assert lines[4].startswith("python_heavy:")
+    assert re.match(
+        r"B is slower: python_heavy \d\d % slower \([\d.]+ -> [\d.]+ req/s\); 2 of 3 profiles are", lines[0]
+    )
+    assert re.match(r"A  202[56]-(01-01|12-31) \d\d:\d\d  ", lines[2])
+    assert lines[3].startswith("B  2026-01-0")
+    assert "regressed" in lines[3]
+    assert lines[6].startswith("python_heavy:")
+    assert main(["compare", "day0", "day2", "--utc"]) == 0
+    assert "A  2026-01-01 00:00  " in capsys.readouterr().out
     assert main(["compare", "day0", "day2", "--fail-on", "rps_ok:5%", "--fail-on=p95_ms:90%"]) == 1
     assert "2 of 12 figures break a rule" in capsys.readouterr().out
     assert main(["compare", "day0", "day1", "--fail-on", "rps_ok:5%,p95_ms:5%"]) == 0
@@ -218,7 +225,13 @@ def test_the_command_as_json(history: HistoryStore, capsys: pytest.CaptureFixtur
         "python_heavy:burst:p95_ms",
         "python_heavy:long:p95_ms",
     }
-    assert told["cells"][0].keys() == {"cell", "path", "a", "b", "slower"}
+    assert told["cells"][0].keys() == {"cell", "path", "a", "b", "slower", "noise", "beyond_noise"}
+    assert len(told["cells"]) == 18, "rows within the noise, too"
+    assert told["summary"].startswith("B is slower: python_heavy ")
+    heavy = next(one for one in told["profiles"] if one["profile"] == "python_heavy")
+    assert heavy["verdict"] == "worse"
+    assert heavy["slower_pct"] == pytest.approx(100 * (heavy["a"] / heavy["b"] - 1))
+    assert 0 < heavy["noise_pct"] < heavy["slower_pct"]
 
 
 @pytest.mark.parametrize("rule", ["p95_ms:10", "nosuch:5%", "p95_ms", "p95_ms:-1%"])

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -48,22 +50,23 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HistoryStore:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    assert main(["list", *words]) == 0
+    assert main(["list", "--utc", *words]) == 0
     return capsys.readouterr().out.splitlines()
 
 
 def hours(lines: list[str]) -> list[str]:
-    return [line[9:11] for line in lines[1:]]
+    return [line[11:13] for line in lines if re.match(r"\d{4}-", line)]
 
 
 def test_the_newest_session_is_last_under_a_head(
     history: HistoryStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head, *rows = shown(capsys)
-    assert head.split() == ["time", "(UTC)", "id", "verdict", "board", "tag", "slower"]
-    assert [row[:16] for row in rows] == [f"20261123T{hour}0000Z" for hour in range(10, 15)]
-    assert rows[1].split() == ["20261123T110000Z", "11012345", "regressed", "bench-1", "slow", "+80.5", "%"]
-    assert rows[4].split()[2:] == ["unjudged", "10.0.0.9:8080", "original", "-"]
+    assert head.split() == ["time", "(UTC)", "id", "verdict", "board", "tag", "firmware", "worst", "gate"]
+    assert [row[:16] for row in rows] == [f"2026-11-23 {hour}:00" for hour in range(10, 15)]
+    slow = ["2026-11-23", "11:00", "11012345", "regressed", "bench-1", "slow", "-", "p:p95_ms", "+80.5", "%"]
+    assert rows[1].split() == slow
+    assert rows[4].split()[3:] == ["unjudged", "10.0.0.9:8080", "original", "-", "-"]
     assert all(row.isprintable() for row in rows)
 
 
@@ -93,7 +96,7 @@ def test_decisions_stand_beside_the_verdict(
     history.accept("11012345", "meant", "me")
     history.pin("11012345")
     history.pin("10012345")
-    words = [line.split()[2] for line in shown(capsys)[1:3]]
+    words = [line.split()[3] for line in shown(capsys)[1:3]]
     assert words == ["no-baseline+pinned", "regressed+accepted+pinned"]
     row = json.loads(shown(capsys, "--json", "--tag", "slow")[0])
     assert row == {
@@ -110,6 +113,11 @@ def test_decisions_stand_beside_the_verdict(
         "tag": "slow",
         "profiles": ["p"],
         "worst_pct": 80.5,
+        "worst_gate": "p:p95_ms",
+        "worst_change": 80.5,
+        "commit": "",
+        "dirty": False,
+        "firmware": "",
         "copies": [],
     }
 
@@ -219,12 +227,13 @@ def test_on_a_terminal_there_is_colour_and_lines_fit(history: HistoryStore) -> N
     except OSError:  # Linux: the other side is closed
         pass
     os.close(leader)
-    head, *rows = said.decode().splitlines()
-    assert head.startswith("\x1b[1mtime")
+    caption, head, *rows = said.decode().splitlines()
+    assert caption == "sessions of bench-1"
+    assert head.startswith("\x1b[1mtime ")
     assert len(rows) == 2
     for row in rows:
-        assert row.startswith("\x1b[31m20261123T110000Z")
-        assert len(row.removeprefix("\x1b[31m").removesuffix("\x1b[0m")) == 80
+        assert re.match(r"\x1b\[31m2026-11-2[234] \d\d:00 ", row)
+        assert len(row.removeprefix("\x1b[31m").removesuffix("\x1b[0m")) <= 80
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
@@ -239,23 +248,79 @@ def test_a_reader_that_has_seen_enough_is_no_error(history: HistoryStore, reader
     assert done.stderr == ""
 
 
-def test_a_table_keeps_to_eighty_columns_where_board_and_tag_can_be_cut() -> None:
+def listed(rng: random.Random) -> ListedSession:
+    return ListedSession(
+        time="2026-11-23 11:00",
+        session_id="0123456789",
+        verdict=rng.choice(["unchanged", "environment-shift", "no-baseline"]),
+        board="b" * rng.randrange(40),
+        tag="t" * rng.randrange(80),
+        worst_gate=rng.choice(["", "python_heavy:p95_ms", f"{'x' * 60}:error_rate"]),
+        worst_change=rng.choice([None, -0.04, 7.0, 1234.5]),
+        commit=rng.choice(["", "5eed" * 10]),
+        dirty=rng.random() < 0.5,
+        firmware=rng.choice(["", "v1.2.3-45-gabcdef0"]),
+        accepted=rng.random() < 0.2,
+        pinned=rng.random() < 0.2,
+    )
+
+
+def test_a_table_keeps_to_eighty_columns_where_texts_can_be_cut() -> None:
     rng = random.Random(20261125)
     for _ in range(200):
-        sessions = [
-            ListedSession(
-                time="20261123T110000Z",
-                session_id="0123456789",
-                verdict=rng.choice(["unchanged", "environment-shift", "no-baseline"]),
-                board="b" * rng.randrange(40),
-                tag="t" * rng.randrange(80),
-                worst_pct=rng.choice([None, -0.04, 7.0, 1234.5]),
-            )
-            for _ in range(rng.randrange(1, 5))
-        ]
+        sessions = [listed(rng) for _ in range(rng.randrange(1, 5))]
         whole, cut = render_listing(sessions), render_listing(sessions, width=80)
-        assert {len(line.text) for line in cut} == {min(80, len(whole[0].text))}
-        assert all(session.tag in line.text for session, line in zip(sessions, whole[1:], strict=True))
+        assert len(whole) == len(cut)
+        assert all(len(line.text) <= 80 for line in cut)
+        rows = whole[-len(sessions) :]
+        assert all(session.tag in line.text for session, line in zip(sessions, rows, strict=True))
+
+
+def test_a_cut_gate_keeps_its_metric_and_change() -> None:
+    gates = [("python_heavy_with_a_long_name:rps_ok", 60.7), ("p:error_rate", 2.5)]
+    sessions = [
+        ListedSession("today 14:05", "01234567", "regressed", "b", "t" * 50, gate, change)
+        for gate, change in gates
+    ]
+    one, other = (line.text for line in render_listing(sessions, width=80)[-2:])
+    assert one.endswith("…:rps_ok +60.7 %")
+    assert other.endswith("p:error_rate +2.5 pt")
+
+
+def test_the_firmware_is_its_version_or_else_its_commit() -> None:
+    usual = ListedSession("today 14:05", "01234567", "unchanged", "b", "", commit="5eed" * 10)
+    sessions = [usual, replace(usual, dirty=True), replace(usual, firmware="v1.2"), replace(usual, commit="")]
+    board, head, *rows = (line.text for line in render_listing(sessions))
+    assert board == "sessions of b"
+    assert head.split() == ["time", "id", "verdict", "tag", "firmware", "worst", "gate"]
+    assert [row.split()[5] for row in rows] == ["5eed5ee", "5eed5ee+", "v1.2", "-"]
+
+
+def test_the_row_has_commit_firmware_and_worst_gate(
+    history: HistoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates = [
+        GateRow(name=f"{profile}:{metric}", profile=profile, metric=metric, verdict=verdict, d_pct=change)
+        for profile, metric, verdict, change in (
+            ("light", "p95_ms", "unchanged", 90.0),
+            ("heavy", "p95_ms", "regressed", 70.0),
+            ("heavy", "rps_ok", "regressed", 60.0),
+            ("heavy", "p99_ms", "not-gateable", 99.0),
+        )
+    ]
+    session = msgspec.structs.replace(
+        history.find("slow").artifact,
+        session_id="new",
+        tag="new",
+        gate=Verdict(kind="regressed", gates=gates),
+        environment={"git_commit": "5eed" * 10, "git_dirty": True},
+        device={"firmware": "v1.2"},
+    )
+    history.save(session, latest=False)
+    row = json.loads(shown(capsys, "--json", "--tag", "new")[0])
+    assert (row["worst_gate"], row["worst_change"], row["worst_pct"]) == ("heavy:rps_ok", 60.0, 90.0)
+    assert (row["commit"], row["dirty"], row["firmware"]) == ("5eed" * 10, True, "v1.2")
+    assert shown(capsys, "--tag", "new")[-1].split()[-4:] == ["v1.2", "heavy:rps_ok", "+60.0", "%"]
 
 
 def test_a_session_that_was_cut_short_is_listed_as_such(

@@ -76,8 +76,15 @@ FOREIGN_OPTIONS = {
     "--bind": "python -m http.server",
     "--count": "pytest-embedded, pytest-repeat",
     "--disable-socket": "pytest-socket",
+    "--body-file": "gh",
+    "--create-if-none": "gh",
+    "--edit-last": "gh",
     "--embedded-services": "pytest-embedded",
+    "--field": "gh",
+    "--jq": "gh",
+    "--method": "gh",
     "--metric-path": "pytest-embedded",
+    "--paginate": "gh",
     "--port": "esptool.py, pytest-embedded",
     "--shell": "labgrid-client",
     "--target": "pytest-embedded",
@@ -342,11 +349,14 @@ def test_each_block_is_what_it_claims_to_be(page: Path, tmp_path: Path) -> None:
         elif block.language == "json":
             json.loads(block.text)
         elif block.language == "yaml":
-            schema = "github-workflow" if block.file_name.startswith(".github") else "gitlab-ci"
+            document = read_yaml(block.text)
+            if isinstance(document, list):  # steps to add to a job of a workflow
+                document = {"on": "push", "jobs": {"one": {"runs-on": "any", "steps": document}}}
+            schema = "github-workflow" if "jobs" in document else "gitlab-ci"
             rules = json.loads((SCHEMAS / f"{schema}.json").read_text(encoding="utf-8"))
-            jsonschema.Draft7Validator(rules).validate(read_yaml(block.text))
+            jsonschema.Draft7Validator(rules).validate(document)
         else:
-            assert block.language in {"", "console", "ini"}, f"{name_of(page)}:{block.line}"
+            assert block.language in {"", "console", "ini", "markdown"}, f"{name_of(page)}:{block.line}"
 
 
 # --- what is listed

@@ -39,7 +39,10 @@ from pytest_espperf.system.regular import LINK, NO_FILE
 
 OWN = "perf_20260101T000000Z_own.json"
 ODD = "perf_20260102T000000Z_odd.json"
-EXPORTS = ("csv", "junit", "openmetrics", "github-action-benchmark", "bencher", "pytest-benchmark", "hdrlog")
+EXPORTS = (
+    *("csv", "junit", "openmetrics", "github-action-benchmark", "bencher", "pytest-benchmark", "hdrlog"),
+    "badge",
+)
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders, links only for some users")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of any bytes")

@@ -70,6 +70,8 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
         base_key=keys_of(Comparability(fields=FIELDS)).base,
         profiles=keys_of(Comparability(fields=FIELDS)).profiles,
         worst_pct=1.23457,
+        worst_gate="python_heavy:p95_ms",
+        worst_change=1.23457,
         medians={
             "python_heavy:burst": {
                 "p50_ms": None,

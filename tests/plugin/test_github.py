@@ -131,7 +131,9 @@ def test_a_summary_is_cut_where_the_job_has_no_more_room() -> None:
         if text:
             *kept, cut = text.rstrip("\n").split("\n")
             assert "Cut here" in cut
-            assert whole.startswith("\n".join(kept[:-1]))
+            shown = "\n".join(kept)
+            assert shown.count("<details>") == shown.count("</details>"), "what is cut stands in the open"
+            assert whole.startswith(shown.removesuffix("\n\n</details>\n").removesuffix("\n"))
     assert step_summary(artifact, SUMMARY_LIMIT - size + 1)
     many = structs.replace(
         artifact, gate=Verdict(kind="failed", findings=[Finding(message="é" * 500)] * 2000)

@@ -8,12 +8,15 @@ import json
 import re
 from typing import Any
 
+import jsonschema
 import pytest
 import xmlschema
 from prometheus_client.openmetrics import parser as openmetrics
 from support.paths import DATA
 
 SCHEMA = DATA / "junit-10.xsd"
+ENDPOINT = json.loads((DATA / "schemas" / "shields-endpoint.json").read_text(encoding="utf-8"))
+"""What shields documents of the JSON that its endpoint badge reads."""
 
 
 def benchmark_results(text: str) -> list[dict[str, Any]]:
@@ -48,6 +51,14 @@ def bmf(text: str) -> dict[str, dict[str, dict[str, float]]]:
     return dict(document)
 
 
+def badge(text: str) -> dict[str, Any]:
+    """The response of an endpoint, as shields takes it; its colour is one that the page names."""
+    document = json.loads(text)
+    jsonschema.Draft7Validator(ENDPOINT).validate(document)
+    assert document["color"] in ENDPOINT["definitions"]["namedColor"]["enum"]
+    return dict(document)
+
+
 def families(text: str) -> dict[str, Any]:
     parse: Any = openmetrics.text_string_to_metric_families  # it has no types
     return {family.name: family for family in parse(text)}
@@ -62,6 +73,8 @@ def read(name: str, behind: str, text: str, schema: xmlschema.XMLSchema) -> None
     elif name == "csv":
         table = list(csv.reader(io.StringIO(text, newline="")))
         assert {len(row) for row in table} == {len(table[0])}
+    elif name == "badge":
+        badge(text)
     elif name == "bencher":
         json.loads(text, parse_constant=pytest.fail)
     elif name == "hdrlog":

@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.report.exports.badge import render_badge
 from pytest_espperf.report.exports.dashboards import render_bencher, render_github_action_benchmark
 from pytest_espperf.report.exports.figures import properties
 from pytest_espperf.report.exports.hdrlog import render_hdrlog
@@ -36,6 +37,7 @@ class Export(NamedTuple):
 
 
 EXPORTS: Mapping[str, Export] = {
+    "badge": Export({"": render_badge}, "badge of shields (JSON): verdict and size, for its endpoint badge"),
     "bencher": Export({"": render_bencher}, "Bencher Metric Format (JSON), for bencher run --adapter json"),
     "csv": Export({"": render_csv}, "every phase of every run, and every path of it"),
     "github-action-benchmark": Export(

@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from pytest_espperf.model.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
 from pytest_espperf.model.registry import METRICS, Metric
+from pytest_espperf.report.clock import moment_of
 
 GREATEST = 1e15
 """Figures above it are left out: a file from elsewhere may hold any float, and sums of them no sense."""
@@ -94,11 +95,7 @@ def planned_reports(session: SessionArtifact, profile: str, phase: str) -> list[
 
 def began(session: SessionArtifact) -> datetime | None:
     """When the session began, in UTC; None where its time is not written as this package writes it."""
-    try:
-        moment = datetime.strptime(f"{session.timestamp_utc.removesuffix('Z')}+0000", "%Y%m%dT%H%M%S%z")
-    except ValueError:
-        return None
-    return moment if moment.year >= 1970 else None  # no tool takes a negative time
+    return moment_of(session.timestamp_utc)
 
 
 def board_of(session: SessionArtifact) -> str:

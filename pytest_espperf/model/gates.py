@@ -1,0 +1,51 @@
+"""The choice of the gate that stands for others where there is room for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pytest_espperf.model.artifact import GateRow, Verdict
+from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
+
+MAIN_METRIC = "rps_ok"
+"""The metric that gives the size of a change where several changed alike: it is the steadiest."""
+
+POINTS = "error_rate"
+"""The metric whose change is given in percentage points: it is a percentage itself."""
+
+
+def change_of(row: GateRow) -> float | None:
+    """Return the change of a gate in percent, slower positive; of errors in percentage points."""
+    if row.metric == POINTS:
+        return None if row.baseline is None or row.now is None else row.now - row.baseline
+    return row.d_pct
+
+
+def worst_first(gates: Iterable[GateRow]) -> list[GateRow]:
+    """Sort gates: the worst verdict first, then the largest slowdown."""
+    return sorted(gates, key=lambda row: (rank(row.verdict), -(row.d_pct or 0.0)))
+
+
+def has_news(row: GateRow) -> bool:
+    """Whether a gate was judged, and its verdict is not neutral."""
+    return row.verdict in VERDICTS and not VERDICTS[row.verdict].neutral
+
+
+def gate_of_profile(gates: Sequence[GateRow], profile: str) -> GateRow | None:
+    """Choose the gate that stands for a profile: the worst; the throughput where its verdict is as bad.
+
+    None where no gate of the profile has a change.
+    """
+    own = [row for row in worst_first(gates) if row.profile == profile and change_of(row) is not None]
+    alike = [row for row in own if row.verdict == own[0].verdict and has_news(row)]
+    return next((row for row in alike if row.metric == MAIN_METRIC), own[0] if own else None)
+
+
+def worst_gate(verdict: Verdict) -> GateRow | None:
+    """Choose the gate that stands for a session: that of its worst profile; None where nothing was judged."""
+    judged = [
+        row
+        for row in worst_first(verdict.gates)
+        if row.verdict != NOT_GATEABLE and change_of(row) is not None
+    ]
+    return gate_of_profile(judged, judged[0].profile) if judged else None

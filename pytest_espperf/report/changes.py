@@ -1,0 +1,101 @@
+"""Changes in the few words that sentences, badges and comments share: ``60 % slower (239 -> 149 req/s)``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, has_news, worst_first
+from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.text import grouped
+from pytest_espperf.model.verdicts import NOT_GATEABLE
+
+TAIL_METRIC = "p99_ms"
+"""The metric that is rarely judged: it depends on few requests."""
+
+
+def size_text(metric: str, before: float | None, after: float | None, slower_pct: float | None) -> str:
+    """Describe a change in percent, as ``60 % slower`` or ``25 % faster``; "" where it is unknown.
+
+    Of errors in percentage points, as ``2.5 points more errors``. A reader who divides the two values gets
+    the same figure.
+    """
+    if metric == POINTS:
+        if before is None or after is None:
+            return ""
+        return f"{grouped(abs(after - before), 1)} points {'more' if after >= before else 'fewer'} errors"
+    if slower_pct is None:
+        return ""
+    if abs(slower_pct) < 0.5:
+        return "0 %"
+    if slower_pct > 0 or slower_pct <= -100:
+        return f"{grouped(slower_pct, 0)} % slower"
+    higher = metric in METRICS and METRICS[metric].better == "higher"
+    return f"{grouped(100 / (1 + slower_pct / 100) - 100 if higher else -slower_pct, 0)} % faster"
+
+
+def pair_text(metric: str, before: float | None, after: float | None) -> str:
+    """Two values with their unit, as ``239 -> 149 req/s`` or ``p95 145 -> 252 ms``; "" without both."""
+    if before is None or after is None or metric not in METRICS:
+        return ""
+    label = "" if metric == MAIN_METRIC else f"{METRICS[metric].label} "
+    digits = _digits(min(abs(before), abs(after)))
+    return f"{label}{grouped(before, digits)} -> {grouped(after, digits)} {METRICS[metric].unit}"
+
+
+def value_text(metric: str, value: float | None) -> str:
+    """Format one value with its unit in three digits, as ``239 req/s``; ``-`` where there is none."""
+    if value is None or metric not in METRICS:
+        return "-" if value is None else f"{value:.3g}"
+    return f"{grouped(value, _digits(abs(value)))} {METRICS[metric].unit}"
+
+
+def _digits(least: float) -> int:
+    """Choose the decimals with which a value has three digits."""
+    return 0 if least >= 100 else 1 if least >= 10 else 2
+
+
+def gate_size(row: GateRow) -> str:
+    """Describe the change of a gate; see :func:`size_text`."""
+    return size_text(row.metric, row.baseline, row.now, row.d_pct)
+
+
+def with_news(verdict: Verdict) -> list[GateRow]:
+    """List the gates with a verdict that is not neutral, worst first."""
+    return worst_first(row for row in verdict.gates if has_news(row))
+
+
+def short_list(verdict: Verdict, most: int) -> list[GateRow]:
+    """Choose at most ``most`` gates for a short table: those with news, or else those of every profile."""
+    telling = with_news(verdict)
+    usual = [row for row in worst_first(verdict.gates) if row.rule == MAIN_RULE and row.metric != TAIL_METRIC]
+    return (telling or usual)[:most]
+
+
+def others_text(verdict: Verdict, shown: Sequence[GateRow]) -> str:
+    """Count the gates that are not shown by their verdict: ``of the other gates 4 are unchanged``.
+
+    Returns:
+        "" where all are shown.
+    """
+    names = {row.name for row in shown}
+    counts = Counter(row.verdict for row in verdict.gates if row.name not in names)
+    parts = [f"{count} {_said(word, count)}" for word, count in counts.items()]
+    return f"of the other gates {' and '.join(parts)}" if parts else ""
+
+
+def _said(word: str, count: int) -> str:
+    if word == NOT_GATEABLE:
+        return "was not judged" if count == 1 else "were not judged"
+    return f"{'is' if count == 1 else 'are'} {word}"
+
+
+def baseline_text(verdict: Verdict) -> str:
+    """Describe what a session was compared with, as ``the median of 5 accepted sessions``; "" for nothing."""
+    found = verdict.baseline.get("sessions")
+    count = len(found) if isinstance(found, list) else 0
+    named = verdict.baseline.get("mode") == "fixed"
+    if count == 1:
+        return "the session that was named" if named else "one accepted session"
+    return f"the median of {count} {'named' if named else 'accepted'} sessions" if count else ""
