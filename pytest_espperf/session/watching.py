@@ -6,15 +6,16 @@
         for event in watch.events():
             ...
 
-A pass drives the first run of the plan. Its figures are compared with the accepted baseline as those of a
-session are, and forgotten. The boards, and the lock, are kept from one pass to the next.
+A pass drives the first run of the plan, and further ones of a profile that is slower in it. Its figures are
+compared with the accepted baseline as those of a session are, and forgotten. The board and its lock are kept
+from one pass to the next.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,9 +37,10 @@ from pytest_espperf.model.artifact import (
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.verdicts import rank
+from pytest_espperf.model.verdicts import SLOWER, rank
 from pytest_espperf.session.bench import Bench
 from pytest_espperf.session.board import Board
+from pytest_espperf.session.confirming import confirmation_runs
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.folder import sharing_of
@@ -58,6 +60,9 @@ TRIES = 3
 
 HEARTBEAT_S = 0.5
 """Seconds between two lines about the running phase."""
+
+CONFIRMING_RUNS = 2
+"""Further runs of a profile that is slower: the median of three leaves out one that was disturbed."""
 
 REST_S = 1.0
 """Seconds between two passes at least, and between two looks at a board that gives no answer."""
@@ -283,19 +288,29 @@ class Watch:
         driver = PhaseDriver(self._context, sink, self._bench)
         self._bench.meter.forget()  # that it has booted since the last pass is no sign of a fault
         try:
-            for planned in self._context.plan.phases():
-                driver.run_phase(planned, self._context.budget(planned))
+            self._drive_phases(driver, self._context.plan.phases())
+            artifact, verdict = self._judged(sink, driver.known())
+            if slower := _unconfirmed(verdict):
+                again = confirmation_runs(self._context.plan, dict.fromkeys(slower, CONFIRMING_RUNS))
+                self._drive_phases(driver, again)
+                artifact, verdict = self._judged(sink, driver.known())
         except DeviceError as error:
             return SpoiledPass(str(error)) if not self._why_away() else None
         finally:
             self._context.show_running("")
-        state = driver.known()
-        self._capacity = state.capacity
+        self._capacity = artifact.capacity
+        return _measured(artifact, verdict, self._judge.baselines.missing)
+
+    def _drive_phases(self, driver: PhaseDriver, phases: Iterable[PlannedPhase]) -> None:
+        for planned in phases:
+            driver.run_phase(planned, self._context.budget(planned))
+
+    def _judged(self, sink: PassSink, state: SessionState) -> tuple[SessionArtifact, Verdict]:
+        """Judge what was measured of a pass."""
         # One run is all that was planned of it, though it is comparable with sessions of several.
         artifact = structs.replace(sink.record.artifact(state), partial=False, runs_per_profile=1)
-        baselines = self._judge.baselines
-        verdict = gate.judge(artifact, baselines.sessions(artifact, self._store), self._judge.policy)
-        return _measured(artifact, verdict, baselines.missing)
+        baseline = self._judge.baselines.sessions(artifact, self._store)
+        return artifact, gate.judge(artifact, baseline, self._judge.policy)
 
     # --- the board
 
@@ -386,6 +401,13 @@ def _measured(artifact: SessionArtifact, verdict: Verdict, missing: str) -> Meas
         compared_with=tuple(verdict.baseline.get("sessions", ())),
         incomparable=tuple(filter(None, [missing, *left_out])),
     )
+
+
+def _unconfirmed(verdict: Verdict) -> list[str]:
+    """List the profiles that are slower in the one run, and were not measured again."""
+    unclear = gate.unclear_profiles(verdict)
+    slower = {row.profile for row in verdict.gates if row.verdict in SLOWER and not row.confirmation}
+    return [profile for profile in unclear if profile in slower]
 
 
 def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> ProfileChange:
