@@ -126,9 +126,7 @@ class PerfState:
         return self._settings
 
     def _refuse_unknown_ini(self, config: pytest.Config) -> None:
-        # pytest has no public way to ask which keys an ini file has; before 9.2 this was public.
-        given = getattr(config, "_inicfg", None)
-        for name in config.inicfg if given is None else given:
+        for name in ini_keys_of(config):
             if name.startswith(INI_PREFIXES) and name not in BY_DEST:
                 try:
                     config.getini(name)  # it is another plugin's
@@ -312,3 +310,10 @@ def state_of(config: pytest.Config) -> PerfState:
     if STATE not in config.stash:
         config.stash[STATE] = PerfState(config)
     return config.stash[STATE]
+
+
+def ini_keys_of(config: pytest.Config) -> frozenset[str]:
+    """Return the keys of the file that pytest is configured by, of all plugins."""
+    # pytest has no public way to ask for them; before 9.2 this was public.
+    found = getattr(config, "_inicfg", None)
+    return frozenset(config.inicfg if found is None else found)
