@@ -40,6 +40,9 @@ GATE_FACTS = (
 )
 """What a row can carry of each gate."""
 
+MOST_LETTERS = 100
+"""Length up to which a row holds a text that a board or a repository gave."""
+
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Session without its runs.
@@ -56,6 +59,9 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
+        commit: of the repository that the session was started in, "" where unknown; ``+`` behind it stands
+            for uncommitted changes.
+        firmware: version of the firmware, "" where unknown.
         worst_pct: the worst change of a gate in percent, slower positive; None where none was judged.
         accepted, pinned: later decisions.
         copies: names of other files with the same session, see :func:`original`; its decisions may lie beside
@@ -83,6 +89,8 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     comparability_key: str = ""
     base_key: str = ""
     profiles: dict[str, str] = {}
+    commit: str = ""
+    firmware: str = ""
     worst_pct: float | None = None
     accepted: Json | None = None
     pinned: bool = False
@@ -246,10 +254,22 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         comparability_key=artifact.comparability.key if artifact.comparability else "",
         base_key=keys.base,
         profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
+        commit=_commit(artifact.environment),
+        firmware=_text(artifact.device.get("firmware")),
         worst_pct=_worst_pct(artifact.gate),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         gates=_gates(artifact.gate),
     )
+
+
+def _commit(environment: Json) -> str:
+    commit = _text(environment.get("git_commit"))
+    return f"{commit}+" if commit and environment.get("git_dirty") is True else commit
+
+
+def _text(value: Any) -> str:
+    """Return a text of a free part of the artifact, cut to what a row may hold; "" for anything else."""
+    return value[:MOST_LETTERS] if isinstance(value, str) else ""
 
 
 def _medians(cell: CellAggregate) -> dict[str, float | None]:
