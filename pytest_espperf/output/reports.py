@@ -23,6 +23,7 @@ from pytest_espperf.report.html.data import (
     Course,
     Distribution,
     Excerpt,
+    HistoryPage,
     ReportData,
     Trend,
     TrendSession,
@@ -52,13 +53,14 @@ def check_installed(source: str) -> None:
         raise UsageError(f"{source}: a page needs jinja2: pip install 'pytest-espperf[report]'") from None
 
 
-def write_report(session: SessionArtifact, store: HistoryStore, path: Path) -> None:
+def write_report(session: SessionArtifact, store: HistoryStore, path: Path, home: str = "") -> None:
     """Draw the HTML report of a session into a file.
 
     Args:
         session: with its verdict.
         store: the history around it; a folder that is not there has none.
         path: of the file; one that exists is replaced.
+        home: URL of the page over the history, relative to this one; "" where there is none.
 
     Raises:
         HistoryError: the history cannot be read.
@@ -66,7 +68,7 @@ def write_report(session: SessionArtifact, store: HistoryStore, path: Path) -> N
     """
     from pytest_espperf.report.html.page import render_html  # noqa: PLC0415 - jinja2, an extra
 
-    write_file(path, render_html(gather(session, store)).encode("utf-8", "replace"))
+    write_file(path, render_html(gather(session, store), home).encode("utf-8", "replace"))
 
 
 def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
@@ -83,6 +85,21 @@ def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
 
     host = host_finding({board: ended.session for board, ended in boards.items()})
     write_file(path, render_overview(make_overview(boards, host)).encode("utf-8", "replace"))
+
+
+def write_history(page: HistoryPage, path: Path) -> None:
+    """Draw the page over a history into a file.
+
+    Args:
+        page: the data.
+        path: of the file; one that exists is replaced.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from pytest_espperf.report.html.page import render_history  # noqa: PLC0415 - jinja2, an extra
+
+    write_file(path, render_history(page).encode("utf-8", "replace"))
 
 
 def link(page: Path, file: Path) -> str:

@@ -72,7 +72,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Figure:
+class HeadFigure:
     """One figure in the head of a report: from the baseline's to this session's.
 
     Attributes:
@@ -90,12 +90,18 @@ class Figure:
     mood: Mood = "plain"
 
 
-def render_html(data: ReportData) -> str:
-    """Render the report as one HTML document: no other file, no request to anywhere."""
+def render_html(data: ReportData, home: str = "") -> str:
+    """Render the report as one HTML document: no other file, no request to anywhere.
+
+    Args:
+        data: the session and what stands around it.
+        home: URL of the page over the history, relative to the report; "" where there is none.
+    """
     view = make_view(data.session)
     return render(
         "page.html.jinja",
         view=view,
+        home=home,
         session=data.session,
         figures=_figures(view),
         against=_against(data),
@@ -123,14 +129,19 @@ def render_html(data: ReportData) -> str:
 def render_history(page: HistoryPage) -> str:
     """Render the page over a history as one HTML document: no other file, no request to anywhere."""
     boards = _newest_of_boards(page.sessions)
+    places = {one.board: place for place, (one, _) in enumerate(boards)}
+    trends = sorted(page.trends, key=lambda trend: places.get(trend.board, 0))
+    verdicts = sorted({one.verdict for one in page.sessions}, key=rank)
     return render(
         "trend.html.jinja",
         page=page,
         boards=boards,
-        verdicts=sorted({one.verdict for one in page.sessions}, key=rank),
+        verdicts=verdicts,
         profiles=sorted({trend.profile for trend in page.trends}),
-        metrics=[METRICS[name] for name in dict.fromkeys(trend.metric for trend in page.trends)],
-        data=to_script(trend_data(page.trends, page.sessions)),
+        metrics=[(name, METRICS[name].label) for name in dict.fromkeys(one.metric for one in page.trends)],
+        data=to_script(
+            trend_data(trends, page.sessions) | {"moods": {word: mood_of(word) for word in verdicts}}
+        ),
     )
 
 
@@ -145,22 +156,22 @@ def _newest_of_boards(sessions: Sequence[TrendSession]) -> list[tuple[TrendSessi
     return [(one, counts[one.board]) for one in ordered]
 
 
-def _figures(view: View) -> list[Figure]:
-    """Choose the figures of the head: of the slower profiles, else of all; of a first session, its cells."""
+def _figures(view: View) -> list[HeadFigure]:
+    """Choose the figures of the head: of the slower profiles, else of all; of a first session, its last phases."""
     compared = [row for row in view.gates if row.baseline is not None and row.now is not None]
     slower = [row for row in compared if row.verdict in BLAMING]
     if compared:
         return [_figure(row) for row in (slower or compared)[:MOST_FIGURES]]
+    last_phases = {row.name.partition(":")[0]: row for row in view.cells if not row.is_path}
     return [
-        Figure(f"{row.name} {METRICS[metric].label}", "", METRICS[metric].format(value))
-        for row in view.cells
-        if not row.is_path
+        HeadFigure(f"{row.name} {METRICS[metric].label}", "", METRICS[metric].format(value))
+        for row in last_phases.values()
         for metric, value in (("rps_ok", row.rps), ("p95_ms", row.p95_ms))
         if value is not None
     ][:MOST_FIGURES]
 
 
-def _figure(row: GateRow) -> Figure:
+def _figure(row: GateRow) -> HeadFigure:
     metric = METRICS.get(row.metric)
     unit = metric.unit if metric else ""
     change = ""
@@ -168,7 +179,7 @@ def _figure(row: GateRow) -> Figure:
         points = row.metric == "error_rate"
         word = ("more" if row.d_pct > 0 else "less") if points else ("slower" if row.d_pct > 0 else "faster")
         change = f"{abs(row.d_pct):.1f} {'points' if points else '%'} {word}"
-    return Figure(
+    return HeadFigure(
         name=f"{row.profile or row.name} {metric.label if metric else ''}".strip(),
         before=format_metric(row.metric, row.baseline),
         now=f"{format_metric(row.metric, row.now)} {unit}".strip(),
@@ -357,6 +368,7 @@ def render(name: str, **given: Any) -> str:
     )
     environment.globals["source"] = lambda asset: _source(environment, asset)
     environment.filters.update(pct=signed_pct, number=number, bound=bound_text, mood=mood_of)
+    environment.filters["pair"] = lambda text: (printable(text), text)
     return environment.get_template(name).render(**given)
 
 

@@ -172,6 +172,7 @@ const charts = (() => {
       ctx.setLineDash([]);
       if (first && mark.label) {
         ctx.save();
+        ctx.fillStyle = css(mark.colour === "line" ? "quiet" : mark.colour);
         ctx.translate(at + 3 * ratio, bbox.top + (mark.upright ? bbox.height * 0.7 : 12 * ratio));
         if (mark.upright) { ctx.rotate(-Math.PI / 2); ctx.translate(0, 10 * ratio); }
         ctx.fillText(mark.label, 0, 0);
@@ -258,7 +259,7 @@ const charts = (() => {
       cursor: { y: false, points: { show: !panel.notes }, drag: { x: true, y: false }, sync: spec.panels.length > 1 ? { key } : undefined },
       scales: {
         // All of it at first, and again after a double click; what is dragged over in between.
-        x: { time: false, range: (_, low, high) => (low === ends[0] && high === ends[1]) || low === high ? reach : [low, high] },
+        x: { time: false, range: (_, low, high) => (panel.x.length < 2 || (low === ends[0] && high === ends[1]) ? reach : [low, high]) },
         y: { distr: panel.log ? 3 : 1, range: () => span },
       },
       axes: axes(spec, panel, isLast),
@@ -320,7 +321,7 @@ const charts = (() => {
       if (host && host.isConnected) { one(host); idle(rest); }
     };
     idle(rest);
-    return () => [...todo].forEach(one);
+    return { all: () => [...todo].forEach(one), stop: () => { todo.clear(); near.disconnect(); } };
   };
 
   // On paper all charts and tables are there, in the colours of paper.
@@ -338,5 +339,5 @@ const charts = (() => {
     });
   };
 
-  return { draw, element, forPaper, number, whenSeen };
+  return { draw, element, forPaper, number, remove, whenSeen };
 })();

@@ -8,5 +8,5 @@
     const gate = host.dataset.gate;
     charts.draw(host, gate === undefined ? read(host) : trends.spec(known.gates[gate], known.gates[gate].points, known.sessions));
   };
-  addEventListener("load", () => charts.forPaper(charts.whenSeen(hosts, drawOne)));
+  addEventListener("load", () => charts.forPaper(charts.whenSeen(hosts, drawOne).all));
 })();

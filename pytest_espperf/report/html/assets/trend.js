@@ -14,10 +14,11 @@ const trends = (() => {
 
   const pct = (value) => `${value > 0 ? "+" : ""}${charts.number(value, 1)} %`;
 
-  // "2026-01-31 23:59": the day, or of a single day the time of day.
+  // "2026-01-31 23:59" in as much as is not the same for all: the day, of one day the time of day.
   const dates = (whens) => {
-    const days = whens.map((when) => when.slice(0, 10));
-    return new Set(days).size > 1 ? days.map((day) => day.slice(2)) : whens.map((when) => when.slice(11));
+    const [from, to] = [whens[0], whens[whens.length - 1]];
+    if (from.slice(0, 10) === to.slice(0, 10)) return whens.map((when) => when.slice(11));
+    return whens.map((when) => when.slice(from.slice(0, 4) === to.slice(0, 4) ? 5 : 0, 10));
   };
 
   const AXES = {
