@@ -1,4 +1,4 @@
-"""The static site of ``--perf-site``: a page over the whole history, and a report of each of its newest sessions.
+"""The static site of ``--perf-site``: a page over the history, and a report of each of its newest sessions.
 
 A report is drawn once; the page over the history each time. Every file replaces the old one in one rename, so
 that a web server may serve the folder meanwhile, and several benches may keep one site of a shared history.
@@ -18,7 +18,7 @@ from pytest_espperf.system import regular
 INDEX, REPORTS = "index.html", "sessions"
 
 MOST_REPORTS = 100
-"""Reports that are drawn of the newest sessions; those drawn before stay, whatever became of their session."""
+"""Reports that are drawn of the newest sessions; reports stay, whatever becomes of their session."""
 
 
 def update_site(folder: Path, store: HistoryStore) -> Path:

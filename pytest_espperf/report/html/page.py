@@ -157,7 +157,7 @@ def _newest_of_boards(sessions: Sequence[TrendSession]) -> list[tuple[TrendSessi
 
 
 def _figures(view: View) -> list[HeadFigure]:
-    """Choose the figures of the head: of the slower profiles, else of all; of a first session, its last phases."""
+    """Choose the figures of the head: of the slower profiles, or all; of a first session, its last phases."""
     compared = [row for row in view.gates if row.baseline is not None and row.now is not None]
     slower = [row for row in compared if row.verdict in BLAMING]
     if compared:
