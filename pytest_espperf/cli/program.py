@@ -35,6 +35,7 @@ MODULES = {
     "accept": "decide",
     "pin": "decide",
     "report": "report",
+    "trend": "trend",
     "compare": "compare",
     "judge": "judge",
     "prune": "prune",

@@ -268,6 +268,13 @@ class Settings:
         parse=word,
         metavar="PATH.html",
     )
+    perf_site: str = option(
+        "",
+        "keep a static site up to date in this folder, relative to the directory where pytest was started: a "
+        "page over the whole history, and a report of each of its newest sessions",
+        parse=word,
+        metavar="DIR",
+    )
     perf_export: tuple[str, ...] = option(
         (),
         f"also write the session in the format of another tool: {EXPORT_FORMATS}; PATH is relative to the "

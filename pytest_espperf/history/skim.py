@@ -52,7 +52,7 @@ class Skimmer:
             raise ValueError(light.timestamp_utc)
         device = _decode_object(light.device)
         comparability, keys = self._comparability(light.comparability)
-        environment = _decode_object(light.environment)
+        environment = _commit_of(light.environment)
         artifact = structs.replace(light, device=device, environment=environment, comparability=comparability)
         return row_of(with_tag(artifact, path), key, keys)
 
@@ -65,6 +65,20 @@ class Skimmer:
             if len(self._known) < _KEPT_KEYS:
                 self._known[facts] = found
         return found
+
+
+class _Commit(msgspec.Struct, frozen=True, gc=False):
+    """What a row needs of the environment."""
+
+    git_commit: Any = None
+    git_dirty: Any = None
+
+
+_decode_commit = msgspec.json.Decoder(_Commit).decode
+
+
+def _commit_of(environment: Any) -> dict[str, Any]:
+    return structs.asdict(_decode_commit(environment)) if isinstance(environment, msgspec.Raw) else {}
 
 
 _decode_comparability = msgspec.json.Decoder(Comparability | None).decode

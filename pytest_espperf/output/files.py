@@ -33,6 +33,23 @@ def parse_path(given: str, here: Path, source: str) -> Path:
     return path
 
 
+def parse_folder(given: str, here: Path, source: str) -> Path:
+    """Resolve the path of a folder that a user named, which need not exist.
+
+    Raises:
+        UsageError: a file is there, or no folder can be, or the home folder is not known.
+    """
+    path = here / expand_user(os.path.expandvars(given), source)
+    try:
+        file_identity(path)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{source}: {given} is a file: name a folder")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{source}: {given!r} cannot be a folder ({reason})") from None
+    return path
+
+
 def file_identity(path: Path) -> str:
     """Make a text that is equal for equal files, whatever path leads to them.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,18 +16,17 @@ from pytest_espperf.history.names import OrderKey, clean_tag
 from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.registry import METRICS
-from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER
 from pytest_espperf.output.files import write_file
+from pytest_espperf.output.trends import make_trend, trend_sessions
 from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
     Course,
     Distribution,
     Excerpt,
-    PointKind,
+    HistoryPage,
     ReportData,
     Trend,
-    TrendPoint,
+    TrendSession,
 )
 from pytest_espperf.report.view import make_view
 from pytest_espperf.system import regular
@@ -41,39 +39,36 @@ BEFORE, AFTER = 4, 20
 
 MOST_EXCERPTS = 10
 MOST_LOG_BYTES = 8 * 1024 * 1024
-SHOWN_OF_AN_ID = 8
 
 
 def check_installed(source: str) -> None:
     """Make sure that a report can be drawn.
 
     Raises:
-        UsageError: plotly or jinja2 is missing; the message names the command that installs it.
+        UsageError: jinja2 is missing; the message names the command that installs it.
     """
     try:
         import jinja2  # noqa: F401, PLC0415 - an extra
-        import plotly  # noqa: F401, PLC0415 - an extra
-    except ImportError as error:
-        raise UsageError(
-            f"{source}: a report needs {error.name}: pip install 'pytest-espperf[report]'"
-        ) from None
+    except ImportError:
+        raise UsageError(f"{source}: a page needs jinja2: pip install 'pytest-espperf[report]'") from None
 
 
-def write_report(session: SessionArtifact, store: HistoryStore, path: Path) -> None:
+def write_report(session: SessionArtifact, store: HistoryStore, path: Path, home: str = "") -> None:
     """Draw the HTML report of a session into a file.
 
     Args:
         session: with its verdict.
         store: the history around it; a folder that is not there has none.
         path: of the file; one that exists is replaced.
+        home: URL of the page over the history, relative to this one; "" where there is none.
 
     Raises:
         HistoryError: the history cannot be read.
         UsageError: the file cannot be written.
     """
-    from pytest_espperf.report.html.page import render_html  # noqa: PLC0415 - plotly: only where one is drawn
+    from pytest_espperf.report.html.page import render_html  # noqa: PLC0415 - jinja2, an extra
 
-    write_file(path, render_html(gather(session, store)).encode("utf-8", "replace"))
+    write_file(path, render_html(gather(session, store), home).encode("utf-8", "replace"))
 
 
 def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
@@ -90,6 +85,21 @@ def write_overview(boards: Mapping[str, Ended], path: Path) -> None:
 
     host = host_finding({board: ended.session for board, ended in boards.items()})
     write_file(path, render_overview(make_overview(boards, host)).encode("utf-8", "replace"))
+
+
+def write_history(page: HistoryPage, path: Path) -> None:
+    """Draw the page over a history into a file.
+
+    Args:
+        page: the data.
+        path: of the file; one that exists is replaced.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from pytest_espperf.report.html.page import render_history  # noqa: PLC0415 - jinja2, an extra
+
+    write_file(path, render_history(page).encode("utf-8", "replace"))
 
 
 def link(page: Path, file: Path) -> str:
@@ -109,14 +119,23 @@ def gather(session: SessionArtifact, store: HistoryStore) -> ReportData:
     """
     rows = _comparable_rows(session, store)
     shown = rows[-MOST_SESSIONS:]
+    wanted = _baseline_of(session)
+    baseline = [row for row in rows if row.session_id in wanted]
     return ReportData(
         session=session,
-        trends=tuple(_trends(session, shown)),
-        distributions=tuple(_distributions(session, store, rows)),
+        compared=tuple(trend_sessions(baseline).values()),
+        trends=tuple(_trends(session, shown, trend_sessions(shown, session.session_id))),
+        distributions=tuple(_distributions(session, store, baseline)),
         courses=tuple(_courses(session)),
         excerpts=tuple(_excerpts(session, _log_of(session, store))),
         left_out=len(rows) - len(shown),
     )
+
+
+def _baseline_of(session: SessionArtifact) -> set[str]:
+    """Ids of the sessions that a session was compared with."""
+    named = session.gate.baseline.get("sessions") if session.gate is not None else None
+    return {one for one in named if isinstance(one, str)} if isinstance(named, list) else set()
 
 
 def _comparable_rows(session: SessionArtifact, store: HistoryStore) -> list[SessionRow]:
@@ -132,15 +151,16 @@ def _comparable_rows(session: SessionArtifact, store: HistoryStore) -> list[Sess
     return rows
 
 
-def _trends(session: SessionArtifact, rows: Sequence[SessionRow]) -> Iterator[Trend]:
+def _trends(
+    session: SessionArtifact, rows: Sequence[SessionRow], sessions: Mapping[str, TrendSession]
+) -> Iterator[Trend]:
     keys = keys_of(session.comparability)
     for profile in _worst_first(session):
         alike = [row for row in rows if profile in keys.common(row) or row.session_id == session.session_id]
         for metric in COMPOSITES:
-            points = [_point(row, profile, metric, session.session_id) for row in alike]
-            found = tuple(point for point in points if point is not None)
-            if found:
-                yield Trend(f"{profile}:{metric}", metric, found)
+            trend = make_trend("", profile, metric, alike, sessions.__getitem__)
+            if trend is not None:
+                yield trend
 
 
 def _worst_first(session: SessionArtifact) -> list[str]:
@@ -150,73 +170,11 @@ def _worst_first(session: SessionArtifact) -> list[str]:
     return list({**judged, **measured})
 
 
-def _point(row: SessionRow, profile: str, metric: str, this: str) -> TrendPoint | None:
-    value = _composite(row, profile, metric)
-    if value is None:
-        return None
-    gate = (row.gates or {}).get(f"{profile}:{metric}", {})
-    # A gate leaves out phases that the generator paced: only its ratios fit to other sessions' figures.
-    change, threshold = gate.get("d_pct"), gate.get("smallest_detectable_pct")
-    baseline = limit = None
-    if change is not None and change > -100:
-        baseline = _slower(value, metric, 1 / (1 + change / 100))
-        limit = _slower(baseline, metric, 1 + threshold / 100) if threshold and threshold > -100 else None
-    own = gate.get("verdict", "")
-    return TrendPoint(
-        when=_when(row.stamp),
-        value=value,
-        verdict=f"{own} (session: {row.verdict})" if own and own != row.verdict else row.verdict,
-        kind=_kind(row, own),
-        name=row.tag or row.session_id[:SHOWN_OF_AN_ID],
-        baseline=baseline,
-        limit=limit,
-        d_pct=change,
-        opens_epoch=row.opens_epoch,
-        is_this=row.session_id == this,
-    )
-
-
-def _kind(row: SessionRow, verdict: str) -> PointKind:
-    if row.accepted is not None:
-        return "accepted"
-    if row.pinned:
-        return "pinned"
-    if row.in_history:
-        return "history"
-    if row.verdict in FAILING and verdict in NOT_SLOWER:
-        return "elsewhere"
-    return "failing" if row.verdict in FAILING else "doubtful"
-
-
-def _slower(value: float, metric: str, factor: float) -> float:
-    """Make a value slower by a factor."""
-    return value * factor if METRICS[metric].better == "lower" else value / factor
-
-
-def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
-    """Compute the geometric mean over the phases, of the medians over the runs."""
-    medians = [
-        cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
-    ]
-    values = [value for value in medians if value and value > 0]
-    if not values or len(values) < len(medians):
-        return None
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
-
-
-def _when(stamp: str) -> str:
-    """Format ``20260131T235959Z`` as ``2026-01-31 23:59``."""
-    return f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
-
-
 def _distributions(
     session: SessionArtifact, store: HistoryStore, rows: Sequence[SessionRow]
 ) -> Iterator[Distribution]:
-    named = session.gate.baseline.get("sessions") if session.gate is not None else None
-    wanted = set(named) if isinstance(named, list) else set()
-    baseline = [
-        _histograms(one) for one in store.load_rows([row for row in rows if row.session_id in wanted])
-    ]
+    """Distribution of each cell, beside that of the rows of the baseline."""
+    baseline = [_histograms(one) for one in store.load_rows(rows)]
     for cell, histograms in _histograms(session).items():
         before = [text for one in baseline for text in one.get(cell, ())]
         yield Distribution(cell, metrics.percentile_curve(histograms), metrics.percentile_curve(before))

@@ -157,12 +157,15 @@ def escalate(session: pytest.Session) -> None:
 
 
 def write_overview(session: pytest.Session, state: PerfState) -> None:
-    """Write what is about all boards together; a run that lacks it has failed."""
+    """Write what is about all boards together, and the site; a run that lacks one of them has failed."""
     try:
         with deferred_signals(at_once_from=3):
-            failed = outputs.write_overview(session.config, state.outcomes)
-            if failed:
-                report(session, f"espperf::export {outputs.OF_ALL}", VerdictText(failed))
-                escalate(session)
+            lost = {outputs.OF_ALL: outputs.write_overview(session.config, state.outcomes)}
+            if state.outcomes and state.sharing is not None:
+                lost[outputs.OF_SITE] = outputs.write_site(session.config, state.sharing.store)
+            for name, why in lost.items():
+                if why:
+                    report(session, f"espperf::export {name}", VerdictText(why))
+                    escalate(session)
     except KeyboardInterrupt:
         session.exitstatus = pytest.ExitCode.INTERRUPTED

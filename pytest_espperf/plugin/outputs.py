@@ -20,9 +20,10 @@ from pytest_espperf.model.findings import NOT_SENT, NOT_WRITTEN
 from pytest_espperf.model.text import inert, printable
 from pytest_espperf.output import exports
 from pytest_espperf.output.exports import Exported, ExportTarget, plan_exports
-from pytest_espperf.output.files import parse_path
+from pytest_espperf.output.files import parse_folder, parse_path
 from pytest_espperf.output.reports import check_installed, link, write_report
 from pytest_espperf.output.reports import write_overview as write_overview_page
+from pytest_espperf.output.site import update_site
 from pytest_espperf.plugin import embedded
 from pytest_espperf.plugin.terminal import write_line
 from pytest_espperf.report.boards import Ended
@@ -35,10 +36,14 @@ REPORTS: pytest.StashKey[dict[str, Path]] = pytest.StashKey()
 DONE: pytest.StashKey[dict[str, Exported]] = pytest.StashKey()
 """All by board."""
 
+SITE: pytest.StashKey[Path] = pytest.StashKey()
+"""Folder of the static site."""
+
 OVERVIEW: pytest.StashKey[Path] = pytest.StashKey()
 """The report over several boards."""
 
 OF_ALL = "report of all boards"
+OF_SITE = "site"
 NO_BOARD = ""
 """Under what :data:`DONE` has the outputs of a run over several boards, which are no single one's."""
 
@@ -63,6 +68,10 @@ def plan(config: pytest.Config, settings: Settings, boards: Sequence[str]) -> No
         config.stash[REPORTS] = {board: _of_board(path, board) for board in boards}
         if len(boards) > 1:
             config.stash[OVERVIEW] = path
+    if settings.perf_site:
+        source = settings.where("perf_site")
+        check_installed(source)
+        config.stash[SITE] = parse_folder(settings.perf_site, here, source)
     targets = plan_exports(settings, here, taken)
     config.stash[TARGETS] = {
         board: [replace(target, path=_of_board(target.path, board)) for target in targets] for board in boards
@@ -98,7 +107,7 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
     path = config.stash.get(OVERVIEW, None)
     if path is None or not outcomes:
         return ""
-    done = config.stash.setdefault(DONE, {})[NO_BOARD] = Exported()
+    done = config.stash.setdefault(DONE, {}).setdefault(NO_BOARD, Exported())
     try:
         write_overview_page(
             {board: _ended(config, board, outcome) for board, outcome in outcomes.items()}, path
@@ -107,6 +116,20 @@ def write_overview(config: pytest.Config, outcomes: Mapping[str, SessionOutcome]
         done.errors.append((OF_ALL, str(error)))
         return str(error)
     done.written.append((OF_ALL, path))
+    return ""
+
+
+def write_site(config: pytest.Config, store: HistoryStore) -> str:
+    """Bring the static site up to date, where one is wanted; "" or, in words, why that failed."""
+    folder = config.stash.get(SITE, None)
+    if folder is None:
+        return ""
+    done = config.stash.setdefault(DONE, {}).setdefault(NO_BOARD, Exported())
+    try:
+        done.written.append((OF_SITE, update_site(folder, store)))
+    except EspperfError as error:
+        done.errors.append((OF_SITE, str(error)))
+        return str(error)
     return ""
 
 

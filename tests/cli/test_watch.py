@@ -100,7 +100,7 @@ def test_passes_are_compared_with_the_baseline_and_leave_nothing(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        assert project.run_unwatched().ret == 0
+        assert project.run().ret == 0
     (project.history / names.INDEX).unlink()
     before = files_of(project.pytester.path)
     capsys.readouterr()
@@ -119,7 +119,7 @@ def test_passes_are_compared_with_the_baseline_and_leave_nothing(
 def test_a_slower_firmware_is_seen_and_measured_again(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert project.run_unwatched().ret == 0
+    assert project.run().ret == 0
     project.web.delay_s = SLOW_S
     capsys.readouterr()
     words = [*PASS, "--passes=1", "--json", "--perf-fail-on=rps_ok:70%"]
@@ -144,7 +144,7 @@ def test_without_a_baseline_it_names_the_command_that_records_one(
 
 
 def test_what_differs_from_the_baseline_is_said(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    assert project.run_unwatched().ret == 0
+    assert project.run().ret == 0
     capsys.readouterr()
     assert main(["watch", project.web.address, *PASS, "--perf-burst-duration=0.3", "--passes=2"]) == 0
     said = capsys.readouterr()

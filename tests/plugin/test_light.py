@@ -28,7 +28,7 @@ LIGHT = {
 
 HEAVY = {
     *("asyncio", "filelock", "hdrh", "httptools", "httpx", "msgspec", "platformdirs", "sqlite3", "ssl"),
-    *("multiprocessing", "urllib.request", "concurrent.futures", "jinja2", "plotly"),
+    *("multiprocessing", "urllib.request", "concurrent.futures", "jinja2"),
 }
 
 RUN = """

@@ -326,6 +326,24 @@ def test_a_report_that_is_lost_fails_the_run_and_not_the_session(project: Projec
     assert project.artifact()["gate"]["verdict"] == "no-baseline"
 
 
+def test_a_site_is_brought_up_to_date_and_fails_the_run_where_it_is_lost(project: Project) -> None:
+    result = project.run("--perf-site=site")
+    assert result.ret == 0
+    index = project.pytester.path / "site" / "index.html"
+    result.stdout.fnmatch_lines([f"exported site: {index}"])
+    (report,) = (index.parent / "sessions").iterdir()
+    assert report.name in index.read_text(encoding="utf-8")
+    report.unlink()
+    report.parent.rmdir()
+    report.parent.write_text("a file, no folder")
+    result = project.run("--perf-site=site")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["NOT EXPORTED: site: *cannot be written: *", "FAILED espperf::export site*"])
+    refused = project.refuse("--perf-site=site/index.html")
+    assert refused.ret == 4
+    assert "--perf-site: site/index.html is a file: name a folder" in refused.stderr.str()
+
+
 def test_a_reference_board_is_measured_beside_each_planned_round(project: Project, reference: Web) -> None:
     result = project.run(f"--device-reference={reference.address}", "--perf-save-samples")
     assert result.ret == 0

@@ -1,227 +1,167 @@
-"""The charts of the HTML report, as plotly figures. Pure; the page has colours for light and dark."""
+"""The charts of the HTML pages, as data that the scripts of ``assets`` draw. Pure.
+
+A chart has panels, one below the other, over one axis. Colours are names of ``page.css``, and each has one
+meaning: ``now`` is what this session measured, ``plain`` the baseline, ``good``, ``warn`` and ``bad`` are
+verdicts and errors. Series of one colour differ in width and dash.
+"""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, get_args
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
-from pytest_espperf.model.artifact import PhaseReport, Timeline
+from pytest_espperf.model.artifact import Json, PhaseReport, Timeline
 from pytest_espperf.model.figures import number_at
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import printable
-from pytest_espperf.report.html.data import Course, Curve, Distribution, PointKind, Trend, TrendPoint
-from pytest_espperf.report.view import signed_pct
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart; each kind has a shape of its own, too.
-NOW, BASELINE, BAD, GOOD, UNCLEAR = "#0072B2", "#8a8f98", "#D55E00", "#009E73", "#E69F00"
-BAND = "rgba(138, 143, 152, 0.18)"
-TICKS = 8
+from pytest_espperf.report.html.data import (
+    Course,
+    Distribution,
+    PointKind,
+    Trend,
+    TrendPoint,
+    TrendSession,
+)
 
 MOST = 1e12
 """What no board, phase or histogram has: beyond it nothing is drawn."""
 
-_KINDS: dict[PointKind, tuple[str, str, str]] = {
-    "history": ("in the history", GOOD, "circle"),
-    "accepted": ("accepted by somebody", GOOD, "star"),
-    "pinned": ("pinned", NOW, "square"),
-    "doubtful": ("unclear", UNCLEAR, "diamond"),
-    "failing": ("failed", BAD, "x"),
-    "elsewhere": ("failed elsewhere", BASELINE, "circle-open"),
-}
+_KINDS = {kind: place for place, kind in enumerate(get_args(PointKind))}
+
+SESSION_FIELDS = (
+    *("when", "id", "board", "tag", "verdict", "commit", "firmware", "worst_pct", "link", "file", "this"),
+)
+POINT_FIELDS = ("session", "value", "kind", "word", "baseline", "limit", "pct", "opens")
+"""Names of the columns of a page's sessions and points."""
 
 
-def _figure(height: int, **layout: Any) -> go.Figure:
-    figure = go.Figure()
-    _lay_out(figure, height, **layout)
-    return figure
+# --- trends -------------------------------------------------------------------------------------------------
 
 
-def _lay_out(figure: go.Figure, height: int, **layout: Any) -> None:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 56, "r": 12, "t": 8, "b": 40},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"align": "left"},
-        **layout,
-    )
+def trend_data(trends: Sequence[Trend], sessions: Sequence[TrendSession] = ()) -> Json:
+    """Put gates over a history into tables, in which each session stands once.
 
-
-def trend_chart(trend: Trend) -> go.Figure:
-    """Draw a gate over the history: a line, the band from baseline to limit, each session by its standing."""
-    points = trend.points
-    metric = METRICS[trend.metric]
-    places = range(len(points))
-    ticks = list(places)[:: max(1, -(-len(points) // TICKS))]
-    figure = _figure(
-        300,
-        xaxis={
-            "tickvals": ticks,
-            "ticktext": _dates([points[place].when for place in ticks]),
-            "zeroline": False,
-        },
-        yaxis={"title": {"text": metric.unit}, "zeroline": False},
-        hovermode="closest",
-    )
-
-    def line(name: str, values: list[float | None], **more: Any) -> None:
-        figure.add_scatter(
-            x=list(places), y=_figures(values), name=name, mode="lines", hoverinfo="skip", **more
-        )
-
-    def steps(name: str, values: list[float | None], **more: Any) -> None:
-        """Each session's own value from half a step before it to half a step behind."""
-        figure.add_scatter(
-            x=[at for place in places for at in (place - 0.5, place + 0.5)],
-            y=[value for value in _figures(values) for _ in "ab"],
-            name=name,
-            mode="lines",
-            hoverinfo="skip",
-            **more,
-        )
-
-    baselines, limits = _band(points)
-    steps("baseline", baselines, line={"color": BASELINE, "width": 1})
-    steps(
-        "fails from here",
-        limits,
-        line={"color": BAD, "width": 1, "dash": "dot"},
-        fill="tonexty",
-        fillcolor=BAND,
-    )
-    steady = [point.value if point.kind in {"history", "accepted", "pinned"} else None for point in points]
-    line("history", steady, line={"color": GOOD, "width": 1}, connectgaps=True, showlegend=False)
-    for kind, (name, colour, symbol) in _KINDS.items():
-        chosen = [place for place in places if points[place].kind == kind]
-        if chosen:
-            figure.add_scatter(
-                x=chosen,
-                y=_figures([points[place].value for place in chosen]),
-                name=name,
-                mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 6 if len(points) > 200 else 8},
-                text=[_hover(points[place], metric.format) for place in chosen],
-                hovertemplate="%{text}<extra></extra>",
-            )
-    for place in places:
-        if points[place].opens_epoch:
-            figure.add_vline(x=place - 0.5, line={"color": BASELINE, "width": 1, "dash": "dash"})
-        if points[place].is_this:
-            figure.add_scatter(
-                x=[place],
-                y=_figures([points[place].value]),
-                name="this session",
-                mode="markers",
-                marker={"symbol": "circle-open", "size": 16, "color": NOW, "line": {"width": 2}},
-                hoverinfo="skip",
-            )
-    return figure
-
-
-def _dates(whens: Sequence[str]) -> list[str]:
-    """Shorten times to days; of a single day, to times of day."""
-    days = [when[:10] for when in whens]
-    return days if len(set(days)) > 1 else [when[11:] for when in whens]
-
-
-def _band(points: Sequence[TrendPoint]) -> tuple[list[float | None], list[float | None]]:
-    """Baseline and limit of each session; of one that was not compared, those before it.
-
-    A limit far from all values (a session in ruins) would leave no room for them: it is drawn at its edge.
+    Args:
+        trends: the gates.
+        sessions: in their order on the page; those of the points by default.
     """
+    every = sessions or [point.session for trend in trends for point in trend.points]
+    ordered = list({one.file: one for one in every}.values())
+    places = {one.file: place for place, one in enumerate(ordered)}
+    return {
+        "session_fields": SESSION_FIELDS,
+        "sessions": [_session_row(one) for one in ordered],
+        "point_fields": POINT_FIELDS,
+        "gates": [_gate(trend, places) for trend in trends],
+    }
+
+
+def _session_row(one: TrendSession) -> list[Any]:
+    texts = (one.when, one.session_id[:8], one.board, one.tag, one.verdict, one.commit, one.firmware)
+    worst = _five(one.worst_pct)
+    return [*map(printable, texts), worst, one.link, printable(one.file), int(one.is_this)]
+
+
+def _gate(trend: Trend, places: Mapping[str, int]) -> Json:
+    metric = METRICS[trend.metric]
+    least, most = _edges(trend.points)
+    return {
+        "board": printable(trend.board),
+        "profile": printable(trend.profile),
+        "metric": metric.name,
+        "label": metric.label,
+        "unit": metric.unit,
+        "better": metric.better,
+        "digits": metric.digits,
+        "points": [
+            [
+                places[point.session.file],
+                _five(point.value) or 0.0,
+                _KINDS[point.kind],
+                printable(point.verdict),
+                _five(point.baseline),
+                _five(None if point.limit is None else min(max(point.limit, least), most)),
+                _five(point.d_pct),
+                point.opens,
+            ]
+            for point in trend.points
+            if _drawable(point.value)
+        ],
+    }
+
+
+def _edges(points: Sequence[TrendPoint]) -> tuple[float, float]:
+    """Edges at which limits are drawn far from all values, which would leave no room for them."""
     values = [point.value for point in points if _drawable(point.value)] or [0.0]
-    least, most = min(values) / 2, max(values) * 2
-    baselines: list[float | None] = []
-    limits: list[float | None] = []
-    baseline = limit = None
-    for point in points:
-        if point.baseline is not None and point.limit is not None:
-            baseline, limit = point.baseline, min(max(point.limit, least), most)
-        baselines.append(baseline)
-        limits.append(limit)
-    return baselines, limits
+    return min(values) / 2, max(values) * 2
 
 
-def _hover(point: TrendPoint, number: Callable[[float | None], str]) -> str:
-    name = f" {_label(point.name)}" if point.name else ""
-    change = f", {signed_pct(point.d_pct)} slower" if point.d_pct is not None else ""
-    return f"{_label(point.when)}{name}<br>{number(point.value)}{change}<br>{_label(point.verdict)}"
+# --- latencies ----------------------------------------------------------------------------------------------
 
 
-def distribution_chart(distribution: Distribution) -> go.Figure:
+def distribution_chart(distribution: Distribution) -> Json:
     """Latency by percentile, with the tail drawn out: the axis is the logarithm of one in how many."""
-    deepest = max((at for at, _ in (*distribution.now, *distribution.baseline)), default=99.0)
-    marks = [at for at in (50.0, 90.0, 99.0, 99.9, 99.99, 99.999) if at <= max(deepest, 90.0)]
-    figure = _figure(
-        300,
-        xaxis={
-            "type": "log",
-            "tickvals": [1.0, *map(_one_in, marks)],
-            "ticktext": ["0", *(f"{at:g}" for at in marks)],
-            "title": {"text": "percentile"},
-        },
-        yaxis={"type": "log", "title": {"text": "ms"}, **_log_ticks(distribution)},
-        hovermode="x",
-    )
-
-    def curve(name: str, points: Curve, colour: str, dash: str) -> None:
-        figure.add_scatter(
-            x=[_one_in(at) for at, _ in points],
-            y=[milliseconds if 0 < milliseconds < MOST else None for _, milliseconds in points],
-            name=name,
-            mode="lines+markers",
-            line={"color": colour, "dash": dash},
-            marker={"size": 5},
-            text=[f"p{at:.6g}" for at, _ in points],
-            hovertemplate=f"{name} %{{text}}: %{{y:.4g}} ms<extra></extra>",
-        )
-
-    if distribution.baseline:
-        curve("baseline", distribution.baseline, BASELINE, "dot")
-    curve("now", distribution.now, NOW, "solid")
-    return figure
+    now, baseline = dict(distribution.now), dict(distribution.baseline)
+    at = sorted({*now, *baseline})
+    deepest = at[-1] if at else 99.0
+    marks = [0.0, *(mark for mark in (50.0, 90.0, 99.0, 99.9, 99.99, 99.999) if mark <= max(deepest, 90.0))]
+    series = [_line("baseline", "plain", _latencies_at(baseline, at), dash=[4, 3])] if baseline else []
+    series.append(_line("now", "now", _latencies_at(now, at), width=2))
+    panel = {
+        "height": 240,
+        "unit": "ms",
+        "log": True,
+        "x": [_tail(one) for one in at],
+        "names": [f"p{one:.6g}" for one in at],
+        "series": [{**one, "span": True, "dots": True} for one in series],
+    }
+    ticks = [[_tail(mark), f"{mark:g}"] for mark in marks]
+    return {"label": "percentile", "ticks": ticks, "panels": [panel]}
 
 
-def _log_ticks(distribution: Distribution) -> dict[str, list[Any]]:
-    """1, 2 and 5 of each decade between the least and the largest latency, written out."""
-    every = [milliseconds for _, milliseconds in (*distribution.now, *distribution.baseline)]
-    values = [milliseconds for milliseconds in every if 0 < milliseconds < MOST]
-    least, largest = max(1e-3, min(values, default=1.0)), max(values, default=1.0)
-    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(max(least, largest))) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+def _latencies_at(curve: Mapping[float, float], at: Sequence[float]) -> list[float | None]:
+    values = (curve.get(one) for one in at)
+    return [_five(value) if value is not None and value > 0 else None for value in values]
 
 
-def _one_in(percentile: float) -> float:
-    return 100.0 / max(1e-9, 100.0 - percentile)
+def _tail(percentile: float) -> float:
+    """Place of a percentile on the axis: 0, 1, 2 and 3 for 0, 90, 99 and 99.9."""
+    return round(math.log10(100.0 / max(1e-9, 100.0 - percentile)), 5)
 
 
-def course_chart(course: Course) -> go.Figure:
+# --- phases over time ---------------------------------------------------------------------------------------
+
+
+def course_chart(course: Course) -> Json:
     """Draw a cell over time, run after run: latencies, rates, free heap; stalls and events are marked."""
-    figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, row_heights=[0.5, 0.28, 0.22], vertical_spacing=0.04
-    )
-    _lay_out(figure, 460, hovermode="x unified", barmode="overlay")
-    figure.update_yaxes(title_text="ms", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title_text="per s", rangemode="tozero", row=2, col=1)
-    figure.update_yaxes(title_text="free %", row=3, col=1)
-    figure.update_xaxes(title_text="seconds of load, run after run", row=3, col=1)
     lengths = [_length_s(report) for _, report in course.runs]
     starts = [0.0, *accumulate(lengths)][:-1]
-    _latencies(figure, course, starts)
-    _rates(figure, course, starts)
-    _heap(figure, course, starts, lengths)
+    panels = [_latencies(course, starts), _rates(course, starts)]
+    heap = _heap(course, starts, lengths)
+    if heap["series"]:
+        panels.append(heap)
+    marks: list[Json] = []
+    shades: list[Json] = []
     for (label, report), start in zip(course.runs, starts, strict=True):
-        _mark(figure, _label(label), report, start)
-    return figure
+        marks += _marks(label, report, start)
+        shades += [
+            {"from": _short(start + began), "to": _short(start + ended), "colour": "bad"}
+            for began, ended in _silences(report)
+        ]
+    return {
+        "label": "seconds of load, run after run",
+        "unit": "s",
+        "range": [0, _short(math.fsum(lengths)) or 1],
+        "panels": panels,
+        "marks": marks,
+        "shades": shades,
+    }
+
+
+def _line(name: str, colour: str, values: Sequence[float | None], **more: Any) -> Json:
+    return {"name": name, "colour": colour, "draw": "line", "values": list(values), **more}
 
 
 def _length_s(report: PhaseReport) -> float:
@@ -250,96 +190,92 @@ def _slices(course: Course, starts: Sequence[float]) -> Iterator[tuple[float, Ti
 def _at(values: Sequence[float | None], index: int) -> float | None:
     """Return a value of a timeline, whose lists may be of unlike lengths; None where none can be drawn."""
     value = values[index] if 0 <= index < len(values) else None
-    return value if value is not None and _drawable(value) else None
+    return _short(value) if value is not None and _drawable(value) else None
 
 
 def _drawable(value: float) -> bool:
     return abs(value) < MOST  # False of NaN, too
 
 
-def _latencies(figure: go.Figure, course: Course, starts: Sequence[float]) -> None:
-    for key, name, colour, width in (
-        ("p50_ms", "p50", NOW, 2),
-        ("p95_ms", "p95", UNCLEAR, 1),
-        ("max_ms", "max", BAD, 1),
-    ):
-        slices = list(_slices(course, starts))
-        figure.add_scatter(
-            x=[_short(at) for at, _, _ in slices],
-            y=[_at(getattr(line, key), index) for _, line, index in slices],
-            name=name,
-            mode="lines",
-            line={"color": colour, "width": width},
-            hovertemplate=f"{name} %{{y:.4g}} ms<extra></extra>",
-            row=1,
-            col=1,
-        )
-
-
-def _rates(figure: go.Figure, course: Course, starts: Sequence[float]) -> None:
-    slices = [(at, line, index) for at, line, index in _slices(course, starts) if index >= 0]
-    for key, name, colour in (("ok", "ok", GOOD), ("err", "errors", BAD)):
-        figure.add_bar(
-            x=[_short(at) for at, _, _ in slices],
-            y=[_short((_at(getattr(line, key), index) or 0.0) / line.slice_s) for _, line, index in slices],
-            width=[line.slice_s for _, line, _ in slices],
-            name=name,
-            marker={"color": colour, "line": {"width": 0}},
-            hovertemplate=f"{name} %{{y:.4g}}/s<extra></extra>",
-            row=2,
-            col=1,
-        )
-
-
-def _heap(figure: go.Figure, course: Course, starts: Sequence[float], lengths: Sequence[float]) -> None:
-    for key, name, colour in (
-        ("internal_free", "internal heap", NOW),
-        ("psram_free", "PSRAM", GOOD),
-        ("gc_mem_free", "Python heap", UNCLEAR),
-    ):
-        points = [
-            (at, value)
-            for (_, report), start, length in zip(course.runs, starts, lengths, strict=True)
-            for at, reading in ((start, report.mem_before), (start + length, report.mem_after))
-            if (value := number_at(reading, key)) is not None and 0 <= value < MOST
-        ]
-        if points and (first := points[0][1]) > 0:
-            figure.add_scatter(
-                x=[_short(at) for at, _ in points],
-                y=[_short(100 * value / first) for _, value in points],
-                text=[f"{value / 1024:,.0f} KB" for _, value in points],
-                name=name,
-                mode="lines+markers",
-                line={"color": colour, "width": 1},
-                marker={"size": 4},
-                hovertemplate=f"{name} %{{text}}<extra></extra>",
-                row=3,
-                col=1,
-            )
-
-
-def _mark(figure: go.Figure, label: str, report: PhaseReport, start: float) -> None:
-    figure.add_vline(x=start, line={"color": BASELINE, "width": 1})
-    figure.add_annotation(
-        x=start, y=1, yref="y domain", text=label, showarrow=False, xanchor="left", yanchor="top"
+def _latencies(course: Course, starts: Sequence[float]) -> Json:
+    slices = list(_slices(course, starts))
+    kinds: tuple[tuple[str, str, Json], ...] = (
+        ("p50_ms", "p50", {"width": 2.5}),
+        ("p95_ms", "p95", {"width": 1}),
+        ("max_ms", "max", {"width": 1, "dash": [2, 3]}),
     )
-    for began, ended in _silences(report):
-        figure.add_vrect(x0=start + began, x1=start + ended, fillcolor=BAD, opacity=0.15, line_width=0)
+    return {
+        "height": 200,
+        "unit": "ms",
+        "zero": True,
+        "x": [_short(at) for at, _, _ in slices],
+        "series": [
+            _line(name, "now", [_at(getattr(line, key), index) for _, line, index in slices], **look)
+            for key, name, look in kinds
+        ],
+    }
+
+
+def _rates(course: Course, starts: Sequence[float]) -> Json:
+    slices = [(at, line, index) for at, line, index in _slices(course, starts) if index >= 0]
+    return {
+        "height": 130,
+        "unit": "per s",
+        "zero": True,
+        "x": [_short(at) for at, _, _ in slices],
+        "series": [
+            {
+                "name": name,
+                "colour": colour,
+                "draw": "bars",
+                "values": [
+                    _short((_at(getattr(line, key), index) or 0.0) / line.slice_s)
+                    for _, line, index in slices
+                ],
+                "widths": [_short(line.slice_s) for _, line, _ in slices],
+            }
+            for key, name, colour in (("ok", "ok", "now"), ("err", "errors", "bad"))
+        ],
+    }
+
+
+def _heap(course: Course, starts: Sequence[float], lengths: Sequence[float]) -> Json:
+    """Free heap in percent of what was free at first, from nothing on: a loss looks as large as it is."""
+    readings = [
+        (at, reading)
+        for (_, report), start, length in zip(course.runs, starts, lengths, strict=True)
+        for at, reading in ((start, report.mem_before), (start + length, report.mem_after))
+    ]
+    kinds: tuple[tuple[str, str, Json], ...] = (
+        ("internal_free", "internal heap", {"width": 2}),
+        ("psram_free", "PSRAM", {"dash": [6, 3]}),
+        ("gc_mem_free", "Python heap", {"dash": [2, 3]}),
+    )
+    series = []
+    for key, name, look in kinds:
+        figures = [number_at(reading, key) for _, reading in readings]
+        free = [figure if figure is not None and 0 <= figure < MOST else None for figure in figures]
+        first = next((figure for figure in free if figure is not None), 0)
+        if first > 0:
+            values = [None if figure is None else _short(100 * figure / first) for figure in free]
+            exact = [None if figure is None else f"{figure / 1024:,.0f} KB" for figure in free]
+            series.append(_line(name, "now", values, exact=exact, span=True, dots=True, **look))
+    x = [_short(at) for at, _ in readings]
+    return {"height": 120, "unit": "free %", "zero": True, "least": 100, "x": x, "series": series}
+
+
+def _marks(label: str, report: PhaseReport, start: float) -> Iterator[Json]:
+    yield {"at": _short(start), "colour": "plain", "label": printable(label)}
     for event in report.events:
-        if not _drawable(event.at_s):
-            continue
-        colour = BAD if event.fatal else UNCLEAR
-        figure.add_vline(x=start + event.at_s, line={"color": colour, "width": 1.5, "dash": "dash"})
-        figure.add_annotation(
-            x=start + event.at_s,
-            y=0.5,
-            yref="y domain",
-            text=_label(event.kind[:20]),
-            textangle=-90,
-            showarrow=False,
-            xanchor="left",
-            font={"color": colour},
-        )
+        if _drawable(event.at_s):
+            yield {
+                "at": _short(start + event.at_s),
+                "colour": "bad" if event.fatal else "warn",
+                "dash": True,
+                "strong": True,
+                "upright": True,
+                "label": printable(event.kind[:20]),
+            }
 
 
 def _silences(report: PhaseReport) -> Iterator[tuple[float, float]]:
@@ -357,14 +293,9 @@ def _silences(report: PhaseReport) -> Iterator[tuple[float, float]]:
             began = None
 
 
-def _label(text: str) -> str:
-    """Text from outside for a chart, which takes some HTML."""
-    return html.escape(printable(text))
-
-
-def _figures(values: Sequence[float | None]) -> list[float | None]:
-    """Five significant figures: more than a screen shows, less than a file of 6 MB can hold."""
-    return [float(f"{value:.5g}") if value is not None and _drawable(value) else None for value in values]
+def _five(value: float | None) -> float | None:
+    """Five significant figures: more than a screen shows, less than a file of 2 MB can hold."""
+    return float(f"{value:.5g}") if value is not None and _drawable(value) else None
 
 
 def _short(value: float) -> float:

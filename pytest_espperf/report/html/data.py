@@ -1,4 +1,4 @@
-"""The data that the HTML report is drawn from. :mod:`pytest_espperf.output.reports` gathers them."""
+"""The data that the HTML pages are drawn from. :mod:`pytest_espperf.output` gathers them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,49 @@ from typing import Literal
 
 from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
 
-PointKind = Literal["history", "failing", "elsewhere", "doubtful", "accepted", "pinned"]
-"""How a session stands: part of the history, failed here or elsewhere, unclear, or decided upon."""
+PointKind = Literal["history", "accepted", "pinned", "doubtful", "failing", "elsewhere"]
+"""How a session stands: part of the history, decided upon, unclear, or failed here or elsewhere.
+
+``trend.js`` knows them by their place in this list.
+"""
 
 Curve = Sequence[tuple[float, float]]
 """``(percentile, milliseconds)``, ascending."""
+
+
+@dataclass(frozen=True)
+class TrendSession:
+    """One session of a history, in a few words.
+
+    Attributes:
+        file: its file name in the history; it identifies the session on a page.
+        when: its time, for people.
+        session_id: of the session.
+        board: which it was measured on.
+        tag: "" where it has none.
+        verdict: the session's word.
+        commit, firmware: "" where unknown; a commit is short.
+        worst_pct: the worst change of a gate, slower positive; None where none was judged.
+        is_this: the session of the report.
+        link: URL of its own report, relative to the page; "" where there is none.
+    """
+
+    file: str
+    when: str
+    session_id: str = ""
+    board: str = ""
+    tag: str = ""
+    verdict: str = ""
+    commit: str = ""
+    firmware: str = ""
+    worst_pct: float | None = None
+    is_this: bool = False
+    link: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name for people: the tag, or the beginning of the id."""
+        return self.tag or self.session_id[:8]
 
 
 @dataclass(frozen=True)
@@ -20,37 +58,58 @@ class TrendPoint:
     """One session at one gate.
 
     Attributes:
-        when: its time, for people.
+        session: whose point it is.
         value: in the metric's unit.
-        verdict: the session's word.
-        kind: how it stands to the history.
-        name: its tag, or the beginning of its id.
+        verdict: of this gate, "" where it was not judged.
+        kind: how the session stands to the history.
         baseline: what it was compared with; None where with nothing.
         limit: the value from which on it would have been called slower.
         d_pct: its change, slower positive.
-        opens_epoch: earlier sessions are no longer the baseline from here on.
-        is_this: the session of the report.
+        opens: why earlier sessions are no longer the baseline from here on; "" where they are.
     """
 
-    when: str
+    session: TrendSession
     value: float
-    verdict: str
     kind: PointKind
-    name: str = ""
+    verdict: str = ""
     baseline: float | None = None
     limit: float | None = None
     d_pct: float | None = None
-    opens_epoch: bool = False
-    is_this: bool = False
+    opens: str = ""
+
+    @property
+    def words(self) -> str:
+        """Verdict of the gate, with that of the session where it is another one."""
+        own, all_in_all = self.verdict, self.session.verdict
+        return f"{own} (session: {all_in_all})" if own and own != all_in_all else all_in_all
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The history of one gate, oldest first."""
+    """The history of one gate on one board, oldest first."""
 
-    name: str
+    board: str
+    profile: str
     metric: str
     points: tuple[TrendPoint, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the gate: ``python_heavy:p95_ms``."""
+        return f"{self.profile}:{self.metric}"
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Every session and every gate of a history.
+
+    Attributes:
+        sessions: oldest first.
+        trends: one for each gate of each board.
+    """
+
+    sessions: tuple[TrendSession, ...] = ()
+    trends: tuple[Trend, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +143,7 @@ class ReportData:
 
     Attributes:
         session: with its verdict.
+        compared: the sessions of its baseline that are in the history, oldest first.
         trends: one for each gate.
         distributions: one for each cell.
         courses: likewise.
@@ -92,6 +152,7 @@ class ReportData:
     """
 
     session: SessionArtifact
+    compared: tuple[TrendSession, ...] = ()
     trends: tuple[Trend, ...] = ()
     distributions: tuple[Distribution, ...] = ()
     courses: tuple[Course, ...] = ()
