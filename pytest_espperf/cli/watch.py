@@ -31,7 +31,7 @@ from pytest_espperf.session.watching import (
     BoardWatch,
     Event,
     MeasuredPass,
-    ProfileChange,
+    PassChange,
     SpoiledPass,
 )
 
@@ -169,7 +169,7 @@ def _spans_of(event: MeasuredPass) -> list[Line]:
     return [*spans, Line(f"failed: {event.trouble}", "bad")] if event.trouble else spans
 
 
-def _span_of(change: ProfileChange) -> Line:
+def _span_of(change: PassChange) -> Line:
     """Describe a profile: ``python_heavy  +75.1 % regressed (72.3 -> 41.3 req/s)``."""
     metric = METRICS[change.metric]
     now = metric.format(change.now)
@@ -218,7 +218,7 @@ def _facts_of(event: Event) -> dict[str, Any]:
     }
 
 
-def _facts_of_change(change: ProfileChange) -> dict[str, Any]:
+def _facts_of_change(change: PassChange) -> dict[str, Any]:
     facts = asdict(change)
     del facts["profile"]
     return facts

@@ -70,7 +70,7 @@ REST_S = 1.0
 
 
 @dataclass(frozen=True)
-class ProfileChange:
+class PassChange:
     """One profile of a pass against the baseline.
 
     Attributes:
@@ -103,7 +103,7 @@ class MeasuredPass:
     """
 
     verdict: Verdict
-    changes: tuple[ProfileChange, ...]
+    changes: tuple[PassChange, ...]
     trouble: str = ""
     compared_with: tuple[str, ...] = ()
     incomparable: tuple[str, ...] = ()
@@ -411,13 +411,13 @@ def _unconfirmed(verdict: Verdict) -> list[str]:
     return [profile for profile in unclear if profile in slower]
 
 
-def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> ProfileChange:
+def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> PassChange:
     """Choose the figure that stands for a profile: the gate with the worst verdict, else the throughput."""
     rows = [row for row in verdict.gates if row.profile == profile and _shows_change(row)]
     if not rows:
-        return ProfileChange(profile, now=_rate(artifact, profile))
+        return PassChange(profile, now=_rate(artifact, profile))
     worst = min(rows, key=lambda row: (rank(row.verdict), row.rule != MAIN_RULE, row.metric != RATE))
-    return ProfileChange(profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now)
+    return PassChange(profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now)
 
 
 def _shows_change(row: GateRow) -> bool:
