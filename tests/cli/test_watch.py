@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.board_server import served
 from support.plugin_project import FAST, SLOW_S, USUAL_S, Project, Web
+from support.short_sessions import ANY_CHANGE
 from support.site_board import Page, Site, serving_site
 
 from pytest_espperf.cli import main
