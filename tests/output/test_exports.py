@@ -44,7 +44,7 @@ def planned(here: Path, *texts: str, **taken: Path) -> list[ExportTarget]:
     [
         (["csv"], "csv has no path: write csv=PATH"),
         (["csv= "], "csv has no path"),
-        (["cvs=out"], "'cvs' is no format; did you mean 'csv'? (known: bencher, csv, "),
+        (["cvs=out"], "'cvs' is no format; did you mean 'csv'? (known: badge, bencher, csv, "),
         (["=out"], "'' is no format"),
         (["junit=."], ". is a folder"),
         (["csv=a.txt", "junit=./a.txt"], "csv and junit would both write"),
