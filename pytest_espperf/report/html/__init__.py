@@ -1,5 +1,6 @@
-"""The HTML reports: files that need nothing else.
+"""The HTML pages: files that need nothing else.
 
-``data`` is what a session's is drawn from; ``page`` draws it, and needs plotly (extra ``[report]``).
-``overview`` draws the page over the boards of a run, which links to theirs.
+``data`` is what they are drawn from; ``page`` renders the report of a session, the page over a history, and
+the page over the boards of a run, by jinja2 (extra ``[report]``). ``charts`` makes the data of the charts,
+which scripts in ``assets`` draw with uPlot, a library that is inlined into each page.
 """
