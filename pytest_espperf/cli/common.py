@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from pytest_espperf.model.text import inert
+from pytest_espperf.system.streams import Guard
 
 if TYPE_CHECKING:
     from pytest_espperf.report import Line  # `espperf run` draws no report itself
@@ -116,12 +117,28 @@ def print_data(text: str) -> None:
 
 def print_lines(lines: Iterable[Line]) -> None:
     """Print lines; those with a mood are green, yellow or red."""
+    print("\n".join(_in_colour(lines)))
+
+
+def print_spans(spans: Iterable[Line]) -> None:
+    """Print one line at once, made of spans, each in the colour of its mood."""
+    print("".join(_in_colour(spans)), flush=True)
+
+
+def output_is_lost() -> bool:
+    """Whether the standard output takes nothing any more, as that of ``espperf watch | head``."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, Guard) and raw.lost is not None
+
+
+def _in_colour(lines: Iterable[Line]) -> list[str]:
+    """Texts for the standard output, coloured where it takes colours."""
     in_colour = takes_colour(sys.stdout)
     if in_colour and sys.platform == "win32":
         import colorama  # noqa: PLC0415 - pytest brings it, on Windows only
 
         colorama.just_fix_windows_console()
-    print("\n".join(_styled(line) if in_colour else inert(line.text) for line in lines))
+    return [_styled(line) if in_colour else inert(line.text) for line in lines]
 
 
 def _styled(line: Line) -> str:

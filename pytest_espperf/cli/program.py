@@ -25,6 +25,8 @@ READER_GONE, TERMINATED = 128 + 13, 128 + 15
 
 MODULES = {
     "run": "run",
+    "watch": "watch",
+    "init": "init",
     "calibrate": "calibrate",
     "sim": "sim",
     "doctor": "doctor",

@@ -55,10 +55,12 @@ class HistoryFolder:
         until: only sessions before this place are seen; None: all of them.
         skipped: every file that was met and could not be used, named once, in the order of meeting.
         progress: is called with how many of how many files were read, while the index is updated.
+        keeps_index: whether reading may write the index, the only file that it writes.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.keeps_index = True
         self.until: names.OrderKey | None = None
         self.skipped: list[ArtifactError] = []
         self.progress: Progress = _silent

@@ -250,7 +250,8 @@ def _refreshed(
     kept = {state: entry for state, entry in known.items() if state in now}
     new = _read_all(history, [state for state in now if state not in kept])
     found = kept | {entry.file: entry for entry in new}
-    if new or len(kept) < len(known):  # a file that can never be opened changes nothing
+    # A file that can never be opened changes nothing.
+    if history.keeps_index and (new or len(kept) < len(known)):
         snapshot.write_snapshot(history.folder, found.values())
     return found
 

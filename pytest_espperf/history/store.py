@@ -26,6 +26,7 @@ class HistoryStore(HistoryFolder):
         earlier = HistoryStore(self.folder)
         earlier.until = key
         earlier.progress = self.progress
+        earlier.keeps_index = self.keeps_index
         return earlier
 
     def entries(self, *, newest_first: bool = False) -> Iterator[SavedSession]:

@@ -62,6 +62,7 @@ class PhaseDriver:
     Args:
         context: of the session.
         sink: takes what was measured.
+        bench: the boards, where they are found already.
 
     Attributes:
         context: of the session.
@@ -70,9 +71,9 @@ class PhaseDriver:
         hard_timeout: the seconds that the session may take.
     """
 
-    def __init__(self, context: Context, sink: Sink) -> None:
+    def __init__(self, context: Context, sink: Sink, bench: Bench | None = None) -> None:
         self.context = context
-        self.bench = Bench(context)
+        self.bench = bench or Bench(context)
         self.state = SessionState()
         self.hard_timeout = HardTimeout(context)
         self._sink = sink
