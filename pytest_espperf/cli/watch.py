@@ -171,13 +171,16 @@ def _spans_of(event: MeasuredPass) -> list[Line]:
 
 def _span_of(change: ProfileChange) -> Line:
     """Describe a profile: ``python_heavy  +75.1 % regressed (72.3 -> 41.3 req/s)``."""
-    now = METRICS[change.metric].format(change.now)
+    metric = METRICS[change.metric]
+    now = metric.format(change.now)
     if change.d_pct is None:
         return Line(f"{change.profile} {now}", "plain")
     text = f"{change.profile} {f'{change.d_pct:+.1f}':>6} %"
     kind = VERDICTS.get(change.verdict)
     if kind is not None and not kind.neutral:
-        text += f" {short_of(change.verdict)} ({grouped(change.baseline or 0.0, 1)} -> {now})"
+        text += f" {short_of(change.verdict)}"
+    if kind is not None and (kind.slower or (kind.excludes_slowdown and not kind.neutral)):
+        text += f" ({grouped(change.baseline or 0.0, metric.digits)} -> {now})"
     return Line(text, mood_of(change.verdict))
 
 

@@ -130,9 +130,18 @@ def load_profiles(root: Path) -> dict[str, Profile]:
     return known | own
 
 
+def profile_name(text: str) -> str:
+    """Parse the name of a profile."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", text):
+        raise ValueError("a profile's name is made of letters, digits, '_', '.' and '-'")
+    return text
+
+
 def _profile(name: str, value: object, where: str) -> Profile:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise TableError(f"{where}: a profile's name is made of letters, digits, '_', '.' and '-'")
+    try:
+        profile_name(name)
+    except ValueError as error:
+        raise TableError(f"{where}: {error}") from None
     table = convert(value, ProfileTable, where)
     limits = convert(table.limits, LimitsTable, f"{where} limits")
     return Profile(

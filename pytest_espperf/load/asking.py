@@ -22,12 +22,14 @@ class Asked:
         answer: what it looked like; None likewise.
         error: the kind of error that a request of the load counts as, "" for a right answer.
         reason: the error in words.
+        took_ms: from the request to its last byte, or to the error.
     """
 
     status: int | None = None
     answer: FirstAnswer | None = None
     error: str = ""
     reason: str = ""
+    took_ms: float = 0.0
 
 
 def ask_each(
@@ -70,13 +72,10 @@ def ask_each(
 
 def _asked(samples: PhaseSamples, path: int) -> Asked | None:
     """Read the outcome of one path; bytes behind its answer are an error, and count as the path's."""
-    met = [
-        samples.outcomes[outcome]
-        for of, outcome in zip(samples.path, samples.outcome, strict=True)
-        if of == path
-    ]
-    if not met:
+    places = [place for place, of in enumerate(samples.path) if of == path]
+    if not places:
         return None
+    met = [samples.outcomes[samples.outcome[place]] for place in places]
     status = next((one.status for one in met if one.status is not None), None)
     error = next((one.error for one in met if one.error is not None), "")
     return Asked(
@@ -84,4 +83,5 @@ def _asked(samples: PhaseSamples, path: int) -> Asked | None:
         answer=samples.seen[path].first.get(status) if status is not None else None,
         error=error,
         reason=samples.reasons.get((error, path), ""),
+        took_ms=samples.service_s[places[0]] * 1e3,
     )

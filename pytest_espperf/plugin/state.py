@@ -125,8 +125,7 @@ class PerfState:
         return self._settings
 
     def _refuse_unknown_ini(self, config: pytest.Config) -> None:
-        # pytest has no public way to ask which keys an ini file has; before 9.2 this was public.
-        for name in getattr(config, "_inicfg", None) or config.inicfg:
+        for name in ini_keys_of(config):
             if name.startswith(INI_PREFIXES) and name not in BY_DEST:
                 try:
                     config.getini(name)  # it is another plugin's
@@ -301,3 +300,9 @@ def state_of(config: pytest.Config) -> PerfState:
     if STATE not in config.stash:
         config.stash[STATE] = PerfState(config)
     return config.stash[STATE]
+
+
+def ini_keys_of(config: pytest.Config) -> frozenset[str]:
+    """Return the keys of the file that pytest is configured by, of all plugins."""
+    # pytest has no public way to ask for them; before 9.2 this was public.
+    return frozenset(getattr(config, "_inicfg", None) or config.inicfg)

@@ -42,6 +42,7 @@ class Asker:
         clock: monotonic seconds.
         sleep: seconds -> None.
         answers: what came so far, by profile and path.
+        took_ms: milliseconds that the last answer took, likewise.
         wrong: what fails a session, each in words.
     """
 
@@ -51,6 +52,7 @@ class Asker:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     answers: dict[str, dict[str, PathAnswer]] = field(default_factory=dict)
+    took_ms: dict[str, dict[str, float]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def ask(self, profiles: Iterable[Profile], budget_s: float) -> None:
@@ -83,6 +85,7 @@ class Asker:
                     unasked.append(spec)
                     continue
                 kept[spec.path] = describe(one)
+                self.took_ms.setdefault(profile.name, {})[spec.path] = one.took_ms
                 if one.error:
                     boards = one.status not in BUSY and not one.error.startswith(LOCAL)
                     failures[spec.path] = failures.get(spec.path, 0) + boards

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pytest_espperf.config.settings import SIM
 from pytest_espperf.errors import UsageError
 from pytest_espperf.session.board import Board, BoardFacts, connect
 from pytest_espperf.session.context import Context
-from pytest_espperf.session.identity import asked_for
+from pytest_espperf.session.identity import address_of
 from pytest_espperf.session.meter import Meter
 from pytest_espperf.session.reference import Reference
 
@@ -48,17 +47,9 @@ class Bench:
             self._context.closing.callback(place.close)
             self.find(*place.locate(), source=settings.where("device_lab"))
             return
-        asked = asked_for(settings)
-        if asked is None:
-            return
-        host, port = asked
-        explicit = "device_port" in settings.sources
-        if host != SIM and explicit and port != settings.device_port:
-            raise UsageError(
-                f"{settings.where('device_ip')} says port {port} and "
-                f"{settings.where('device_port')} says {settings.device_port}: give one of them"
-            )
-        self.find(host, port)
+        asked = address_of(settings)
+        if asked is not None:
+            self.find(*asked)
 
     def find(self, host: str, port: int, *, source: str = "") -> Board:
         """Return the locked board at an address; the first call takes the lock, later ones return it again.

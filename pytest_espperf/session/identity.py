@@ -15,6 +15,7 @@ import msgspec
 
 from pytest_espperf import __version__
 from pytest_espperf.config.settings import SIM, Settings
+from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
 from pytest_espperf.model.workload import Profile
@@ -31,6 +32,22 @@ def asked_for(settings: Settings) -> tuple[str, int] | None:
         return (SIM, 0) if settings.device else None
     host, port = split_host(settings.device)
     return host, port or settings.device_port
+
+
+def address_of(settings: Settings) -> tuple[str, int] | None:
+    """Return host and port as :func:`asked_for` does, if no more than one port is given.
+
+    Raises:
+        UsageError: two ports are given.
+    """
+    asked = asked_for(settings)
+    explicit = "device_port" in settings.sources
+    if asked is not None and asked[0] != SIM and explicit and asked[1] != settings.device_port:
+        raise UsageError(
+            f"{settings.where('device_ip')} says port {asked[1]} and "
+            f"{settings.where('device_port')} says {settings.device_port}: give one of them"
+        )
+    return asked
 
 
 def board_name(host: str, port: int, settings: Settings) -> str:
