@@ -75,11 +75,13 @@ def _init(arguments: argparse.Namespace) -> int:
     if len(project.settings.device_ip) != 1:
         raise UsageError(f"HOST: {arguments.host} names several boards: init asks one")
     _refuse_known(arguments.name, project.root)
-    survey = _survey(arguments, project)
+    survey, has_probe_path = _survey(arguments, project)
     files = None
     if survey.kept:
         paths = [path.path for path in survey.kept]
-        keys = _keys(project.settings, arguments.name, survey.kept)
+        keys = _keys(project.settings, arguments.name)
+        if not has_probe_path and "perf_probe_path" not in project.settings.sources:
+            keys["perf_probe_path"] = min(survey.kept, key=lambda one: (one.size_bytes, one.path)).path
         places = ProjectFiles(project.root, project.ini_file, project.ini_keys, project.test_files)
         files = plan_files(places, arguments.name, paths, keys)
         if not arguments.dry_run:
@@ -107,8 +109,11 @@ def _refuse_known(name: str, root: Path) -> None:
 # --- asking the board
 
 
-def _survey(arguments: argparse.Namespace, project: ProjectHere) -> Survey:
+def _survey(arguments: argparse.Namespace, project: ProjectHere) -> tuple[Survey, bool]:
     """Ask the board for its paths.
+
+    Returns:
+        what was found, and whether the board has the path of the health probe.
 
     Raises:
         UsageError: its name does not resolve, or a path is none.
@@ -121,16 +126,17 @@ def _survey(arguments: argparse.Namespace, project: ProjectHere) -> Survey:
         board = connect(
             settings, *address, closing=closing, telemetry=load_telemetry(project.root), source="HOST"
         )
-        board.probe(tries=min(TRIES, settings.perf_probe_retries))
+        probe = board.probe(tries=min(TRIES, settings.perf_probe_retries))
         surveyor = Surveyor(board, address[0])
         say_aside(f"[espperf] asking {board.url}, one path after another")
-        return surveyor.ask_named(arguments.paths) if arguments.paths else surveyor.ask_linked()
+        survey = surveyor.ask_named(arguments.paths) if arguments.paths else surveyor.ask_linked()
+        return survey, probe.status < 400
 
 
 # --- the keys and the next command
 
 
-def _keys(settings: Settings, name: str, kept: Sequence[SurveyedPath]) -> dict[str, TomlValue]:
+def _keys(settings: Settings, name: str) -> dict[str, TomlValue]:
     """Choose the keys of pytest's configuration: the board, how to reach it, and the profile.
 
     A value of the environment stays there, and a secret is never written.
@@ -140,10 +146,6 @@ def _keys(settings: Settings, name: str, kept: Sequence[SurveyedPath]) -> dict[s
         if settings.sources.get(option.dest) == option.flag and not option.secret:
             keys[option.dest] = _value(option, settings)
     keys["perf_profiles"] = [name]
-    if "perf_probe_path" not in settings.sources and settings.perf_probe_path not in {
-        one.path for one in kept
-    }:
-        keys["perf_probe_path"] = min(kept, key=lambda one: (one.size_bytes, one.path)).path
     return keys
 
 

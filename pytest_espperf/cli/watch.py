@@ -28,11 +28,11 @@ from pytest_espperf.report import Line
 from pytest_espperf.session.watching import (
     BoardAway,
     BoardBack,
+    BoardWatch,
     Event,
     MeasuredPass,
     ProfileChange,
     SpoiledPass,
-    Watch,
 )
 
 NOT_TAKEN = frozenset(
@@ -98,7 +98,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     show = draw_aside if sys.stderr.isatty() else None
     try:
         settings, root = settings_here({**named, "device_ip": [arguments.host]})
-        with Watch(settings, root, say=_say, show=show, every_s=arguments.every) as watch:
+        with BoardWatch(settings, root, say=_say, show=show, every_s=arguments.every) as watch:
             _begin(watch)
             report = _JsonReport() if arguments.json else _Report(arguments.host, watch.settings.perf_preset)
             for event in watch.events(arguments.passes):
@@ -115,7 +115,7 @@ def _say(line: str) -> None:
     say_aside(f"[espperf] {line}")
 
 
-def _begin(watch: Watch) -> None:
+def _begin(watch: BoardWatch) -> None:
     profiles = ", ".join(watch.profiles)
     _say(
         f"{watch.board.name}: one run of {profiles} (preset {watch.settings.perf_preset}), about "
@@ -156,7 +156,7 @@ class _Report:
         many = len(event.compared_with)
         lines = [f"baseline: {many} session{'s' if many > 1 else ''}"] if many else []
         lines += [f"not compared: {reason}" for reason in event.incomparable]
-        if any(change.d_pct is None for change in event.changes):
+        if any(not change.verdict for change in event.changes):
             lines = [*(lines or ["not compared: no accepted session of this board is here"]), self._next]
         if lines != self._explained:
             self._explained = lines
@@ -173,9 +173,10 @@ def _span_of(change: ProfileChange) -> Line:
     """Describe a profile: ``python_heavy  +75.1 % regressed (72.3 -> 41.3 req/s)``."""
     metric = METRICS[change.metric]
     now = metric.format(change.now)
-    if change.d_pct is None:
+    if not change.verdict:
         return Line(f"{change.profile} {now}", "plain")
-    text = f"{change.profile} {f'{change.d_pct:+.1f}':>6} %"
+    moved = f"{f'{change.d_pct:+.1f}':>6} %" if change.d_pct is not None else metric.label
+    text = f"{change.profile} {moved}"
     kind = VERDICTS.get(change.verdict)
     if kind is not None and not kind.neutral:
         text += f" {short_of(change.verdict)}"

@@ -305,4 +305,5 @@ def state_of(config: pytest.Config) -> PerfState:
 def ini_keys_of(config: pytest.Config) -> frozenset[str]:
     """Return the keys of the file that pytest is configured by, of all plugins."""
     # pytest has no public way to ask for them; before 9.2 this was public.
-    return frozenset(getattr(config, "_inicfg", None) or config.inicfg)
+    found = getattr(config, "_inicfg", None)
+    return frozenset(config.inicfg if found is None else found)

@@ -268,7 +268,8 @@ class Surveyor:
         if size_bytes > MOST_BYTES:
             return LeftOutPath(path, f"{size_bytes:,} bytes, more than {MOST_BYTES:,}")
         leads_to = self._location(path) if 300 <= answer.status < 400 else ""
-        return SurveyedPath(path, answer.status, size_bytes, round(asker.took_ms[_PROFILE][path], 3), leads_to)
+        took_ms = round(asker.took_ms[_PROFILE][path], 3)
+        return SurveyedPath(path, answer.status, size_bytes, took_ms, leads_to)
 
     def _location(self, path: str) -> str:
         """Find out where a redirect leads; "" where that is not said."""

@@ -2,7 +2,7 @@
 
 ::
 
-    with Watch(settings, root, say=print) as watch:
+    with BoardWatch(settings, root, say=print) as watch:
         for event in watch.events():
             ...
 
@@ -36,8 +36,9 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.verdicts import SLOWER, rank
+from pytest_espperf.model.verdicts import FAILING, SLOWER, rank
 from pytest_espperf.session.bench import Bench
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.confirming import confirmation_runs
@@ -164,7 +165,7 @@ class PassSink:
         return self._capacity
 
 
-class Watch:
+class BoardWatch:
     """Measures one board again and again.
 
     Args:
@@ -216,7 +217,7 @@ class Watch:
         self._bench = Bench(self._context)
         self._capacity: Capacity | None = None
 
-    def __enter__(self) -> Watch:  # noqa: PYI034 - typing.Self is younger than 3.10
+    def __enter__(self) -> BoardWatch:  # noqa: PYI034 - typing.Self is younger than 3.10
         """Find and lock the board.
 
         Raises:
@@ -412,15 +413,15 @@ def _unconfirmed(verdict: Verdict) -> list[str]:
 
 def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> ProfileChange:
     """Choose the figure that stands for a profile: the gate with the worst verdict, else the throughput."""
-    rows = [row for row in verdict.gates if row.profile == profile and _is_change(row)]
+    rows = [row for row in verdict.gates if row.profile == profile and _shows_change(row)]
     if not rows:
         return ProfileChange(profile, now=_rate(artifact, profile))
-    worst = min(rows, key=lambda row: (rank(row.verdict), row.metric != RATE))
+    worst = min(rows, key=lambda row: (rank(row.verdict), row.rule != MAIN_RULE, row.metric != RATE))
     return ProfileChange(profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now)
 
 
-def _is_change(row: GateRow) -> bool:
-    return row.rule == MAIN_RULE and row.d_pct is not None
+def _shows_change(row: GateRow) -> bool:
+    return row.metric in METRICS and (row.d_pct is not None or row.verdict in FAILING)
 
 
 def _rate(artifact: SessionArtifact, profile: str) -> float | None:
