@@ -116,10 +116,10 @@ def _say(line: str) -> None:
 
 
 def _begin(watch: BoardWatch) -> None:
-    profiles = ", ".join(watch.profiles)
+    _say(f"{watch.board.name}: {', '.join(watch.profiles)}")
     _say(
-        f"{watch.board.name}: one run of {profiles} (preset {watch.settings.perf_preset}), about "
-        f"{watch.pass_s:.0f} s a pass; nothing is stored; Ctrl-C ends it"
+        f"preset {watch.settings.perf_preset}, one run, about {watch.pass_s:.0f} s a pass; "
+        "nothing is stored; Ctrl-C ends it"
     )
 
 
