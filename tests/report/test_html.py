@@ -588,9 +588,7 @@ def test_a_phone_shows_the_page_over_a_history(trend: Path, opened: Open, scheme
     assert max(seen.page.evaluate(wide)) <= 390
 
 
-def test_three_thousand_sessions_at_each_of_two_boards_gates_fit_into_four_megabytes(
-    history: HistoryStore, tmp_path: Path
-) -> None:
+def test_three_thousand_points_a_gate_fit_into_four_megabytes(history: HistoryStore, tmp_path: Path) -> None:
     page = gather_history(history)
     trends = [
         replace(trend, points=tuple(point for _ in range(375) for point in trend.points))
