@@ -11,12 +11,12 @@ pytest_plugins = ["pytester"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Let the whole suite run five tests at a time: most of them wait. Leave parts of it, and -n, alone."""
+    """Let the whole suite run eight tests at a time: most of them wait. Leave parts of it, and -n, alone."""
     worker = hasattr(config, "workerinput")
     whole = not worker and config.args_source is pytest.Config.ArgsSource.TESTPATHS
     plain = not (config.getoption("collectonly") or config.getoption("usepdb") or _is_main_job(config))
     if whole and plain and config.getoption("numprocesses", 0) is None:  # 0: xdist is not here
-        config.option.numprocesses = 5
+        config.option.numprocesses = 8
         config.option.dist = "worksteal"
 
 

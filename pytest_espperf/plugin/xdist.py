@@ -94,6 +94,8 @@ class Controller:
         self.void: set[str] = set()
         self._ahead: dict[str, set[str]] = {}
         self._died = False
+        self._session: pytest.Session | None = None
+        self._tests = 0
 
     @cached_property
     def _phases(self) -> Names[PlannedPhase]:
@@ -110,8 +112,9 @@ class Controller:
         return planned.board if planned is not None else self._boards.of(nodeid) or ""
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Open the sessions, but no board: before the workers are started."""
+        self._session = session
         if self.state.only_looks:
             return
         try:
@@ -142,6 +145,7 @@ class Controller:
 
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Remember the phases that are to be measured; each worker has the same, and so has a new one."""
+        self._tests = len(ids)
         if self._ahead:
             return
         for nodeid in ids:
@@ -155,6 +159,12 @@ class Controller:
         for board, perf in self.state.opened().items():
             ahead = self._ahead.get(board, ())
             self.state.announce(board, [planned for planned in perf.planned() if planned.id in ahead])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Count the verdicts among the tests, as pytest-xdist does not: progress never passes 100 %."""
+        if self._session is not None:
+            self._session.testscollected = self._tests + len(self.state.verdict_places)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -178,5 +178,5 @@ def test_the_list_says_that_there_are_copies(
     store.save(session("first", "20260101T000000Z", tag="v1.0"), latest=True)
     copy(store, *COPIES[:2])
     assert main(["list"]) == 0
-    _, line = capsys.readouterr().out.splitlines()
+    *_, line = capsys.readouterr().out.splitlines()
     assert "unchanged+2 copies" in line

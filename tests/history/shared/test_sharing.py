@@ -447,7 +447,7 @@ def test_a_command_is_a_process_that_ends(share: Path, others: Bench, tmp_path: 
         env=environment,
         check=True,
     )
-    assert len(done.stdout.splitlines()) == 4
+    assert len(done.stdout.splitlines()) == 5
     assert done.stderr == ""
 
 
