@@ -274,7 +274,7 @@ def test_a_reference_that_a_worker_lost_stays_lost_where_the_board_is_measured_a
 
 def test_what_is_said_is_one_line_whatever_a_board_has_put_into_it() -> None:
     config = MagicMock()
-    config.get_terminal_writer.return_value.width_of_current_line = 0
+    config.get_terminal_writer.return_value.configure_mock(width_of_current_line=0, fullwidth=80)
     PerfState(config).say("lost: \x1b[2J\n::error::no")
     reporter = config.pluginmanager.getplugin("terminalreporter")
     reporter.write_line.assert_called_once_with("[espperf] lost: ?[2J ::error::no")
