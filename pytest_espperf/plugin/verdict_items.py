@@ -33,6 +33,10 @@ class VerdictItem(pytest.Item):
         super().__init__(**kwargs)
         self.key = key
         self.phases = phases
+        # Plugins ask any item for what a test function has, as pytest-embedded does; a doctest has these, too.
+        self.obj = None
+        self.funcargs: dict[str, Any] = {}
+        self.fixturenames: list[str] = []
         self.add_marker("perf")
         keep_first_try(self)
         if self.config.pluginmanager.hasplugin("timeout"):
