@@ -33,7 +33,7 @@ class VerdictItem(pytest.Item):
         super().__init__(**kwargs)
         self.key = key
         self.phases = phases
-        # Plugins ask any item for what a test function has, as pytest-embedded does; a doctest has these, too.
+        # Plugins (pytest-embedded) ask any item for what a test function has; a doctest has these, too.
         self.obj = None
         self.funcargs: dict[str, Any] = {}
         self.fixturenames: list[str] = []
