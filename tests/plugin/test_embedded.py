@@ -135,7 +135,7 @@ def test_the_address_comes_from_a_dut_as_the_page_says(
     output = project.run(
         *words, *named, "--junitxml=junit.xml", order=order, ESPPERF_DEVICE_PORT=str(board.device.port)
     )
-    assert "2 passed" in output
+    assert "4 passed" in output
     assert set(cells(project)) == {"python_heavy:burst", "python_heavy:long"}
     assert board.boots == boots + 1
     assert "log_metric" not in output
@@ -321,7 +321,7 @@ def test_a_file_that_cannot_be_written_fails_no_session(
     path = project.folder / "out" / "perf.prom"
     assert f"WARNING: --metric-path: {path} cannot be written: [Errno " in output
     assert "exported log_metric" not in output
-    assert "2 passed" in output
+    assert "4 passed" in output
 
 
 def test_a_file_of_its_is_not_written_by_an_export(project: Project, device: SimProcess) -> None:
