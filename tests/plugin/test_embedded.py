@@ -144,7 +144,7 @@ def test_the_address_comes_from_a_dut_as_the_page_says(
     suite = ET.parse(project.folder / "junit.xml").getroot()
     told = {part.get("name"): part.get("value") for part in suite.iter("property")}
     assert told["espperf.board"] == "s3-left"
-    assert len(list(suite.iter("testcase"))) == 2
+    assert len(list(suite.iter("testcase"))) == 4
 
 
 @needs_ptys
