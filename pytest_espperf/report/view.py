@@ -66,7 +66,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class CellRow:
-    """Medians of one cell (or of one of its paths), with the change to the previous session in percent."""
+    """Medians of a phase of a profile, or of one of its paths."""
 
     name: str
     rps: float | None
@@ -74,8 +74,6 @@ class CellRow:
     p95_ms: float | None
     p99_ms: float | None
     error_rate: float | None
-    p95_change_pct: float | None = None
-    rps_change_pct: float | None = None
     is_path: bool = False
 
 
@@ -300,14 +298,7 @@ def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:
 def _cells(session: SessionArtifact) -> list[CellRow]:
     rows = []
     for name, cell in session.aggregated.items():
-        change = session.comparison_to_previous.get(name, {})
-        rows.append(
-            replace(
-                _row(name, cell),
-                p95_change_pct=change.get("p95_ms_median_pct"),
-                rps_change_pct=change.get("rps_ok_median_pct"),
-            )
-        )
+        rows.append(_row(name, cell))
         # The slowest path first: it shows where.
         paths = [replace(_row(path, figures), is_path=True) for path, figures in cell.path_metrics.items()]
         rows += sorted(paths, key=lambda row: -(row.p95_ms or 0.0))
