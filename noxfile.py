@@ -104,7 +104,7 @@ def plugins(session: nox.Session) -> None:
     session.run("python", "-c", "import pytest_html, allure_pytest, pytest_split")  # as for lab
     unwanted = ("randomly", "sugar", "socket", "html", "allure_pytest", "rerunfailures", "asyncio")
     left_out = [word for name in unwanted for word in ("-p", f"no:{name}")]
-    session.run("pytest", *left_out, "-n", "2", "tests/plugin/test_neighbours.py", *session.posargs)
+    session.run("pytest", *left_out, "-n", "4", "tests/plugin/test_neighbours.py", *session.posargs)
 
 
 @nox.session
@@ -113,7 +113,7 @@ def lowest(session: nox.Session) -> None:
     session.install("-e", ".[report]", "pytest-xdist", "lxml", "-c", ".ci/lower-bounds.txt")
     session.run("python", "-c", "import xdist")  # as for lab
     files = ("tests/plugin/test_xdist.py", "tests/plugin/test_boards.py")
-    session.run("pytest", *files, *session.posargs)
+    session.run("pytest", "-n", "3", *files, *session.posargs)
 
 
 @nox.session(reuse_venv=False)  # pip would keep an installed wheel of the same version
