@@ -202,9 +202,9 @@ def test_a_blocked_generator_is_bound() -> None:
         samples = run_phase(
             server.target,
             HELLO,
-            phase(2.0, 1),
+            phase(4.0, 1),
             heartbeat_s=0.001,
-            on_heartbeat=lambda _: time.sleep(0.25),  # far longer than a busy machine lets an answer wait
+            on_heartbeat=lambda _: time.sleep(0.6),  # far longer than a busy machine lets an answer wait
             deadline_s=20,
         )
     assert samples.generator is not None

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
 
+pytestmark = pytest.mark.timeout(600)  # several sessions each
+
 VERDICT = "verdict[one]"
 
 

@@ -9,6 +9,8 @@ import xml.etree.ElementTree as ET
 import pytest
 from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
 
+pytestmark = pytest.mark.timeout(600)  # several sessions each
+
 VERDICT, SESSION = "test_perf.py::verdict[one]", "test_perf.py::session_verdict"
 
 
