@@ -30,6 +30,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_loads_nothing_of_it() -> None:
-    code = "import sys, pytest_espperf; print(sorted(name for name in sys.modules if name.startswith('pytest_espperf')))"
+    code = (
+        "import sys, pytest_espperf\n"
+        "print(sorted(name for name in sys.modules if name.startswith('pytest_espperf')))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['pytest_espperf']"
