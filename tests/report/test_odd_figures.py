@@ -62,6 +62,7 @@ def check(chart: Any) -> None:
 @given(st.lists(st.tuples(st.text(max_size=3), reports), max_size=3))
 @example([("a", PhaseReport(elapsed=1.0, timeline=Timeline(slice_s=1.0, ok=[1, 1], p50_ms=[1.0])))])
 @example([("a", PhaseReport(elapsed=1.0, timeline=Timeline(slice_s=0.0, ok=[1], err=[0], p50_ms=[1.0])))])
+@example([("a", PhaseReport(mem_before={"internal_free": 5e-324}, mem_after={"internal_free": 1.0}))])
 def test_any_course_is_drawn(runs: list[tuple[str, PhaseReport]]) -> None:
     check(course_chart(Course("a:b", tuple(runs))))
 

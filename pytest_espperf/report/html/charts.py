@@ -189,7 +189,11 @@ def _slices(course: Course, starts: Sequence[float]) -> Iterator[tuple[float, Ti
 
 def _at(values: Sequence[float | None], index: int) -> float | None:
     """Return a value of a timeline, whose lists may be of unlike lengths; None where none can be drawn."""
-    value = values[index] if 0 <= index < len(values) else None
+    return _drawn(values[index] if 0 <= index < len(values) else None)
+
+
+def _drawn(value: float | None) -> float | None:
+    """Round a value for a chart; None where it is unknown or cannot be drawn."""
     return _short(value) if value is not None and _drawable(value) else None
 
 
@@ -257,7 +261,7 @@ def _heap(course: Course, starts: Sequence[float], lengths: Sequence[float]) -> 
         free = [figure if figure is not None and 0 <= figure < MOST else None for figure in figures]
         first = next((figure for figure in free if figure is not None), 0)
         if first > 0:
-            values = [None if figure is None else _short(100 * figure / first) for figure in free]
+            values = [None if figure is None else _drawn(100 * figure / first) for figure in free]
             exact = [None if figure is None else f"{figure / 1024:,.0f} KB" for figure in free]
             series.append(_line(name, "now", values, exact=exact, span=True, dots=True, **look))
     x = [_short(at) for at, _ in readings]
