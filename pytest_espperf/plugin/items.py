@@ -226,7 +226,7 @@ def _refuse_nothing(session: pytest.Session) -> None:
         return
     if not (state.asked_for and state.device_named):
         return
-    device = next(iter(state.settings.device_ip), "HOST") if state.settings.device_ip else "HOST"
+    device = next(iter(state.settings.device_ip), "HOST")
     raise UsageError(
         "no test here requests the fixture perf_phase: "
         f"pytest --pyargs pytest_espperf.suite -m perf --device-ip {device} measures the built-in profiles"
@@ -254,9 +254,11 @@ def _place_verdicts(session: pytest.Session) -> None:
     if not verdicts:
         return
     items = [item for item in session.items if not isinstance(item, VerdictItem)]
+    placed = set(items)
     for verdict in verdicts:
-        if not set(verdict.phases) & set(items):
+        if placed.isdisjoint(verdict.phases):
             items += verdict.phases
+            placed.update(verdict.phases)
     first: dict[VerdictKey, VerdictItem] = {}
     if not hasattr(session.config, "workerinput"):  # the controller reports them
         for verdict in verdicts:

@@ -50,19 +50,11 @@ def after_items(session: pytest.Session) -> None:
 def finish_board(session: pytest.Session, board: str, perf: PerfSession, interrupted: str = "") -> None:
     """Judge and write one board's session, whatever is pressed; what is pressed is obeyed afterwards."""
     state = state_of(session.config)
-    stopped = False
-    try:
-        with deferred_signals(at_once_from=3):
-            outcome = perf.finish(interrupted, failed_tests=state.failed.get(board, []))
-            state.outcomes[board] = outcome
-            outputs.write(session.config, board, outcome.artifact, perf.store)
-            state.verdicts.update(_texts(session, board, perf, outcome))
-    except KeyboardInterrupt:
-        if board not in state.outcomes:
-            raise
-        stopped = True
-    if stopped:
-        raise KeyboardInterrupt
+    with deferred_signals(at_once_from=3):
+        outcome = perf.finish(interrupted, failed_tests=state.failed.get(board, []))
+        state.outcomes[board] = outcome
+        outputs.write(session.config, board, outcome.artifact, perf.store)
+        state.verdicts.update(_texts(session, board, perf, outcome))
 
 
 def _texts(
