@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,16 +128,18 @@ def make_plan(
     chosen = []
     for name in settings.perf_profiles:
         if name not in known:
-            raise UsageError(
-                f"{settings.where('perf_profiles')}: there is no profile {name!r}"
-                f"{nearest(name, known)} (known: {', '.join(sorted(known))})"
-            )
+            raise UsageError(f"{settings.where('perf_profiles')}: {unknown_profile(name, known)}")
         chosen.append(_with_phases(known[name], settings, preset))
     more = tuple(name for name in dict.fromkeys(marked) if name not in settings.perf_profiles)
     chosen += [_with_phases(known[name], settings, preset) for name in more]
     warmup_s = preset.warmup_s if settings.perf_warmup_s is None else settings.perf_warmup_s
     runs = settings.perf_runs or preset.runs
     return SessionPlan(profiles=tuple(chosen), runs=runs, warmup_s=warmup_s, board=board, marked=more)
+
+
+def unknown_profile(name: str, known: Collection[str]) -> str:
+    """Say that there is no profile of a name, which are known, and which one is near."""
+    return f"there is no profile {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
 
 
 def describe_profiles(settings: Settings, root: Path) -> str:

@@ -28,7 +28,6 @@ from pytest_espperf.history.shared.sharing import Sharing
 from pytest_espperf.model.artifact import Capacity, EndedEarly, Finding, PhaseResult, SessionArtifact, Verdict
 from pytest_espperf.model.findings import CONSOLE, INCOMPLETE, LAB, WORKER
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.text import nearest
 from pytest_espperf.report.view import failures
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
@@ -39,7 +38,7 @@ from pytest_espperf.session.earlier import remembered_capacity
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.session.opening import opening_lines
-from pytest_espperf.session.plan import PlannedPhase, make_plan
+from pytest_espperf.session.plan import PlannedPhase, make_plan, unknown_profile
 from pytest_espperf.session.preflight import make_room_for_clients
 from pytest_espperf.session.receiving import PhaseReceiver
 from pytest_espperf.session.record import SessionRecord
@@ -206,9 +205,7 @@ class PerfSession:
         plan, known = self.context.plan, load_profiles(self.context.root)
         for name in names:
             if name not in known:
-                raise TableError(
-                    f"there is no profile {name!r}{nearest(name, known)} (known: {', '.join(sorted(known))})"
-                )
+                raise TableError(unknown_profile(name, known))
         plan = make_plan(self.settings, known, plan.board, [*plan.marked, *names])
         self.context = dataclasses.replace(self.context, plan=plan)
 
