@@ -11,6 +11,7 @@ from pytest_espperf.history.rows import MEDIANS, Query, SessionRow
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER, UNJUDGED
 from pytest_espperf.report.html.data import HistoryPage, PointKind, Trend, TrendPoint, TrendSession
+from pytest_espperf.report.layout import short_commit
 
 SHOWN_OF_A_COMMIT = 8
 
@@ -99,17 +100,12 @@ def _session(row: SessionRow, *, is_this: bool = False, link: str = "") -> Trend
         board=row.board,
         tag=row.tag,
         verdict=row.verdict or UNJUDGED,
-        commit=short_commit(f"{row.commit}+" if row.commit and row.dirty else row.commit),
+        commit=short_commit(row.commit, SHOWN_OF_A_COMMIT, dirty=row.dirty),
         firmware=row.firmware,
         worst_pct=row.worst_pct,
         is_this=is_this,
         link=link,
     )
-
-
-def short_commit(commit: str) -> str:
-    """Cut a commit to what people read, with the ``+`` of uncommitted changes."""
-    return commit[:SHOWN_OF_A_COMMIT] + ("+" if commit.endswith("+") else "")
 
 
 def _opens(before: SessionRow | None, row: SessionRow, profile: str) -> str:

@@ -57,3 +57,14 @@ def columns(cells: Sequence[str], widths: Sequence[int], *, texts: int = 1) -> s
         f"{clip(cell, width - 1):<{width}}" if index < texts else f"{cell:>{width}}"
         for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
+
+
+def short_commit(commit: str, shown: int, *, dirty: bool) -> str:
+    """Cut a commit to its first characters, with a plus where something was not committed.
+
+    Args:
+        commit: its full name; "" where it is unknown, which stays "".
+        shown: characters of the name.
+        dirty: whether something was not committed.
+    """
+    return commit[:shown] + ("+" if commit and dirty else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_espperf.model.gates import POINTS
 from pytest_espperf.model.text import clip, printable
 from pytest_espperf.model.verdicts import mood_of
-from pytest_espperf.report.layout import Line, columns
+from pytest_espperf.report.layout import Line, columns, short_commit
 from pytest_espperf.report.view import signed_pct
 
 SHOWN_OF_AN_ID = 8
@@ -86,7 +86,7 @@ def _cell(session: ListedSession, column: str, width: int = 0) -> str:
         "verdict": session.verdict + _marks(session),
         "board": session.board,
         "tag": session.tag,
-        "firmware": session.firmware or _commit(session),
+        "firmware": session.firmware or short_commit(session.commit, SHOWN_OF_A_COMMIT, dirty=session.dirty),
     }
     return printable(texts[column])
 
@@ -102,11 +102,6 @@ def _marks(session: ListedSession) -> str:
         )
         if given
     )
-
-
-def _commit(session: ListedSession) -> str:
-    """``1f3a9c2``, with a plus where something was not committed."""
-    return session.commit[:SHOWN_OF_A_COMMIT] + ("+" if session.commit and session.dirty else "")
 
 
 def _gate(session: ListedSession, width: int) -> str:
