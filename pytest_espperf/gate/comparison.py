@@ -26,13 +26,13 @@ from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.model.artifact import CellAggregate, Json, PathAggregate, SessionArtifact
 from pytest_espperf.model.comparison import (
     COLUMNS,
-    POINTS,
     ComparedCell,
     Comparison,
     Difference,
     Figures,
     RuleResult,
 )
+from pytest_espperf.model.gates import POINTS
 from pytest_espperf.model.registry import METRICS
 
 _MOST_LOG_RATIO = 600.0

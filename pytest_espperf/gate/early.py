@@ -37,12 +37,13 @@ from pytest_espperf.gate.health import health_findings, may_leak
 from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import above_floor, error_change, plain_rows, tolerance_of
-from pytest_espperf.gate.series import COMPOSITES, TAIL, ProfileRounds, Series, build_all, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, build_all, rounds_of
 from pytest_espperf.gate.stats import median_variance
 from pytest_espperf.gate.telemetry import falls_uncollected
 from pytest_espperf.gate.worst import unresolved_worst
 from pytest_espperf.model.artifact import EndedEarly, SessionArtifact
 from pytest_espperf.model.figures import COLLECTED
+from pytest_espperf.model.gates import TAIL
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import msgspec
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
-from pytest_espperf.gate.series import COMPOSITES, TAIL, Series, natural, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, Series, natural, rounds_of
 from pytest_espperf.gate.stats import variance
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _MOST_LOG_RATIO = 700.0

@@ -23,13 +23,11 @@ from pytest_espperf.gate.rounds import (
     find_disturbed,
 )
 from pytest_espperf.model.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
+from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.registry import METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
 """The metrics that are gated for every profile."""
-
-TAIL = "p99_ms"
-"""The metric that is gated where there are requests enough."""
 
 OWN_ROLES: tuple[RunRole, ...] = ("run", "confirm")
 """The rounds of a session's own board and firmware."""

@@ -43,7 +43,6 @@ from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import error_row, gate_row, is_composite, pct, plain_rows, printed, tail_row
 from pytest_espperf.gate.series import (
     COMPOSITES,
-    TAIL,
     ProfileRounds,
     Series,
     build_all,
@@ -64,6 +63,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import ANSWERS, GATE_OFF, NOT_JUDGED
+from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.standing import Standing
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, NOT_SLOWER, session_word
 

@@ -17,13 +17,7 @@ COLUMNS: tuple[str, ...] = tuple(
 )
 """The metrics that cells and paths have alike."""
 
-
-POINTS = "error_rate"
-"""The metric whose change is given in percentage points: it is a percentage itself."""
-
-
 _SHOWN_OF_A_VALUE = 40
-
 
 Figures = Mapping[str, float | None]
 
@@ -45,8 +39,8 @@ class ComparedCell:
         cell: ``profile:phase``.
         path: "" for the cell as a whole.
         a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
-        slower: metric -> change from A to B in percent, slower positive; of :data:`POINTS` in percentage
-            points; None where it is unknown.
+        slower: metric -> change from A to B in percent, slower positive; of
+            :data:`~pytest_espperf.model.gates.POINTS` in percentage points; None where it is unknown.
         noise: metric -> change in percent, slower positive, up to which it is noise. Only of metrics that
             have such a limit, and of sessions that are comparable.
         beyond_noise: whether a change is larger, or errors rose or fell.

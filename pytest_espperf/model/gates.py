@@ -10,6 +10,9 @@ from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 MAIN_METRIC = "rps_ok"
 """The metric that gives the size of a change where several changed alike: it is the steadiest."""
 
+TAIL = "p99_ms"
+"""The metric that is gated where there are requests enough."""
+
 POINTS = "error_rate"
 """The metric whose change is given in percentage points: it is a percentage itself."""
 

@@ -6,13 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
-from pytest_espperf.model.gates import MAIN_METRIC, POINTS, has_news, worst_first
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, has_news, worst_first
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped
 from pytest_espperf.model.verdicts import NOT_GATEABLE
-
-TAIL_METRIC = "p99_ms"
-"""The metric that is rarely judged: it depends on few requests."""
 
 
 def size_text(metric: str, before: float | None, after: float | None, slower_pct: float | None) -> str:
@@ -69,7 +66,7 @@ def with_news(verdict: Verdict) -> list[GateRow]:
 def short_list(verdict: Verdict, most: int) -> list[GateRow]:
     """Choose at most ``most`` gates for a short table: those with news, or else those of every profile."""
     telling = with_news(verdict)
-    usual = [row for row in worst_first(verdict.gates) if row.rule == MAIN_RULE and row.metric != TAIL_METRIC]
+    usual = [row for row in worst_first(verdict.gates) if row.rule == MAIN_RULE and row.metric != TAIL]
     return (telling or usual)[:most]
 
 

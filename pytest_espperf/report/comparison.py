@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.comparison import COLUMNS, POINTS, ComparedCell, Comparison, ProfileChange
+from pytest_espperf.model.comparison import COLUMNS, ComparedCell, Comparison, ProfileChange
+from pytest_espperf.model.gates import POINTS
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, grouped
 from pytest_espperf.model.verdicts import UNJUDGED, Mood

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, worst_first
 from pytest_espperf.model.registry import METRICS
-from pytest_espperf.model.verdicts import FAILING, rank
+from pytest_espperf.model.verdicts import FAILING
 
 MOST_PROFILES = 3
 """Profiles whose slowdown a headline gives."""
@@ -22,13 +23,13 @@ def leads(gates: Sequence[GateRow]) -> list[GateRow]:
     found: dict[str, GateRow] = {}
     for row in sorted((row for row in gates if row.verdict in FAILING), key=_place):
         found.setdefault(row.profile, row)
-    return sorted(found.values(), key=lambda row: (rank(row.verdict), -(row.d_pct or 0.0)))
+    return worst_first(found.values())
 
 
 def _place(row: GateRow) -> tuple[bool, bool, bool, float]:
     """Sort gates of one profile: throughput first, rules about one phase and those without a size last."""
     judged = row.rule == MAIN_RULE
-    return row.d_pct is None, not (judged and row.metric == "rps_ok"), not judged, -(row.d_pct or 0.0)
+    return row.d_pct is None, not (judged and row.metric == MAIN_METRIC), not judged, -(row.d_pct or 0.0)
 
 
 def headline(gates: Sequence[GateRow]) -> str:
@@ -45,11 +46,11 @@ def headline(gates: Sequence[GateRow]) -> str:
 
 def _size(row: GateRow, gates: Sequence[GateRow]) -> str:
     who, moved = row.profile or row.name, row.moved
-    if row.metric == "error_rate":
+    if row.metric == POINTS:
         return f"{who} fails more requests ({moved})" if moved else f"{who} fails more requests"
     if row.d_pct is None:
         return f"{who}: {row.detail}" if row.detail else f"{who} is slower"
-    at = "" if row.metric == "rps_ok" else f" at {_label(row)}"
+    at = "" if row.metric == MAIN_METRIC else f" at {_label(row)}"
     since = " since the beginning of this epoch" if row.verdict == "drift" else ""
     inside = [moved, *(f"{_label(one)} {one.moved}" for one in _beside(row, gates))]
     values = ", ".join(filter(None, inside))
@@ -58,7 +59,7 @@ def _size(row: GateRow, gates: Sequence[GateRow]) -> str:
 
 def _beside(row: GateRow, gates: Sequence[GateRow]) -> list[GateRow]:
     """Find the p95 that belongs beside a throughput."""
-    if row.metric != "rps_ok" or row.rule != MAIN_RULE:
+    if row.metric != MAIN_METRIC or row.rule != MAIN_RULE:
         return []
     return [
         one
@@ -77,7 +78,7 @@ def gate_message(row: GateRow, gates: Sequence[GateRow]) -> str:
     if row.verdict not in FAILING:
         change = f"{row.name} {row.moved}".rstrip()
         return f"{change}: {row.verdict}{f': {row.detail}' if row.detail else ''}"
-    if row.metric == "error_rate":
+    if row.metric == POINTS:
         change = f"{row.name} rose" + (f": {row.moved}" if row.moved else "")
     elif row.d_pct is None:
         return f"{row.name}: {row.detail or row.verdict}"
@@ -103,7 +104,7 @@ def _fails_from(row: GateRow) -> str:
     limit = row.smallest_detectable_pct if row.rule == MAIN_RULE else row.threshold_pct
     if limit is None or row.d_pct is None or row.d_pct < limit:
         return ""
-    unit = "points" if row.metric == "error_rate" else "%"
+    unit = "points" if row.metric == POINTS else "%"
     return f"fails from {limit:.0f} {unit}" if limit >= 1 else f"fails from {limit:.2g} {unit}"
 
 
