@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from support.docs_pages import anchors, links, read_yaml, table_rows
+from support.docs_pages import check_links, read_yaml, table_rows
 from support.paths import ROOT
 
 if sys.version_info >= (3, 11):
@@ -71,13 +71,7 @@ def sessions_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_each_link_leads_somewhere(page: Path) -> None:
-    for link in links(page):
-        if re.match(r"[a-z]+:", link):
-            continue
-        target, _, anchor = link.partition("#")
-        file = (page.parent / target).resolve() if target else page
-        assert file.exists(), link
-        assert not anchor or anchor in anchors(file), link
+    check_links(page)
 
 
 def test_the_tests_that_are_named_exist() -> None:

@@ -30,8 +30,8 @@ from support.docs_pages import (
     PAGES,
     README,
     Block,
-    anchors,
     blocks,
+    check_links,
     ci_scripts,
     links,
     options,
@@ -290,15 +290,7 @@ def test_a_bisection_finds_the_commit_that_made_it_slower(
 
 @each_page
 def test_each_link_leads_somewhere(page: Path) -> None:
-    for link in links(page):
-        if re.match(r"[a-z]+:", link):
-            continue
-        target, _, anchor = link.partition("#")
-        file = (page.parent / target).resolve() if target else page
-        assert file.is_relative_to(ROOT), f"{link} leads out of the repository"
-        assert file.exists(), link
-        if anchor:
-            assert anchor in anchors(file), link
+    check_links(page)
 
 
 @pytest.fixture(scope="module")

@@ -134,6 +134,18 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+def check_links(page: Path) -> None:
+    """Check that each link of a page leads to a file of the repository, and to a heading that is in it."""
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        assert file.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert file.exists(), link
+        assert not anchor or anchor in anchors(file), link
+
+
 def options(text: str) -> set[str]:
     """Every ``--option`` in a text; one that ends with a dash stands for all that begin like it."""
     return set(_OPTION.findall(text))
