@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.board_server import served
-from support.plugin_project import Project, Web
+from support.plugin_project import SLOW_S, USUAL_S, Project, Web
 from support.pytest_alone import ENVIRONMENT
 
 import pytest_espperf.session.session  # noqa: F401 - loaded once, not by each run in this process
@@ -35,3 +35,13 @@ def project(pytester: pytest.Pytester, web: Web, monkeypatch: pytest.MonkeyPatch
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     return Project(pytester, web)
+
+
+@pytest.fixture
+def slower(project: Project) -> Project:
+    """A project whose board has become slower since its first session."""
+    project.pytester.makepyfile(test_perf="def test_perf(perf_phase): assert perf_phase.report.ok")
+    project.web.delay_s = USUAL_S
+    assert project.run("-m", "perf", suite=False).ret == 0
+    project.web.delay_s = SLOW_S
+    return project

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
+from support.plugin_project import TEN_TIMES, Project
 
 pytestmark = pytest.mark.timeout(600)  # several sessions each
 
@@ -18,15 +18,6 @@ VERDICT = "verdict[one]"
 def beside(module: str) -> pytest.MarkDecorator:
     missing = importlib.util.find_spec(module) is None
     return pytest.mark.skipif(missing, reason=f"{module} is not installed (nox -s plugins)")
-
-
-@pytest.fixture
-def slower(project: Project) -> Project:
-    project.pytester.makepyfile(test_perf="def test_perf(perf_phase): assert perf_phase.report.ok")
-    project.web.delay_s = USUAL_S
-    assert project.run("-m", "perf", suite=False).ret == 0
-    project.web.delay_s = SLOW_S
-    return project
 
 
 def regressed(slower: Project, *words: str) -> pytest.RunResult:

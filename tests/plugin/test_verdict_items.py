@@ -7,21 +7,11 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project
+from support.plugin_project import TEN_TIMES, USUAL_S, Project
 
 pytestmark = pytest.mark.timeout(600)  # several sessions each
 
 VERDICT, SESSION = "test_perf.py::verdict[one]", "test_perf.py::session_verdict"
-
-
-@pytest.fixture
-def slower(project: Project) -> Project:
-    """A project whose board has become slower since its first session."""
-    project.pytester.makepyfile(test_perf="def test_perf(perf_phase): assert perf_phase.report.ok")
-    project.web.delay_s = USUAL_S
-    assert project.run("-m", "perf", suite=False).ret == 0
-    project.web.delay_s = SLOW_S
-    return project
 
 
 def cached(project: Project) -> list[str]:
