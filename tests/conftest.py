@@ -28,8 +28,23 @@ if importlib.util.find_spec("hypothesis") is not None:  # the environments besid
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
 
+# What a CI system, a terminal or a user's shell says changes what pytest prints, and what a session does: a
+# test that is about one of these sets it.
+for name in list(os.environ):
+    if name.startswith(("ESPPERF_", "GITHUB_", "GITLAB_")) or name in {
+        "BUILD_NUMBER",
+        "CI",
+        "COLUMNS",
+        "FORCE_COLOR",
+        "LINES",
+        "NO_COLOR",
+        "PY_COLORS",
+        "PYTEST_ADDOPTS",
+    }:
+        del os.environ[name]
+
 # The pause before a profile is measured again is there for real disturbances.
-os.environ.setdefault("ESPPERF_PERF_CONFIRM_PAUSE_S", "0")
+os.environ["ESPPERF_PERF_CONFIRM_PAUSE_S"] = "0"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from pytest_espperf.errors import EspperfError
 from pytest_espperf.model.text import inert
 from pytest_espperf.plugin import items
 from pytest_espperf.plugin.state import state_of
-from pytest_espperf.plugin.terminal import guard_terminal
+from pytest_espperf.plugin.terminal import drop_unplaced, guard_terminal
 from pytest_espperf.system.streams import open_closed_streams
 
 pytest_plugins = ["pytest_espperf.plugin.fixtures"]
@@ -123,6 +123,12 @@ def _measure(config: pytest.Config) -> None:
 
     config.pluginmanager.register(ending.Interruption(config), "espperf-interruption")
     config.pluginmanager.register(measuring, "espperf-measuring")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Let pytest show where Ctrl-C came, wherever that was."""
+    drop_unplaced(excinfo)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

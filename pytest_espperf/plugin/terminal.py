@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from _pytest._code import TracebackEntry
 
 from pytest_espperf.model.text import inert
 from pytest_espperf.system.streams import guarded
@@ -28,3 +29,21 @@ def guard_terminal(config: pytest.Config) -> None:
 def write_line(reporter: pytest.TerminalReporter, text: str, **markup: bool) -> None:
     """Write one line of ours, made plain whatever a board or a file put into it."""
     reporter.write_line(inert(text), **markup)
+
+
+def drop_unplaced(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Leave out of a traceback what has no line, unless that is all of it.
+
+    From Python 3.11 on some instructions belong to no line. If Ctrl-C interrupts one, pytest cannot show
+    where it was, and would end with a traceback of its own.
+    """
+    placed = excinfo.traceback.filter(_has_line)
+    if placed:
+        excinfo.traceback = placed
+
+
+def _has_line(entry: TracebackEntry) -> bool:
+    try:
+        return entry.lineno >= 0
+    except TypeError:  # None, of which it subtracts 1
+        return False

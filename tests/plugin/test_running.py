@@ -217,6 +217,29 @@ def test_hard_timeout(project: Project) -> None:
     assert project.artifact()["gate"]["verdict"] == "failed"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="each instruction has a line")
+@pytest.mark.parametrize("words", [(), ("--full-trace",)], ids=["short", "full"])
+def test_ctrl_c_may_come_where_no_line_of_code_is(pytester: pytest.Pytester, words: tuple[str, ...]) -> None:
+    pytester.makepyfile(
+        """
+        import types
+
+        def stop():
+            raise KeyboardInterrupt
+
+        units = len(stop.__code__.co_code) // 2
+        lines = bytes([0x80 | 15 << 3]) * units  # each of them without a place, see locations.md of CPython
+
+        def test_it():
+            types.FunctionType(stop.__code__.replace(co_linetable=lines), globals())()
+        """
+    )
+    result = pytester.runpytest_subprocess(*words)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "NoneType" not in result.stdout.str() + result.stderr.str()
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is POSIX")
 def test_ctrl_c_keeps_what_was_measured(project: Project) -> None:
     with project.running("--perf-long-duration=100") as process:

@@ -118,8 +118,11 @@ def test_complaints_can_be_kept_apart(tmp_path: Path) -> None:
 
 
 def test_its_reader_ends_with_the_output(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     commands.run([sys.executable, "-c", "print('x')"], LONG_S)
-    assert not [thread for thread in threading.enumerate() if thread.name == "espperf-command"]
+    for thread in set(threading.enumerate()) - before:  # the command has ended, its reader may be about to
+        thread.join(LONG_S)
+        assert not thread.is_alive()
 
 
 def switch(command: str, **options: str) -> FirmwareSwitch:
