@@ -141,7 +141,10 @@ class PhaseEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseReport(PathReport, frozen=True, kw_only=True):
-    """One phase, all paths together; ``body_bytes`` is known of its paths alone."""
+    """One phase, all paths together; ``body_bytes`` is known of its paths alone.
+
+    ``figures`` has what only some phases have, by the name of its metric: ``connect_ms``, ``upload_mb_s``.
+    """
 
     clients: int = 0
     duration: float = 0.0
@@ -171,6 +174,23 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     events: list[PhaseEvent] = []
     timeline: Timeline | None = None
     samples_file: str = ""
+    figures: dict[str, float] = {}
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of the firmware's own in one session.
+
+    Attributes:
+        unit: of its values, "" for none.
+        better: which direction is better.
+        values: in the order in which they came; at least one.
+        source: where they came from: ``console``, ``telemetry``, ``test``, ``file`` or ``boot``.
+    """
+
+    unit: str = ""
+    better: Literal["lower", "higher"] = "lower"
+    values: list[float] = []
+    source: str = ""
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -429,7 +449,8 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     ``boards`` is how many boards the run had, each with a session of its own. ``ended_early`` has an entry
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
     it was not found, or a board closes each connection behind its answer. ``answers`` has, by profile and
-    path, what each path answered before the load. ``accepted`` (reason, when, by whom) and ``pinned`` are
+    path, what each path answered before the load. ``figures`` has the firmware's own figures, by name.
+    ``accepted`` (reason, when, by whom) and ``pinned`` are
     decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
     """
@@ -456,6 +477,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     ended_early: dict[str, EndedEarly] = {}
     capacity: Capacity | None = None
     answers: dict[str, dict[str, PathAnswer]] = {}
+    figures: dict[str, Figure] = {}
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

@@ -89,6 +89,7 @@ class PhaseSamples:
         elapsed_s: what rates are computed over. From the phase's start to the end of its last request; in a
             closed loop after a warm-up to its last start, as requests are in flight at either border then.
         connect_s: 'f', one per opened connection (TCP, and TLS where used).
+        handshake_s: 'f', the part of each of those that TLS took; empty without TLS.
         stale_retries: requests sent again because a kept-alive connection had died unanswered.
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
@@ -97,6 +98,7 @@ class PhaseSamples:
             service time (seconds), and their path's index.
         reasons: (error kind, path's index) -> the first error of that kind in words.
         seen: what the answers looked like, in the order of the paths.
+        figures: what only this kind of phase has, by the name of its metric.
     """
 
     paths: tuple[str, ...]
@@ -112,6 +114,7 @@ class PhaseSamples:
     outcome: array[int] = field(default_factory=lambda: array("B"))
     elapsed_s: float = 0.0
     connect_s: array[float] = field(default_factory=lambda: array("f"))
+    handshake_s: array[float] = field(default_factory=lambda: array("f"))
     stale_retries: int = 0
     dropped_starts: int = 0
     generator: GeneratorHealth | None = None
@@ -120,6 +123,7 @@ class PhaseSamples:
     warm_answers: list[tuple[float, float, int]] = field(default_factory=list)
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: list[PathSeen] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.service_s)

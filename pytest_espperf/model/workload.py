@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pytest_espperf.model.figures import (
     COUNTERS,
@@ -16,18 +16,28 @@ from pytest_espperf.model.figures import (
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of each scheme that a ``Host`` header leaves out."""
 
+Header = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """One GET of a profile, and what a right answer looks like.
+    """One request of a profile, and what a right answer looks like.
 
     Attributes:
-        path: request target, with its query; the key of ``path_metrics``.
+        path: request target, with its query.
         weight: how often it is taken per round of the rotation, >= 1.
         statuses: the statuses that count as ok; None means 2xx and 3xx.
         size_bytes: exact length of the decoded-transfer body, None for any.
         sha256: lower-case hex digest of the body, None for any.
         contains: bytes that must stand in the body, None for any.
+        json_contains: JSON text of what the decoded body must contain, None for any: each key of an object
+            with its value, at any depth; lists and other values are compared whole.
+        method: in upper case.
+        headers: of this request; they override the profile's.
+        body: the bytes that are sent, None for no body.
+        chunked: whether the body is sent in chunks, without its length.
+        expect_continue: whether ``Expect: 100-continue`` is sent, and the body only once the board agrees.
+        limits: absolute budgets of this path, by the names of a profile's.
     """
 
     path: str
@@ -36,6 +46,68 @@ class RequestSpec:
     size_bytes: int | None = None
     sha256: str | None = None
     contains: bytes | None = None
+    json_contains: str | None = None
+    method: str = "GET"
+    headers: tuple[Header, ...] = ()
+    body: bytes | None = None
+    chunked: bool = False
+    expect_continue: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name of the request, the key of ``path_metrics``: ``/item``, but ``POST /item``."""
+        return self.path if self.method == "GET" else f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class LoginSpec:
+    """What each client asks for once, before it is measured.
+
+    Attributes:
+        request: it must be answered as it should.
+        take: name -> where its value is in the answer: ``json:a.b``, ``header:X-Token``. ``{name}`` stands
+            for it in headers of the profile and of its requests. Cookies are kept without being named.
+    """
+
+    request: RequestSpec
+    take: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PageSpec:
+    """A page and its assets, which a browser asks for together.
+
+    Attributes:
+        assets: paths that are asked for once the page has come.
+        connections: that a client opens at most.
+        revalidate: whether later visits ask whether the assets have changed (``If-None-Match``,
+            ``If-Modified-Since``), so that 304 is a right answer.
+    """
+
+    assets: tuple[str, ...]
+    connections: int = 6
+    revalidate: bool = False
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """What is sent and awaited in a phase of WebSocket messages or of server-sent events.
+
+    Attributes:
+        path: request target.
+        message: WebSocket: what is sent; a text is padded to ``size`` bytes.
+        size: bytes of a message, 0 for the length of ``message``.
+        binary: WebSocket: whether messages are binary.
+    """
+
+    path: str
+    message: str = ""
+    size: int = 0
+    binary: bool = False
+
+
+PhaseKind = Literal["requests", "page", "websocket", "events"]
 
 
 @dataclass(frozen=True)
@@ -47,20 +119,32 @@ class PhaseSpec:
         clients: closed loop: concurrent clients; open loop: most connections at once.
         duration_s: seconds during which requests are started.
         rate_rps: None for a closed loop, else the fixed rate of intended starts.
+        kind: what a sample is: a request, a page with its assets, a round trip, an event.
+        reuse: whether a connection serves more than one request.
+        tls_resumption: without ``reuse``, under https: whether a handshake may take up an earlier session.
+        think_time_s: closed loop: pause of a client between an answer and its next request.
+        page: of the kind ``page``.
+        stream: of the kinds ``websocket`` and ``events``.
     """
 
     name: str
     clients: int
     duration_s: float
     rate_rps: float | None = None
+    kind: PhaseKind = "requests"
+    reuse: bool = True
+    tls_resumption: bool = True
+    think_time_s: float = 0.0
+    page: PageSpec | None = None
+    stream: StreamSpec | None = None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A named set of GET paths with its phases, headers and limits.
+    """A named set of requests with its phases, headers and limits.
 
-    ``limits`` overrides absolute budgets by option name without the ``perf_`` prefix
-    (``max_p95_ms``); ``source`` says where the profile was defined.
+    ``login`` is what each client asks for first. ``limits`` overrides absolute budgets by option name
+    without the ``perf_`` prefix (``max_p95_ms``); ``source`` says where the profile was defined.
     """
 
     name: str
@@ -69,6 +153,7 @@ class Profile:
     headers: tuple[tuple[str, str], ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     source: str = "built-in"
+    login: LoginSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +183,6 @@ class Target:
         """Return the headers of every request to this target, in the order in which a browser sends them."""
         return (("Host", self.host_header), *_COMMON_HEADERS)
 
-
-Header = tuple[str, str]
 
 _COMMON_HEADERS: tuple[Header, ...] = (
     ("Accept", "*/*"),
