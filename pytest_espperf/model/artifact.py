@@ -177,7 +177,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     figures: dict[str, float] = {}
 
 
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
+class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of the firmware's own in one session.
 
     Attributes:
@@ -477,7 +477,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     ended_early: dict[str, EndedEarly] = {}
     capacity: Capacity | None = None
     answers: dict[str, dict[str, PathAnswer]] = {}
-    figures: dict[str, Figure] = {}
+    figures: dict[str, OwnFigure] = {}
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False
