@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from pytest_espperf.config.parsers import header, url_path
-from pytest_espperf.config.tables import check, convert, read_tables
+from pytest_espperf.config.requests import Limit, RequestReader, read_header
+from pytest_espperf.config.tables import convert, read_tables
 from pytest_espperf.errors import TableError
 from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
 
@@ -47,32 +47,6 @@ WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "ma
 """Those of any single run, and those of the median of the runs beside them."""
 
 
-MOST_PATHS = 255
-"""Paths of one profile at most: a sample has one byte for the number of its path."""
-
-
-class RequestTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One path of a profile, and what a right answer looks like."""
-
-    path: str
-    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
-    status: int | list[int] | None = None
-    size: Annotated[int, Meta(ge=0, le=2**62)] | None = None
-    sha256: str | None = None
-    contains: str | None = None
-
-    def __post_init__(self) -> None:
-        self.path = check("path", url_path, self.path)
-        if self.status is not None:
-            statuses = _listed(self.status)
-            if not statuses or not all(100 <= one <= 599 for one in statuses):
-                raise ValueError(f"status: {self.status} is no HTTP status, nor a list of them")
-        if self.sha256 is not None:
-            self.sha256 = check("sha256", _digest, self.sha256)
-        if self.contains == "":
-            raise ValueError("contains must be text, and not empty")
-
-
 class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
     """One phase of a profile; 0 where the options or the preset decide."""
 
@@ -88,6 +62,7 @@ class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     headers: dict[str, Any] = {}
     phases: dict[str, Any] | None = None
     limits: dict[str, Any] = {}
+    session: Any = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -96,10 +71,8 @@ class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("phases is empty: leave it out, or name at least one")
 
 
-_Limit = Annotated[float, Meta(ge=0, le=1e18)] | None
-
 LimitsTable = msgspec.defstruct(
-    "LimitsTable", [(name, _Limit, None) for name in LIMITS], forbid_unknown_fields=True
+    "LimitsTable", [(name, Limit | None, None) for name in LIMITS], forbid_unknown_fields=True
 )
 """A profile's absolute budgets."""
 
@@ -126,7 +99,7 @@ def load_profiles(root: Path) -> dict[str, Profile]:
             where = f"{section[:-1]}.{name}]"
             if name in own:
                 raise TableError(f"{where}: the profile is defined twice (also in {own[name].source})")
-            own[name] = _profile(name, table, where)
+            own[name] = _profile(name, table, where, root)
     return known | own
 
 
@@ -137,55 +110,26 @@ def profile_name(text: str) -> str:
     return text
 
 
-def _profile(name: str, value: object, where: str) -> Profile:
+def _profile(name: str, value: object, where: str, root: Path) -> Profile:
     try:
         profile_name(name)
     except ValueError as error:
         raise TableError(f"{where}: {error}") from None
     table = convert(value, ProfileTable, where)
     limits = convert(table.limits, LimitsTable, f"{where} limits")
+    headers = tuple(read_header(key, text, f"{where} headers") for key, text in table.headers.items())
+    reader = RequestReader(root, where, headers, tuple(LIMITS))
+    login = reader.login(table.session) if table.session is not msgspec.UNSET else None
     return Profile(
         name=name,
-        requests=_requests(table.paths, where),
+        requests=reader.requests(table.paths, login),
         phases=tuple(
             _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
         ),
-        headers=tuple(_header(key, text, f"{where} headers") for key, text in table.headers.items()),
+        headers=headers,
         limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
         source=where,
-    )
-
-
-def _header(name: str, value: object, where: str) -> tuple[str, str]:
-    if not isinstance(value, str):  # never shown: it may be a credential
-        raise TableError(f"{where}: the value of {name!r} must be text")
-    try:
-        return header(f"{name}: {value}")
-    except ValueError as error:
-        raise TableError(f"{where}: {error}") from None
-
-
-def _requests(paths: Sequence[object], where: str) -> tuple[RequestSpec, ...]:
-    requests = [_request(item, f"{where} paths[{index}]") for index, item in enumerate(paths)]
-    if len(requests) > MOST_PATHS:
-        raise TableError(f"{where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})")
-    seen: set[str] = set()
-    for request in requests:
-        if request.path in seen:
-            raise TableError(f"{where}: path {request.path!r} is listed twice: give it a weight instead")
-        seen.add(request.path)
-    return tuple(requests)
-
-
-def _request(item: object, where: str) -> RequestSpec:
-    table = convert({"path": item} if isinstance(item, str) else item, RequestTable, where)
-    return RequestSpec(
-        path=table.path,
-        weight=table.weight,
-        statuses=None if table.status is None else frozenset(_listed(table.status)),
-        size_bytes=table.size,
-        sha256=table.sha256,
-        contains=table.contains.encode() if table.contains is not None else None,
+        login=login,
     )
 
 
@@ -194,14 +138,3 @@ def _phase(name: str, value: object, where: str) -> PhaseSpec:
         raise TableError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
     table = convert(value, PhaseTable, where)
     return PhaseSpec(name, table.clients, table.duration_s, table.rate)
-
-
-def _digest(text: str) -> str:
-    digest = text.strip().lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ValueError(f"{text!r} is no SHA-256: 64 hexadecimal digits")
-    return digest
-
-
-def _listed(status: int | list[int]) -> list[int]:
-    return status if isinstance(status, list) else [status]
