@@ -25,7 +25,7 @@ from pytest_espperf.config.parsers import header, url_path
 from pytest_espperf.config.tables import check, convert
 from pytest_espperf.errors import TableError, UsageError
 from pytest_espperf.model.text import nearest
-from pytest_espperf.model.workload import Header, LoginSpec, RequestSpec
+from pytest_espperf.model.workload import PLACEHOLDER, Header, LoginSpec, RequestSpec
 from pytest_espperf.system.homes import expand_user
 from pytest_espperf.system.regular import read_whole
 
@@ -47,9 +47,6 @@ PATH_LIMITS = (
 
 SOURCES = ("json", "header", "cookie")
 """Where a login's values are taken from."""
-
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""``{token}`` in a header or a path: a value that the login takes."""
 
 _BODIES = ("json", "form", "body", "body_file", "multipart")
 _FRAMING = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.engine import run_phase
 from pytest_espperf.model.samples import FirstAnswer, PhaseSamples
-from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.workload import Header, LoginSpec, PhaseSpec, RequestSpec, Target
 
 _ONCE = PhaseSpec("answers", clients=1, duration_s=0.0)
 
@@ -40,8 +40,9 @@ def ask_each(
     timeout_s: float,
     budget_s: float,
     transport: TransportFactory | None = None,
+    login: LoginSpec | None = None,
 ) -> list[Asked | None]:
-    """Ask for each path once, one after the other.
+    """Ask for each path once, one after the other, each with its method and its body.
 
     Args:
         target: the board.
@@ -50,6 +51,7 @@ def ask_each(
         timeout_s: of each request.
         budget_s: of all together.
         transport: makes the user's own httpx transport in place of our connections.
+        login: what the client asks for first.
 
     Returns:
         one entry per path, None where no time was left to wait for its answer.
@@ -66,6 +68,7 @@ def ask_each(
         deadline_s=budget_s,
         transport=transport,
         each_once=True,
+        login=login,
     )
     return [_asked(samples, index) for index in range(len(requests))]
 

@@ -17,11 +17,18 @@ import httpx
 from pytest_espperf.load.acks import Acknowledger
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
-from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
+from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader, no_response
 from pytest_espperf.model.workload import Target
 from pytest_espperf.system.tls import tls_for
 
+CONTINUE_S = 1.0
+"""Seconds that a body is held back for ``100 Continue``: a server need not know it (RFC 9110 10.1.1)."""
+
 _BUFFER_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
+"""Of a body: what a transport is given at once, which encrypts all of it before it returns."""
+
+_NOTHING = memoryview(b"")
 
 
 class Owner(Protocol):
@@ -46,16 +53,21 @@ class Connection(asyncio.Protocol):
     Attributes:
         reader: takes the response apart.
         served: complete responses so far.
-        opened_ns, sent_ns, first_ns, last_ns: when it was ready, when the request's last byte was
-            handed to the kernel's side, when the response's first and its latest byte arrived;
-            ``perf_counter_ns`` values, ``first_ns`` 0 before that byte.
+        opened_ns, sent_ns, first_ns, last_ns: when it was ready, when the request began to be written (an
+            upload takes its time from then on), when the response's first and its latest byte arrived, those
+            of ``100 Continue`` not counted; ``perf_counter_ns`` values, ``first_ns`` 0 before that byte.
     """
 
     __slots__ = (
         "_acknowledger",
         "_all",
         "_awaiting",
+        "_body",
+        "_has_body",
+        "_heard",
         "_owner",
+        "_patience",
+        "_paused",
         "_transport",
         "first_ns",
         "last_ns",
@@ -71,6 +83,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | StampedTransport | None = None
         self._acknowledger: Acknowledger | None = None
         self._awaiting = False
+        self._body = _NOTHING
+        self._has_body = self._heard = self._paused = False
+        self._patience: asyncio.TimerHandle | None = None
         self.reader = ResponseReader(heads)
         self.served = 0
         self.opened_ns = self.sent_ns = self.first_ns = self.last_ns = 0
@@ -82,23 +97,70 @@ class Connection(asyncio.Protocol):
         limit: int = MAX_BODY_BYTES,
         *,
         bodyless: bool = False,
+        body: bytes = b"",
+        expects: bool = False,
     ) -> int:
-        """Write a request and await its response; return the time of writing in ns."""
+        """Write a request and await its response; return the time at which writing began, in ns.
+
+        Args:
+            wire: the head, and the body where it is short.
+            sink: gets the pieces of the response's body.
+            limit: the longest one accepted, in bytes.
+            bodyless: the request is a HEAD.
+            body: what is sent behind ``wire``.
+            expects: hold it back until the server says ``100 Continue``, for :data:`CONTINUE_S` at most.
+        """
         transport = self._transport
         assert transport is not None
         assert not self._awaiting
         self.reader.begin(sink, limit, bodyless=bodyless)
         self.first_ns = 0
+        self._heard = False
         self._awaiting = True
+        self._has_body = bool(body)
         self.sent_ns = self.last_ns = now = perf_counter_ns()
         transport.write(wire)
+        if body:
+            self._body = memoryview(body)
+            if expects:
+                self._patience = asyncio.get_running_loop().call_later(CONTINUE_S, self._go_on)
+            else:
+                self._push()
         return now
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether some of the request's body is not with the kernel yet."""
+        if not self._has_body:
+            return False
+        transport = self._transport
+        return bool(self._body) or (transport is not None and transport.get_write_buffer_size() > 0)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether it may carry another request: not one whose answer came before the body was sent.
+
+        A server that has decided without the rest of a body may read it all the same, or not: what it would
+        take the next request for is its secret.
+        """
+        return self.reader.keep_alive and not self.is_sending
+
+    def timed_out(self) -> httpx.TimeoutException:
+        """Describe a time-out now: what came instead of an answer, or how far the body got."""
+        if self.is_sending and self._patience is None and not self._heard:
+            transport = self._transport
+            left = len(self._body) + (transport.get_write_buffer_size() if transport is not None else 0)
+            return httpx.WriteTimeout(
+                f"the request's body was not taken in time: {left:,} bytes of it are left"
+            )
+        return httpx.ReadTimeout(no_response(self.reader.what_came()))
 
     def close(self) -> None:
         """Close at once; the owner gets no more calls."""
         self._owner = None
         self._awaiting = False
         self._stop_acknowledging()
+        self._stop_patience()
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
@@ -111,7 +173,7 @@ class Connection(asyncio.Protocol):
     @property
     def stale(self) -> bool:
         """Whether a break now is that of a kept-alive connection which died unanswered."""
-        return self.served > 0 and self.first_ns == 0
+        return self.served > 0 and not self._heard
 
     def connection_made(self, transport: asyncio.BaseTransport | StampedTransport) -> None:
         """Start with a transport, for the event loop."""
@@ -138,6 +200,7 @@ class Connection(asyncio.Protocol):
             arrived_ns = perf_counter_ns()
         if not self.first_ns:
             self.first_ns = arrived_ns
+            self._heard = True
         self.last_ns = arrived_ns
         try:
             complete = self.reader.feed(data)
@@ -146,6 +209,10 @@ class Connection(asyncio.Protocol):
             return False
         if complete:
             self._complete()
+        elif self.reader.continues and self.reader.is_before_head:
+            self.first_ns = 0
+            if self._patience is not None:
+                self._go_on()
         return not complete
 
     def eof_received(self) -> None:
@@ -158,12 +225,46 @@ class Connection(asyncio.Protocol):
         self._stop_acknowledging()
         if self._owner is None:
             return
-        if exc is None:
+        if exc is None or (self._awaiting and self._is_refusal()):
             self._ended()
         elif self._awaiting:
             self._break(transport_error(exc, httpx.ReadError))
         else:
             self._end_idle(b"")
+
+    def pause_writing(self) -> None:
+        """Hand over no more of the body for now, for the event loop."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Hand over more of the body, for the event loop."""
+        self._paused = False
+        if self._patience is None:
+            self._push()
+
+    def _push(self) -> None:
+        """Hand over the body, as far as the transport takes it."""
+        while self._body and not self._paused and self._transport is not None:
+            piece, self._body = self._body[:_PIECE_BYTES], self._body[_PIECE_BYTES:]
+            self._transport.write(piece)
+
+    def _go_on(self) -> None:
+        """Send the body that was held back."""
+        self._stop_patience()
+        self._push()
+
+    def _stop_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _is_refusal(self) -> bool:
+        """Whether a reset now is the end of an answer that refuses the request's body, and has no length.
+
+        A server that closes with some of the body unread resets the connection.
+        """
+        head = self.reader.head
+        return self._has_body and self.reader.is_until_close and head is not None and head.status >= 400
 
     def _stop_acknowledging(self) -> None:
         if self._acknowledger is not None:
@@ -188,6 +289,7 @@ class Connection(asyncio.Protocol):
         owner = self._owner
         if owner is not None:
             self._awaiting = False
+            self._stop_patience()
             self.served += 1
             owner.on_response(self)
 

@@ -7,20 +7,27 @@ body checks and sample recorder as our own engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from time import perf_counter_ns
+from typing import Any, TypeVar
 
 import httpx
 
+from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.feed import ClosedFeed, Feed, backoff_s
+from pytest_espperf.load.login import DURING, ClientSession, Login
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.requests import PreparedRequest
-from pytest_espperf.load.wire import BodyTooLargeError
+from pytest_espperf.load.requests import PreparedRequest, RawHeaders
+from pytest_espperf.load.wire import BodyTooLargeError, chunks_of
+from pytest_espperf.system.loops import Deliver
 
 _CLOSE_PATIENCE_S = 1.0
 _LONGEST_NAP_S = 0.1
+_LOGIN_TURN_S = 0.01
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+
+_Result = TypeVar("_Result")
 
 
 class CustomTraffic:
@@ -37,6 +44,7 @@ class CustomTraffic:
         recorder: Recorder,
         make_transport: TransportFactory,
         timeout_s: float,
+        login: Login | None = None,
     ) -> None:
         self.feed = feed
         self._clients = clients
@@ -48,16 +56,33 @@ class CustomTraffic:
         self._protocols: set[str] = set()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._abandoned: set[asyncio.Task[int]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
+        self._sessions = [None if login is None else ClientSession(login) for _ in range(clients)]
+        self._logging_in = 0
+        self._begin: asyncio.Event | None = None
         self._asked: set[int] = set()
         self._answered: set[int] = set()
+
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+        """Have each client log in; one that cannot tries again before each of its requests."""
+        self.loop = asyncio.get_running_loop()
+        self._begin = asyncio.Event()
+        self._logging_in = self._clients
+        self._tasks = {self.loop.create_task(self._client(number)) for number in range(self._clients)}
+        while self._logging_in and not any(task.done() for task in self._tasks):
+            deliver_signals()
+            await asyncio.sleep(_LOGIN_TURN_S)
+            if deadline_ns is not None and perf_counter_ns() >= deadline_ns:
+                break
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
         self.loop = loop
-        for number in range(self._clients):
-            task = loop.create_task(self._client(number))
-            self._tasks.add(task)
+        if self._begin is None:
+            self._tasks = {loop.create_task(self._client(number)) for number in range(self._clients)}
+        else:
+            self._begin.set()
+        for task in self._tasks:
             task.add_done_callback(lambda task: self._ended(task, done))
 
     def sweep(self, now_ns: int) -> None:
@@ -101,6 +126,11 @@ class CustomTraffic:
     async def _client(self, number: int) -> None:
         async with self._make_transport() as transport:
             self._kind = type(transport).__name__
+            session = self._sessions[number]
+            if session is not None and self._begin is not None:
+                await self._bounded(self._log_in(transport, session))
+                self._logging_in -= 1
+                await self._begin.wait()
             failures = 0
             while True:
                 taken = self.feed.take(number, perf_counter_ns())
@@ -121,55 +151,97 @@ class CustomTraffic:
     async def _request(
         self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, intended_ns: int, number: int
     ) -> bool:
-        """Make one request, from start to sample; False if no connection was made."""
-        marks = [0]
-        start_ns = perf_counter_ns()
+        """Make one request, from start to sample; False if no connection was made, or the login failed."""
+        marks = [perf_counter_ns(), 0]
+        session = self._sessions[number]
         self._in_flight += 1
-        task = self.loop.create_task(self._exchange(transport, prepared, marks))
+        try:
+            result = await self._bounded(self._exchange(transport, prepared, session, marks))
+        finally:
+            self._in_flight -= 1
+        end_ns = perf_counter_ns()
+        connected = True
+        if isinstance(result, int):
+            outcome = result
+            self._answered.add(number)
+        else:
+            logged_in = session is None or session.ready
+            outcome = prepared.failed(result, "" if logged_in else DURING)
+            connected = not isinstance(result, (httpx.ConnectError, ConnectionRefusedError, LoginError))
+        start_ns, first_ns = marks
+        self._recorder.add(prepared.index, outcome, start_ns, first_ns, end_ns, intended_ns)
+        return connected
+
+    async def _bounded(self, work: Coroutine[Any, Any, _Result]) -> _Result | BaseException:
+        """Do something within the time of a request; return its result, or what it raised."""
+        task = self.loop.create_task(work)
         try:
             await asyncio.wait({task}, timeout=self._timeout_s)
         except asyncio.CancelledError:
             task.cancel()
             self._abandoned.add(task)
             raise
-        finally:
-            self._in_flight -= 1
-        end_ns = perf_counter_ns()
-        connected = True
         if not task.done():
             # Not awaited: a transport that ignores cancellation must not stop the phase.
             task.cancel()
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
-            outcome = prepared.failed(httpx.ReadTimeout("no complete response in time"))
-        else:
-            exc = asyncio.CancelledError() if task.cancelled() else task.exception()
-            if exc is None:
-                outcome = task.result()
-                self._answered.add(number)
-            elif isinstance(exc, Exception):
-                outcome = prepared.failed(exc)
-                connected = not isinstance(exc, (httpx.ConnectError, ConnectionRefusedError))
-            else:
-                raise exc
-        self._recorder.add(prepared.index, outcome, start_ns, marks[0], end_ns, intended_ns)
-        return connected
+            return httpx.ReadTimeout("no complete response in time")
+        exc = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if exc is None:
+            return task.result()
+        if isinstance(exc, Exception):
+            return exc
+        raise exc
+
+    async def _log_in(self, transport: httpx.AsyncBaseTransport, session: ClientSession) -> None:
+        login = session.begin()
+        answer = await self._fetch(transport, login, login.request, session.feed, [0, 0])
+        if trouble := session.end(*answer):
+            raise LoginError(trouble)
 
     async def _exchange(
-        self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, marks: list[int]
+        self,
+        transport: httpx.AsyncBaseTransport,
+        prepared: PreparedRequest,
+        session: ClientSession | None,
+        marks: list[int],
     ) -> int:
-        """Send the request, read the answer in full, judge it: its outcome's index."""
+        """Send the request, read the answer in full, judge it: its outcome's index.
+
+        A login that has to come before it moves its start.
+        """
+        if session is not None and not session.ready:
+            await self._log_in(transport, session)
+            marks[0] = perf_counter_ns()
+        request = prepared.request if session is None else session.request(prepared)
+        check = prepared.new_check() if prepared.looks_at_body else None
+        sink = None if check is None else check.feed
+        status, body_bytes, headers = await self._fetch(transport, prepared, request, sink, marks)
+        if session is not None:
+            session.note(prepared, status, headers)
+        return prepared.judge(status, body_bytes, check, headers)
+
+    async def _fetch(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        prepared: PreparedRequest,
+        request: httpx.Request,
+        sink: Callable[[bytes], None] | None,
+        marks: list[int],
+    ) -> tuple[int, int, RawHeaders]:
+        """Send a request and read the answer in full: its status, the length of its body, its headers."""
         # A transport may keep notes in a request's extensions: each gets its own.
-        request = httpx.Request(
-            prepared.request.method,
-            prepared.request.url,
-            headers=prepared.request.headers,
+        asked = httpx.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            content=_content(prepared),
             extensions={"timeout": self._timeouts},
         )
-        check = prepared.new_check() if prepared.looks_at_body else None
         body_bytes = 0
-        response = await transport.handle_async_request(request)
-        marks[0] = perf_counter_ns()
+        response = await transport.handle_async_request(asked)
+        marks[1] = perf_counter_ns()
         # As HTTP/2: httpx's documented extension, which not every transport sets.
         self._protocols.add(response.extensions.get("http_version", b"HTTP/1.1").decode("ascii", "replace"))
         try:
@@ -179,8 +251,21 @@ class CustomTraffic:
                 body_bytes += len(piece)
                 if body_bytes > prepared.limit:
                     raise BodyTooLargeError(f"body above the limit of {prepared.limit} bytes")
-                if check is not None:
-                    check.feed(piece)
+                if sink is not None:
+                    sink(piece)
         finally:
             await response.aclose()
-        return prepared.judge(response.status_code, body_bytes, check, response.headers.raw)
+        return response.status_code, body_bytes, response.headers.raw
+
+
+def _content(prepared: PreparedRequest) -> bytes | AsyncIterator[bytes] | None:
+    """Return the body as httpx wants it, which frames it."""
+    body = prepared.spec.body
+    if body is None or not prepared.spec.chunked:
+        return body
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for chunk in chunks_of(body):
+            yield chunk
+
+    return pieces()

@@ -21,7 +21,7 @@ import httpx
 
 from pytest_espperf.load.acks import acknowledge, prompt_acks
 from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.requests import prepare_requests
+from pytest_espperf.load.requests import RequestMaker, prepare_requests
 from pytest_espperf.load.wire import ResponseReader
 from pytest_espperf.model.workload import Profile, Target
 from pytest_espperf.system.tls import tls_for
@@ -204,16 +204,20 @@ class _BlockingClient:
 def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: float) -> DelayedAcks:
     """Ask the board for the paths of some profiles, each once; see :func:`read_delayed_acks`.
 
+    GET requests alone: each is repeated many times, and is none of the load. A client that is not logged in
+    is asked for nothing.
+
     Raises:
         UsageError: a request cannot be made.
     """
     requests: dict[str, bytes] = {}
     for profile in profiles:
-        prepared = prepare_requests(
-            target, profile.requests, profile.headers, OutcomeTable([]), own_connection=True
-        )
-        for spec, request in zip(profile.requests, prepared, strict=True):
-            requests.setdefault(spec.path, request.wire)
+        specs = [spec for spec in profile.requests if spec.method == "GET" and spec.body is None]
+        if profile.login is not None or not specs:
+            continue
+        maker = RequestMaker(target, profile.headers, own_connection=True)
+        for request in prepare_requests(maker, specs, OutcomeTable([])):
+            requests.setdefault(request.spec.path, request.wire)
     return read_delayed_acks(target, list(requests.items()), budget_s=budget_s, context=tls_for(target))
 
 

@@ -20,10 +20,11 @@ from pytest_espperf.load.guard import (
     quiet_gc,
 )
 from pytest_espperf.load.lanes import LaneTraffic
+from pytest_espperf.load.login import Login
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.requests import PreparedRequest, prepare_requests
+from pytest_espperf.load.requests import PreparedRequest, RequestMaker, prepare_requests
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.workload import Header, LoginSpec, PhaseSpec, RequestSpec, Target
 from pytest_espperf.system.loops import Deliver, run_apart
 
 _SWEEP_S = 0.02
@@ -60,6 +61,16 @@ class Traffic(Protocol):
     @property
     def label(self) -> str:
         """Name of the engine that they are, for the comparability of what it measures."""
+
+    @property
+    def feed(self) -> Feed:
+        """What the clients do; another one may be set before they begin."""
+
+    @feed.setter
+    def feed(self, feed: Feed) -> None: ...
+
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+        """Have each client log in, before anything is measured."""
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; call ``done`` when nothing is left."""
@@ -246,6 +257,7 @@ class _Job:
     transport: TransportFactory | None
     make_loop: LoopFactory
     each_once: bool
+    login: LoginSpec | None
 
 
 @quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
@@ -263,6 +275,7 @@ def run_phase(
     transport: TransportFactory | None = None,
     loop_factory: LoopFactory | None = None,
     each_once: bool = False,
+    login: LoginSpec | None = None,
 ) -> PhaseSamples:
     """Drive one phase of load and return what was observed.
 
@@ -283,6 +296,8 @@ def run_phase(
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
         each_once: one client asks for each path once, whatever the duration and rate of the phase.
+        login: what each client asks for first, before anything is measured. A client whose login fails tries
+            again before each of its requests, which is an error as long as that fails.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
@@ -300,6 +315,7 @@ def run_phase(
         transport=transport,
         make_loop=fastest_loop() if loop_factory is None else loop_factory,
         each_once=each_once,
+        login=login,
     )
     return run_apart(lambda deliver_signals: _drive(job, deliver_signals))
 
@@ -310,25 +326,31 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     phase = job.phase
     _check(phase, job.request_timeout_s)
     samples = PhaseSamples(
-        paths=tuple(spec.path for spec in job.requests),
+        paths=tuple(spec.label for spec in job.requests),
         clients=phase.clients,
         duration_s=phase.duration_s,
         rate_rps=phase.rate_rps,
     )
     recorder = Recorder(samples)
-    prepared = prepare_requests(
-        job.target, job.requests, job.headers, recorder.table, own_connection=job.transport is None
-    )
+    maker = RequestMaker(job.target, job.headers, own_connection=job.transport is None)
+    prepared = prepare_requests(maker, job.requests, recorder.table)
+    login = None if job.login is None else Login(job.login, maker, job.target)
     samples.seen = [request.seen for request in prepared]
+    if any(spec.body for spec in job.requests):
+        samples.sent_bytes = tuple(len(spec.body or b"") for spec in job.requests)
     connector = connector_to(job.target) if job.transport is None else None
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = job.make_loop()
     traffic: Traffic | None = None
     try:
         timing = _make_timing(job, call_ns)
-        recorder.start_at(timing.begin_ns)
         feed = _make_feed(job, prepared, timing.begin_ns)
-        traffic = _make_traffic(job, feed, recorder, connector, watch)
+        traffic = _make_traffic(job, feed, recorder, connector, watch, login)
+        if login is not None:
+            loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
+            timing = _make_timing(job, call_ns)  # from now on
+            feed = traffic.feed = _make_feed(job, prepared, timing.begin_ns)
+        recorder.start_at(timing.begin_ns)
         Conductor(
             loop=loop,
             traffic=traffic,
@@ -371,8 +393,13 @@ def _make_feed(job: _Job, prepared: Sequence[PreparedRequest], begin_ns: int) ->
     return OpenFeed(turn, begin_ns, job.phase.duration_s, job.phase.rate_rps, job.warmup_s)
 
 
-def _make_traffic(
-    job: _Job, feed: Feed, recorder: Recorder, connector: Connector | None, watch: SelfWatch
+def _make_traffic(  # noqa: PLR0917 - the parts of a phase
+    job: _Job,
+    feed: Feed,
+    recorder: Recorder,
+    connector: Connector | None,
+    watch: SelfWatch,
+    login: Login | None,
 ) -> Traffic:
     """Make the clients: over our connections, or without a connector over the user's own transport."""
     if connector is not None:
@@ -383,6 +410,7 @@ def _make_traffic(
             connector=connector,
             timeout_s=job.request_timeout_s,
             watch=watch,
+            login=login,
         )
     assert job.transport is not None
     return CustomTraffic(
@@ -391,6 +419,7 @@ def _make_traffic(
         recorder=recorder,
         make_transport=job.transport,
         timeout_s=job.request_timeout_s,
+        login=login,
     )
 
 

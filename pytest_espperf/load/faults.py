@@ -19,6 +19,10 @@ class LocalError(httpx.TransportError):
         self.lack = lack
 
 
+class LoginError(httpx.TransportError):
+    """A client got an answer to its login that is none; the words have nothing of the answer."""
+
+
 def transport_error(error: BaseException | None, kind: type[httpx.TransportError]) -> httpx.TransportError:
     """Make the transport error for a failed system call: ``kind``, unless this computer is at fault."""
     message = f"{type(error).__name__}: {error}"

@@ -12,12 +12,16 @@ from time import perf_counter_ns
 
 import httpx
 
+from pytest_espperf.load.body_check import BodyCheck
 from pytest_espperf.load.connection import Connection, Connector, connection_type
+from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.feed import Feed, backoff_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
+from pytest_espperf.load.login import DURING, ClientSession, Login
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.requests import BodyCheck, PreparedRequest
-from pytest_espperf.load.wire import HeadCache, no_response
+from pytest_espperf.load.requests import PreparedRequest
+from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.system.loops import Deliver
 
 _NEVER = 1 << 62
 _CLOSE_PATIENCE_S = 1.0
@@ -28,6 +32,8 @@ _TIMER_SLACK_S = 0.0012
 
 _LEAST_WAIT_S = 1.5
 """A client without an answer waits at least so long: one lost packet of a connect costs a second."""
+
+_LOGIN_TURN_S = 0.01
 
 _LONGER_THAN_OTHERS = 2.0
 """... and so many times as long as anybody waited for an answer to the same path. Where clients are served in
@@ -55,14 +61,16 @@ class Lane:
         "_pause",
         "_request",
         "_retried",
+        "_session",
         "_traffic",
         "answered",
         "deadline_ns",
         "number",
     )
 
-    def __init__(self, traffic: LaneTraffic, number: int) -> None:
+    def __init__(self, traffic: LaneTraffic, number: int, session: ClientSession | None = None) -> None:
         self._traffic = traffic
+        self._session = session
         self.number = number
         self.answered = False
         self.deadline_ns = _NEVER
@@ -100,9 +108,23 @@ class Lane:
         longest_s = self._traffic.recorder.longest_answer_s(self._request.index)
         return longest_s is not None and waited_s > _LONGER_THAN_OTHERS * longest_s
 
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether it can ask for what it is to ask for."""
+        return self._session is None or self._session.ready
+
+    def log_in(self) -> None:
+        """Log in before the phase begins; a client that fails to tries again before its first request."""
+        self._begin_ns = perf_counter_ns()
+        self.deadline_ns = self._begin_ns + self._traffic.timeout_ns
+        self._open()
+
     def advance(self) -> bool:
         """Take the next request if there is one (True), else rest until woken."""
         traffic = self._traffic
+        if not traffic.has_begun:
+            traffic.logging_in.discard(self)
+            return False
         now = perf_counter_ns()
         taken = traffic.feed.take(self.number, now)
         if taken is None:
@@ -135,9 +157,13 @@ class Lane:
         else:
             connection = self._connection
             first_ns = connection.first_ns if connection is not None else 0
-            came = connection.reader.what_came() if connection is not None else ""
+            exc = (
+                httpx.ReadTimeout("no complete response in time")
+                if connection is None
+                else connection.timed_out()
+            )
             self._drop_connection()
-            self._fail(httpx.ReadTimeout(no_response(came)), first_ns, now_ns)
+            self._fail(exc, first_ns, now_ns)
         self.advance()
 
     def on_open(self, connection: Connection) -> None:
@@ -154,11 +180,16 @@ class Lane:
 
     def on_response(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        request = self._request
+        request, session = self._request, self._session
         reader = connection.reader
         head = reader.head
-        assert request is not None
         assert head is not None
+        if session is not None and not session.ready:
+            self._end_login(connection, session.end(head.status, reader.body_bytes, head.headers))
+            return
+        assert request is not None
+        if session is not None:
+            session.note(request, head.status, head.headers)
         check = self._check
         outcome = request.judge(head.status, reader.body_bytes, check, head.headers)
         end_ns = connection.last_ns
@@ -168,7 +199,7 @@ class Lane:
         self._traffic.recorder.add(
             request.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
         )
-        if not reader.keep_alive:
+        if not connection.keep_alive:
             self._drop_connection()
             if reader.excess:
                 self._count_garbage(request, reader.what_is_beyond(), end_ns)
@@ -179,6 +210,10 @@ class Lane:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
         self._connection = None
         now = perf_counter_ns()
+        # Whatever the method. A client may repeat a POST only where it knows that the first one was not
+        # processed (RFC 9110 9.2.2), and here nobody knows. But a load repeats each of its requests by
+        # design: once more does nothing that the next one would not do. Without it, a board that closes a
+        # connection without announcing it would be charged with an error that browsers hide. It is counted.
         if connection.stale and not self._retried:
             self._retried = True
             self._traffic.recorder.stale(now)
@@ -198,13 +233,46 @@ class Lane:
             self._count_garbage(self._request, connection.reader.what_is_beyond(len(data)), perf_counter_ns())
 
     def _send(self, connection: Connection) -> int:
+        """Send the request in hand, or the login that has to come before it."""
+        session = self._session
+        if session is not None and not session.ready:
+            login = session.begin()
+            return connection.send(
+                login.wire,
+                session.feed,
+                login.limit,
+                bodyless=login.bodyless,
+                body=login.body,
+                expects=login.spec.expect_continue,
+            )
         request = self._request
         assert request is not None
-        if request.looks_at_body:
-            self._check = check = request.new_check()
-            return connection.send(request.wire, check.feed, request.limit)
-        self._check = None
-        return connection.send(request.wire, None, request.limit)
+        self._check = check = request.new_check() if request.looks_at_body else None
+        return connection.send(
+            request.wire if session is None else session.wire(request),
+            None if check is None else check.feed,
+            request.limit,
+            bodyless=request.bodyless,
+            body=request.body,
+            expects=request.spec.expect_continue,
+        )
+
+    def _end_login(self, connection: Connection, trouble: str) -> None:
+        """Go on with the request in hand, if there is one, or fail it."""
+        if trouble or not connection.keep_alive:
+            self._drop_connection()
+        if trouble:
+            self._fail(LoginError(trouble), connection.first_ns, perf_counter_ns())
+            self._back_off(free=0)
+            return
+        self._failures = 0
+        if self._request is None:
+            self.deadline_ns = _NEVER
+            self.advance()
+        elif self._connection is None:
+            self._open()
+        else:
+            self._begin_ns = self._send(self._connection)
 
     def _open(self) -> None:
         self._connect_ns = perf_counter_ns()
@@ -233,10 +301,12 @@ class Lane:
 
     def _fail(self, exc: httpx.TransportError, first_ns: int, end_ns: int) -> None:
         request = self._request
-        assert request is not None
         self.deadline_ns = _NEVER
+        if request is None:  # it was to log in before the phase
+            return
+        outcome = request.failed(exc, "" if self.is_logged_in else DURING)
         self._traffic.recorder.add(
-            request.index, request.failed(exc), self._begin_ns, first_ns, end_ns, self._intended_ns
+            request.index, outcome, self._begin_ns, first_ns, end_ns, self._intended_ns
         )
 
     def _count_garbage(self, request: PreparedRequest, what: str, now_ns: int) -> None:
@@ -245,9 +315,9 @@ class Lane:
         self._traffic.recorder.add(request.index, request.failed(exc), now_ns, 0, now_ns, now_ns)
 
     def _back_off(self, *, free: int) -> None:
-        """Pause, except after the first ``free`` failures in a row."""
+        """Pause, except after the first ``free`` failures in a row, and before the phase."""
         self._failures += 1
-        if self._failures <= free:
+        if self._failures <= free or not self._traffic.has_begun:
             self.advance()
         else:
             self._pause = self._traffic.loop.call_later(backoff_s(self._failures - free), self._resume)
@@ -285,6 +355,7 @@ class LaneTraffic:
         connector: opens connections.
         timeout_s: total time a request may take, connecting included.
         watch: counts how late starts were made, and how fast clients turned round.
+        login: what each client asks for first; None for nothing.
     """
 
     def __init__(
@@ -296,6 +367,7 @@ class LaneTraffic:
         connector: Connector,
         timeout_s: float,
         watch: SelfWatch,
+        login: Login | None = None,
     ) -> None:
         self.feed = feed
         self.recorder = recorder
@@ -305,7 +377,11 @@ class LaneTraffic:
         self.open_connections: set[Connection] = set()
         self.opening: set[asyncio.Task[None]] = set()
         self.watch = watch
-        self._lanes = [Lane(self, number) for number in range(clients)]
+        self.has_begun = True
+        self.logging_in: set[Lane] = set()
+        self._lanes = [
+            Lane(self, number, None if login is None else ClientSession(login)) for number in range(clients)
+        ]
         self._resting: list[Lane] = []
         self._timer: asyncio.Handle | None = None
         self._done: Callable[[], None] | None = None
@@ -315,6 +391,36 @@ class LaneTraffic:
     def label(self) -> str:
         """The engine's name."""
         return engine_label(self.loop, stamped=self.connector.stamped)
+
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+        """Have each client log in; where one cannot, the phase begins without it, see :meth:`Lane.log_in`.
+
+        Clients that get no answer are awaited no longer than :meth:`Lane.waits_in_vain` would: a board that
+        serves fewer clients than there are would hold all of them up.
+        """
+        self.loop = asyncio.get_running_loop()
+        self.make = connection_type(self.loop)
+        self.has_begun = False
+        began_ns = perf_counter_ns()
+        self.logging_in = set(self._lanes)
+        for lane in self._lanes:
+            lane.log_in()
+        left, longest_ns = len(self._lanes), 0
+        while self.logging_in:
+            deliver_signals()
+            await asyncio.sleep(_LOGIN_TURN_S)
+            now = perf_counter_ns()
+            waited_ns = now - began_ns
+            if len(self.logging_in) < left:
+                left = len(self.logging_in)
+                if any(lane.is_logged_in for lane in self._lanes):
+                    longest_ns = waited_ns
+            in_vain = longest_ns and waited_ns > max(_LEAST_WAIT_S * 1e9, _LONGER_THAN_OTHERS * longest_ns)
+            over = in_vain or (deadline_ns is not None and now >= deadline_ns)
+            for lane in tuple(self.logging_in):
+                if over or lane.deadline_ns <= now:
+                    lane.expire(now)
+        self.has_begun = True
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import httpx
 
-from pytest_espperf.load.faults import LocalError
+from pytest_espperf.load.faults import LocalError, LoginError
 from pytest_espperf.model.computer import LOCAL, lack_of
+from pytest_espperf.model.error_kinds import LOGIN
 from pytest_espperf.model.samples import Outcome
 from pytest_espperf.model.text import one_line
 
@@ -27,6 +28,8 @@ def classify(exc: BaseException) -> str:
     lack = exc.lack if isinstance(exc, LocalError) else lack_of(exc)
     if lack:
         return f"{LOCAL}{lack}"
+    if isinstance(exc, LoginError):
+        return LOGIN
     for cls in type(exc).__mro__:
         if cls.__module__.partition(".")[0] == "httpx" and hasattr(httpx, cls.__name__):
             return cls.__name__

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from urllib.parse import quote
 
 import httpx
 
 from pytest_espperf.errors import UsageError
+from pytest_espperf.load.body_check import BodyCheck
 from pytest_espperf.load.outcomes import OutcomeTable, classify
-from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, request_bytes
+from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, chunked_bytes, request_head
 from pytest_espperf.model.samples import FirstAnswer, PathSeen
-from pytest_espperf.model.text import one_line
-from pytest_espperf.model.workload import Header, RequestSpec, Target, merge_headers
+from pytest_espperf.model.text import MOST_TEXT, one_line
+from pytest_espperf.model.workload import PLACEHOLDER, Header, RequestSpec, Target, merge_headers
 
 MOST_PATHS = 255
 """Paths of a profile: the samples index them by a byte."""
@@ -21,54 +22,12 @@ MOST_PATHS = 255
 MAX_SIZES = 1000
 """Lengths of bodies that are counted separately for one path."""
 
-_SHOWN = 40
-"""Bytes of an expected text, and digits of a digest, that a reason quotes."""
-
 _OF_OUR_CONNECTION: tuple[Header, ...] = (("Connection", "keep-alive"),)
 
+_IN_ONE_WRITE_BYTES = 16 * 1024
+"""Longest body that is sent with its head: it is copied for it, and a packet less is sent."""
+
 RawHeaders = Iterable[tuple[bytes, bytes]]
-
-
-class BodyCheck:
-    """Looks at one body while it passes: its digest, and whether the wanted bytes stand in it."""
-
-    __slots__ = ("_contains", "_digest", "_found", "_spec", "_tail")
-
-    def __init__(self, spec: RequestSpec) -> None:
-        self._spec = spec
-        self._digest = None if spec.sha256 is None else hashlib.sha256()
-        self._contains = spec.contains
-        self._found = not spec.contains
-        self._tail = b""
-
-    def feed(self, piece: bytes) -> None:
-        """Take the next piece of the body."""
-        if self._digest is not None:
-            self._digest.update(piece)
-        if not self._found and self._contains is not None:
-            window = self._tail + piece
-            self._found = self._contains in window
-            keep = len(self._contains) - 1
-            self._tail = window[-keep:] if keep else b""
-
-    def error(self, body_bytes: int) -> str | None:
-        """Find the error kind of the whole body, None if it is right."""
-        spec = self._spec
-        if spec.size_bytes is not None and body_bytes != spec.size_bytes:
-            return "body_size"
-        if self._digest is not None and self._digest.hexdigest() != str(spec.sha256).lower():
-            return "body_sha256"
-        return None if self._found else "body_contains"
-
-    def reason(self, body_bytes: int) -> str:
-        """Describe in words what is wrong with the whole body."""
-        spec, kind = self._spec, self.error(body_bytes)
-        if kind == "body_size":
-            return f"the body has {body_bytes:,} bytes, not {spec.size_bytes:,}"
-        if kind == "body_sha256" and self._digest is not None:
-            return f"the body's SHA-256 is {self._digest.hexdigest()[:_SHOWN]}..., not {spec.sha256}"
-        wanted = (spec.contains or b"").decode(errors="replace")
-        return f"{wanted[:_SHOWN]!r} is not in the body of {body_bytes:,} bytes"
 
 
 class PreparedRequest:
@@ -76,43 +35,60 @@ class PreparedRequest:
 
     Attributes:
         index: the path's index in the samples.
-        wire: the request's bytes.
-        request: the same request for a transport that is not ours.
+        spec: what it was made of.
+        request: the same request for a transport that is not ours, without its body.
+        wire: the request's bytes: the head, and the body where it is short and not held back.
+        body: what is sent behind ``wire``, as it is framed; the same for all clients.
+        bodyless: whether its answers have no body: it is a HEAD.
         looks_at_body: whether a :class:`BodyCheck` is needed.
         limit: longest body read, in bytes.
         seen: what the answers looked like.
     """
 
     __slots__ = (
+        "_inline",
         "_known",
         "_sizes",
-        "_spec",
         "_table",
+        "body",
+        "bodyless",
         "index",
         "limit",
         "looks_at_body",
         "request",
         "seen",
+        "spec",
         "wire",
     )
 
-    def __init__(
-        self, index: int, spec: RequestSpec, request: httpx.Request, wire: bytes, table: OutcomeTable
-    ) -> None:
+    def __init__(self, index: int, spec: RequestSpec, request: httpx.Request, table: OutcomeTable) -> None:
         self.index = index
+        self.spec = spec
         self.request = request
-        self.wire = wire
+        body = framed_body(spec)
+        self._inline = b"" if spec.expect_continue or len(body) > _IN_ONE_WRITE_BYTES else body
+        self.body = b"" if self._inline else body
+        self.wire = self.wire_of(request)
+        self.bodyless = spec.method == "HEAD"
         self.seen = PathSeen()
         self._sizes = self.seen.sizes
         self._known: dict[int, int] = {}
-        self.looks_at_body = (spec.size_bytes, spec.sha256, spec.contains) != (None, None, None)
+        wanted = (spec.size_bytes, spec.sha256, spec.contains, spec.json_contains)
+        self.looks_at_body = any(one is not None for one in wanted)
         self.limit = max(MAX_BODY_BYTES, spec.size_bytes or 0)
-        self._spec = spec
         self._table = table
+
+    def wire_of(self, request: httpx.Request) -> bytes:
+        """Encode the same request with other headers or another path: that of one client.
+
+        Raises:
+            httpx.LocalProtocolError: they would break the message apart.
+        """
+        return request_head(request) + self._inline
 
     def new_check(self) -> BodyCheck:
         """Make the check of one response's body."""
-        return BodyCheck(self._spec)
+        return BodyCheck(self.spec)
 
     def judge(self, status: int, body_bytes: int, check: BodyCheck | None, headers: RawHeaders) -> int:
         """Judge a complete answer; return the index of its outcome."""
@@ -130,17 +106,23 @@ class PreparedRequest:
             self._sizes[body_bytes] = count + 1
         return outcome
 
-    def failed(self, exc: BaseException) -> int:
-        """Judge a request without a complete answer; return the index of its outcome."""
-        wrong_size = isinstance(exc, BodyTooLargeError) and self._spec.size_bytes is not None
-        return self._table.error(None, "body_size" if wrong_size else classify(exc), self.index, exc.__str__)
+    def failed(self, exc: BaseException, during: str = "") -> int:
+        """Judge a request without a complete answer; return the index of its outcome.
+
+        Args:
+            exc: what went wrong.
+            during: what was done then, for the reason; "" for the request itself.
+        """
+        wrong_size = isinstance(exc, BodyTooLargeError) and self.spec.size_bytes is not None
+        kind = "body_size" if wrong_size and not during else classify(exc)
+        return self._table.error(None, kind, self.index, lambda: f"{during}{exc}")
 
     def _meet(self, status: int, body_bytes: int, headers: RawHeaders) -> int:
         """Keep the first answer of a status; return the outcome of all of them, whatever their bodies are."""
         content_type = header_value(headers, b"content-type").partition(";")[0].strip().lower()
         encoding = header_value(headers, b"content-encoding").lower()
         self.seen.first[status] = FirstAnswer(body_bytes, content_type, encoding)
-        wanted = self._spec.statuses
+        wanted = self.spec.statuses
         right = status in wanted if wanted is not None else 200 <= status < 400
         if right:
             self._known[status] = self._table.index(status, None)
@@ -159,44 +141,101 @@ class PreparedRequest:
         return f"the body came as {coding}{though}: {reason}"
 
 
-def header_value(headers: RawHeaders, name: bytes) -> str:
-    """Get the value of a header; several of the same name are joined by commas; "" without one."""
+def header_value(headers: RawHeaders, name: bytes, most: int = MOST_TEXT) -> str:
+    """Get the value of a header; "" without one.
+
+    Several of the same name are joined by commas; of a longer text ``most`` characters are left.
+    """
     values = [value for key, value in headers if key.lower() == name]
-    return one_line(b", ".join(values).decode("latin-1"))
+    return one_line(b", ".join(values).decode("latin-1"), most)
 
 
-def prepare_requests(
-    target: Target,
-    requests: Sequence[RequestSpec],
-    headers: Sequence[Header],
-    table: OutcomeTable,
-    *,
-    own_connection: bool,
-) -> list[PreparedRequest]:
-    """Prepare the request of every path.
+class RequestMaker:
+    """Makes the requests of a profile to one board.
 
     Args:
         target: the board.
-        requests: the paths.
         headers: the profile's headers; they override ``target.headers``, which override ours.
-        table: where the outcomes of the phase are entered.
         own_connection: False where a transport of the user's frames the requests: it may speak HTTP/2,
             which has no ``Connection`` header.
+    """
+
+    def __init__(self, target: Target, headers: Sequence[Header], *, own_connection: bool) -> None:
+        ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
+        self._common = merge_headers(ours, target.headers, tuple(headers))
+        self._origin = replace(
+            target, address=target.address.partition("%")[0]
+        ).origin  # no IPv6 zone in URLs
+
+    def make(
+        self, spec: RequestSpec, values: Mapping[str, str] | None = None, cookies: str = ""
+    ) -> httpx.Request:
+        """Make a request, without its body.
+
+        Args:
+            spec: what to ask for.
+            values: of a client's placeholders; None where there is no login.
+            cookies: of a client, behind those of a header.
+
+        Raises:
+            UsageError: it cannot be made.
+        """
+        headers = merge_headers(self._common, spec.headers, _framing(spec))
+        path = spec.path
+        if values is not None:
+            headers = [(name, filled(text, values)) for name, text in headers]
+            path = filled(path, {name: quote(value, safe="") for name, value in values.items()})
+        if cookies:
+            own = [text for name, text in headers if name.lower() == "cookie"]
+            headers = merge_headers(headers, (("Cookie", "; ".join([*own, cookies])),))
+        try:
+            request = httpx.Request(spec.method, f"{self._origin}{path}", headers=headers)
+            request_head(request)
+        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as exc:
+            raise UsageError(f"the request for {spec.path!r} cannot be made: {exc}") from None
+        return request
+
+    def make_login(self, spec: RequestSpec) -> httpx.Request:
+        """Make the request that comes first: without the headers for which it brings the values.
+
+        Raises:
+            UsageError: it cannot be made.
+        """
+        kept = [pair for pair in self._common if not PLACEHOLDER.search(pair[1])]
+        everything, self._common = self._common, kept
+        try:
+            return self.make(spec)
+        finally:
+            self._common = everything
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """Replace the placeholders of a text; one without a value stays."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
+
+
+def framed_body(spec: RequestSpec) -> bytes:
+    """Return what is sent behind the head of a request."""
+    body = spec.body or b""
+    return chunked_bytes(body) if spec.chunked else body
+
+
+def _framing(spec: RequestSpec) -> tuple[Header, ...]:
+    """Return the headers that tell where the body ends; none without a body."""
+    if spec.body is None:
+        return ()
+    length = ("Transfer-Encoding", "chunked") if spec.chunked else ("Content-Length", str(len(spec.body)))
+    return (length, *((("Expect", "100-continue"),) if spec.expect_continue else ()))
+
+
+def prepare_requests(
+    maker: RequestMaker, requests: Sequence[RequestSpec], table: OutcomeTable
+) -> list[PreparedRequest]:
+    """Prepare every request of a phase; ``table`` is where its outcomes are entered.
 
     Raises:
-        UsageError: too few or too many paths, or a request that cannot be made.
+        UsageError: too few or too many requests, or one that cannot be made.
     """
     if not requests or len(requests) > MOST_PATHS:
         raise UsageError(f"a profile has 1 to {MOST_PATHS} requests, not {len(requests)}")
-    ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
-    merged = merge_headers(ours, target.headers, tuple(headers))
-    origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
-    prepared: list[PreparedRequest] = []
-    for index, spec in enumerate(requests):
-        try:
-            request = httpx.Request("GET", f"{origin}{spec.path}", headers=merged)
-            wire = request_bytes(request)
-        except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeEncodeError) as exc:
-            raise UsageError(f"the request for {spec.path!r} cannot be made: {exc}") from None
-        prepared.append(PreparedRequest(index, spec, request, wire, table))
-    return prepared
+    return [PreparedRequest(index, spec, maker.make(spec), table) for index, spec in enumerate(requests)]

@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns, time_ns
 from typing import Protocol
@@ -36,6 +37,7 @@ _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY_BYTES = 64
 _READ_BYTES = 64 * 1024
 _MOST_READS = 128  # in a row: more than any receive buffer holds
+_MOST_SENDS = 16  # in a row: other connections have their turn then
 _BELIEVED_NS = 1_000_000
 _TCP_INFO_BYTES = 228  # up to and with tcpi_rcv_ooopack, the last field read (Linux 5.4)
 _OUT_OF_ORDER = struct.Struct("@I")
@@ -70,6 +72,7 @@ class StampedTransport:
 
     __slots__ = (
         "_acknowledge",
+        "_failure",
         "_loop",
         "_out_of_order",
         "_receiver",
@@ -86,27 +89,33 @@ class StampedTransport:
         self._recvmsg = sock.recvmsg
         self._send = sock.send
         self._acknowledge = functools.partial(acknowledge, sock) if prompt_acks() else None
-        self._unsent = b""
+        self._unsent: deque[memoryview] = deque()
+        self._failure: OSError | None = None
         self._out_of_order = 0
         loop.add_reader(sock, self._read)
         receiver.connection_made(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send, now or as soon as the socket takes it; a failure is reported as the connection's loss."""
         if self._unsent:
-            self._unsent += data
+            self._unsent.append(memoryview(data))
             return
         try:
             sent = self._send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as exc:
-            self._release(exc)
+            self._unsent.append(memoryview(data))
+            self._fail(exc)
             return
         if sent < len(data):
-            self._unsent = data[sent:]
+            self._unsent.append(memoryview(data)[sent:])
             assert self._sock is not None
             self._loop.add_writer(self._sock, self._write_on)
+
+    def get_write_buffer_size(self) -> int:
+        """Count the bytes that the socket has not taken yet, as event loops' own transports do."""
+        return sum(map(len, self._unsent))
 
     def abort(self) -> None:
         """Close at once; the loss is reported soon."""
@@ -114,9 +123,34 @@ class StampedTransport:
 
     def _write_on(self) -> None:
         assert self._sock is not None
+        for _ in range(_MOST_SENDS):
+            piece = self._unsent[0]
+            try:
+                sent = self._send(piece)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._fail(exc)
+                return
+            if sent < len(piece):
+                self._unsent[0] = piece[sent:]
+                return
+            self._unsent.popleft()
+            if not self._unsent:
+                self._loop.remove_writer(self._sock)
+                return
+
+    def _fail(self, exc: OSError) -> None:
+        """Send no more. What the server said before it refused the rest is still to be read: 413, say."""
+        self._failure = exc
+        assert self._sock is not None
         self._loop.remove_writer(self._sock)
-        data, self._unsent = self._unsent, b""
-        self.write(data)
+        self._loop.call_soon(self._read_rest)
+
+    def _read_rest(self) -> None:
+        if self._sock is not None:
+            self._read()
+            self._release(self._failure)
 
     def _read(self) -> None:
         # To the end of what there is while an answer is incomplete: behind its data may stand a reset, for
@@ -133,8 +167,9 @@ class StampedTransport:
                 self._release(exc)
                 return
             if not data:
-                self._receiver.eof_received()
-                self._release(None)
+                if self._failure is None:  # else the reset that made the sending fail
+                    self._receiver.eof_received()
+                self._release(self._failure)
                 return
             late_ns = 0
             if ancillary:

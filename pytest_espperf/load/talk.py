@@ -11,7 +11,7 @@ import httpx
 from pytest_espperf.load.connection import Connection, Connector, connection_type, connector_to
 from pytest_espperf.load.lanes import is_idle_farewell
 from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.requests import prepare_requests
+from pytest_espperf.load.requests import RequestMaker, prepare_requests
 from pytest_espperf.load.wire import HeadCache
 from pytest_espperf.model.workload import RequestSpec, Target
 from pytest_espperf.system.loops import run_async
@@ -54,9 +54,8 @@ class Caller:
     """
 
     def __init__(self, target: Target, path: str, *, timeout_s: float) -> None:
-        (prepared,) = prepare_requests(
-            target, (RequestSpec(path),), (), OutcomeTable([]), own_connection=True
-        )
+        maker = RequestMaker(target, (), own_connection=True)
+        (prepared,) = prepare_requests(maker, (RequestSpec(path),), OutcomeTable([]))
         self.timeout_s = timeout_s
         self._wire = prepared.wire
         self._connector = connector_to(target)

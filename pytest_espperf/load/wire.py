@@ -16,9 +16,12 @@ from pytest_espperf.load.chunked import ChunkedReader
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 4096
+"""Of a body that is sent in chunks, as a client reads a file."""
 
 _REMEMBERED_HEADS = 1024
 _REMEMBERED_HEAD_BYTES = 8 * 1024
+_SHOWN_NAME = 60
 _END_OF_HEAD = b"\r\n\r\n"
 _START = b"HTTP/1."
 _WANTS_CR = "Missing expected CR"
@@ -39,23 +42,31 @@ def no_response(came: str) -> str:
     return f"no complete response in time: {came}" if came else "no complete response in time"
 
 
-def request_bytes(request: httpx.Request, body: bytes = b"") -> bytes:
-    """Encode ``request`` with ``body``, framed as its own headers say.
+def request_head(request: httpx.Request) -> bytes:
+    """Encode the head of ``request``, with the empty line behind it; its framing is that of its headers.
 
     Raises:
         httpx.LocalProtocolError: a method, target or header that would break the message apart.
     """
     lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
-    chunked = False
-    for name, value in request.headers.raw:
-        lines.append(name + b": " + value)
-        chunked = chunked or (name.lower() == b"transfer-encoding" and b"chunked" in value.lower())
+    lines += [name + b": " + value for name, value in request.headers.raw]
     for line in lines:
         if b"\r" in line or b"\n" in line or b"\0" in line:
-            raise httpx.LocalProtocolError(f"control character in {line[:60]!r}")
-    if chunked:
-        body = (b"%x\r\n%s\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
-    return b"\r\n".join(lines) + _END_OF_HEAD + body
+            name = line.partition(b":")[0][:_SHOWN_NAME]  # a value may be a credential
+            raise httpx.LocalProtocolError(f"control character in {name!r}")
+    return b"\r\n".join(lines) + _END_OF_HEAD
+
+
+def chunks_of(body: bytes) -> list[bytes]:
+    """Cut a body as it is sent without its length: into chunks of 4 KB, and into two at least."""
+    size = max(1, min(CHUNK_BYTES, (len(body) + 1) // 2))
+    return [body[start : start + size] for start in range(0, len(body), size)]
+
+
+def chunked_bytes(body: bytes) -> bytes:
+    """Encode a body in the chunked transfer coding."""
+    framed = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks_of(body)]
+    return b"".join(framed) + b"0\r\n\r\n"
 
 
 class ResponseHead(NamedTuple):
@@ -162,6 +173,7 @@ class ResponseReader:
         head: the final (not 1xx) head; None before it was read.
         body_bytes: length of the body so far, with the transfer coding removed.
         excess: bytes that came behind the response's end, in the piece that completed it.
+        continues: whether ``100 Continue`` came.
     """
 
     __slots__ = (
@@ -176,6 +188,7 @@ class ResponseReader:
         "_sink",
         "_state",
         "body_bytes",
+        "continues",
         "excess",
         "head",
     )
@@ -211,6 +224,17 @@ class ResponseReader:
         self.head: ResponseHead | None = None
         self.body_bytes = 0
         self.excess = 0
+        self.continues = False
+
+    @property
+    def is_before_head(self) -> bool:
+        """Whether nothing has come yet but interim responses (1xx)."""
+        return self._state == _AWAIT_HEAD and not self._partial
+
+    @property
+    def is_until_close(self) -> bool:
+        """Whether only the connection's end will tell where the body ends."""
+        return self._state == _IN_UNTIL_CLOSE
 
     @property
     def keep_alive(self) -> bool:
@@ -301,6 +325,7 @@ class ResponseReader:
                 head, start = found
             if head.status >= 200:
                 return self._enter_body(head, data, start)
+            self.continues = self.continues or head.status == 100
 
     def _feed_partial_head(self, data: bytes, start: int) -> tuple[ResponseHead, int] | None:
         """Take a piece of a head: return it and where the data goes on behind it, or None yet."""

@@ -9,6 +9,9 @@ from pytest_espperf.model.artifact import PathReport
 TRANSPORT, STATUS, BODY = "transport", "status", "body"
 """No complete answer came; an answer with a wrong status; a right status with a wrong body."""
 
+LOGIN = "login"
+"""Error kind of a request that was not sent: its client's login was answered wrongly."""
+
 SHOWN = 3
 """Error kinds that are named of each."""
 
@@ -18,7 +21,7 @@ ErrorsByKind = Mapping[str, Mapping[str, int]]
 
 def kind_of(error: str) -> str:
     """Describe in words an error kind such as ``ReadTimeout``, ``http_503`` or ``body_size``."""
-    if error.startswith("http_"):
+    if error.startswith("http_") or error == LOGIN:
         return STATUS
     return BODY if error.startswith("body_") else TRANSPORT
 

@@ -35,7 +35,7 @@ from pytest_espperf.model.artifact import (
 )
 from pytest_espperf.model.computer import local_kinds
 from pytest_espperf.model.registry import METRICS, Metric
-from pytest_espperf.model.samples import GeneratorHealth, Outcome, PhaseSamples
+from pytest_espperf.model.samples import GeneratorHealth, Outcome, PathSeen, PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
 HISTOGRAM_DIGITS = 3
@@ -48,6 +48,12 @@ MAX_HISTOGRAM_BYTES = 1 << 20
 MAX_SLICES = 60
 MIN_SLICE_S = 0.25
 """A timeline's slices are as many as fit, up to 60."""
+
+MB = 1e6
+"""Bytes of a megabyte, as links are measured."""
+
+LARGE_BYTES = 64 * 1024
+"""Length of a body from which on the rate of its transfer says something: shorter ones are latency."""
 
 STALL_S = 1.0
 """A time without a single answer counts as a stall from here on ..."""
@@ -204,6 +210,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         )
         if generator
         else None,
+        figures={**samples.figures, **transfer_rates(samples)},
         path_metrics={
             path: PathReport(**_figures(bucket, elapsed), body_bytes=_sizes(samples, index))
             for index, (path, bucket) in enumerate(zip(samples.paths, by_path, strict=True))
@@ -234,6 +241,40 @@ def _reasons(samples: PhaseSamples, every: _Bucket, by_path: Sequence[_Bucket]) 
             )
         )
     return found
+
+
+def transfer_rates(samples: PhaseSamples) -> dict[str, float]:
+    """Compute the rates of large bodies in MB/s (10^6 bytes): ``upload_mb_s``, ``download_mb_s``.
+
+    The bytes of the ok requests of the paths with such bodies, divided by the sum of their service times:
+    what one client gets while it waits, whatever share such requests have in the load. It contains the time
+    of the board to take the body in and to answer, as the user's watch does. An answer's length is the mean
+    of the right answers of its path; a body counts as sent where the status is 2xx.
+    """
+    sent_bytes = [float(size) if size >= LARGE_BYTES else 0.0 for size in samples.sent_bytes]
+    came_bytes = [_mean_size(seen) for seen in samples.seen]
+    sent = came = sending_s = coming_s = 0.0
+    if not any(sent_bytes) and not any(came_bytes):
+        return {}
+    for path, number, took_s in zip(samples.path, samples.outcome, samples.service_s, strict=True):
+        outcome = samples.outcomes[number]
+        if outcome.error is not None:
+            continue
+        if sent_bytes and sent_bytes[path] and 200 <= (outcome.status or 0) < 300:
+            sent += sent_bytes[path]
+            sending_s += took_s
+        if came_bytes and came_bytes[path]:
+            came += came_bytes[path]
+            coming_s += took_s
+    rates = {"upload_mb_s": (sent, sending_s), "download_mb_s": (came, coming_s)}
+    return {name: size / MB / took_s for name, (size, took_s) in rates.items() if took_s > 0}
+
+
+def _mean_size(seen: PathSeen) -> float:
+    """Return the mean length of a path's right answers; 0 where that is not large."""
+    count = sum(seen.sizes.values())
+    mean = sum(size * many for size, many in seen.sizes.items()) / count if count else 0.0
+    return mean if mean >= LARGE_BYTES else 0.0
 
 
 def _sizes(samples: PhaseSamples, path: int) -> BodySizes | None:

@@ -15,8 +15,8 @@ class Outcome:
     """End of a request: a status, and/or the kind of error it counts as (None: ok).
 
     ``error`` is an httpx exception name (``ReadTimeout``), ``http_503`` for an unwanted status,
-    ``body_size``, ``body_sha256``, ``body_contains`` for a wrong body, or ``local_EMFILE`` for what this
-    computer lacks.
+    ``body_size``, ``body_sha256``, ``body_contains``, ``body_json`` for a wrong body, ``login`` for one that
+    was not sent, or ``local_EMFILE`` for what this computer lacks.
     """
 
     status: int | None
@@ -79,7 +79,7 @@ class PhaseSamples:
     """The samples of one phase, as parallel arrays in order of completion per client.
 
     Attributes:
-        paths: the request paths; ``path`` indexes into it.
+        paths: the labels of the requests; ``path`` indexes into it.
         outcomes: the distinct outcomes; ``outcome`` indexes into it (at most 255).
         start_s: 'f', actual start of each request, seconds since the phase began.
         lag_s: 'f', actual minus intended start; empty in a closed loop.
@@ -98,6 +98,7 @@ class PhaseSamples:
             service time (seconds), and their path's index.
         reasons: (error kind, path's index) -> the first error of that kind in words.
         seen: what the answers looked like, in the order of the paths.
+        sent_bytes: length of the body that is sent to each path; empty where none sends any.
         figures: what only this kind of phase has, by the name of its metric.
     """
 
@@ -123,6 +124,7 @@ class PhaseSamples:
     warm_answers: list[tuple[float, float, int]] = field(default_factory=list)
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: list[PathSeen] = field(default_factory=list)
+    sent_bytes: tuple[int, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:

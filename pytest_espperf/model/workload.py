@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,9 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of each scheme that a ``Host`` header leaves out."""
 
 Header = tuple[str, str]
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""``{token}`` in a header or a path: a value that the login takes."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class LoginSpec:
 
     Attributes:
         request: it must be answered as it should.
-        take: name -> where its value is in the answer: ``json:a.b``, ``header:X-Token``. ``{name}`` stands
-            for it in headers of the profile and of its requests. Cookies are kept without being named.
+        take: name -> where its value is in the answer: ``json:a.b``, ``header:X-Token``,
+            ``cookie:sid``. ``{name}`` stands for it in headers and paths of the profile's requests. Cookies
+            are kept without being named.
     """
 
     request: RequestSpec

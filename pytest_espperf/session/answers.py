@@ -10,6 +10,7 @@ from pytest_espperf import load
 from pytest_espperf.config.parsers import file_of
 from pytest_espperf.model.artifact import PathAnswer
 from pytest_espperf.model.computer import LOCAL
+from pytest_espperf.model.error_kinds import LOGIN
 from pytest_espperf.model.workload import Profile, RequestSpec, Target
 
 MOST_TIMEOUTS = 4
@@ -84,12 +85,12 @@ class Asker:
                 if one is None:
                     unasked.append(spec)
                     continue
-                kept[spec.path] = describe(one)
-                self.took_ms.setdefault(profile.name, {})[spec.path] = one.took_ms
+                kept[spec.label] = describe(one)
+                self.took_ms.setdefault(profile.name, {})[spec.label] = one.took_ms
                 if one.error:
                     boards = one.status not in BUSY and not one.error.startswith(LOCAL)
-                    failures[spec.path] = failures.get(spec.path, 0) + boards
-                    if failures[spec.path] < 2 or not _is_settled(one):
+                    failures[spec.label] = failures.get(spec.label, 0) + boards
+                    if failures[spec.label] < 2 or not _is_settled(one):
                         again.append(spec)
             waiting = [*again, *unasked]
             if _is_lost(kept, failures):
@@ -109,6 +110,7 @@ class Asker:
             timeout_s=self.timeout_s,
             budget_s=budget_s,
             transport=self.transport,
+            login=profile.login,
         )
 
     @property
@@ -141,6 +143,8 @@ def describe(asked: load.Asked) -> PathAnswer:
 
 
 def _trouble(asked: load.Asked) -> str:
+    if asked.error == LOGIN:
+        return f"cannot be asked for: {asked.reason}"
     if asked.error == f"http_{asked.status}":
         return f"answers {asked.status}"
     if asked.status is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 
 from pytest_espperf.load.capacity import UNSERVED, hold
 from pytest_espperf.load.talk import Caller
 from pytest_espperf.model.artifact import Capacity
+from pytest_espperf.model.workload import RequestSpec
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.plan import SessionPlan
 
@@ -35,6 +36,12 @@ def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
     }
 
 
+def _requests(plan: SessionPlan) -> Iterator[RequestSpec]:
+    """Return the requests that need no login, in order."""
+    for profile in plan.profiles:
+        yield from profile.requests if profile.login is None else ()
+
+
 def find_capacity(
     board: Board,
     plan: SessionPlan,
@@ -57,7 +64,7 @@ def find_capacity(
     usual_s = probe.took_s if probe is not None else 0.0
     path = board.settings.perf_probe_path
     if probe is not None and probe.status >= 400:  # many boards close a connection behind an error
-        path = plan.profiles[0].requests[0].path
+        path = next((spec.path for spec in _requests(plan) if spec.method == "GET"), path)
     try:
         held = hold(
             Caller(board.target, path, timeout_s=board.settings.perf_request_timeout),

@@ -291,7 +291,7 @@ class PhaseDriver:
         file = self._sink.save_samples(planned, measured.samples) if kept else ""
         report = structs.replace(measured.report, samples_file=file)
         limits = thresholds(self.context.settings, planned.profile)
-        reasons = phase_failures(report, limits) + measured.signs
+        reasons = phase_failures(report, limits, planned.profile.requests) + measured.signs
         return PhaseResult(
             profile=planned.profile.name,
             phase=planned.phase.name,

@@ -7,6 +7,7 @@ import platform
 import re
 import socket
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
-from pytest_espperf.model.workload import Profile
+from pytest_espperf.model.workload import Header, LoginSpec, Profile, RequestSpec
 from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
@@ -103,15 +104,12 @@ def _keyed(fields: dict[str, Any]) -> Comparability:
 
 
 def _profile_fields(profile: Profile) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "paths": [
-            request.path if request.weight == 1 else f"{request.path} x{request.weight}"
+            request.label if request.weight == 1 else f"{request.label} x{request.weight}"
             for request in profile.requests
         ],
-        "headers": sorted(
-            name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {_compared(value)}"
-            for name, value in profile.headers
-        ),
+        "headers": _header_facts(profile.headers),
         "phases": {
             phase.name: {
                 "clients": phase.clients,
@@ -121,6 +119,48 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for phase in profile.phases
         },
     }
+    # Only what was not there before: a profile of plain paths stays comparable with its earlier sessions.
+    requests = {spec.label: facts for spec in profile.requests if (facts := _request_facts(spec))}
+    if requests:
+        fields["requests"] = requests
+    if profile.login is not None:
+        fields["login"] = _login_facts(profile.login)
+    return fields
+
+
+def _header_facts(headers: Sequence[Header]) -> list[str]:
+    return sorted(
+        name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {_compared(value)}"
+        for name, value in headers
+    )
+
+
+def _request_facts(spec: RequestSpec) -> dict[str, Any]:
+    """Return what a request has beside its method and path; of the body a digest."""
+    facts: dict[str, Any] = {}
+    if spec.headers:
+        facts["headers"] = _header_facts(spec.headers)
+    if spec.body is not None:
+        facts["body_sha256"] = hashlib.sha256(spec.body).hexdigest()[:16]
+        facts["body_bytes"] = len(spec.body)
+    if spec.chunked:
+        facts["chunked"] = True
+    if spec.expect_continue:
+        facts["expect_continue"] = True
+    if spec.json_contains is not None:
+        facts["json_contains"] = hashlib.sha256(spec.json_contains.encode()).hexdigest()[:16]
+    return facts
+
+
+def _login_facts(login: LoginSpec) -> dict[str, Any]:
+    """Return the shape of a login; of its body nothing: a digest of a short password would give it away."""
+    spec = login.request
+    facts: dict[str, Any] = {"request": spec.label}
+    if spec.headers:
+        facts["headers"] = sorted({name.lower() for name, _ in spec.headers})
+    if login.take:
+        facts["take"] = dict(sorted(login.take.items()))
+    return facts
 
 
 def _compared(value: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from msgspec import structs
 
 from pytest_espperf.config.profiles import LIMITS, WORST_LIMITS
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.model.artifact import (
-    PhaseReport,
-)
+from pytest_espperf.model.artifact import PathReport, PhaseReport
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.error_kinds import describe_errors, errors_by_kind
 from pytest_espperf.model.figures import number_at
 from pytest_espperf.model.registry import METRICS
-from pytest_espperf.model.workload import Profile
+from pytest_espperf.model.workload import Profile, RequestSpec
 
 REASONS = 3
 """Reasons of errors that one message names."""
@@ -34,8 +34,16 @@ def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
     return limits
 
 
-def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
-    """Name the absolute budgets that one phase broke, each in words; empty where it kept them all."""
+def phase_failures(
+    report: PhaseReport, limits: Mapping[str, float], requests: Sequence[RequestSpec] = ()
+) -> list[str]:
+    """Name the absolute budgets that one phase broke, each in words; empty where it kept them all.
+
+    Args:
+        report: of the phase.
+        limits: of all its requests together.
+        requests: with their own limits.
+    """
     fault = own_fault(report)
     if not report.ok and fault:
         return [f"no request succeeded in {report.elapsed:.1f} s: {fault}"]
@@ -43,38 +51,49 @@ def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     if not report.ok:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in report.error_kinds.items())
         return [f"no request succeeded in {report.elapsed:.1f} s ({why or kinds or 'no answer'})"]
-    broken = []
-
     # What this computer lacked or did is no figure of the board: only what the board tells of itself counts.
     judged = report if not fault else structs.replace(report, error_rate=0.0, p95_ms=None, p99_ms=None)
-
-    def check(what: str, value: float | None, limit: float, unit: str, why: str = "") -> None:
-        if value is not None and value > limit:
-            broken.append(f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{why}")
-
-    check(
-        "error rate",
-        judged.error_rate,
-        limits["max_error_rate"],
-        " %",
-        f": {why}" if why else _of_kinds(report),
-    )
-    for kind, errors in errors_by_kind(report).items() if not fault else ():
-        share = 100.0 * sum(errors.values()) / report.requests_total
-        limit = limits.get(f"max_{kind}_error_rate", float("inf"))
-        check(f"rate of {kind} errors", share, limit, " %", f" ({describe_errors({kind: errors})})")
-    check("p95", judged.p95_ms, limits["max_p95_ms"], " ms")
-    check("p99", judged.p99_ms, limits["max_p99_ms"], " ms")
+    broken = _broken(judged, limits, errors=not fault, why=f": {why}" if why else _of_kinds(report))
+    for spec in requests if not fault else ():
+        path = report.path_metrics.get(spec.label)
+        if path is not None and path.requests_total:
+            broken += [f"{spec.label}: {one}" for one in _broken(path, spec.limits, why=_of_kinds(path))]
     # One stall catches a request of each client: those must be less than 5 % of the quarter.
     enough = report.tail_ok >= max(METRICS["p95_tail_ms"].gateable_from, 20 * report.clients + 1)
     if enough and judged.p95_ms and report.p95_tail_ms is not None:
         ratio = report.p95_tail_ms / judged.p95_ms
-        check("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
+        broken += _above("p95 of the last quarter over p95", ratio, limits["max_tail_p95_ratio"], "")
     for region in ("internal_free", "psram_free"):
         before, after = number_at(report.mem_before, region), number_at(report.mem_after, region)
         if before is not None and after is not None:
-            check(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
+            broken += _above(f"loss of {region}", before - after, limits[f"max_{region}_drop"], " bytes")
     return broken
+
+
+def _broken(
+    report: PathReport, limits: Mapping[str, float], *, errors: bool = True, why: str = ""
+) -> list[str]:
+    """Name the budgets of errors and latency that a phase, or one path of it, broke; of those that are set.
+
+    Args:
+        report: of the phase or the path.
+        limits: by name.
+        errors: whether its errors are the board's.
+        why: of the errors, behind their rate.
+    """
+    broken = _above("error rate", report.error_rate, limits.get("max_error_rate"), " %", why)
+    for kind, found in errors_by_kind(report).items() if errors else ():
+        share = 100.0 * sum(found.values()) / report.requests_total
+        reason = f" ({describe_errors({kind: found})})"
+        broken += _above(f"rate of {kind} errors", share, limits.get(f"max_{kind}_error_rate"), " %", reason)
+    broken += _above("p95", report.p95_ms, limits.get("max_p95_ms"), " ms")
+    return broken + _above("p99", report.p99_ms, limits.get("max_p99_ms"), " ms")
+
+
+def _above(what: str, value: float | None, limit: float | None, unit: str, why: str = "") -> list[str]:
+    if value is None or limit is None or value <= limit:
+        return []
+    return [f"{what} {value:,.2f}{unit} is above the budget of {limit:,g}{unit}{why}"]
 
 
 def worst_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
@@ -96,7 +115,7 @@ def worst_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:
     ]
 
 
-def _of_kinds(report: PhaseReport) -> str:
-    """Name the kinds of the errors of a phase, in parentheses; "" where they are not known."""
+def _of_kinds(report: PathReport) -> str:
+    """Name the kinds of the errors, in parentheses; "" where they are not known."""
     kinds = errors_by_kind(report)
     return f" ({describe_errors(kinds)})" if kinds else ""

@@ -133,6 +133,7 @@ class Meter:
             planned.profile.requests,
             planned.phase,
             headers=planned.profile.headers,
+            login=planned.profile.login,
             request_timeout_s=self._settings.perf_request_timeout,
             warmup_s=self._warmup_s,
             deadline_s=max(0.5, min(left() - TELEMETRY_S / 2, budget.load_s)),

@@ -158,7 +158,8 @@ def describe_profiles(settings: Settings, root: Path) -> str:
             for phase in full.phases
         )
         lines.append(f"{profile.name}  ({profile.source}; {phases})")
-        lines += [f"    {request.path}" for request in profile.requests]
+        lines += [f"    {profile.login.request.label}  (login)"] if profile.login is not None else []
+        lines += [f"    {request.label}" for request in profile.requests]
     return "\n".join(lines)
 
 

@@ -59,7 +59,10 @@ def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -
     around_s = plan.warmup_s + settings.perf_settle_ms / 1e3 + settings.perf_between_runs_ms / 1e3
     if planned.role.startswith("ab-"):
         around_s += settings.perf_ab_timeout_s
+    if planned.profile.login is not None:
+        around_s += timeout_s  # all clients log in at the same time
     load_s = plan.warmup_s + phase.duration_s + timeout_s + 1.0
+    load_s += timeout_s if planned.profile.login is not None else 0.0
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
     watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
     inner_s = watchdog_s - MARGIN_S

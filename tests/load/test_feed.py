@@ -20,14 +20,14 @@ from pytest_espperf.load.feed import (
     rotation,
 )
 from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.requests import PreparedRequest, prepare_requests
+from pytest_espperf.load.requests import PreparedRequest, RequestMaker, prepare_requests
 from pytest_espperf.model.workload import RequestSpec, Target
 
 
 def plans(count: int) -> list[PreparedRequest]:
     target = Target("http", "127.0.0.1", 8080, "x")
     specs = [RequestSpec(f"/{index}") for index in range(count)]
-    return prepare_requests(target, specs, (), OutcomeTable([]), own_connection=True)
+    return prepare_requests(RequestMaker(target, (), own_connection=True), specs, OutcomeTable([]))
 
 
 def test_equal_weights_take_paths_in_order() -> None:

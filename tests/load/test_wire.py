@@ -12,14 +12,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pytest_espperf.load.body_check import BodyCheck
+from pytest_espperf.load.chunked import ChunkedReader
 from pytest_espperf.load.outcomes import OutcomeTable, classify
-from pytest_espperf.load.requests import BodyCheck
 from pytest_espperf.load.wire import (
     MAX_HEAD_BYTES,
     BodyTooLargeError,
     HeadCache,
     ResponseReader,
-    request_bytes,
+    chunked_bytes,
+    request_head,
 )
 from pytest_espperf.model.samples import Outcome
 from pytest_espperf.model.workload import RequestSpec, merge_headers
@@ -283,18 +285,27 @@ def test_headers_of_later_groups_replace_in_any_case() -> None:
     assert merged == [("host", "user"), ("Cookie", "a"), ("Cookie", "b"), ("ACCEPT-ENCODING", "gzip")]
 
 
-def test_request_bytes() -> None:
+def test_request_head() -> None:
     request = httpx.Request("GET", "http://h:1/a%20b?q=\u00e9&x=1,2", headers=[("Host", "h"), ("X", "y")])
-    assert request_bytes(request) == b"GET /a%20b?q=%C3%A9&x=1,2 HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
-    chunked = httpx.Request("POST", "http://h/", headers=[("Host", "h"), ("Transfer-Encoding", "chunked")])
-    assert request_bytes(chunked, b"abc").endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-    assert request_bytes(chunked, b"").endswith(b"\r\n\r\n0\r\n\r\n")
+    assert request_head(request) == b"GET /a%20b?q=%C3%A9&x=1,2 HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4096, 8192, 100_001])
+def test_chunks_are_several_and_read_back(size: int) -> None:
+    body = bytes(range(256)) * (size // 256 + 1)
+    framed = chunked_bytes(body[:size])
+    pieces: list[bytes] = []
+    reader = ChunkedReader(pieces.append)
+    assert reader.feed(framed, 0) == len(framed)
+    assert b"".join(pieces) == body[:size]
+    assert len(pieces) >= min(2, size)
+    assert not pieces or max(map(len, pieces)) <= 4096
 
 
 @pytest.mark.parametrize("value", ["a\r\nInjected: b", "a\nb", "a\0b"])
 def test_headers_cannot_inject(value: str) -> None:
     with pytest.raises(httpx.LocalProtocolError):
-        request_bytes(httpx.Request("GET", "http://h/", headers={"X": value}))
+        request_head(httpx.Request("GET", "http://h/", headers={"X": value}))
 
 
 # Outcomes -------------------------------------------------------------------------------------------------
