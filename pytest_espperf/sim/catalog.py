@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 STATIC_PROFILE = "c_static_only"
+UPLOAD_PROFILE = "uploads"
 STATIC_BYTES = 410_000
 ALL = "all"
 
@@ -17,8 +18,8 @@ class RouteCost:
 
     Attributes:
         path: the route, without query.
-        profile: the built-in profile that measures it.
-        service_s: time on the Python worker; of a static file the fixed part of its transfer.
+        profile: the built-in profile that measures it, or another group of routes.
+        service_s: time on the Python worker; of a static file or an upload the fixed part of its transfer.
         alloc_bytes: what its handler allocates on the garbage-collected heap.
     """
 
@@ -32,6 +33,11 @@ class RouteCost:
         """Whether it is sent by the C side, past the Python worker."""
         return self.profile == STATIC_PROFILE
 
+    @property
+    def is_upload(self) -> bool:
+        """Whether its body is taken in by the C side, past the Python worker."""
+        return self.profile == UPLOAD_PROFILE
+
 
 _COSTS = (
     RouteCost("/hello", "python_light", 0.0032, 3_600),
@@ -42,6 +48,14 @@ _COSTS = (
     RouteCost("/template-compat", "python_heavy", 0.016, 10_400),
     RouteCost("/file", STATIC_PROFILE, 0.002, 0),
     RouteCost("/static/large.txt", STATIC_PROFILE, 0.002, 0),
+    # Routes that take a body, and those behind the login: which hashes a password, and is slow.
+    RouteCost("/echo", "requests", 0.0042, 5_200),
+    RouteCost("/item", "requests", 0.0055, 6_000),
+    RouteCost("/form", "requests", 0.0050, 5_600),
+    RouteCost("/login", "requests", 0.020, 9_000),
+    RouteCost("/cart", "requests", 0.0045, 4_800),
+    RouteCost("/state", "requests", 0.0034, 3_800),
+    RouteCost("/upload", UPLOAD_PROFILE, 0.003, 0),
 )
 
 COSTS: Mapping[str, RouteCost] = MappingProxyType({cost.path: cost for cost in _COSTS})

@@ -16,14 +16,20 @@ import httptools
 
 from pytest_espperf.sim.messages import Request, Response, error_response, parse_query
 from pytest_espperf.sim.model import ScaledClock
+from pytest_espperf.sim.uploads import expects, most_body_bytes, refuse_head
 
 REQUESTS_PER_CONNECTION = 16
 FIRST_IDLE_S = 5.0
 IDLE_S = 10.0
 MAX_HEADER_BYTES = 8_192
-MAX_BODY_BYTES = 65_536
+LINGER_S = 1.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+def _path_of(url: Any) -> str:
+    return unquote((url.path or b"/").decode("ascii", errors="replace"))
 
 
 class ConnectionHost(Protocol):
@@ -106,10 +112,27 @@ class DeviceConnection(asyncio.Protocol):
         self._grow(len(name) + len(value))
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
+    def on_headers_complete(self) -> None:
+        """Refuse a body that is not wanted before it comes, or let it come where the client asks."""
+        if self._closing:
+            return
+        url = self._parsed_url()
+        if url is None:
+            return
+        method = self._parser.get_method().decode("ascii")
+        self._path = _path_of(url)
+        refusal = refuse_head(method, self._path, self._headers)
+        if refusal is not None:
+            self._refuse_body(refusal)
+        elif expects(self._headers) and not self._busy and not self._waiting:
+            self._transport.write(_CONTINUE)
+
     def on_body(self, body: bytes) -> None:
         """Collect the body, within bounds."""
-        if len(self._body) + len(body) > MAX_BODY_BYTES:
-            self._refuse(413, "Content Too Large", "request_too_large")
+        if self._closing:
+            return
+        if len(self._body) + len(body) > most_body_bytes(self._path):
+            self._refuse_body(error_response(413, "Content Too Large"))
         else:
             self._body += body
 
@@ -117,17 +140,15 @@ class DeviceConnection(asyncio.Protocol):
         """Serve the request, or line it up behind the one in progress."""
         if self._closing:
             return
-        try:
-            url = httptools.parse_url(self._url)
-        except httptools.HttpParserInvalidURLError:
-            self._refuse(400, "Bad Request", "request_parse_errors")
+        url = self._parsed_url()
+        if url is None:
             return
         request = Request(
             self._parser.get_method().decode("ascii"),
-            unquote((url.path or b"/").decode("ascii", errors="replace")),
+            _path_of(url),
             parse_query(url.query),
             self._headers,
-            self._body,
+            bytes(self._body),
             self._parser.should_keep_alive(),
         )
         if self._busy:
@@ -210,8 +231,17 @@ class DeviceConnection(asyncio.Protocol):
     def _begin(self) -> None:
         self._url = b""
         self._headers: dict[str, str] = {}
-        self._body = b""
+        self._body = bytearray()
+        self._path = "/"
         self._header_bytes = 0
+
+    def _parsed_url(self) -> Any:
+        """Parse the target; None where it is none, and refused."""
+        try:
+            return httptools.parse_url(self._url)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(400, "Bad Request", "request_parse_errors")
+            return None
 
     def _grow(self, n_bytes: int) -> None:
         self._header_bytes += n_bytes
@@ -224,6 +254,20 @@ class DeviceConnection(asyncio.Protocol):
             response = error_response(status, sentence)
             self._transport.write(response.head(close=True) + response.payload())
             self.close()
+
+    def _refuse_body(self, response: Response) -> None:
+        """Refuse a request whose body is still to come; go on reading for a while, and close then.
+
+        A close with something unread is a reset, which may take the answer away from the client.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._owner.count("request_too_large" if response.status == 413 else "request_parse_errors")
+        self._transport.write(response.head(close=True) + response.payload())
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
 
     def _serve(self, request: Request) -> None:
         self._busy = True

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.model import GC_THRESHOLD_BYTES, TimingModel
+from pytest_espperf.sim.noise import stream
 
 SERVER_COUNTERS = (
     "accepts_total",
@@ -67,6 +68,9 @@ SERVER_COUNTERS = (
 )
 """The 56 integers of ``/debug/server-stats``; the alloc and push failures stay 0."""
 
+MAX_TOKENS = 256
+"""Clients that are logged in at once; of one more the oldest is forgotten."""
+
 GC_HEAP_BYTES = 4_194_304
 INTERNAL_TOTAL_BYTES = 345_000
 INTERNAL_IDLE_BYTES = 196_000
@@ -85,6 +89,7 @@ class Device:
         self.config = config
         self._model = model
         self._boot_id = 0
+        self._logins = 0
         self.connections = 0
         self.reboot(0.0, "power-on")
 
@@ -94,6 +99,7 @@ class Device:
         self._booted_s = now_s
         self._reason = reason
         self._leaked_bytes = 0
+        self._tokens: dict[str, None] = {}
         self.reset_counters()
         self._internal_min_bytes = self._internal_free()
         self._psram_min_bytes = self._psram_free()
@@ -122,6 +128,19 @@ class Device:
         self.count("requests_started")
         self._leaked_bytes += self.config.leak_bytes
         self._watermark()
+
+    def log_in(self) -> str:
+        """Make the token of one more client; it is known until the next boot."""
+        self._logins += 1
+        token = stream(self.config.seed, f"token {self._logins}").randbytes(16).hex()
+        self._tokens[token] = None
+        if len(self._tokens) > MAX_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
+        return token
+
+    def knows(self, token: str) -> bool:
+        """Whether a token is that of a client that is logged in."""
+        return token in self._tokens
 
     def responded(self, status: int, n_bytes: int) -> None:
         """Count an answer that went out."""

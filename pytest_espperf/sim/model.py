@@ -86,7 +86,7 @@ class TimingModel:
         return Ticket("served", start_s, done_s + self.link_delay_s(done_s))
 
     def transfer(self, cost: RouteCost, n_bytes: int, now_s: float) -> Ticket:
-        """Queue a static answer of so many body bytes for the link."""
+        """Queue a static answer or an upload of so many body bytes for the link."""
         start_s = max(now_s, self._link_free_s)
         service_s = (cost.service_s + n_bytes / LINK_BYTES_PER_S) * self._factor(cost, "link", start_s)
         done_s = self._link_free_s = start_s + service_s

@@ -12,22 +12,29 @@ from pytest_espperf.sim import static
 from pytest_espperf.sim.catalog import COSTS, RouteCost
 from pytest_espperf.sim.device import Device
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
+from pytest_espperf.sim.uploads import HANDLERS
 
 REBOOT_PATH = "/debug/reboot"
 
 
 @dataclass(frozen=True)
 class CostedResponse:
-    """An answer and its cost; cost None means that the C side answers at once."""
+    """An answer and its cost; cost None means that the C side answers at once.
+
+    ``transfer_bytes`` is what the link carries of a static file or an upload.
+    """
 
     response: Response
     cost: RouteCost | None = None
+    transfer_bytes: int = 0
 
 
 def reply(request: Request, device: Device, now_s: float) -> CostedResponse:
     """Answer a request as the board would. Counts, and ``?reset=1`` zeroes, the device's counters."""
     if request.path in _PYTHON:
         return _native_error(request, device, ("GET",)) or _python(request, device)
+    if request.path in HANDLERS:
+        return _native_error(request, device, HANDLERS[request.path][0]) or _handled(request, device)
     if request.path in COSTS:
         return _native_error(request, device, ("GET", "HEAD")) or _static(request, device)
     if request.path in _DEBUG:
@@ -52,6 +59,16 @@ def _python(request: Request, device: Device) -> CostedResponse:
     return CostedResponse(response, COSTS[request.path])
 
 
+def _handled(request: Request, device: Device) -> CostedResponse:
+    """Take a body, or a request of a client that is logged in."""
+    cost = COSTS[request.path]
+    device.count("dispatch_native" if cost.is_upload else "dispatch_python")
+    response = HANDLERS[request.path][1](request, device)
+    if response.status == 422:
+        device.count("dispatch_validation_errors")
+    return CostedResponse(response, cost, len(request.body) if cost.is_upload else 0)
+
+
 def _static(request: Request, device: Device) -> CostedResponse:
     response = static.answer(request)
     device.count("dispatch_native")
@@ -63,7 +80,7 @@ def _static(request: Request, device: Device) -> CostedResponse:
         device.count("static_range_hits")
     if response.status == 304:
         device.count("static_not_modified")
-    return CostedResponse(response, COSTS[request.path])
+    return CostedResponse(response, COSTS[request.path], len(response.payload()))
 
 
 def _hello(_query: Mapping[str, str]) -> Response:

@@ -160,8 +160,8 @@ class SimServer:
         cost, response = answer.cost, answer.response
         if cost is None:
             return response, now_s + self._model.link_delay_s(now_s)
-        if cost.is_static:
-            ticket = self._model.transfer(cost, len(response.payload()), now_s)
+        if cost.is_static or cost.is_upload:
+            ticket = self._model.transfer(cost, answer.transfer_bytes, now_s)
         else:
             ticket = self._model.python_job(cost, now_s)
             self._device.peak("ipc_pending_peak", self._model.depth(now_s))

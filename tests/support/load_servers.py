@@ -56,6 +56,28 @@ class Peer:
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         return head
 
+    def take(self, size: int) -> bytes:
+        """So many bytes behind the head; raises ConnectionError when the client is gone."""
+        pieces, left = [self._rest[:size]], size - len(self._rest)
+        self._rest = self._rest[size:]
+        while left > 0:
+            data = self.sock.recv(min(left, 1 << 20))
+            if not data:
+                raise ConnectionError("the client is gone")
+            pieces.append(data)
+            left -= len(data)
+        return b"".join(pieces)
+
+    def line(self) -> bytes:
+        """The bytes up to the next line end, without it."""
+        while b"\r\n" not in self._rest:
+            data = self.sock.recv(65536)
+            if not data:
+                raise ConnectionError("the client is gone")
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\r\n")
+        return line
+
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
