@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from pytest_espperf.config.parsers import header, url_path
+from pytest_espperf.config.phases import MOST_PATHS, read_phase
 from pytest_espperf.config.tables import check, convert, read_tables
 from pytest_espperf.errors import TableError
-from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
+from pytest_espperf.model.workload import Profile, RequestSpec
 
 _QUERY = "/query-typed?q=abc&page=2&ratio=1.5&active=true"
 _COMPAT = "/template-compat?name=Ana&count=2&role=user&roles=user,viewer&items=a,b,c"
@@ -47,10 +48,6 @@ WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "ma
 """Those of any single run, and those of the median of the runs beside them."""
 
 
-MOST_PATHS = 255
-"""Paths of one profile at most: a sample has one byte for the number of its path."""
-
-
 class RequestTable(msgspec.Struct, forbid_unknown_fields=True):
     """One path of a profile, and what a right answer looks like."""
 
@@ -73,14 +70,6 @@ class RequestTable(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("contains must be text, and not empty")
 
 
-class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One phase of a profile; 0 where the options or the preset decide."""
-
-    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
-    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
-    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-
-
 class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     """One profile; its paths, headers, phases and limits are converted one by one."""
 
@@ -90,8 +79,6 @@ class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     limits: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not self.paths:
-            raise ValueError("paths must be a list of at least one path")
         if self.phases == {}:
             raise ValueError("phases is empty: leave it out, or name at least one")
 
@@ -144,16 +131,25 @@ def _profile(name: str, value: object, where: str) -> Profile:
         raise TableError(f"{where}: {error}") from None
     table = convert(value, ProfileTable, where)
     limits = convert(table.limits, LimitsTable, f"{where} limits")
-    return Profile(
+    phases = [read_phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()]
+    if not table.paths:
+        without = next((phase.name for phase in phases if not phase.has_own_paths), "")
+        if without or not phases:
+            why = f": phase {without!r} has none of its own" if without else ""
+            raise TableError(f"{where}: paths must be a list of at least one path{why}")
+    profile = Profile(
         name=name,
         requests=_requests(table.paths, where),
-        phases=tuple(
-            _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
-        ),
+        phases=tuple(phases),
         headers=tuple(_header(key, text, f"{where} headers") for key, text in table.headers.items()),
         limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
         source=where,
     )
+    if len(profile.asked) > MOST_PATHS:
+        raise TableError(
+            f"{where}: {len(profile.asked)} paths are more than a profile can hold ({MOST_PATHS})"
+        )
+    return profile
 
 
 def _header(name: str, value: object, where: str) -> tuple[str, str]:
@@ -167,8 +163,6 @@ def _header(name: str, value: object, where: str) -> tuple[str, str]:
 
 def _requests(paths: Sequence[object], where: str) -> tuple[RequestSpec, ...]:
     requests = [_request(item, f"{where} paths[{index}]") for index, item in enumerate(paths)]
-    if len(requests) > MOST_PATHS:
-        raise TableError(f"{where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})")
     seen: set[str] = set()
     for request in requests:
         if request.path in seen:
@@ -187,13 +181,6 @@ def _request(item: object, where: str) -> RequestSpec:
         sha256=table.sha256,
         contains=table.contains.encode() if table.contains is not None else None,
     )
-
-
-def _phase(name: str, value: object, where: str) -> PhaseSpec:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
-        raise TableError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
-    table = convert(value, PhaseTable, where)
-    return PhaseSpec(name, table.clients, table.duration_s, table.rate)
 
 
 def _digest(text: str) -> str:

@@ -209,10 +209,11 @@ def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: 
     """
     requests: dict[str, bytes] = {}
     for profile in profiles:
-        prepared = prepare_requests(
-            target, profile.requests, profile.headers, OutcomeTable([]), own_connection=True
-        )
-        for spec, request in zip(profile.requests, prepared, strict=True):
+        asked = profile.asked
+        if not asked:
+            continue
+        prepared = prepare_requests(target, asked, profile.headers, OutcomeTable([]), own_connection=True)
+        for spec, request in zip(asked, prepared, strict=True):
             requests.setdefault(spec.path, request.wire)
     return read_delayed_acks(target, list(requests.items()), budget_s=budget_s, context=tls_for(target))
 

@@ -11,7 +11,7 @@ import httpx
 from pytest_espperf.errors import UsageError
 from pytest_espperf.load.outcomes import OutcomeTable, classify
 from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, request_bytes
-from pytest_espperf.model.samples import FirstAnswer, PathSeen
+from pytest_espperf.model.samples import FirstAnswer, Outcome, PathSeen
 from pytest_espperf.model.text import one_line
 from pytest_espperf.model.workload import Header, RequestSpec, Target, merge_headers
 
@@ -24,7 +24,10 @@ MAX_SIZES = 1000
 _SHOWN = 40
 """Bytes of an expected text, and digits of a digest, that a reason quotes."""
 
-_OF_OUR_CONNECTION: tuple[Header, ...] = (("Connection", "keep-alive"),)
+_KEPT: tuple[Header, ...] = (("Connection", "keep-alive"),)
+
+_USED_ONCE: tuple[Header, ...] = (("Connection", "close"),)
+"""A board may free the connection with its answer then, and need not wait for a request that never comes."""
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -130,6 +133,14 @@ class PreparedRequest:
             self._sizes[body_bytes] = count + 1
         return outcome
 
+    def not_modified(self) -> int:
+        """Judge the answer that what was known still holds; return the index of its outcome."""
+        return self._table.index(304, None)
+
+    def part_failed(self, outcome: Outcome, reason: str) -> int:
+        """Judge a page of which an asset was wrong; return the index of its outcome."""
+        return self._table.error(outcome.status, outcome.error or "", self.index, lambda: reason)
+
     def failed(self, exc: BaseException) -> int:
         """Judge a request without a complete answer; return the index of its outcome."""
         wrong_size = isinstance(exc, BodyTooLargeError) and self._spec.size_bytes is not None
@@ -172,6 +183,7 @@ def prepare_requests(
     table: OutcomeTable,
     *,
     own_connection: bool,
+    reuse: bool = True,
 ) -> list[PreparedRequest]:
     """Prepare the request of every path.
 
@@ -182,13 +194,15 @@ def prepare_requests(
         table: where the outcomes of the phase are entered.
         own_connection: False where a transport of the user's frames the requests: it may speak HTTP/2,
             which has no ``Connection`` header.
+        reuse: whether another request follows on a connection.
 
     Raises:
         UsageError: too few or too many paths, or a request that cannot be made.
     """
     if not requests or len(requests) > MOST_PATHS:
         raise UsageError(f"a profile has 1 to {MOST_PATHS} requests, not {len(requests)}")
-    ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
+    of_connection = _KEPT if reuse else _USED_ONCE
+    ours = (*target.own_headers(), *(of_connection if own_connection else ()))
     merged = merge_headers(ours, target.headers, tuple(headers))
     origin = replace(target, address=target.address.partition("%")[0]).origin  # a URL has no IPv6 zone
     prepared: list[PreparedRequest] = []

@@ -25,7 +25,7 @@ SLOWEST_TIMES = 4.0
 
 def most_clients(plan: SessionPlan) -> int:
     """Return the largest number of clients of any phase."""
-    return max(phase.clients for profile in plan.profiles for phase in profile.phases)
+    return max(phase.most_connections for profile in plan.profiles for phase in profile.phases)
 
 
 def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
@@ -57,7 +57,7 @@ def find_capacity(
     usual_s = probe.took_s if probe is not None else 0.0
     path = board.settings.perf_probe_path
     if probe is not None and probe.status >= 400:  # many boards close a connection behind an error
-        path = plan.profiles[0].requests[0].path
+        path = next((one.path for profile in plan.profiles for one in profile.asked), path)
     try:
         held = hold(
             Caller(board.target, path, timeout_s=board.settings.perf_request_timeout),

@@ -18,7 +18,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
-from pytest_espperf.model.workload import Profile
+from pytest_espperf.model.workload import PhaseSpec, Profile
 from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
@@ -112,15 +112,33 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             name.lower() if _CREDENTIAL.search(name) else f"{name.lower()}: {_compared(value)}"
             for name, value in profile.headers
         ),
-        "phases": {
-            phase.name: {
-                "clients": phase.clients,
-                "duration_s": phase.duration_s,
-                "rate_rps": phase.rate_rps,
-            }
-            for phase in profile.phases
-        },
+        "phases": {phase.name: _phase_fields(phase) for phase in profile.phases},
     }
+
+
+def _phase_fields(phase: PhaseSpec) -> dict[str, Any]:
+    """Facts of a phase; what few phases have stands there of those alone, so that older keys hold."""
+    fields: dict[str, Any] = {
+        "clients": phase.clients,
+        "duration_s": phase.duration_s,
+        "rate_rps": phase.rate_rps,
+    }
+    if not phase.reuse:
+        fields["reuse"] = False
+    if not phase.tls_resumption:
+        fields["tls_resumption"] = False
+    if phase.think_time_s:
+        fields["think_time_s"] = phase.think_time_s
+    if phase.kind != "requests":
+        fields["kind"] = phase.kind
+    if phase.page is not None:
+        fields["page"] = {
+            "path": phase.page.path,
+            "assets": list(phase.page.assets),
+            "connections": phase.page.connections,
+            "revalidate": phase.page.revalidate,
+        }
+    return fields
 
 
 def _compared(value: str) -> str:

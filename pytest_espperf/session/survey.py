@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
-from pytest_espperf.config.profiles import BUILT_IN, MOST_PATHS
+from pytest_espperf.config.phases import MOST_PATHS
+from pytest_espperf.config.profiles import BUILT_IN
 from pytest_espperf.device.http import HttpAnswer, get
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.model.address import split_host
