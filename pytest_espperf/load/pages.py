@@ -95,21 +95,28 @@ class Browser(Client):
 
     def expire(self, now_ns: int) -> None:
         """See :class:`~pytest_espperf.load.lanes.Client`: each request in hand is timed out."""
-        waiting = [seat for seat in self._seats if seat.request is not None]
-        opening = [seat for seat in self._seats if seat.opening.is_busy]
-        exc: httpx.TransportError
-        for seat in waiting:
-            assert seat.request is not None
-            assert seat.connection is not None
-            exc = httpx.ReadTimeout(no_response(seat.connection.reader.what_came()))
-            self._count_failure(seat.request, exc, seat.begin_ns, seat.connection.first_ns, now_ns)
-        if not waiting:
-            exc = httpx.ConnectTimeout(
-                opening[0].opening.what_lacks() if opening else "no connection in time"
+        for seat in self._seats:
+            connection = seat.connection
+            if seat.request is not None and connection is not None:
+                came = connection.reader.what_came()
+                self._count_failure(
+                    seat.request,
+                    httpx.ReadTimeout(no_response(came)),
+                    seat.begin_ns,
+                    connection.first_ns,
+                    now_ns,
+                )
+        # What waits for a connection was not lost: it counts where nothing else is late.
+        if self._outcome is None or not self._traffic.recorder.table.wrong[self._outcome]:
+            opening = next((seat.opening for seat in self._seats if seat.opening.is_busy), None)
+            late = httpx.ConnectTimeout(
+                opening.what_lacks() if opening is not None else "no connection in time"
             )
-            self._count_failure(self._queue[0], exc, self._begin_ns, 0, now_ns)
-        for seat in (*waiting, *opening):
-            seat.drop()
+            again = next((seat.again for seat in self._seats if seat.again is not None), None)
+            self._count_failure(again or self._queue[0], late, self._begin_ns, 0, now_ns)
+        for seat in self._seats:
+            if seat.is_at_work:
+                seat.drop()
         self._finish(now_ns)
         self._go_on()
 
@@ -128,8 +135,9 @@ class Browser(Client):
         """Give what waits to free connections, and open as many more as there is work for."""
         for seat in self._seats:
             if self._queue and seat.is_free:
-                self.fetch(seat)
-        lacking = len(self._queue) - sum(seat.opening.is_busy for seat in self._seats)
+                self.fetch(seat, self._queue.popleft())
+        coming = sum(seat.opening.is_busy and seat.again is None for seat in self._seats)
+        lacking = len(self._queue) - coming
         for seat in self._seats:
             if lacking > 0 and seat.is_empty and seat not in self._barred:
                 seat.opening.begin(now_ns)
@@ -137,14 +145,16 @@ class Browser(Client):
 
     def take_seat(self, seat: _Seat) -> None:
         """Use a connection that is ready; one that nothing waits for any more is kept, where any is."""
-        if self._queue:
-            self.fetch(seat)
+        again, seat.again = seat.again, None
+        if again is not None:
+            self.fetch(seat, again)
+        elif self._queue:
+            self.fetch(seat, self._queue.popleft())
         elif not self._traffic.reuse:
             seat.drop()
 
-    def fetch(self, seat: _Seat) -> None:
-        """Send the next request of the queue over a free connection."""
-        request = self._queue.popleft()
+    def fetch(self, seat: _Seat, request: PreparedRequest) -> None:
+        """Send a request over a free connection."""
         known = self._known.get(request, b"") if self._browsing.page.revalidate else b""
         sent_ns = seat.send(request, known)
         if request is self._request and request not in self._retried:
@@ -191,8 +201,8 @@ class Browser(Client):
         if connection.stale and request not in self._retried:
             self._retried.add(request)
             self._traffic.recorder.stale(now)
-            self._queue.appendleft(request)
-            self.share_out(now)
+            seat.again = request  # on a new connection: other kept ones may be as dead
+            seat.opening.begin(now)
             return
         self._count_failure(request, exc, seat.begin_ns, connection.first_ns, now)
         if request is self._request:
@@ -209,9 +219,11 @@ class Browser(Client):
         """Fail what the connection was for; another one is not tried in this place during this visit."""
         now = perf_counter_ns()
         self._barred.add(seat)
-        if not self._queue:
+        request, seat.again = seat.again, None
+        if request is None and self._queue:
+            request = self._queue.popleft()
+        if request is None:
             return
-        request = self._queue.popleft()
         self._count_failure(request, exc, now, 0, now)
         if request is self._request:
             self._finish(now)
@@ -294,18 +306,20 @@ class _Seat:
         opening: opens them.
         connection: the one that is up.
         request: what it waits for.
+        again: what is sent again, once a new connection is ready.
         known: the lines of that request which say what is known.
         check: looks at the answer's body.
         begin_ns: when the request was sent.
     """
 
-    __slots__ = ("_browser", "begin_ns", "check", "connection", "known", "opening", "request")
+    __slots__ = ("_browser", "again", "begin_ns", "check", "connection", "known", "opening", "request")
 
     def __init__(self, browser: Browser, traffic: LaneTraffic) -> None:
         self._browser = browser
         self.opening = Opening(traffic.openings, self, self._not_opened)
         self.connection: Connection | None = None
         self.request: PreparedRequest | None = None
+        self.again: PreparedRequest | None = None
         self.known = b""
         self.check: BodyCheck | None = None
         self.begin_ns = 0
@@ -337,7 +351,7 @@ class _Seat:
 
     def drop(self) -> None:
         """Drop everything at once."""
-        self.request = None
+        self.request = self.again = None
         self.opening.drop()
         if self.connection is not None:
             self.connection.close()

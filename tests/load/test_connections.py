@@ -76,7 +76,7 @@ def secure(port: int, ca_file: str) -> Target:
 def load(
     board: Target, spec: PhaseSpec, loop_factory: LoopFactory | None = None, **more: float
 ) -> PhaseSamples:
-    limits = {"request_timeout_s": PATIENT_S, "deadline_s": HANG_S, **more}
+    limits: dict[str, float] = {"request_timeout_s": PATIENT_S, "deadline_s": HANG_S, **more}
     return run_phase(board, HELLO, spec, loop_factory=loop_factory, **limits)  # type: ignore[arg-type]
 
 
@@ -312,8 +312,8 @@ def test_openssls_own_server(
     assert kinds(full) == {None: len(full)}
     assert full.resumed == 0
     # The first of all is new.
-    first = {"body_contains": 1} if tickets else {}
-    assert kinds(samples) == {None: len(samples) - len(first), **first}
+    assert kinds(samples).keys() <= {None, "body_contains"}
+    assert kinds(samples)["body_contains"] == (1 if tickets else 0)
     assert samples.resumed == (len(samples) - 1 if tickets else 0)
 
 
