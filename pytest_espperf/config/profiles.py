@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from pytest_espperf.config.requests import Limit, RequestReader, read_header
+from pytest_espperf.config.phases import read_phase
+from pytest_espperf.config.requests import MOST_PATHS, Limit, RequestReader, read_header
 from pytest_espperf.config.tables import convert, read_tables
 from pytest_espperf.errors import TableError
-from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
+from pytest_espperf.model.workload import Profile, RequestSpec
 
 _QUERY = "/query-typed?q=abc&page=2&ratio=1.5&active=true"
 _COMPAT = "/template-compat?name=Ana&count=2&role=user&roles=user,viewer&items=a,b,c"
@@ -47,14 +47,6 @@ WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "ma
 """Those of any single run, and those of the median of the runs beside them."""
 
 
-class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
-    """One phase of a profile; 0 where the options or the preset decide."""
-
-    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
-    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
-    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-
-
 class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     """One profile; its paths, headers, phases and limits are converted one by one."""
 
@@ -65,8 +57,6 @@ class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     session: Any = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        if not self.paths:
-            raise ValueError("paths must be a list of at least one path")
         if self.phases == {}:
             raise ValueError("phases is empty: leave it out, or name at least one")
 
@@ -120,21 +110,23 @@ def _profile(name: str, value: object, where: str, root: Path) -> Profile:
     headers = tuple(read_header(key, text, f"{where} headers") for key, text in table.headers.items())
     reader = RequestReader(root, where, headers, tuple(LIMITS))
     login = reader.login(table.session) if table.session is not msgspec.UNSET else None
-    return Profile(
+    phases = [read_phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()]
+    if not table.paths:
+        without = next((phase.name for phase in phases if not phase.has_own_paths), "")
+        if without or not phases:
+            why = f": phase {without!r} has none of its own" if without else ""
+            raise TableError(f"{where}: paths must be a list of at least one path{why}")
+    profile = Profile(
         name=name,
         requests=reader.requests(table.paths, login),
-        phases=tuple(
-            _phase(key, spec, f"{where} phases.{key}") for key, spec in (table.phases or {}).items()
-        ),
+        phases=tuple(phases),
         headers=headers,
         limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
         source=where,
         login=login,
     )
-
-
-def _phase(name: str, value: object, where: str) -> PhaseSpec:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
-        raise TableError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
-    table = convert(value, PhaseTable, where)
-    return PhaseSpec(name, table.clients, table.duration_s, table.rate)
+    if len(profile.asked) > MOST_PATHS:
+        raise TableError(
+            f"{where}: {len(profile.asked)} paths are more than a profile can hold ({MOST_PATHS})"
+        )
+    return profile

@@ -159,10 +159,6 @@ class RequestReader:
             TableError: one is wrong, or listed twice.
         """
         requests = [self._request(item, f"{self.where} paths[{place}]") for place, item in enumerate(paths)]
-        if len(requests) > MOST_PATHS:
-            raise TableError(
-                f"{self.where}: {len(requests)} paths are more than a profile can hold ({MOST_PATHS})"
-            )
         seen: set[str] = set()
         for request in requests:
             if request.label in seen:

@@ -94,7 +94,18 @@ _PHASE: Mapping[str, tuple[str, str]] = {
     "duration_s": ("lasted", " s"),
     "clients": ("had", " clients"),
     "rate_rps": ("was sent at", " requests/s"),
+    "think_time_s": ("paused for", " s"),
+    "kind": ("was of the kind", ""),
 }
+
+_SWITCHES: Mapping[str, tuple[str, str, str]] = {
+    "reuse": ("used each connection", "again", "once"),
+    "tls_resumption": ("had TLS handshakes that were", "resumed where the board could", "full"),
+}
+"""Facts that are recorded where they are switched off: what to say before it, for on and for off."""
+
+_USUAL: Mapping[str, Any] = {"think_time_s": 0, "kind": "requests"}
+"""Values of which nothing is recorded."""
 
 
 def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
@@ -103,9 +114,16 @@ def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
         yield _Fact(f"{phase} was", *words)
         return
     for key in differing(now, then):
+        if key in _SWITCHES:
+            verb, on, off = _SWITCHES[key]
+            switched = (on if one.get(key, True) else off for one in (then, now))
+            yield _Fact(f"{phase} {verb}", *switched)
+            continue
         verb, unit = _PHASE.get(key, (f"had {key}", ""))
         values = (
-            "no fixed rate" if key == "rate_rps" and one.get(key) is None else f"{_plain(one.get(key))}{unit}"
+            "no fixed rate"
+            if key == "rate_rps" and one.get(key) is None
+            else f"{_plain(one.get(key, _USUAL.get(key)))}{unit}"
             for one in (then, now)
         )
         yield _Fact(f"{phase} {verb}", *values)

@@ -7,6 +7,7 @@ Time is stamped here, where bytes leave and arrive; where the kernel knows the a
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -19,6 +20,7 @@ from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader, no_response
 from pytest_espperf.model.workload import Target
+from pytest_espperf.system.dialing import connect_socket, numeric_address
 from pytest_espperf.system.tls import tls_for
 
 CONTINUE_S = 1.0
@@ -53,9 +55,10 @@ class Connection(asyncio.Protocol):
     Attributes:
         reader: takes the response apart.
         served: complete responses so far.
-        opened_ns, sent_ns, first_ns, last_ns: when it was ready, when the request began to be written (an
-            upload takes its time from then on), when the response's first and its latest byte arrived, those
-            of ``100 Continue`` not counted; ``perf_counter_ns`` values, ``first_ns`` 0 before that byte.
+        connected_ns, opened_ns, sent_ns, first_ns, last_ns: when TCP was up, when it was ready, when the
+            request began to be written (an upload takes its time from then on), when the response's first and
+            its latest byte arrived, those of ``100 Continue`` not counted; ``perf_counter_ns`` values,
+            ``first_ns`` 0 before that byte.
     """
 
     __slots__ = (
@@ -69,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_patience",
         "_paused",
         "_transport",
+        "connected_ns",
         "first_ns",
         "last_ns",
         "opened_ns",
@@ -88,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._patience: asyncio.TimerHandle | None = None
         self.reader = ResponseReader(heads)
         self.served = 0
+        self.connected_ns = perf_counter_ns()
         self.opened_ns = self.sent_ns = self.first_ns = self.last_ns = 0
 
     def send(
@@ -169,6 +174,31 @@ class Connection(asyncio.Protocol):
     def closed(self) -> bool:
         """Whether it is closed, by either side."""
         return self._transport is None
+
+    @property
+    def _tls(self) -> ssl.SSLObject | None:
+        transport = self._transport
+        if transport is None or isinstance(transport, StampedTransport):
+            return None
+        found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        return found
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether TLS is spoken on it."""
+        return self._tls is not None
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether its TLS handshake took up an earlier session."""
+        tls = self._tls
+        return tls is not None and bool(tls.session_reused)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later handshake can take up: of TLS 1.3 known once the server has sent something."""
+        tls = self._tls
+        return None if tls is None else tls.session
 
     @property
     def stale(self) -> bool:
@@ -333,6 +363,27 @@ def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
     return BufferedConnection if isinstance(loop, asyncio.BaseEventLoop) else Connection
 
 
+class _Resuming:
+    """TLS settings with a session that the handshake may take up.
+
+    The event loops' transports have no way to pass a session. All that a transport of a client does with its
+    settings is this one call.
+    """
+
+    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession) -> None:
+        self._context = context
+        self._session = session
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+    ) -> ssl.SSLObject:
+        return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, self._session)
+
+
 class Connector:
     """Opens connections to one address.
 
@@ -344,33 +395,34 @@ class Connector:
 
     Attributes:
         stamped: whether the kernel says when bytes arrived: plain TCP, where it can.
+        encrypted: whether TLS is spoken.
     """
 
     def __init__(
         self, address: str, port: int, context: ssl.SSLContext | None = None, *, tls_name: str = ""
     ) -> None:
         self.stamped = context is None and kernel_stamps()
+        self.encrypted = context is not None
         self._address = address
         self._port = port
         self._context = context
         self._tls_name = None if context is None else tls_name or address
 
-    async def open(self, make: Callable[[], Connection]) -> None:
+    async def open(self, make: Callable[[], Connection], session: ssl.SSLSession | None = None) -> None:
         """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
+
+        With a ``session`` of an earlier connection the TLS handshake may take that up.
 
         Raises:
             httpx.ConnectError: refused, unreachable, or no TLS.
             LocalError: this computer lacks what a connection needs.
         """
-        loop = asyncio.get_running_loop()
         error: OSError | UnicodeError | None = None
         try:
             if self.stamped:
                 await connect_stamped(self._address, self._port, make)
             else:
-                await loop.create_connection(
-                    make, self._address, self._port, ssl=self._context, server_hostname=self._tls_name
-                )
+                await self._open(make, session)
         # ssl.SSLError is an OSError too; UnicodeError: a certificate's name that no encoding fits.
         except (OSError, UnicodeError) as exc:
             error = exc
@@ -381,11 +433,35 @@ class Connector:
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
 
+    async def _open(self, make: Callable[[], Connection], session: ssl.SSLSession | None) -> None:
+        """Connect first, and shake hands then: so that it is known when TCP was up."""
+        loop = asyncio.get_running_loop()
+        family, place = numeric_address(self._address, self._port)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await connect_socket(loop, sock, place)
+        except BaseException:
+            sock.close()
+            raise
+        context = self._context
+        if context is not None and session is not None:
+            context = cast("ssl.SSLContext", _Resuming(context, session))
+        await loop.create_connection(make, sock=sock, ssl=context, server_hostname=self._tls_name)
 
-def connector_to(target: Target) -> Connector:
+
+def connector_to(target: Target, *, resume: bool = True) -> Connector:
     """Make what opens connections to a board.
+
+    Args:
+        target: the board.
+        resume: whether a board is asked for what a later handshake can take up.
 
     Raises:
         UsageError: the CA file cannot be used.
     """
-    return Connector(target.address, target.port, tls_for(target), tls_name=target.tls_name)
+    context = tls_for(target)
+    if context is not None and not resume:
+        context.options |= ssl.OP_NO_TICKET
+    return Connector(target.address, target.port, context, tls_name=target.tls_name)

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import httpx
 
 from pytest_espperf.load.faults import LoginError
-from pytest_espperf.load.feed import ClosedFeed, Feed, backoff_s
+from pytest_espperf.load.feed import ClosedFeed, Feed, backoff_s, pause_s
 from pytest_espperf.load.login import DURING, ClientSession, Login
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, RawHeaders
 from pytest_espperf.load.wire import BodyTooLargeError, chunks_of
+from pytest_espperf.model.workload import PhaseSpec
 from pytest_espperf.system.loops import Deliver
 
 _CLOSE_PATIENCE_S = 1.0
@@ -39,7 +40,7 @@ class CustomTraffic:
     def __init__(
         self,
         *,
-        clients: int,
+        phase: PhaseSpec,
         feed: Feed,
         recorder: Recorder,
         make_transport: TransportFactory,
@@ -47,7 +48,9 @@ class CustomTraffic:
         login: Login | None = None,
     ) -> None:
         self.feed = feed
-        self._clients = clients
+        self._clients = phase.clients
+        self._reuse = phase.reuse
+        self._think_s = phase.think_time_s
         self._recorder = recorder
         self._make_transport = make_transport
         self._timeout_s = timeout_s
@@ -57,7 +60,7 @@ class CustomTraffic:
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
-        self._sessions = [None if login is None else ClientSession(login) for _ in range(clients)]
+        self._sessions = [None if login is None else ClientSession(login) for _ in range(phase.clients)]
         self._logging_in = 0
         self._begin: asyncio.Event | None = None
         self._asked: set[int] = set()
@@ -124,10 +127,16 @@ class CustomTraffic:
             done()
 
     async def _client(self, number: int) -> None:
+        await asyncio.sleep(self._pause_s() * number / self._clients)
+        while await self._requests(number):
+            pass  # a transport for the next request
+
+    async def _requests(self, number: int) -> bool:
+        """Make requests over one transport: all of them, or one where none is reused; whether more follow."""
         async with self._make_transport() as transport:
             self._kind = type(transport).__name__
             session = self._sessions[number]
-            if session is not None and self._begin is not None:
+            if session is not None and self._begin is not None and not self._begin.is_set():
                 await self._bounded(self._log_in(transport, session))
                 self._logging_in -= 1
                 await self._begin.wait()
@@ -141,12 +150,19 @@ class CustomTraffic:
                         failures = 0
                     else:
                         failures += 1
-                        await asyncio.sleep(backoff_s(failures))
+                    pause_s = max(self._pause_s(), backoff_s(failures) if failures else 0.0)
+                    if pause_s:
+                        await asyncio.sleep(pause_s)
+                    if not self._reuse:
+                        return True
                     continue
                 due_ns = self.feed.next_due_ns()
                 if due_ns is None:
-                    return
+                    return False
                 await asyncio.sleep(min(_LONGEST_NAP_S, max(0.0, (due_ns - perf_counter_ns()) * 1e-9)))
+
+    def _pause_s(self) -> float:
+        return pause_s(self.feed, self._think_s, perf_counter_ns())
 
     async def _request(
         self, transport: httpx.AsyncBaseTransport, prepared: PreparedRequest, intended_ns: int, number: int

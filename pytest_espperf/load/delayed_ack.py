@@ -212,7 +212,7 @@ def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: 
     """
     requests: dict[str, bytes] = {}
     for profile in profiles:
-        specs = [spec for spec in profile.requests if spec.method == "GET" and spec.body is None]
+        specs = [spec for spec in profile.asked if spec.method == "GET" and spec.body is None]
         if profile.login is not None or not specs:
             continue
         maker = RequestMaker(target, profile.headers, own_connection=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from pytest_espperf.load.guard import (
     fastest_loop,
     quiet_gc,
 )
-from pytest_espperf.load.lanes import LaneTraffic
+from pytest_espperf.load.lanes import Lane, LaneTraffic
 from pytest_espperf.load.login import Login
+from pytest_espperf.load.pages import Browsing
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, RequestMaker, prepare_requests
 from pytest_espperf.model.samples import PhaseSamples
@@ -100,6 +101,7 @@ class Timing:
         begin_ns: when measuring begins.
         steady_end_ns: closed loop after a warm-up: when starting ends; from begin to there the requests that
             were in flight before and those still in flight after balance. 0 otherwise.
+        least_end_ns: clients that pause: what rates are computed over is the time to here at least; else 0.
         give_up_ns: open loop: when starts not made by then are dropped; 0 in a closed loop.
         deadline_ns: when the phase ends whatever it does; None for never.
         heartbeat_s: seconds between heartbeats.
@@ -108,6 +110,7 @@ class Timing:
     warmup_ns: int
     begin_ns: int
     steady_end_ns: int
+    least_end_ns: int
     give_up_ns: int
     deadline_ns: int | None
     heartbeat_s: float
@@ -162,6 +165,8 @@ class Conductor:
             end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
             if self._timing.steady_end_ns and not samples.cut_short:
                 end_ns = min(end_ns, self._timing.steady_end_ns)
+            if self._failure is None and not samples.cut_short:
+                end_ns = max(end_ns, self._timing.least_end_ns)
             samples.elapsed_s = max(0, end_ns - self._timing.begin_ns) * 1e-9
 
     def _begin(self) -> None:
@@ -324,33 +329,33 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     """Drive the phase in this thread, in which no event loop runs."""
     call_ns = perf_counter_ns()
     phase = job.phase
-    _check(phase, job.request_timeout_s)
-    samples = PhaseSamples(
-        paths=tuple(spec.label for spec in job.requests),
-        clients=phase.clients,
-        duration_s=phase.duration_s,
-        rate_rps=phase.rate_rps,
-    )
-    recorder = Recorder(samples)
-    maker = RequestMaker(job.target, job.headers, own_connection=job.transport is None)
-    prepared = prepare_requests(maker, job.requests, recorder.table)
+    _check(job)
+    own = job.transport is None
+    maker = RequestMaker(job.target, job.headers, own_connection=own, reuse=phase.reuse)
+    asked = job.requests[:1] if phase.page is not None else job.requests
+    recorder, prepared = _prepare(job, maker, asked)
+    samples = recorder.samples
+    browsing = None
+    if phase.page is not None:
+        parts, assets = _prepare(replace(job, phase=replace(phase, rate_rps=None)), maker, job.requests[1:])
+        samples.parts = parts.samples
+        browsing = Browsing(phase.page, assets, parts)
     login = None if job.login is None else Login(job.login, maker, job.target)
-    samples.seen = [request.seen for request in prepared]
-    if any(spec.body for spec in job.requests):
-        samples.sent_bytes = tuple(len(spec.body or b"") for spec in job.requests)
-    connector = connector_to(job.target) if job.transport is None else None
+    connector = connector_to(job.target, resume=phase.reuse or phase.tls_resumption) if own else None
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = job.make_loop()
     traffic: Traffic | None = None
     try:
         timing = _make_timing(job, call_ns)
-        feed = _make_feed(job, prepared, timing.begin_ns)
-        traffic = _make_traffic(job, feed, recorder, connector, watch, login)
+        feed = _make_feed(job, asked, prepared, timing.begin_ns)
+        traffic = _make_traffic(job, feed, recorder, connector, watch, login, browsing)
         if login is not None:
             loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
             timing = _make_timing(job, call_ns)  # from now on
-            feed = traffic.feed = _make_feed(job, prepared, timing.begin_ns)
+            feed = traffic.feed = _make_feed(job, asked, prepared, timing.begin_ns)
         recorder.start_at(timing.begin_ns)
+        if browsing is not None:
+            browsing.parts.start_at(timing.begin_ns)
         Conductor(
             loop=loop,
             traffic=traffic,
@@ -368,6 +373,27 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     return samples
 
 
+def _prepare(
+    job: _Job, maker: RequestMaker, requests: Sequence[RequestSpec]
+) -> tuple[Recorder, list[PreparedRequest]]:
+    """Make the recorder of some of the phase's requests, and the requests ready."""
+    phase = job.phase
+    samples = PhaseSamples(
+        paths=tuple(spec.label for spec in requests),
+        clients=phase.clients,
+        duration_s=phase.duration_s,
+        rate_rps=phase.rate_rps,
+        think_time_s=phase.think_time_s,
+        reuse=phase.reuse,
+    )
+    recorder = Recorder(samples)
+    prepared = prepare_requests(maker, requests, recorder.table)
+    samples.seen = [request.seen for request in prepared]
+    if any(spec.body for spec in requests):
+        samples.sent_bytes = tuple(len(spec.body or b"") for spec in requests)
+    return recorder, prepared
+
+
 def _make_timing(job: _Job, call_ns: int) -> Timing:
     """Lay the times out: load begins now."""
     warmup_ns = perf_counter_ns()
@@ -378,16 +404,19 @@ def _make_timing(job: _Job, call_ns: int) -> Timing:
         warmup_ns=warmup_ns,
         begin_ns=begin_ns,
         steady_end_ns=stop_ns if closed and job.warmup_s > 0 else 0,
+        least_end_ns=stop_ns if job.phase.think_time_s else 0,
         give_up_ns=0 if closed else stop_ns + round(job.request_timeout_s * _NS_PER_S),
         deadline_ns=None if job.deadline_s is None else call_ns + round(job.deadline_s * _NS_PER_S),
         heartbeat_s=job.heartbeat_s,
     )
 
 
-def _make_feed(job: _Job, prepared: Sequence[PreparedRequest], begin_ns: int) -> Feed:
+def _make_feed(
+    job: _Job, asked: Sequence[RequestSpec], prepared: Sequence[PreparedRequest], begin_ns: int
+) -> Feed:
     if job.each_once:
         return ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
-    turn = [prepared[index] for index in rotation([spec.weight for spec in job.requests])]
+    turn = [prepared[index] for index in rotation([spec.weight for spec in asked])]
     if job.phase.rate_rps is None:
         return ClosedFeed(turn, begin_ns, job.phase.duration_s)
     return OpenFeed(turn, begin_ns, job.phase.duration_s, job.phase.rate_rps, job.warmup_s)
@@ -400,21 +429,23 @@ def _make_traffic(  # noqa: PLR0917 - the parts of a phase
     connector: Connector | None,
     watch: SelfWatch,
     login: Login | None,
+    browsing: Browsing | None,
 ) -> Traffic:
     """Make the clients: over our connections, or without a connector over the user's own transport."""
     if connector is not None:
         return LaneTraffic(
-            clients=job.phase.clients,
+            phase=job.phase,
             feed=feed,
             recorder=recorder,
             connector=connector,
             timeout_s=job.request_timeout_s,
             watch=watch,
             login=login,
+            make_client=Lane if browsing is None else browsing.client,
         )
     assert job.transport is not None
     return CustomTraffic(
-        clients=job.phase.clients,
+        phase=job.phase,
         feed=feed,
         recorder=recorder,
         make_transport=job.transport,
@@ -423,11 +454,14 @@ def _make_traffic(  # noqa: PLR0917 - the parts of a phase
     )
 
 
-def _check(phase: PhaseSpec, request_timeout_s: float) -> None:
+def _check(job: _Job) -> None:
+    phase = job.phase
     if phase.clients < 1:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
-    if request_timeout_s <= 0:
-        raise UsageError(f"the request timeout must be above 0 s, not {request_timeout_s}")
+    if job.request_timeout_s <= 0:
+        raise UsageError(f"the request timeout must be above 0 s, not {job.request_timeout_s}")
+    if phase.page is not None and job.transport is not None:
+        raise UsageError(f"phase {phase.name!r} is one of pages, which no transport of your own can load")
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

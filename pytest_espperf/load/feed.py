@@ -16,6 +16,9 @@ from pytest_espperf.load.requests import PreparedRequest
 _NS_PER_S = 1_000_000_000
 _ENDLESS = 1 << 62
 
+_EARLY_S = 0.003
+"""Seconds by which a timer may be early: a pause up to the end of a phase would be followed by a request."""
+
 
 class ClosedFeed:
     """A closed loop: every client asks for its next path as soon as it has an answer.
@@ -53,6 +56,10 @@ class ClosedFeed:
     def has_ended(self, now_ns: int) -> bool:
         """Whether no further request is started."""
         return now_ns >= self._stop_ns
+
+    def left_s(self, now_ns: int) -> float:
+        """Return for how many seconds requests are still started."""
+        return max(0.0, (self._stop_ns - now_ns) / _NS_PER_S)
 
     def next_due_ns(self) -> int | None:
         """Return None: a closed loop has no intended starts."""
@@ -168,6 +175,14 @@ def intended_start_ns(number: int, rate_rps: float) -> int:
     warm-up's.
     """
     return round(number * _NS_PER_S / rate_rps)
+
+
+def pause_s(feed: Feed, think_time_s: float, now_ns: int) -> float:
+    """Compute for how many seconds a client pauses now: no longer than its feed lasts."""
+    if not think_time_s or not isinstance(feed, ClosedFeed):
+        return 0.0
+    left_s = feed.left_s(now_ns)
+    return min(think_time_s, left_s + _EARLY_S) if left_s else 0.0
 
 
 def backoff_s(failures: int) -> float:

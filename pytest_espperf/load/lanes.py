@@ -1,4 +1,4 @@
-"""The engine's clients: each a lane with at most one connection and one request at a time.
+"""The engine's clients: most are lanes, with at most one connection and one request at a time.
 
 Lanes are driven by callbacks. When a response is complete, the next request is written before control
 returns to the event loop; a task exists only while a connection is being opened.
@@ -13,20 +13,20 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.load.body_check import BodyCheck
-from pytest_espperf.load.connection import Connection, Connector, connection_type
+from pytest_espperf.load.connection import Connection, Connector
 from pytest_espperf.load.faults import LoginError
-from pytest_espperf.load.feed import Feed, backoff_s
+from pytest_espperf.load.feed import Feed, backoff_s, pause_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
 from pytest_espperf.load.login import DURING, ClientSession, Login
+from pytest_espperf.load.opening import Opening, Openings
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest
-from pytest_espperf.load.wire import HeadCache
+from pytest_espperf.model.workload import PhaseSpec
 from pytest_espperf.system.loops import Deliver
 
-_NEVER = 1 << 62
-_CLOSE_PATIENCE_S = 1.0
-_CLOSE_TURNS = 100
-_CLOSE_TURNS_AT_LEAST = 5
+NEVER = 1 << 62
+"""A time that does not come."""
+
 _TIMER_SLACK_S = 0.0012
 """Event loops round timers to milliseconds; the rest of the way to a start is polled."""
 
@@ -40,27 +40,21 @@ _LONGER_THAN_OTHERS = 2.0
 turn, the next one in turn never waits much longer than the last one did."""
 
 
-class Lane:
-    """One client.
+class Client:
+    """One client: when it asks. A subclass knows how.
 
     Attributes:
         number: the client's index.
         answered: whether it got any answer yet.
-        deadline_ns: when the request in hand times out; far away without one.
+        deadline_ns: when what is in hand times out; far away without anything.
     """
 
     __slots__ = (
         "_begin_ns",
-        "_check",
-        "_connect_ns",
-        "_connection",
         "_failures",
         "_intended_ns",
-        "_made",
-        "_opening",
         "_pause",
         "_request",
-        "_retried",
         "_session",
         "_traffic",
         "answered",
@@ -73,21 +67,16 @@ class Lane:
         self._session = session
         self.number = number
         self.answered = False
-        self.deadline_ns = _NEVER
-        self._connection: Connection | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._made: Connection | None = None
+        self.deadline_ns = NEVER
         self._pause: asyncio.TimerHandle | None = None
         self._request: PreparedRequest | None = None
-        self._check: BodyCheck | None = None
-        self._begin_ns = self._intended_ns = self._connect_ns = 0
-        self._retried = False
+        self._begin_ns = self._intended_ns = 0
         self._failures = 0
 
     @property
     def in_flight(self) -> bool:
         """Whether a request is in hand."""
-        return self.deadline_ns != _NEVER
+        return self.deadline_ns != NEVER
 
     @property
     def is_starving(self) -> bool:
@@ -96,8 +85,8 @@ class Lane:
 
     @property
     def is_held(self) -> bool:
-        """Whether its connection is kept alive and was answered more than once."""
-        return self._connection is not None and self._connection.served > 1
+        """Whether a connection of it is kept alive and was answered more than once."""
+        raise NotImplementedError
 
     def waits_in_vain(self, now_ns: int) -> bool:
         """Whether the request in hand has waited far longer than others waited for the same path."""
@@ -113,11 +102,16 @@ class Lane:
         """Whether it can ask for what it is to ask for."""
         return self._session is None or self._session.ready
 
-    def log_in(self) -> None:
-        """Log in before the phase begins; a client that fails to tries again before its first request."""
-        self._begin_ns = perf_counter_ns()
-        self.deadline_ns = self._begin_ns + self._traffic.timeout_ns
-        self._open()
+    def door(self) -> Lane:
+        """Return what logs this client in before the phase begins."""
+        raise NotImplementedError
+
+    def begin(self, after_s: float) -> None:
+        """Take the first request, now or after a pause."""
+        if after_s > 0:
+            self._advance_in(after_s)
+        else:
+            self.advance()
 
     def advance(self) -> bool:
         """Take the next request if there is one (True), else rest until woken."""
@@ -132,28 +126,95 @@ class Lane:
             return False
         self._request, self._intended_ns = taken
         self._begin_ns = now
-        self._retried = False
         self.deadline_ns = now + traffic.timeout_ns
-        if self._connection is None:
-            self._open()
-        else:
-            self._begin_ns = self._send(self._connection)
+        self._ask(now)
         return True
 
     def stop(self) -> None:
         """Drop everything at once."""
-        self.deadline_ns = _NEVER
+        self.deadline_ns = NEVER
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        self._drop_opening()
+
+    def expire(self, now_ns: int) -> None:
+        """Time out what is in hand."""
+        raise NotImplementedError
+
+    def _ask(self, now_ns: int) -> None:
+        """Ask for the request in hand."""
+        raise NotImplementedError
+
+    def _go_on(self) -> bool:
+        """Take the next request, after the pause of a client that thinks; whether one was taken at once."""
+        pause_s = self._traffic.pause_s() if self._traffic.has_begun else 0.0
+        if pause_s <= 0:
+            return self.advance()
+        self._advance_in(pause_s)
+        return False
+
+    def _back_off(self, *, free: int) -> None:
+        """Pause, except after the first ``free`` failures in a row, and before the phase."""
+        self._failures += 1
+        if self._failures <= free or not self._traffic.has_begun:
+            self._go_on()
+        else:
+            self._advance_in(max(backoff_s(self._failures - free), self._traffic.pause_s()))
+
+    def _advance_in(self, pause_s: float) -> None:
+        self._pause = self._traffic.loop.call_later(pause_s, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self.advance()
+
+
+class Lane(Client):
+    """A client with at most one connection and one request at a time."""
+
+    __slots__ = ("_check", "_connection", "_opening", "_retried")
+
+    def __init__(self, traffic: LaneTraffic, number: int, session: ClientSession | None = None) -> None:
+        super().__init__(traffic, number, session)
+        self._connection: Connection | None = None
+        self._opening = Opening(traffic.openings, self, self._not_opened)
+        self._check: BodyCheck | None = None
+        self._retried = False
+
+    @property
+    def is_held(self) -> bool:
+        """See :class:`Client`."""
+        return self._connection is not None and self._connection.served > 1
+
+    def door(self) -> Lane:
+        """See :class:`Client`."""
+        return self
+
+    def log_in(self) -> None:
+        """Log in before the phase begins; a client that fails to tries again before its first request."""
+        self._begin_ns = perf_counter_ns()
+        self.deadline_ns = self._begin_ns + self._traffic.timeout_ns
+        self._opening.begin(self._begin_ns)
+
+    def _ask(self, now_ns: int) -> None:
+        self._retried = False
+        if self._connection is None:
+            self._opening.begin(now_ns)
+        else:
+            self._begin_ns = self._send(self._connection)
+
+    def stop(self) -> None:
+        """See :class:`Client`."""
+        super().stop()
+        self._opening.drop()
         self._drop_connection()
 
     def expire(self, now_ns: int) -> None:
-        """Time the request in flight out."""
-        if self._opening is not None:
-            self._drop_opening()
-            self._fail(httpx.ConnectTimeout("no connection in time"), 0, now_ns)
+        """See :class:`Client`."""
+        if self._opening.is_busy:
+            lacks = self._opening.what_lacks()
+            self._opening.drop()
+            self._fail(httpx.ConnectTimeout(lacks), 0, now_ns)
         else:
             connection = self._connection
             first_ns = connection.first_ns if connection is not None else 0
@@ -164,16 +225,13 @@ class Lane:
             )
             self._drop_connection()
             self._fail(exc, first_ns, now_ns)
-        self.advance()
+        self._go_on()
 
     def on_open(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        if self._opening is None:
-            connection.close()
+        if not self._opening.took_over(connection):
             return
-        self._opening = self._made = None
         self._connection = connection
-        self._traffic.recorder.connected(self._connect_ns, connection.opened_ns)
         sent_ns = self._send(connection)
         if not self._retried:
             self._begin_ns = sent_ns
@@ -193,17 +251,24 @@ class Lane:
         check = self._check
         outcome = request.judge(head.status, reader.body_bytes, check, head.headers)
         end_ns = connection.last_ns
-        self.deadline_ns = _NEVER
+        self.deadline_ns = NEVER
         self.answered = True
         self._failures = 0
         self._traffic.recorder.add(
-            request.index, outcome, self._begin_ns, connection.first_ns, end_ns, self._intended_ns
+            request.index,
+            outcome,
+            self._begin_ns,
+            connection.first_ns,
+            end_ns,
+            self._intended_ns,
+            self._opening.took_ns,
         )
-        if not connection.keep_alive:
+        if not (connection.keep_alive and self._traffic.reuse):
+            self._opening.keep_session(connection)
             self._drop_connection()
             if reader.excess:
                 self._count_garbage(request, reader.what_is_beyond(), end_ns)
-        if self.advance() and self._connection is not None:
+        if self._go_on() and self._connection is not None:
             self._traffic.watch.turned(self._begin_ns - end_ns)
 
     def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
@@ -217,12 +282,12 @@ class Lane:
         if connection.stale and not self._retried:
             self._retried = True
             self._traffic.recorder.stale(now)
-            self._open()
+            self._opening.begin(now)
             return
         self._fail(exc, connection.first_ns, now)
         if connection.first_ns:
             self._failures = 0
-            self.advance()
+            self._go_on()
         else:
             self._back_off(free=1)
 
@@ -259,7 +324,8 @@ class Lane:
 
     def _end_login(self, connection: Connection, trouble: str) -> None:
         """Go on with the request in hand, if there is one, or fail it."""
-        if trouble or not connection.keep_alive:
+        if trouble or not (connection.keep_alive and self._traffic.reuse):
+            self._opening.keep_session(connection)
             self._drop_connection()
         if trouble:
             self._fail(LoginError(trouble), connection.first_ns, perf_counter_ns())
@@ -267,41 +333,20 @@ class Lane:
             return
         self._failures = 0
         if self._request is None:
-            self.deadline_ns = _NEVER
+            self.deadline_ns = NEVER
             self.advance()
         elif self._connection is None:
-            self._open()
+            self._opening.begin(perf_counter_ns())
         else:
             self._begin_ns = self._send(self._connection)
 
-    def _open(self) -> None:
-        self._connect_ns = perf_counter_ns()
-        traffic = self._traffic
-        task = traffic.loop.create_task(traffic.connector.open(self._make))
-        self._opening = task
-        traffic.opening.add(task)
-        task.add_done_callback(self._opened)
-
-    def _make(self) -> Connection:
-        traffic = self._traffic
-        self._made = connection = traffic.make(self, traffic.heads, traffic.open_connections)
-        return connection
-
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._traffic.opening.discard(task)
-        exc = None if task.cancelled() else task.exception()
-        if exc is None:
-            return
-        if not isinstance(exc, httpx.TransportError):
-            raise exc
-        if self._opening is task:
-            self._opening = None
-            self._fail(exc, 0, perf_counter_ns())
-            self._back_off(free=0)
+    def _not_opened(self, exc: httpx.TransportError) -> None:
+        self._fail(exc, 0, perf_counter_ns())
+        self._back_off(free=0)
 
     def _fail(self, exc: httpx.TransportError, first_ns: int, end_ns: int) -> None:
         request = self._request
-        self.deadline_ns = _NEVER
+        self.deadline_ns = NEVER
         if request is None:  # it was to log in before the phase
             return
         outcome = request.failed(exc, "" if self.is_logged_in else DURING)
@@ -313,26 +358,6 @@ class Lane:
         """Count bytes behind a response: it keeps its outcome, the garbage is an error of its own."""
         exc = httpx.RemoteProtocolError(what)
         self._traffic.recorder.add(request.index, request.failed(exc), now_ns, 0, now_ns, now_ns)
-
-    def _back_off(self, *, free: int) -> None:
-        """Pause, except after the first ``free`` failures in a row, and before the phase."""
-        self._failures += 1
-        if self._failures <= free or not self._traffic.has_begun:
-            self.advance()
-        else:
-            self._pause = self._traffic.loop.call_later(backoff_s(self._failures - free), self._resume)
-
-    def _resume(self) -> None:
-        self._pause = None
-        self.advance()
-
-    def _drop_opening(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        if self._made is not None:  # ready in the very moment of being given up
-            self._made.close()
-            self._made = None
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -346,43 +371,45 @@ def is_idle_farewell(data: bytes) -> bool:
 
 
 class LaneTraffic:
-    """All lanes of a phase.
+    """All clients of a phase.
 
     Args:
-        clients: how many lanes.
+        phase: how many there are, whether they use a connection again, and how they pause.
         feed: what they do.
         recorder: where samples go.
         connector: opens connections.
         timeout_s: total time a request may take, connecting included.
         watch: counts how late starts were made, and how fast clients turned round.
         login: what each client asks for first; None for nothing.
+        make_client: makes each of them.
     """
 
     def __init__(
         self,
         *,
-        clients: int,
+        phase: PhaseSpec,
         feed: Feed,
         recorder: Recorder,
         connector: Connector,
         timeout_s: float,
         watch: SelfWatch,
         login: Login | None = None,
+        make_client: Callable[[LaneTraffic, int, ClientSession | None], Client] = Lane,
     ) -> None:
         self.feed = feed
         self.recorder = recorder
-        self.connector = connector
+        self.openings = Openings(connector, recorder, resume=not phase.reuse and phase.tls_resumption)
+        self.reuse = phase.reuse
         self.timeout_ns = round(timeout_s * 1e9)
-        self.heads = HeadCache()
-        self.open_connections: set[Connection] = set()
-        self.opening: set[asyncio.Task[None]] = set()
         self.watch = watch
         self.has_begun = True
-        self.logging_in: set[Lane] = set()
+        self.logging_in: set[Client] = set()
+        self._think_s = phase.think_time_s
         self._lanes = [
-            Lane(self, number, None if login is None else ClientSession(login)) for number in range(clients)
+            make_client(self, number, None if login is None else ClientSession(login))
+            for number in range(phase.clients)
         ]
-        self._resting: list[Lane] = []
+        self._resting: list[Client] = []
         self._timer: asyncio.Handle | None = None
         self._done: Callable[[], None] | None = None
         self._closed_loop = feed.next_due_ns() is None
@@ -390,7 +417,7 @@ class LaneTraffic:
     @property
     def label(self) -> str:
         """The engine's name."""
-        return engine_label(self.loop, stamped=self.connector.stamped)
+        return engine_label(self.loop, stamped=self.openings.connector.stamped)
 
     async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
         """Have each client log in; where one cannot, the phase begins without it, see :meth:`Lane.log_in`.
@@ -399,13 +426,14 @@ class LaneTraffic:
         serves fewer clients than there are would hold all of them up.
         """
         self.loop = asyncio.get_running_loop()
-        self.make = connection_type(self.loop)
+        self.openings.use(self.loop)
         self.has_begun = False
         began_ns = perf_counter_ns()
-        self.logging_in = set(self._lanes)
-        for lane in self._lanes:
-            lane.log_in()
-        left, longest_ns = len(self._lanes), 0
+        doors = [lane.door() for lane in self._lanes]
+        self.logging_in = set(doors)
+        for door in doors:
+            door.log_in()
+        left, longest_ns = len(doors), 0
         while self.logging_in:
             deliver_signals()
             await asyncio.sleep(_LOGIN_TURN_S)
@@ -420,21 +448,29 @@ class LaneTraffic:
             for lane in tuple(self.logging_in):
                 if over or lane.deadline_ns <= now:
                     lane.expire(now)
+        for door in set(doors).difference(self._lanes):
+            door.stop()
         self.has_begun = True
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
         self.loop = loop
-        self.make = connection_type(loop)
+        self.openings.use(loop)
         self._done = done
         if self.feed.next_due_ns() is None:
+            # Clients that pause begin one after the other: all at once they would ask in bursts ever after.
+            apart_s = self.pause_s() / len(self._lanes)
             for lane in self._lanes:
-                lane.advance()
+                lane.begin(lane.number * apart_s)
         else:
             self._resting = self._lanes[::-1]
             self._pump()
 
-    def rest(self, lane: Lane) -> None:
+    def pause_s(self) -> float:
+        """Seconds for which a client pauses now between an answer and its next request."""
+        return pause_s(self.feed, self._think_s, perf_counter_ns()) if self._think_s else 0.0
+
+    def rest(self, lane: Client) -> None:
         """Put a lane aside that has nothing to do now."""
         self._resting.append(lane)
         if len(self._resting) == len(self._lanes) and self.feed.next_due_ns() is None:
@@ -482,15 +518,7 @@ class LaneTraffic:
             self._timer.cancel()
         for lane in self._lanes:
             lane.stop()
-        for connection in tuple(self.open_connections):
-            connection.close()
-        if self.opening:
-            await asyncio.wait(tuple(self.opening), timeout=_CLOSE_PATIENCE_S)
-        # A connection made or given up this very moment takes the loop a few turns to be seen closed.
-        for turn in range(_CLOSE_TURNS):
-            await asyncio.sleep(0 if turn < _CLOSE_TURNS_AT_LEAST else _CLOSE_PATIENCE_S / _CLOSE_TURNS)
-            if turn >= _CLOSE_TURNS_AT_LEAST and not self.open_connections:
-                break
+        await self.openings.close()
 
     def _finish(self) -> None:
         done, self._done = self._done, None

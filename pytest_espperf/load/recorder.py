@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pytest_espperf.load.connection import Connection
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.model.samples import PhaseSamples
 
@@ -29,6 +30,7 @@ class Recorder:
         self.last_end_ns = 0
         self.errors = 0
         self._open_loop = samples.rate_rps is not None
+        self._opening = None if samples.reuse else samples.opening_s.append
         self._start = samples.start_s.append
         self._service = samples.service_s.append
         self._ttfb = samples.ttfb_s.append
@@ -41,9 +43,20 @@ class Recorder:
         self.begin_ns = self.last_end_ns = begin_ns
 
     def add(  # noqa: PLR0917 - once per request: naming the arguments would cost more than storing them
-        self, path: int, outcome: int, start_ns: int, first_ns: int, end_ns: int, intended_ns: int
+        self,
+        path: int,
+        outcome: int,
+        start_ns: int,
+        first_ns: int,
+        end_ns: int,
+        intended_ns: int,
+        opening_ns: int = 0,
     ) -> None:
-        """Record one request. ``first_ns`` is 0 if no byte came; ``intended_ns`` is of an open loop only."""
+        """Record one request.
+
+        ``first_ns`` is 0 if no byte came; ``intended_ns`` is of an open loop only, and ``opening_ns``, what
+        opening its connection took, of clients that open one for each request.
+        """
         begin_ns = self.begin_ns
         if self._open_loop:
             if intended_ns < begin_ns:
@@ -58,6 +71,8 @@ class Recorder:
         self._ttfb((first_ns - start_ns) * 1e-9 if first_ns else math.nan)
         self._path(path)
         self._outcome(outcome)
+        if self._opening is not None:
+            self._opening(opening_ns * 1e-9)
         if self.table.wrong[outcome]:
             self.errors += 1
         if end_ns > self.last_end_ns:  # noqa: PLR1730 - max() takes three times as long
@@ -69,10 +84,15 @@ class Recorder:
             offset_s = (end_ns - self.begin_ns) * 1e-9
             self.samples.warm_answers.append((offset_s, (end_ns - start_ns) * 1e-9, path))
 
-    def connected(self, start_ns: int, end_ns: int) -> None:
-        """Record that a connection was opened."""
-        if start_ns >= self.begin_ns:
-            self.samples.connect_s.append((end_ns - start_ns) * 1e-9)
+    def connected(self, start_ns: int, connection: Connection) -> None:
+        """Record that a connection was opened, which began at ``start_ns``."""
+        if start_ns < self.begin_ns:
+            return
+        samples = self.samples
+        samples.connect_s.append((connection.opened_ns - start_ns) * 1e-9)
+        if connection.is_encrypted:
+            samples.handshake_s.append((connection.opened_ns - connection.connected_ns) * 1e-9)
+            samples.resumed += connection.is_resumed
 
     def stale(self, now_ns: int) -> None:
         """Record that a request is sent again because its kept-alive connection died unanswered."""

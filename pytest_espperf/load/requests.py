@@ -12,7 +12,7 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.load.body_check import BodyCheck
 from pytest_espperf.load.outcomes import OutcomeTable, classify
 from pytest_espperf.load.wire import MAX_BODY_BYTES, BodyTooLargeError, chunked_bytes, request_head
-from pytest_espperf.model.samples import FirstAnswer, PathSeen
+from pytest_espperf.model.samples import FirstAnswer, Outcome, PathSeen
 from pytest_espperf.model.text import MOST_TEXT, one_line
 from pytest_espperf.model.workload import PLACEHOLDER, Header, RequestSpec, Target, merge_headers
 
@@ -22,7 +22,10 @@ MOST_PATHS = 255
 MAX_SIZES = 1000
 """Lengths of bodies that are counted separately for one path."""
 
-_OF_OUR_CONNECTION: tuple[Header, ...] = (("Connection", "keep-alive"),)
+_KEPT: tuple[Header, ...] = (("Connection", "keep-alive"),)
+
+_USED_ONCE: tuple[Header, ...] = (("Connection", "close"),)
+"""A board may free the connection with its answer then, and need not wait for a request that never comes."""
 
 _IN_ONE_WRITE_BYTES = 16 * 1024
 """Longest body that is sent with its head: it is copied for it, and a packet less is sent."""
@@ -106,6 +109,14 @@ class PreparedRequest:
             self._sizes[body_bytes] = count + 1
         return outcome
 
+    def not_modified(self) -> int:
+        """Judge the answer that what was known still holds; return the index of its outcome."""
+        return self._table.index(304, None)
+
+    def part_failed(self, outcome: Outcome, reason: str) -> int:
+        """Judge a page of which an asset was wrong; return the index of its outcome."""
+        return self._table.error(outcome.status, outcome.error or "", self.index, lambda: reason)
+
     def failed(self, exc: BaseException, during: str = "") -> int:
         """Judge a request without a complete answer; return the index of its outcome.
 
@@ -158,10 +169,14 @@ class RequestMaker:
         headers: the profile's headers; they override ``target.headers``, which override ours.
         own_connection: False where a transport of the user's frames the requests: it may speak HTTP/2,
             which has no ``Connection`` header.
+        reuse: whether another request follows on a connection.
     """
 
-    def __init__(self, target: Target, headers: Sequence[Header], *, own_connection: bool) -> None:
-        ours = (*target.own_headers(), *(_OF_OUR_CONNECTION if own_connection else ()))
+    def __init__(
+        self, target: Target, headers: Sequence[Header], *, own_connection: bool, reuse: bool = True
+    ) -> None:
+        of_connection = _KEPT if reuse else _USED_ONCE
+        ours = (*target.own_headers(), *(of_connection if own_connection else ()))
         self._common = merge_headers(ours, target.headers, tuple(headers))
         self._origin = replace(
             target, address=target.address.partition("%")[0]

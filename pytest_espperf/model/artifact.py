@@ -56,7 +56,8 @@ class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         many = f"{self.count:,} of {self.requests:,}"
         if self.kind.startswith("http_"):
-            return f"{self.path}: {self.kind.removeprefix('http_')} ({many})"
+            status = f"{self.kind.removeprefix('http_')}, {self.reason}".rstrip(", ")
+            return f"{self.path}: {status} ({many})"
         return f"{f'{self.kind}: {self.reason}'.rstrip(': ')} ({self.path}, {many})"
 
 
@@ -150,6 +151,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     duration: float = 0.0
     elapsed: float = 0.0
     rate_rps: float | None = None
+    think_time_s: float = 0.0
     stale_retries: int = 0
     stalled_s: float = 0.0
     dropped_starts: int = 0
@@ -175,6 +177,11 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     timeline: Timeline | None = None
     samples_file: str = ""
     figures: dict[str, float] = {}
+
+    @property
+    def paced(self) -> bool:
+        """Whether a schedule, or the pauses of its clients, set its throughput."""
+        return self.rate_rps is not None or self.think_time_s > 0
 
 
 class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):

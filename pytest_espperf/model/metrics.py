@@ -103,6 +103,19 @@ class _Bucket:
     ok: int = 0
     err: int = 0
 
+    def take(self, outcome: Outcome, latency_s: float, *, in_tail: bool) -> None:
+        """Count a sample, with its latency where it is ok."""
+        if outcome.status is not None:
+            self.statuses[str(outcome.status)] += 1
+        if outcome.error is not None:
+            self.err += 1
+            self.errors[outcome.error] += 1
+            return
+        self.ok += 1
+        self.latencies.append(latency_s)
+        if in_tail:
+            self.tail.append(latency_s)
+
 
 def _bucket() -> _Bucket:
     return _Bucket(array("d"), array("d"), Counter(), Counter())
@@ -148,6 +161,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
     by_path = [_bucket() for _ in samples.paths]
     open_loop = len(samples.lag_s) > 0
     service: array[float] = array("d")
+    waits: array[float] = array("d")
     answers = [Answered(*warm) for warm in samples.warm_answers]
     for index in range(len(samples)):
         outcome = samples.outcomes[samples.outcome[index]]
@@ -160,17 +174,11 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
             answers.append(Answered(end, took, samples.path[index]))
         if ok and open_loop:
             service.append(took)
+        if ok and not samples.reuse:
+            # The lag of an open loop has the opening of the connection in it.
+            waits.append(latency if open_loop else latency + samples.opening_s[index])
         for bucket in (every, by_path[samples.path[index]]):
-            if outcome.status is not None:
-                bucket.statuses[str(outcome.status)] += 1
-            if outcome.error is not None:
-                bucket.err += 1
-                bucket.errors[outcome.error] += 1
-                continue
-            bucket.ok += 1
-            bucket.latencies.append(latency)
-            if end >= tail_from:
-                bucket.tail.append(latency)
+            bucket.take(outcome, latency, in_tail=end >= tail_from)
     if 0 < samples.never_answered < samples.clients:
         # What is awaited for clients that get nothing is no outage.
         lasted = max(min(lasted, samples.duration_s), max((one.end_s for one in answers), default=0.0))
@@ -184,8 +192,9 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         duration=samples.duration_s,
         elapsed=elapsed,
         rate_rps=samples.rate_rps,
+        think_time_s=samples.think_time_s,
         stale_retries=samples.stale_retries,
-        stalled_s=_without_stops(stalled_seconds(sorted(answers), lasted), generator),
+        stalled_s=_without_stops(stalled_seconds(sorted(answers), lasted, samples.think_time_s), generator),
         dropped_starts=samples.dropped_starts,
         never_answered=samples.never_answered,
         tail_ok=len(every.tail),
@@ -210,12 +219,59 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         )
         if generator
         else None,
-        figures={**samples.figures, **transfer_rates(samples)},
-        path_metrics={
-            path: PathReport(**_figures(bucket, elapsed), body_bytes=_sizes(samples, index))
-            for index, (path, bucket) in enumerate(zip(samples.paths, by_path, strict=True))
-        },
+        path_metrics=_path_reports(samples, by_path, elapsed) | _parts(samples.parts, elapsed),
+        figures=samples.figures | transfer_rates(samples) | _connection_figures(samples, waits),
     )
+
+
+def _path_reports(
+    samples: PhaseSamples, by_path: Sequence[_Bucket], elapsed_s: float
+) -> dict[str, PathReport]:
+    return {
+        path: PathReport(**_figures(bucket, elapsed_s), body_bytes=_sizes(samples, index))
+        for index, (path, bucket) in enumerate(zip(samples.paths, by_path, strict=True))
+    }
+
+
+def _parts(parts: PhaseSamples | None, elapsed_s: float) -> dict[str, PathReport]:
+    """Report the assets of a page, over the same time as the pages."""
+    if parts is None:
+        return {}
+    by_path = [_bucket() for _ in parts.paths]
+    for index in range(len(parts)):
+        took = parts.service_s[index]
+        in_tail = parts.start_s[index] + took >= elapsed_s * 0.75
+        by_path[parts.path[index]].take(parts.outcomes[parts.outcome[index]], took, in_tail=in_tail)
+    return _path_reports(parts, by_path, elapsed_s)
+
+
+def _connection_figures(samples: PhaseSamples, waits: Iterable[float]) -> dict[str, float]:
+    """Compute the figures of a phase whose connections serve one request each.
+
+    ``connect_ms`` is TCP alone, ``handshake_ms`` TLS alone (the plain names are medians), ``wait_p50_ms``
+    what a user waits: both, and the request. ``resumed_share`` is the share of handshakes that took up an
+    earlier session.
+    """
+    if samples.reuse:
+        return {}
+    handshakes = samples.handshake_s
+    connects = (
+        [whole - tls for whole, tls in zip(samples.connect_s, handshakes, strict=True)]
+        if handshakes
+        else samples.connect_s
+    )
+    figures = {}
+    for name, values in (("connect", connects), ("handshake", handshakes)):
+        if ordered := sorted(values):
+            figures[f"{name}_ms"] = percentile(ordered, 0.5) * 1e3
+            figures[f"{name}_p95_ms"] = percentile(ordered, 0.95) * 1e3
+            figures[f"{name}_p99_ms"] = percentile(ordered, 0.99) * 1e3
+    if handshakes:
+        figures["resumed_share"] = samples.resumed / len(handshakes)
+    if ordered := sorted(waits):
+        figures["wait_p50_ms"] = percentile(ordered, 0.5) * 1e3
+        figures["wait_p95_ms"] = percentile(ordered, 0.95) * 1e3
+    return figures
 
 
 def _is_answered(outcome: Outcome, ttfb_s: float) -> bool:
@@ -363,17 +419,19 @@ class Answered(NamedTuple):
     path: int = 0
 
 
-def stalled_seconds(answers: Sequence[Answered], lasted_s: float) -> float:
+def stalled_seconds(answers: Sequence[Answered], lasted_s: float, think_time_s: float = 0.0) -> float:
     """Seconds in which nothing was answered, not even badly: the sum of too long gaps between answers.
 
     A gap is too long from a second on and from three times what is usual before an answer of the same path:
     a slow board is not stalled while it renders. Usual is the gap that half of the time before such answers
     lies in, so that clients which are answered all at once do not hide it, or the path's median service time
-    where that is less: so that an outage does not make itself usual.
+    where that is less: so that an outage does not make itself usual. Clients that pause ask for nothing
+    meanwhile, so that their pause is usual as well.
 
     Args:
         answers: in the order of their ends.
         lasted_s: from the phase's start to the end of its last request, failed ones included.
+        think_time_s: the clients' pause.
     """
     if not answers:
         return lasted_s
@@ -384,7 +442,9 @@ def stalled_seconds(answers: Sequence[Answered], lasted_s: float) -> float:
         gaps.setdefault(one.path, []).append(one.end_s - before_s)
         took.setdefault(one.path, []).append(one.took_s)
         before_s = one.end_s
-    usual = {path: min(_middle_of_time(gaps[path]), statistics.median(took[path])) for path in gaps}
+    usual = {
+        path: min(_middle_of_time(gaps[path]), statistics.median(took[path]) + think_time_s) for path in gaps
+    }
     last = lasted_s - before_s  # nobody knows what it was that did not come
     rated = [(gap, usual[path]) for path, of_path in gaps.items() for gap in of_path]
     rated.append((last, max(usual.values())))

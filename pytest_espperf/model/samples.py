@@ -88,8 +88,10 @@ class PhaseSamples:
         path, outcome: 'B', indices.
         elapsed_s: what rates are computed over. From the phase's start to the end of its last request; in a
             closed loop after a warm-up to its last start, as requests are in flight at either border then.
+        opening_s: 'f', without ``reuse``: what opening the request's connection took; empty otherwise.
         connect_s: 'f', one per opened connection (TCP, and TLS where used).
         handshake_s: 'f', the part of each of those that TLS took; empty without TLS.
+        resumed: those of the handshakes that took up an earlier session.
         stale_retries: requests sent again because a kept-alive connection had died unanswered.
         dropped_starts: open loop: intended starts that could not be made.
         cut_short: why the phase ended before its duration, "" where it did not.
@@ -100,12 +102,15 @@ class PhaseSamples:
         seen: what the answers looked like, in the order of the paths.
         sent_bytes: length of the body that is sent to each path; empty where none sends any.
         figures: what only this kind of phase has, by the name of its metric.
+        parts: of pages: the requests for their assets, which are no requests of the phase.
     """
 
     paths: tuple[str, ...]
     clients: int
     duration_s: float
     rate_rps: float | None = None
+    think_time_s: float = 0.0
+    reuse: bool = True
     outcomes: list[Outcome] = field(default_factory=list)
     start_s: array[float] = field(default_factory=lambda: array("f"))
     lag_s: array[float] = field(default_factory=lambda: array("f"))
@@ -114,8 +119,10 @@ class PhaseSamples:
     path: array[int] = field(default_factory=lambda: array("B"))
     outcome: array[int] = field(default_factory=lambda: array("B"))
     elapsed_s: float = 0.0
+    opening_s: array[float] = field(default_factory=lambda: array("f"))
     connect_s: array[float] = field(default_factory=lambda: array("f"))
     handshake_s: array[float] = field(default_factory=lambda: array("f"))
+    resumed: int = 0
     stale_retries: int = 0
     dropped_starts: int = 0
     generator: GeneratorHealth | None = None
@@ -126,6 +133,7 @@ class PhaseSamples:
     seen: list[PathSeen] = field(default_factory=list)
     sent_bytes: tuple[int, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
+    parts: PhaseSamples | None = None
 
     def __len__(self) -> int:
         return len(self.service_s)

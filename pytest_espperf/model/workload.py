@@ -84,12 +84,14 @@ class PageSpec:
     """A page and its assets, which a browser asks for together.
 
     Attributes:
+        path: of the page.
         assets: paths that are asked for once the page has come.
         connections: that a client opens at most.
         revalidate: whether later visits ask whether the assets have changed (``If-None-Match``,
             ``If-Modified-Since``), so that 304 is a right answer.
     """
 
+    path: str
     assets: tuple[str, ...]
     connections: int = 6
     revalidate: bool = False
@@ -143,6 +145,22 @@ class PhaseSpec:
     page: PageSpec | None = None
     stream: StreamSpec | None = None
 
+    @property
+    def own_paths(self) -> tuple[str, ...]:
+        """Paths that it asks for by plain requests instead of the profile's."""
+        return () if self.page is None else (self.page.path, *self.page.assets)
+
+    @property
+    def has_own_paths(self) -> bool:
+        """Whether it says itself what it asks for, so that its profile may have no paths."""
+        return self.page is not None or self.stream is not None
+
+    @property
+    def most_connections(self) -> int:
+        """Connections that its clients hold at once, at most."""
+        each = 1 if self.page is None else min(self.page.connections, max(1, len(self.page.assets)))
+        return self.clients * each
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -159,6 +177,24 @@ class Profile:
     limits: Mapping[str, float] = field(default_factory=dict)
     source: str = "built-in"
     login: LoginSpec | None = None
+
+    def requests_of(self, phase: PhaseSpec) -> tuple[RequestSpec, ...]:
+        """Return the requests of a phase; a page's are the page, then its assets.
+
+        What a right answer to one of those looks like is what the profile's own paths say of it.
+        """
+        if not phase.own_paths:
+            return self.requests
+        known = {request.path: request for request in self.requests if request.method == "GET"}
+        return tuple(known.get(path) or RequestSpec(path) for path in phase.own_paths)
+
+    @property
+    def asked(self) -> tuple[RequestSpec, ...]:
+        """Every request that its phases make; those for its paths where it has no phases yet."""
+        found = [] if self.phases else list(self.requests)
+        for phase in self.phases:
+            found += [one for one in self.requests_of(phase) if one not in found]
+        return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Asker:
         """Ask for the paths of one profile; return whether to go on, unlike with a board that hangs."""
         kept = self.answers.setdefault(profile.name, {})
         failures: dict[str, int] = {}
-        waiting = list(profile.requests)
+        waiting = list(profile.asked)  # none of one that has streams alone
         for number in range(TRIES):
             left_s = ends - self.clock() - number * PAUSE_S
             if not waiting or left_s < LEAST_S:

@@ -26,7 +26,7 @@ SLOWEST_TIMES = 4.0
 
 def most_clients(plan: SessionPlan) -> int:
     """Return the largest number of clients of any phase."""
-    return max(phase.clients for profile in plan.profiles for phase in profile.phases)
+    return max(phase.most_connections for profile in plan.profiles for phase in profile.phases)
 
 
 def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
@@ -39,7 +39,7 @@ def clients_by_phase(plan: SessionPlan) -> dict[str, int]:
 def _requests(plan: SessionPlan) -> Iterator[RequestSpec]:
     """Return the requests that need no login, in order."""
     for profile in plan.profiles:
-        yield from profile.requests if profile.login is None else ()
+        yield from profile.asked if profile.login is None else ()
 
 
 def find_capacity(

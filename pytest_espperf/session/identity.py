@@ -19,7 +19,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
-from pytest_espperf.model.workload import Header, LoginSpec, Profile, RequestSpec
+from pytest_espperf.model.workload import Header, LoginSpec, PhaseSpec, Profile, RequestSpec
 from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
@@ -110,14 +110,7 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
             for request in profile.requests
         ],
         "headers": _header_facts(profile.headers),
-        "phases": {
-            phase.name: {
-                "clients": phase.clients,
-                "duration_s": phase.duration_s,
-                "rate_rps": phase.rate_rps,
-            }
-            for phase in profile.phases
-        },
+        "phases": {phase.name: _phase_fields(phase) for phase in profile.phases},
     }
     # Only what was not there before: a profile of plain paths stays comparable with its earlier sessions.
     requests = {spec.label: facts for spec in profile.requests if (facts := _request_facts(spec))}
@@ -161,6 +154,31 @@ def _login_facts(login: LoginSpec) -> dict[str, Any]:
     if login.take:
         facts["take"] = dict(sorted(login.take.items()))
     return facts
+
+
+def _phase_fields(phase: PhaseSpec) -> dict[str, Any]:
+    """Facts of a phase; what few phases have stands there of those alone, so that older keys hold."""
+    fields: dict[str, Any] = {
+        "clients": phase.clients,
+        "duration_s": phase.duration_s,
+        "rate_rps": phase.rate_rps,
+    }
+    if not phase.reuse:
+        fields["reuse"] = False
+    if not phase.tls_resumption:
+        fields["tls_resumption"] = False
+    if phase.think_time_s:
+        fields["think_time_s"] = phase.think_time_s
+    if phase.kind != "requests":
+        fields["kind"] = phase.kind
+    if phase.page is not None:
+        fields["page"] = {
+            "path": phase.page.path,
+            "assets": list(phase.page.assets),
+            "connections": phase.page.connections,
+            "revalidate": phase.page.revalidate,
+        }
+    return fields
 
 
 def _compared(value: str) -> str:

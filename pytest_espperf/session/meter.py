@@ -130,7 +130,7 @@ class Meter:
         began_s = self._clock()
         samples = load.run_phase(
             board.target,
-            planned.profile.requests,
+            planned.profile.requests_of(planned.phase),
             planned.phase,
             headers=planned.profile.headers,
             login=planned.profile.login,

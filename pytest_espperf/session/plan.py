@@ -152,15 +152,26 @@ def describe_profiles(settings: Settings, root: Path) -> str:
     preset = PRESETS[settings.perf_preset]
     for profile in load_profiles(root).values():
         full = _with_phases(profile, settings, preset)
-        phases = ", ".join(
-            f"{phase.name} {phase.duration_s:g} s x {phase.clients} clients"
-            + (f" at {phase.rate_rps:g}/s" if phase.rate_rps else "")
-            for phase in full.phases
-        )
-        lines.append(f"{profile.name}  ({profile.source}; {phases})")
+        lines.append(f"{profile.name}  ({profile.source}; {', '.join(map(_in_words, full.phases))})")
         lines += [f"    {profile.login.request.label}  (login)"] if profile.login is not None else []
-        lines += [f"    {request.label}" for request in profile.requests]
+        lines += [f"    {request.label}" for request in full.asked]
     return "\n".join(lines)
+
+
+def _in_words(phase: PhaseSpec) -> str:
+    words = f"{phase.name} {phase.duration_s:g} s x {phase.clients} clients"
+    if phase.rate_rps:
+        words += f" at {phase.rate_rps:g}/s"
+    if phase.think_time_s:
+        words += f", pause {phase.think_time_s:g} s"
+    if phase.page is not None:
+        page = phase.page
+        words += f", page {page.path} + {len(page.assets)} assets over {page.connections} connections"
+        words += ", revalidated" if page.revalidate else ""
+    if not phase.reuse:
+        words += ", a connection per request"
+        words += "" if phase.tls_resumption else ", full TLS handshakes"
+    return words
 
 
 def _with_phases(profile: Profile, settings: Settings, preset: Preset) -> Profile:

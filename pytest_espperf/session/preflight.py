@@ -27,7 +27,7 @@ def make_room_for_clients(context: Context) -> None:
     settings = context.settings
     for profile in context.plan.profiles:
         for phase in profile.phases:
-            if why := raise_file_limit(phase.clients):
+            if why := raise_file_limit(phase.most_connections):
                 option = f"perf_{phase.name}_clients"
                 source = (
                     settings.where(option) if option in settings.sources else f"{profile.name}:{phase.name}"

@@ -29,7 +29,7 @@ from pytest_espperf.sim.config import (
 )
 from pytest_espperf.sim.console import KINDS, open_console
 from pytest_espperf.sim.server import serve
-from pytest_espperf.sim.tls import server_context
+from pytest_espperf.sim.tls import Certificate
 from pytest_espperf.system.homes import expand_user
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def _complain(sentence: str) -> None:
 async def _run(config: SimConfig, args: argparse.Namespace) -> None:
     host: str = args.host
     https = args.https or args.ca_out is not None
-    tls = server_context(host, args.ca_out) if https else None
+    tls = Certificate(host, args.ca_out) if https else None
     until = asyncio.Event()
     if args.exit_with_stdin:
         loop = asyncio.get_running_loop()
@@ -120,6 +120,8 @@ def _config(args: argparse.Namespace) -> SimConfig:
         cooldown_s=args.cooldown_s,
         fragmentation=args.fragmentation,
         boot_info=args.boot_info,
+        handshake_s=args.handshake_s,
+        full_handshakes=args.full_handshakes,
     )
 
 
@@ -199,6 +201,8 @@ def _parser() -> argparse.ArgumentParser:
     add("cooldown_s", "how long a closed socket stays taken", type=float, default=0.0, metavar="S")
     add("fragmentation", "0 to 1", type=float, default=0.0, metavar="X")
     add("boot_info", "report uptime, boot id and reset reason", action="store_true")
+    add("handshake_s", "time of a full TLS handshake", type=float, default=0.0, metavar="S")
+    add("full_handshakes", "let no client resume a TLS session", action="store_true")
     return parser
 
 

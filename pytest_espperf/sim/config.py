@@ -158,6 +158,8 @@ class SimConfig:
         cooldown_s: how long a socket closed by the device stays taken, as in TIME_WAIT.
         fragmentation: 0..1, share by which the largest free block falls short of the free heap.
         boot_info: report ``uptime_ms``, ``boot_id`` and ``reset_reason`` in the server stats.
+        handshake_s: HTTPS: what a full TLS handshake takes, one after the other; a resumed one takes a tenth.
+        full_handshakes: HTTPS: no client can resume a TLS session.
 
     Raises:
         ValueError: a value is not allowed.
@@ -176,6 +178,8 @@ class SimConfig:
     cooldown_s: float = 0.0
     fragmentation: float = 0.0
     boot_info: bool = False
+    handshake_s: float = 0.0
+    full_handshakes: bool = False
 
     def __post_init__(self) -> None:
         _integer("seed", self.seed, -(2**63), 2**63)
@@ -191,6 +195,7 @@ class SimConfig:
         _integer("queue_limit", self.queue_limit, 1, 1000)
         _number("cooldown_s", self.cooldown_s, 0, 600)
         _number("fragmentation", self.fragmentation, 0, 1)
+        _number("handshake_s", self.handshake_s, 0, 60)
 
     def slowdown_of(self, path: str) -> float:
         """Compute the factor on the service time of a built-in route: all matching ones multiplied."""
@@ -339,4 +344,6 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
     "cooldown_s": _read_plain,
     "fragmentation": _read_plain,
     "boot_info": _read_flag,
+    "handshake_s": _read_plain,
+    "full_handshakes": _read_flag,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 
@@ -28,7 +27,6 @@ class Listener:
         host: str,
         port: int,
         make_protocol: Callable[[], asyncio.BaseProtocol],
-        tls: ssl.SSLContext | None,
     ) -> None:
         """Bind the port.
 
@@ -36,7 +34,6 @@ class Listener:
             OSError: the port or the address cannot be had.
         """
         self._make_protocol = make_protocol
-        self._tls = tls
         self._server: asyncio.AbstractServer | None = None
         self._socket = _bound(host, port)
         self.host = host
@@ -55,9 +52,7 @@ class Listener:
     async def up(self) -> None:
         """Start to listen."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._make_protocol, sock=self._socket, backlog=_BACKLOG, ssl=self._tls
-        )
+        self._server = await loop.create_server(self._make_protocol, sock=self._socket, backlog=_BACKLOG)
 
     async def down(self) -> None:
         """Stop to listen, and keep the port.

@@ -20,6 +20,8 @@ from pytest_espperf.sim.noise import BoardNoise
 LINK_BYTES_PER_S = 10_000_000.0
 GC_THRESHOLD_BYTES = 192_000
 QUEUE_TIMEOUT_S = 5.0
+RESUMED_PART = 0.1
+"""Part of a full TLS handshake that a resumed one takes: it has no signature to make."""
 
 Fate = Literal["served", "queue-full", "timed-out"]
 
@@ -45,6 +47,7 @@ class TimingModel:
         self._noise = BoardNoise(config.seed, config.noise)
         self._worker_free_s = 0.0
         self._link_free_s = 0.0
+        self._crypto_free_s = 0.0
         self._leaving_s: list[float] = []
         self.uncollected_bytes = 0
         self.collections = 0
@@ -58,7 +61,7 @@ class TimingModel:
 
     def restart(self, now_s: float) -> None:
         """Forget all jobs and garbage, as a reboot does."""
-        self._worker_free_s = self._link_free_s = now_s
+        self._worker_free_s = self._link_free_s = self._crypto_free_s = now_s
         self._leaving_s.clear()
         self.uncollected_bytes = 0
 
@@ -91,6 +94,12 @@ class TimingModel:
         service_s = (cost.service_s + n_bytes / LINK_BYTES_PER_S) * self._factor(cost, "link", start_s)
         done_s = self._link_free_s = start_s + service_s
         return Ticket("served", start_s, done_s + self.link_delay_s(done_s))
+
+    def handshake(self, now_s: float, *, resumed: bool) -> float:
+        """Queue a TLS handshake; return when the board's part of it is done."""
+        took_s = self._config.handshake_s * (RESUMED_PART if resumed else 1.0)
+        self._crypto_free_s = max(now_s, self._crypto_free_s) + took_s
+        return self._crypto_free_s
 
     def link_delay_s(self, now_s: float) -> float:
         """Draw the seconds that the link adds to an answer that leaves now."""

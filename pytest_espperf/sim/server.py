@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from pytest_espperf.sim.messages import Request, Response, error_response, json_
 from pytest_espperf.sim.model import RateLimiter, ScaledClock, Ticket, TimingModel
 from pytest_espperf.sim.origin import refuse_foreign
 from pytest_espperf.sim.routes import REBOOT_PATH, CostedResponse, reply
+from pytest_espperf.sim.tls import Certificate, TlsConnection
 
 CONTROL_PATH = "/sim/config"
 _REBOOT_DELAY_S = 0.05
@@ -39,7 +39,7 @@ class SimServer:
         port: int,
         until: asyncio.Event,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: Certificate | None = None,
         console: Console | None = None,
     ) -> None:
         """Bind the port. ``until`` is set, with ``failure``, where the device cannot go on.
@@ -49,7 +49,8 @@ class SimServer:
         """
         self.failure: OSError | None = None
         self._until = until
-        self._listener = Listener(host, port, lambda: DeviceConnection(self), tls)
+        self._tls = tls
+        self._listener = Listener(host, port, self._accept)
         self.config = config
         self.clock = ScaledClock(config.time_scale)
         self._model = TimingModel(config)
@@ -95,6 +96,17 @@ class SimServer:
         for connection in list(self._connections):
             connection.reset()
         await asyncio.sleep(0)  # lets the transports close their sockets
+
+    def _accept(self) -> asyncio.Protocol:
+        """Make the protocol of a new connection."""
+        connection = DeviceConnection(self)
+        if self._tls is None:
+            return connection
+        settings = self._tls.settings(resume=not self.config.full_handshakes)
+        return TlsConnection(connection, settings, self._handshake_delay_s)
+
+    def _handshake_delay_s(self, resumed: bool) -> float:
+        return self.clock.real_until(self._model.handshake(self.clock.now(), resumed=resumed))
 
     # For connections
 
@@ -326,7 +338,7 @@ async def serve(
     *,
     ready: Callable[[int, bool], None],
     until: asyncio.Event,
-    tls: ssl.SSLContext | None = None,
+    tls: Certificate | None = None,
     console: Console | None = None,
 ) -> None:
     """Run a device until the event is set; ``ready`` gets the port, and whether it is loopback's.
