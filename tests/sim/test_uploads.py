@@ -162,11 +162,10 @@ def status_of(data: bytes) -> int:
         (head(), 411),
         (head("Content-Length: 5000000"), 413),
         (head("Content-Length: 65537", path="/echo"), 413),
-        (head(f"Content-Length: {'9' * 30}"), 413),
         (head("Content-Length: 5", "Expect: miracles"), 417),
         (head("Content-Length: 5000000", "Expect: 100-continue"), 413),
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_a_body_is_refused_before_it_comes(sim: SimProcess, sent: bytes, status: int) -> None:
     assert status_of(raw(sim, sent)) == status
