@@ -65,6 +65,8 @@ def _differences(name: str, mine: Json, theirs: Json) -> Iterator[_Fact]:
     if name == "phases" and isinstance(now, dict) and isinstance(then, dict):
         for phase in dict.fromkeys([*now, *then]):
             yield from _phase(phase, now.get(phase), then.get(phase))
+    elif name == "requests":
+        yield from _requests(now or {}, then or {})
     elif name in _LISTS and isinstance(now, list) and isinstance(then, list):
         yield from _list(_LISTS[name], now, then)
     elif name in mine and name in theirs and name in _FIELDS:
@@ -127,6 +129,14 @@ def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
             for one in (then, now)
         )
         yield _Fact(f"{phase} {verb}", *values)
+
+
+def _requests(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[_Fact]:
+    """Name what a request has beside its method and path; one without an entry has nothing."""
+    for label in dict.fromkeys([*now, *then]):
+        ours, theirs = now.get(label, {}), then.get(label, {})
+        for key in differing(ours, theirs):
+            yield _Fact(f"{key} of {label} was", _plain(theirs.get(key)), _plain(ours.get(key)))
 
 
 def _list(what: str, now: Sequence[Any], then: Sequence[Any]) -> Iterator[_Fact]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from pytest_espperf import load
 from pytest_espperf.config.parsers import file_of
+from pytest_espperf.load.login import DURING
 from pytest_espperf.model.artifact import PathAnswer
 from pytest_espperf.model.computer import LOCAL
-from pytest_espperf.model.error_kinds import LOGIN
 from pytest_espperf.model.workload import Profile, RequestSpec, Target
 
 MOST_TIMEOUTS = 4
@@ -97,7 +97,8 @@ class Asker:
                 break
         for path, answer in kept.items():
             if answer.trouble and failures[path] > 1:
-                self.wrong.append(sentence(path, answer, profile))
+                said = sentence(path, answer, profile)
+                self.wrong += [said] if said not in self.wrong else []
         return not _is_lost(kept, failures)
 
     def _ask_each(
@@ -143,8 +144,8 @@ def describe(asked: load.Asked) -> PathAnswer:
 
 
 def _trouble(asked: load.Asked) -> str:
-    if asked.error == LOGIN:
-        return f"cannot be asked for: {asked.reason}"
+    if asked.reason.startswith(DURING):
+        return asked.reason
     if asked.error == f"http_{asked.status}":
         return f"answers {asked.status}"
     if asked.status is not None:
@@ -153,5 +154,9 @@ def _trouble(asked: load.Asked) -> str:
 
 
 def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
-    """Say what is wrong with an answer: ``/nosuch answers 404 (profile shop, pyproject.toml)``."""
-    return f"{path} {answer.trouble} (profile {profile.name}, {file_of(profile.source)})"
+    """Say what is wrong with an answer: ``/nosuch answers 404 (profile shop, pyproject.toml)``.
+
+    A login that fails is said once, without the paths that wait for it.
+    """
+    what = answer.trouble if answer.trouble.startswith(DURING) else f"{path} {answer.trouble}"
+    return f"{what} (profile {profile.name}, {file_of(profile.source)})"

@@ -34,7 +34,7 @@ class PhaseBudget:
     Attributes:
         watchdog_s: what pytest-timeout is given.
         probe_s: for the health probe and its retries.
-        load_s: for warm-up, load and the answers still awaited at its end.
+        load_s: for the login, warm-up, load and the answers still awaited at its end.
         inner_s: for all of it together, ended by ourselves.
         reference_s: for the same phase on the control board, behind it; 0 where there is none.
     """
@@ -49,8 +49,8 @@ class PhaseBudget:
 def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -> PhaseBudget:
     """Share out the time of a phase: ``max(min_s, duration * multiplier + 2 * request timeout + 10)``.
 
-    The warm-up, the settling time and the time to switch firmware are added on top: none is part of the
-    phase's duration.
+    The login, the warm-up, the settling time and the time to switch firmware are added on top: none is part
+    of the phase's duration.
     """
     phase = planned.phase
     timeout_s = settings.perf_request_timeout
@@ -59,12 +59,10 @@ def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -
     around_s = plan.warmup_s + settings.perf_settle_ms / 1e3 + settings.perf_between_runs_ms / 1e3
     if planned.role.startswith("ab-"):
         around_s += settings.perf_ab_timeout_s
-    if planned.profile.login is not None:
-        around_s += timeout_s  # all clients log in at the same time
-    load_s = plan.warmup_s + phase.duration_s + timeout_s + 1.0
-    load_s += timeout_s if planned.profile.login is not None else 0.0
+    login_s = timeout_s if planned.profile.login is not None else 0.0  # of all clients at the same time
+    load_s = login_s + plan.warmup_s + phase.duration_s + timeout_s + 1.0
     wanted_s = phase.duration_s * settings.perf_phase_timeout_multiplier + 2 * timeout_s + 10.0
-    watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s
+    watchdog_s = max(settings.perf_phase_timeout_min_s, wanted_s) + around_s + login_s
     inner_s = watchdog_s - MARGIN_S
     probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - DELAYED_ACK_S - around_s)
     reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0

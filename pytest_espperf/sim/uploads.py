@@ -28,7 +28,7 @@ def refuse_head(method: str, path: str, headers: Mapping[str, str]) -> Response 
     chunked = "transfer-encoding" in headers
     if path in _BODY_ROUTES and method in _BODY_ROUTES[path][0] and not length and not chunked:
         return error_response(411, "Length Required")
-    if length.isdigit() and int(length[:20]) > most_body_bytes(path):
+    if length.isdigit() and int(length) > most_body_bytes(path):
         return error_response(413, "Content Too Large")
     if expects(headers) not in {"", "100-continue"}:
         return error_response(417, "Expectation Failed")

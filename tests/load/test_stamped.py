@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -244,3 +246,53 @@ def test_it_leaves_no_socket_behind_when_it_is_refused_or_cancelled() -> None:
         asyncio.run(refused(reserved.getsockname()[1]))
     with serving(always(answer())) as server:
         asyncio.run(cancelled(server.port))
+
+
+def test_what_is_left_of_a_large_body_is_not_copied(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    """A copy of the rest for each packet is a second for 10 MB, in which no other client is served."""
+    heard, theirs = ends
+    transport = heard.transport
+    sent: list[object] = []
+    really = transport._send
+
+    def spy(data: bytes | memoryview) -> int:
+        sent.append(data)
+        return really(data)
+
+    transport._send = spy  # type: ignore[assignment]
+    body = random.Random(1).randbytes(20_000_000)
+    transport.write(b"head")
+    transport.write(body)
+    transport.write(b"tail")
+    assert transport.get_write_buffer_size() > 0
+    got = bytearray()
+    theirs.setblocking(False)
+
+    def taken() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while data := theirs.recv(1 << 20):
+                got.extend(data)
+        return len(got) == len(body) + 8
+
+    settle(loop, taken)
+    assert bytes(got) == b"head" + body + b"tail"
+    assert transport.get_write_buffer_size() == 0
+    views = [one for one in sent if isinstance(one, memoryview)]
+    assert len(views) > 1
+    assert all(view.obj is body or len(view) == 4 for view in views)
+
+
+def test_an_answer_is_read_behind_a_failed_write(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    """A server that refuses a body answers, and closes with the rest unread: the write meets a reset."""
+    heard, theirs = ends
+    heard.transport.write(b"x" * 20_000_000)
+    theirs.sendall(b"no")
+    theirs.close()  # with something unread
+    settle(loop, lambda: heard.ends)
+    assert b"".join(data for data, _ in heard.pieces) == b"no"
+    assert isinstance(heard.ends[0], OSError)
+    assert len(heard.ends) == 1
