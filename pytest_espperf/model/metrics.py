@@ -307,6 +307,8 @@ def transfer_rates(samples: PhaseSamples) -> dict[str, float]:
     of the board to take the body in and to answer, as the user's watch does. An answer's length is the mean
     of the right answers of its path; a body counts as sent where the status is 2xx.
     """
+    if samples.parts is not None:  # of pages: the time of one is that of many bodies
+        return {}
     sent_bytes = [float(size) if size >= LARGE_BYTES else 0.0 for size in samples.sent_bytes]
     came_bytes = [_mean_size(seen) for seen in samples.seen]
     sent = came = sending_s = coming_s = 0.0
