@@ -1,4 +1,4 @@
-"""The phases of a profile: kinds, keys that fit a kind, and what is said of those that do not."""
+"""The phases of a profile: kinds, keys that fit a kind, and the sentences about those that do not."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,7 +80,7 @@ def visit(
         loop_factory=loop_factory,
     )
     assert time.monotonic() - begun < HANG_S
-    if not spec.think_time_s:
+    if not spec.think_time_s and spec.rate_rps is None:  # those have an end of their own
         check_sound(samples, timeout_s)
     assert samples.parts is not None
     assert samples.paths == (spec.page.path,)
@@ -187,9 +189,12 @@ def stall(peer: Peer) -> None:
     peer.until_gone()
 
 
-def cut_short(peer: Peer) -> None:
-    peer.send(answer(b"x" * 10)[:-5])
-    peer.sock.close()
+def then_close(data: bytes) -> Callable[[Peer], None]:
+    def send(peer: Peer) -> None:
+        peer.send(data)
+        peer.sock.close()
+
+    return send
 
 
 def hang_up(peer: Peer) -> None:
@@ -201,7 +206,7 @@ BAD: dict[str, tuple[bytes | Callable[[Peer], None], str, str]] = {
     "stalled": (stall, "ReadTimeout", "asset /c.png: no complete response in time: 5 bytes of the body came"),
     "silent": (lambda peer: peer.until_gone(), "ReadTimeout", "asset /c.png: no complete response in time"),
     "truncated": (
-        cut_short,
+        then_close(answer(b"x" * 10)[:-5]),
         "RemoteProtocolError",
         "asset /c.png: connection closed, 5 bytes of the body came",
     ),
@@ -374,6 +379,73 @@ def test_a_board_that_goes_away_behind_the_document(loop_factory: LoopFactory) -
         thread.join()
     assert kinds(samples)["ConnectError"] > 0
     assert kinds(samples).keys() <= {None, "ConnectError", "ReadError", "RemoteProtocolError"}
+
+
+def moody(seed: int) -> Handler:
+    """A board that does a right or a wrong thing with each connection and each request, by chance."""
+    chance = random.Random(seed)
+    lock = threading.Lock()
+    things: list[Callable[[Peer], object]] = [
+        *[lambda peer: peer.send(answer(b"body", b"200 OK", b'ETag: "1"'))] * 12,
+        lambda peer: peer.send(answer(b"ok", b"200 OK", b"Connection: close")),
+        then_close(answer()),
+        lambda peer: peer.send(answer(status=b"404 Not Found")),
+        lambda peer: peer.send(b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+        lambda peer: peer.send(answer() + b"more"),
+        then_close(b"HTTP/1.1 200 OK\r\n\r\nuntil the end"),
+        lambda peer: peer.send(b"what is this\r\n\r\n"),
+        then_close(answer(b"x" * 10)[:-5]),
+        stall,
+        hang_up,
+        lambda peer: peer.reset(),
+        lambda peer: peer.until_gone(),
+    ]
+
+    def handle(peer: Peer) -> None:
+        with lock:
+            refused = chance.random() < 0.1
+        if refused:
+            peer.reset()
+            return
+        while peer.request() is not None:
+            with lock:
+                thing = chance.choice(things)
+            thing(peer)
+
+    return handle
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"reuse": False},
+        {"think_time_s": 0.05},
+        {"rate_rps": 40.0},
+        {"page": replace(PAGE, revalidate=True, connections=6)},
+    ],
+    ids=lambda how: "-".join(how) or "closed loop",
+)
+def test_whatever_a_board_does_is_counted(seed: int, how: dict[str, Any], loop_factory: LoopFactory) -> None:
+    spec = replace(VISITS, clients=3, duration_s=1.0, **how)
+    samples = load(moody(seed), loop_factory, spec, timeout_s=TIMEOUT_S)
+    report = summarise(samples)
+    assert report.requests_total == len(samples) > 0
+    errors = set(report.error_kinds)
+    for part in report.path_metrics.values():
+        errors |= part.error_kinds.keys()
+    assert errors <= {
+        "http_404",
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadError",
+        "ReadTimeout",
+        "RemoteProtocolError",
+    }
+    # An asset is asked for at most once by each page, and only where the document has come.
+    for path in ASSETS:
+        assert report.path_metrics[path].requests_total <= 2 * len(samples)
 
 
 # --- revalidation
