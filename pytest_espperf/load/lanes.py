@@ -15,7 +15,7 @@ import httpx
 from pytest_espperf.load.connection import Connection, Connector
 from pytest_espperf.load.feed import Feed, backoff_s, pause_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
-from pytest_espperf.load.opening import Opening, Openings
+from pytest_espperf.load.opening import KeptSession, Opening, Openings
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import BodyCheck, PreparedRequest
 from pytest_espperf.load.wire import no_response
@@ -158,7 +158,7 @@ class Lane(Client):
     def __init__(self, traffic: LaneTraffic, number: int) -> None:
         super().__init__(traffic, number)
         self._connection: Connection | None = None
-        self._opening = Opening(traffic.openings, self, self._not_opened)
+        self._opening = Opening(traffic.openings, self, self._not_opened, KeptSession())
         self._check: BodyCheck | None = None
         self._retried = False
 

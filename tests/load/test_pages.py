@@ -169,6 +169,21 @@ def test_each_request_on_a_connection_of_its_own(loop_factory: LoopFactory) -> N
     assert figures["wait_p50_ms"] > (summarise(samples).p50_ms or 0)
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+def test_pages_over_tls(reuse: bool, tmp_path: Path, loop_factory: LoopFactory) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with serving(site(), context=context) as server:
+        board = replace(server.target, ca_file=str(tmp_path / "ca.pem"))
+        samples = visit(board, replace(VISITS, duration_s=0.8, reuse=reuse), loop_factory)
+    assert kinds(samples) == {None: len(samples)}
+    assert len(samples.handshake_s) == len(samples.connect_s)
+    # A browser shakes hands in full once, for its first document, and takes that session up from then on.
+    assert samples.resumed == (0 if reuse else len(samples.connect_s) - 1)
+
+
 def test_an_open_loop_of_pages(loop_factory: LoopFactory) -> None:
     samples = load(site(), loop_factory, replace(VISITS, clients=4, rate_rps=20, duration_s=0.5))
     assert len(samples) == len(samples.lag_s) == 10
