@@ -1,7 +1,8 @@
 """Load: one phase of traffic, from requests to samples.
 
 ``requests``, ``feed``, ``wire``, ``chunked`` and ``outcomes`` are pure. ``engine`` conducts a phase; its
-clients are ``lanes`` over ``connection`` and ``stamped``, or ``custom`` over a user's own httpx transport.
+clients are ``lanes`` or browsers that load ``pages``, over ``opening``, ``connection`` and ``stamped``, or
+``custom`` over a user's own httpx transport.
 ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path once; ``talk`` is a client for
 checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
 """

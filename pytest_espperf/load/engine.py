@@ -460,6 +460,8 @@ def _check(job: _Job) -> None:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
     if job.request_timeout_s <= 0:
         raise UsageError(f"the request timeout must be above 0 s, not {job.request_timeout_s}")
+    if phase.rate_rps is not None and phase.think_time_s:
+        raise UsageError(f"phase {phase.name!r} has a rate and a pause: both say when a request is sent")
     if phase.page is not None and job.transport is not None:
         raise UsageError(f"phase {phase.name!r} is one of pages, which no transport of your own can load")
 

@@ -18,7 +18,7 @@ from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.feed import Feed, backoff_s, pause_s
 from pytest_espperf.load.guard import SelfWatch, engine_label
 from pytest_espperf.load.login import DURING, ClientSession, Login
-from pytest_espperf.load.opening import Opening, Openings
+from pytest_espperf.load.opening import KeptSession, Opening, Openings
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest
 from pytest_espperf.model.workload import PhaseSpec
@@ -177,7 +177,7 @@ class Lane(Client):
     def __init__(self, traffic: LaneTraffic, number: int, session: ClientSession | None = None) -> None:
         super().__init__(traffic, number, session)
         self._connection: Connection | None = None
-        self._opening = Opening(traffic.openings, self, self._not_opened)
+        self._opening = Opening(traffic.openings, self, self._not_opened, KeptSession())
         self._check: BodyCheck | None = None
         self._retried = False
 

@@ -66,6 +66,19 @@ class Openings:
                 break
 
 
+class KeptSession:
+    """What the next TLS handshake of a client may take up.
+
+    Attributes:
+        latest: of the connection that was closed last; None before.
+    """
+
+    __slots__ = ("latest",)
+
+    def __init__(self) -> None:
+        self.latest: ssl.SSLSession | None = None
+
+
 class Opening:
     """A place for one connection, while there is none yet.
 
@@ -73,22 +86,27 @@ class Opening:
         openings: of the phase.
         owner: of the connections.
         failed: takes the error where one cannot be opened.
+        kept: of the client, which may have several places.
 
     Attributes:
         took_ns: what opening the latest connection took, TLS included.
     """
 
-    __slots__ = ("_begun_ns", "_failed", "_made", "_openings", "_owner", "_session", "_task", "took_ns")
+    __slots__ = ("_begun_ns", "_failed", "_kept", "_made", "_openings", "_owner", "_task", "took_ns")
 
     def __init__(
-        self, openings: Openings, owner: Owner, failed: Callable[[httpx.TransportError], None]
+        self,
+        openings: Openings,
+        owner: Owner,
+        failed: Callable[[httpx.TransportError], None],
+        kept: KeptSession,
     ) -> None:
         self._openings = openings
         self._owner = owner
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
         self._made: Connection | None = None
-        self._session: ssl.SSLSession | None = None
+        self._kept = kept
         self._begun_ns = self.took_ns = 0
 
     @property
@@ -99,7 +117,7 @@ class Opening:
     def begin(self, now_ns: int) -> None:
         """Begin to open a connection; its owner gets it once it is ready."""
         self._begun_ns = now_ns
-        self._task = self._openings.run(self._make, self._session, self._done)
+        self._task = self._openings.run(self._make, self._kept.latest, self._done)
 
     def took_over(self, connection: Connection) -> bool:
         """Take note that a connection is ready; close it and return False where it was given up before."""
@@ -120,7 +138,7 @@ class Opening:
     def keep_session(self, connection: Connection) -> None:
         """Keep what the next TLS handshake may take up, before a connection is closed."""
         if self._openings.resume:
-            self._session = connection.session or self._session
+            self._kept.latest = connection.session or self._kept.latest
 
     def drop(self) -> None:
         """Give the connection up that is being opened."""

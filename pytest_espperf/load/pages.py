@@ -18,7 +18,7 @@ from pytest_espperf.load.connection import Connection
 from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.lanes import NEVER, Client, Lane, LaneTraffic, is_idle_farewell
 from pytest_espperf.load.login import DURING, ClientSession
-from pytest_espperf.load.opening import Opening
+from pytest_espperf.load.opening import KeptSession, Opening
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest
 from pytest_espperf.load.wire import Headers
@@ -78,7 +78,8 @@ class Browser(Client):
     ) -> None:
         super().__init__(traffic, number, session)
         self._browsing = browsing
-        self._seats = [_Seat(self, traffic) for _ in range(browsing.page.connections)]
+        kept = KeptSession()
+        self._seats = [_Seat(self, traffic, kept) for _ in range(browsing.page.connections)]
         self._known: dict[PreparedRequest, bytes] = {}
         self._queue: deque[PreparedRequest] = deque()
         self._retried: set[PreparedRequest] = set()
@@ -325,9 +326,9 @@ class _Seat:
 
     __slots__ = ("_browser", "again", "begin_ns", "check", "connection", "known", "opening", "request")
 
-    def __init__(self, browser: Browser, traffic: LaneTraffic) -> None:
+    def __init__(self, browser: Browser, traffic: LaneTraffic, kept: KeptSession) -> None:
         self._browser = browser
-        self.opening = Opening(traffic.openings, self, self._not_opened)
+        self.opening = Opening(traffic.openings, self, self._not_opened, kept)
         self.connection: Connection | None = None
         self.request: PreparedRequest | None = None
         self.again: PreparedRequest | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from pytest_espperf.model.workload import PhaseSpec
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.progress import foreseen_s
@@ -49,9 +50,21 @@ def _phase_names(phases: Sequence[PlannedPhase]) -> list[str]:
 
 def _phase(name: str, found: Sequence[PlannedPhase]) -> str:
     lengths = sorted({planned.phase.duration_s for planned in found})
+    manners = {_manner(planned.phase) for planned in found}
+    manner = manners.pop() if len(manners) == 1 else ""
     if lengths[0] == lengths[-1]:
-        return f"{name}{JOINT}{lengths[0]:g}{JOINT}s"
-    return f"{name} {lengths[0]:g} to {lengths[-1]:g}{JOINT}s"
+        return f"{name}{JOINT}{lengths[0]:g}{JOINT}s{manner}"
+    return f"{name} {lengths[0]:g} to {lengths[-1]:g}{JOINT}s{manner}"
+
+
+def _manner(phase: PhaseSpec) -> str:
+    """Say how a phase asks, where that is not request by request over connections that are kept."""
+    words = [
+        (phase.kind == "page", "of pages"),
+        (not phase.reuse, "without reuse"),
+        (phase.think_time_s > 0, "with pauses"),
+    ]
+    return "".join(f" {word}" for applies, word in words if applies)
 
 
 def _duration(seconds: float) -> str:

@@ -445,6 +445,24 @@ WRONG = {
     "clients: 0 must be at least 1": 'paths = ["/"]\nphases = {burst = {clients = 0}}',
     "unknown key 'duration'; did you mean 'duration_s'?": 'paths = ["/"]\nphases = {burst = {duration = 1}}',
     "rate: 0 must be above 0": 'paths = ["/"]\nphases = {steady = {rate = 0}}',
+    "kind: 'pages' is not one of requests, page; did you mean 'page'?": 'phases = {p = {kind = "pages"}}',
+    "reuse must be a boolean, not text": 'phases = {p = {reuse = "maybe"}}',
+    "tls_resumption needs reuse = false: a connection in use has one handshake": (
+        "phases = {p = {tls_resumption = false}}"
+    ),
+    "rate and think_time_s exclude each other: both say when a request is sent": (
+        "phases = {p = {rate = 1, think_time_s = 1}}"
+    ),
+    "it has no path": 'phases = {p = {kind = "page", assets = ["/a.css"]}}',
+    "assets: '/a.css' is asked for twice by one page": (
+        'phases = {p = {kind = "page", path = "/", assets = ["/a.css", "/a.css"]}}'
+    ),
+    "connections: 33 must be at most 32": (
+        'phases = {p = {kind = "page", path = "/", assets = ["/a.css"], connections = 33}}'
+    ),
+    "key 'revalidate' is one of phases of kind = 'page', and this one is 'requests'": (
+        "phases = {p = {revalidate = true}}"
+    ),
 }
 
 

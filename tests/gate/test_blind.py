@@ -366,11 +366,14 @@ def test_one_bad_round_in_the_baseline_hides_no_errors(rng: random.Random, round
     assert steady.kind == "regressed", "where the baseline has no errors the rule is as strict as ever"
 
 
-def test_a_profile_that_could_not_be_compared_is_not_green(rng: random.Random) -> None:
+@pytest.mark.parametrize("pace", [{"rate_rps": 5.0}, {"think_time_s": 2.0}], ids=["schedule", "pauses"])
+def test_a_profile_that_could_not_be_compared_is_not_green(
+    rng: random.Random, pace: dict[str, float]
+) -> None:
     """Neither where this computer set its pace, nor where the gate that decides has no figure."""
 
     def paced(one: SessionArtifact, **changes: object) -> SessionArtifact:
-        return change(one, HEAVY, lambda _, report: structs.replace(report, rate_rps=5.0, **changes))
+        return change(one, HEAVY, lambda _, report: structs.replace(report, **pace, **changes))
 
     past = [paced(one) for one in history(rng, 8)]
     verdict = judge(paced(session(rng), p95_ms=None), past)

@@ -28,6 +28,20 @@ def phases(**burst: Any) -> dict[str, Any]:
         (phases(duration_s=2.0), phases(), f"burst lasted 1 s in {THOSE}, 2 s now"),
         (phases(clients=8), phases(), f"burst had 12 clients in {THOSE}, 8 clients now"),
         (phases(rate_rps=5), phases(), f"burst was sent at no fixed rate in {THOSE}, 5 requests/s now"),
+        (phases(reuse=False), phases(), f"burst used each connection again in {THOSE}, once now"),
+        (phases(), phases(reuse=False), f"burst used each connection once in {THOSE}, again now"),
+        (
+            phases(reuse=False, tls_resumption=False),
+            phases(reuse=False),
+            f"burst had TLS handshakes that were resumed where the board could in {THOSE}, full now",
+        ),
+        (phases(think_time_s=2.0), phases(), f"burst paused for 0 s in {THOSE}, 2 s now"),
+        (phases(kind="page"), phases(), f"burst was of the kind requests in {THOSE}, page now"),
+        (
+            phases(page={"path": "/", "assets": ["/a", "/b"]}),
+            phases(page={"path": "/", "assets": ["/a"]}),
+            f"burst had page path /, assets /a in {THOSE}, path /, assets /a, /b now",
+        ),
         ({"phases": {}}, phases(), f"burst was measured in {THOSE}, not measured now"),
         ({"paths": ["/a"]}, {"paths": []}, f"the path /a was not requested in {THOSE}, requested now"),
         (

@@ -39,6 +39,7 @@ from support.load_servers import (
 from support.nginx_server import needs_nginx, nginx
 from support.processes import free_port, listens, running
 
+from pytest_espperf.errors import UsageError
 from pytest_espperf.load import run_phase
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
@@ -414,3 +415,21 @@ def test_a_transport_of_ones_own_is_made_for_each_request() -> None:
     assert 2 <= len(samples) <= 14
     assert len(Counted.made) >= len(samples)
     assert len(samples.opening_s) == len(samples)
+
+
+def test_a_rate_and_a_pause_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="'both' has a rate and a pause"):
+        run_phase(NOWHERE, HELLO, PhaseSpec("both", 1, 1.0, rate_rps=2.0, think_time_s=1.0))
+
+
+def test_https_over_ipv6(authority: trustme.CA, ca_file: str, loop_factory: LoopFactory) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("::1").configure_cert(context)
+    try:
+        serving_there = serving(once(answer()), host="::1", context=context)
+        with serving_there as server:
+            samples = load(replace(server.target, ca_file=ca_file), ONCE_EACH, loop_factory)
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    assert kinds(samples) == {None: len(samples)}
+    assert samples.resumed == len(samples) - 2

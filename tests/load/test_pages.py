@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 import threading
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,7 +80,7 @@ def visit(
         loop_factory=loop_factory,
     )
     assert time.monotonic() - begun < HANG_S
-    if not spec.think_time_s:
+    if not spec.think_time_s and spec.rate_rps is None:  # those have an end of their own
         check_sound(samples, timeout_s)
     assert samples.parts is not None
     assert samples.paths == (spec.page.path,)
@@ -167,6 +169,21 @@ def test_each_request_on_a_connection_of_its_own(loop_factory: LoopFactory) -> N
     assert figures["wait_p50_ms"] > (summarise(samples).p50_ms or 0)
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+def test_pages_over_tls(reuse: bool, tmp_path: Path, loop_factory: LoopFactory) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with serving(site(), context=context) as server:
+        board = replace(server.target, ca_file=str(tmp_path / "ca.pem"))
+        samples = visit(board, replace(VISITS, duration_s=0.8, reuse=reuse), loop_factory)
+    assert kinds(samples) == {None: len(samples)}
+    assert len(samples.handshake_s) == len(samples.connect_s)
+    # A browser shakes hands in full once, for its first document, and takes that session up from then on.
+    assert samples.resumed == (0 if reuse else len(samples.connect_s) - 1)
+
+
 def test_an_open_loop_of_pages(loop_factory: LoopFactory) -> None:
     samples = load(site(), loop_factory, replace(VISITS, clients=4, rate_rps=20, duration_s=0.5))
     assert len(samples) == len(samples.lag_s) == 10
@@ -187,9 +204,12 @@ def stall(peer: Peer) -> None:
     peer.until_gone()
 
 
-def cut_short(peer: Peer) -> None:
-    peer.send(answer(b"x" * 10)[:-5])
-    peer.sock.close()
+def then_close(data: bytes) -> Callable[[Peer], None]:
+    def send(peer: Peer) -> None:
+        peer.send(data)
+        peer.sock.close()
+
+    return send
 
 
 def hang_up(peer: Peer) -> None:
@@ -201,7 +221,7 @@ BAD: dict[str, tuple[bytes | Callable[[Peer], None], str, str]] = {
     "stalled": (stall, "ReadTimeout", "asset /c.png: no complete response in time: 5 bytes of the body came"),
     "silent": (lambda peer: peer.until_gone(), "ReadTimeout", "asset /c.png: no complete response in time"),
     "truncated": (
-        cut_short,
+        then_close(answer(b"x" * 10)[:-5]),
         "RemoteProtocolError",
         "asset /c.png: connection closed, 5 bytes of the body came",
     ),
@@ -374,6 +394,73 @@ def test_a_board_that_goes_away_behind_the_document(loop_factory: LoopFactory) -
         thread.join()
     assert kinds(samples)["ConnectError"] > 0
     assert kinds(samples).keys() <= {None, "ConnectError", "ReadError", "RemoteProtocolError"}
+
+
+def moody(seed: int) -> Handler:
+    """A board that does a right or a wrong thing with each connection and each request, by chance."""
+    chance = random.Random(seed)
+    lock = threading.Lock()
+    things: list[Callable[[Peer], object]] = [
+        *[lambda peer: peer.send(answer(b"body", b"200 OK", b'ETag: "1"'))] * 12,
+        lambda peer: peer.send(answer(b"ok", b"200 OK", b"Connection: close")),
+        then_close(answer()),
+        lambda peer: peer.send(answer(status=b"404 Not Found")),
+        lambda peer: peer.send(b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+        lambda peer: peer.send(answer() + b"more"),
+        then_close(b"HTTP/1.1 200 OK\r\n\r\nuntil the end"),
+        lambda peer: peer.send(b"what is this\r\n\r\n"),
+        then_close(answer(b"x" * 10)[:-5]),
+        stall,
+        hang_up,
+        lambda peer: peer.reset(),
+        lambda peer: peer.until_gone(),
+    ]
+
+    def handle(peer: Peer) -> None:
+        with lock:
+            refused = chance.random() < 0.1
+        if refused:
+            peer.reset()
+            return
+        while peer.request() is not None:
+            with lock:
+                thing = chance.choice(things)
+            thing(peer)
+
+    return handle
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"reuse": False},
+        {"think_time_s": 0.05},
+        {"rate_rps": 40.0},
+        {"page": replace(PAGE, revalidate=True, connections=6)},
+    ],
+    ids=lambda how: "-".join(how) or "closed loop",
+)
+def test_whatever_a_board_does_is_counted(seed: int, how: dict[str, Any], loop_factory: LoopFactory) -> None:
+    spec = replace(VISITS, clients=3, duration_s=1.0, **how)
+    samples = load(moody(seed), loop_factory, spec, timeout_s=TIMEOUT_S)
+    report = summarise(samples)
+    assert report.requests_total == len(samples) > 0
+    errors = set(report.error_kinds)
+    for part in report.path_metrics.values():
+        errors |= part.error_kinds.keys()
+    assert errors <= {
+        "http_404",
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadError",
+        "ReadTimeout",
+        "RemoteProtocolError",
+    }
+    # An asset is asked for at most once by each page, and only where the document has come.
+    for path in ASSETS:
+        assert report.path_metrics[path].requests_total <= 2 * len(samples)
 
 
 # --- revalidation

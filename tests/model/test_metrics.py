@@ -283,3 +283,73 @@ def test_the_recorder_keeps_answers_of_the_warm_up_that_came_within_the_phase() 
     recorder.add(0, silent, 900_000_000, 0, 1_600_000_000, 900_000_000)
     assert len(made) == 0
     assert made.warm_answers == [pytest.approx((0.5, 0.6, 0))]
+
+
+def test_figures_of_connections_that_serve_one_request_each() -> None:
+    rows = [(0.0, 0.1, 0, 0), (0.2, 0.3, 0, 0), (0.6, 0.4, 0, 1)]
+    made = samples(rows, [OK, TIMEOUT])
+    made.reuse = False
+    made.opening_s = array("f", [0.5, 1.5, 0.0])  # what failed waited for no connection that counts
+    made.connect_s = array("f", [0.5, 1.5])
+    assert summarise(made).figures == {
+        "connect_ms": pytest.approx(1000.0),
+        "connect_p95_ms": pytest.approx(1450.0),
+        "connect_p99_ms": pytest.approx(1490.0),
+        "wait_p50_ms": pytest.approx(1200.0),
+        "wait_p95_ms": pytest.approx(1740.0),
+    }
+    made.handshake_s = array("f", [0.4, 1.0])
+    made.resumed = 1
+    figures = summarise(made).figures
+    assert figures["connect_ms"] == pytest.approx(300.0)  # TCP alone
+    assert figures["handshake_ms"] == pytest.approx(700.0)
+    assert figures["handshake_p95_ms"] == pytest.approx(970.0)
+    assert figures["resumed_share"] == 0.5
+    assert summarise(made).connect_p50_ms == pytest.approx(1000.0)  # with TLS, as it always was
+    made.reuse = True
+    assert summarise(made).figures == {}
+
+
+def test_the_lag_of_an_open_loop_has_the_opening_in_it() -> None:
+    made = samples([(0.5, 0.1, 0, 0)], [OK], lag=[0.4])
+    made.reuse = False
+    made.opening_s = array("f", [0.3])
+    assert summarise(made).figures["wait_p50_ms"] == pytest.approx(500.0)
+
+
+def test_no_connection_has_no_figures() -> None:
+    made = samples([(0.0, 0.1, 0, 0)], [TIMEOUT])
+    made.reuse = False
+    made.opening_s = array("f", [0.0])
+    assert summarise(made).figures == {}
+
+
+def test_assets_have_figures_of_their_own_and_are_no_requests_of_the_phase() -> None:
+    made = samples([(0.0, 1.0, 0, 0), (1.0, 1.0, 0, 1)], [OK, BUSY])
+    made.paths = ("/",)
+    made.figures = {"not_modified_share": 0.25}
+    made.parts = samples([(0.2, 0.1, 0, 0), (0.2, 0.3, 1, 0), (1.8, 0.1, 0, 1)], [OK, BUSY])
+    report = summarise(made)
+    assert (report.requests_total, report.ok, report.err) == (2, 1, 1)
+    assert list(report.path_metrics) == ["/", "/a", "/b"]
+    assert (report.path_metrics["/a"].ok, report.path_metrics["/a"].err) == (1, 1)
+    assert report.path_metrics["/b"].p50_ms == pytest.approx(300.0)
+    assert report.path_metrics["/a"].rps_ok == pytest.approx(0.5)
+    assert report.figures == {"not_modified_share": 0.25}
+
+
+def test_what_clients_pause_is_no_stall_and_an_outage_is_one() -> None:
+    calm = [Answered(2.1 * number, 0.1) for number in range(1, 6)]
+    assert stalled_seconds(calm, 10.5) > 9
+    assert stalled_seconds(calm, 10.5, think_time_s=2.0) == 0
+    assert stalled_seconds([*calm, Answered(40.5, 30.0)], 40.5, think_time_s=2.0) == pytest.approx(30.0)
+
+
+def test_a_schedule_or_pauses_pace_a_phase() -> None:
+    made = samples([(0.0, 0.1, 0, 0)], [OK])
+    assert not summarise(made).paced
+    made.think_time_s = 2.0
+    assert summarise(made).paced
+    made = samples([(0.0, 0.1, 0, 0)], [OK], lag=[0.0])
+    made.rate_rps = 5.0
+    assert summarise(made).paced

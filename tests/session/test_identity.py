@@ -252,3 +252,35 @@ def test_a_credential_in_the_value_of_any_header_is_compared_by_its_digest() -> 
     (one,), (other,) = headers("Bearer abcdef12"), headers("Bearer abcdef13")
     assert "abcdef" not in one
     assert one != other
+
+
+def test_what_a_phase_has_beyond_the_usual_is_in_the_key_and_nothing_else(tmp_path: Path) -> None:
+    def of(phase: str) -> Comparability:
+        (tmp_path / "espperf.toml").write_text(
+            f'[profiles.x]\npaths = ["/"]\nphases.p = {{clients = 2, duration_s = 1{phase}}}'
+        )
+        options = {"perf_profiles": ["x"]}
+        return key(make_plan(resolve(options, {}, {}), load_profiles(tmp_path)))
+
+    page = ', kind = "page", path = "/", assets = ["/a"'
+    unlike = [
+        "",
+        ", reuse = false",
+        ", reuse = false, tls_resumption = false",
+        ", think_time_s = 1",
+        f"{page}]",
+        f'{page}, "/b"]',
+        f"{page}], connections = 2",
+        f"{page}], revalidate = true",
+        f"{page}], reuse = false",
+    ]
+    assert len({of(phase).key for phase in unlike}) == len(unlike)
+    assert of("").fields["profiles"]["x"] == {
+        "paths": ["/"],
+        "headers": [],
+        "phases": {"p": {"clients": 2, "duration_s": 1.0, "rate_rps": None}},
+    }
+    for default in (', kind = "requests"', ", reuse = true"):
+        assert of(default) == of("")
+    assert of(", reuse = false, tls_resumption = true") == of(", reuse = false")
+    assert of(f"{page}], connections = 6, revalidate = false") == of(f"{page}]")

@@ -54,3 +54,16 @@ def test_of_a_selection_only_what_is_selected_is_named(tmp_path: Path) -> None:
     assert text(opening_lines(of, chosen[:1], "b", "")).startswith(
         "board b: python_heavy x 1 run (burst 2 s), about 2 s"
     )
+
+
+def test_it_says_how_a_phase_asks_where_that_is_unusual(tmp_path: Path) -> None:
+    (tmp_path / "espperf.toml").write_text("""
+[profiles.shop]
+paths = ["/cart"]
+phases.new = {duration_s = 2, reuse = false}
+phases.calm = {duration_s = 3, reuse = false, think_time_s = 1}
+phases.visit = {duration_s = 4, kind = "page", path = "/", assets = ["/a"]}
+""")
+    of = context(tmp_path, perf_profiles="shop", perf_runs="1")
+    shown = text(opening_lines(of, of.plan.phases(), "b", ""))
+    assert "(new 2 s without reuse, calm 3 s without reuse with pauses, visit 4 s of pages)" in shown
