@@ -210,7 +210,7 @@ class Series:
         calm: which sessions of the epoch ended early on good news; empty for none.
         ended: why the candidate itself ended early, "" where it did not.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
-        paced: an open loop: its throughput is the schedule's, not the board's.
+        paced: an open loop, or server-sent events: its throughput is a schedule's, not what the board can do.
         by_phase: of the tail metric only: each phase's own change against the baseline.
         environment: change on the control board, which is subtracted from all rounds; None where nothing.
     """
@@ -354,7 +354,8 @@ def _reference(
 
 
 def _paced(rounds: Rounds) -> bool:
-    return any(result.report.rate_rps is not None for phases in rounds.values() for result in phases.values())
+    reports = [result.report for phases in rounds.values() for result in phases.values()]
+    return any(report.rate_rps is not None or report.kind == "events" for report in reports)
 
 
 def _by_phase(

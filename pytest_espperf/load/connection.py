@@ -15,6 +15,7 @@ from typing import Protocol, cast
 import httpx
 
 from pytest_espperf.load.acks import Acknowledger
+from pytest_espperf.load.channel import Channel
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader
@@ -253,7 +254,7 @@ class Connector:
         self._context = context
         self._tls_name = None if context is None else tls_name or address
 
-    async def open(self, make: Callable[[], Connection]) -> None:
+    async def open(self, make: Callable[[], Connection | Channel]) -> None:
         """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
 
         Raises:

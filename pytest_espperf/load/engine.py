@@ -19,6 +19,7 @@ from pytest_espperf.load.guard import (
     fastest_loop,
     quiet_gc,
 )
+from pytest_espperf.load.kinds import STREAMS, prepare_stream, stream_traffic
 from pytest_espperf.load.lanes import LaneTraffic
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, prepare_requests
@@ -308,18 +309,16 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     """Drive the phase in this thread, in which no event loop runs."""
     call_ns = perf_counter_ns()
     phase = job.phase
-    _check(phase, job.request_timeout_s)
+    _check(phase, job.request_timeout_s, own_connection=job.transport is None)
     samples = PhaseSamples(
-        paths=tuple(spec.path for spec in job.requests),
+        paths=_paths(job),
         clients=phase.clients,
         duration_s=phase.duration_s,
         rate_rps=phase.rate_rps,
+        kind=phase.kind,
     )
     recorder = Recorder(samples)
-    prepared = prepare_requests(
-        job.target, job.requests, job.headers, recorder.table, own_connection=job.transport is None
-    )
-    samples.seen = [request.seen for request in prepared]
+    prepared = _prepare(job, recorder)
     connector = connector_to(job.target) if job.transport is None else None
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = job.make_loop()
@@ -328,7 +327,7 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
         timing = _make_timing(job, call_ns)
         recorder.start_at(timing.begin_ns)
         feed = _make_feed(job, prepared, timing.begin_ns)
-        traffic = _make_traffic(job, feed, recorder, connector, watch)
+        traffic = _make_traffic(job, prepared, feed=feed, recorder=recorder, connector=connector, watch=watch)
         Conductor(
             loop=loop,
             traffic=traffic,
@@ -344,6 +343,23 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     finally:
         _close(loop, traffic)
     return samples
+
+
+def _paths(job: _Job) -> tuple[str, ...]:
+    if job.phase.stream is not None:
+        return (job.phase.stream.path,)
+    return tuple(spec.path for spec in job.requests)
+
+
+def _prepare(job: _Job, recorder: Recorder) -> list[PreparedRequest]:
+    """Prepare what is sent: every request, or the one that opens a stream."""
+    if job.phase.kind in STREAMS:
+        return [prepare_stream(job.target, job.phase, job.headers, recorder.table)]
+    prepared = prepare_requests(
+        job.target, job.requests, job.headers, recorder.table, own_connection=job.transport is None
+    )
+    recorder.samples.seen = [request.seen for request in prepared]
+    return prepared
 
 
 def _make_timing(job: _Job, call_ns: int) -> Timing:
@@ -365,16 +381,34 @@ def _make_timing(job: _Job, call_ns: int) -> Timing:
 def _make_feed(job: _Job, prepared: Sequence[PreparedRequest], begin_ns: int) -> Feed:
     if job.each_once:
         return ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
-    turn = [prepared[index] for index in rotation([spec.weight for spec in job.requests])]
+    weights = [1] if job.phase.kind in STREAMS else [spec.weight for spec in job.requests]
+    turn = [prepared[index] for index in rotation(weights)]
     if job.phase.rate_rps is None:
         return ClosedFeed(turn, begin_ns, job.phase.duration_s)
     return OpenFeed(turn, begin_ns, job.phase.duration_s, job.phase.rate_rps, job.warmup_s)
 
 
 def _make_traffic(
-    job: _Job, feed: Feed, recorder: Recorder, connector: Connector | None, watch: SelfWatch
+    job: _Job,
+    prepared: Sequence[PreparedRequest],
+    *,
+    feed: Feed,
+    recorder: Recorder,
+    connector: Connector | None,
+    watch: SelfWatch,
 ) -> Traffic:
     """Make the clients: over our connections, or without a connector over the user's own transport."""
+    if job.phase.kind in STREAMS:
+        assert connector is not None  # by _check
+        return stream_traffic(
+            job.phase,
+            feed=feed,
+            recorder=recorder,
+            connector=connector,
+            timeout_s=job.request_timeout_s,
+            watch=watch,
+            request=prepared[0],
+        )
     if connector is not None:
         return LaneTraffic(
             clients=job.phase.clients,
@@ -394,11 +428,16 @@ def _make_traffic(
     )
 
 
-def _check(phase: PhaseSpec, request_timeout_s: float) -> None:
+def _check(phase: PhaseSpec, request_timeout_s: float, *, own_connection: bool) -> None:
     if phase.clients < 1:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
     if request_timeout_s <= 0:
         raise UsageError(f"the request timeout must be above 0 s, not {request_timeout_s}")
+    if phase.kind in STREAMS and not own_connection:
+        raise UsageError(
+            f"phase {phase.name!r} is of kind {phase.kind!r}, which needs connections of our own: "
+            "a transport of the project's own carries requests alone"
+        )
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

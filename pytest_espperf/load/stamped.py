@@ -108,6 +108,10 @@ class StampedTransport:
             assert self._sock is not None
             self._loop.add_writer(self._sock, self._write_on)
 
+    def get_write_buffer_size(self) -> int:
+        """Count the bytes that wait for the socket to take them."""
+        return len(self._unsent)
+
     def abort(self) -> None:
         """Close at once; the loss is reported soon."""
         self._release(None)

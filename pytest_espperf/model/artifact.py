@@ -144,6 +144,8 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     """One phase, all paths together; ``body_bytes`` is known of its paths alone.
 
     ``figures`` has what only some phases have, by the name of its metric: ``connect_ms``, ``upload_mb_s``.
+    ``kind`` is what was counted: ``requests``, ``page``, ``websocket`` (round trips) or ``events``, whose
+    latencies are the gaps between them.
     """
 
     clients: int = 0
@@ -175,6 +177,7 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     timeline: Timeline | None = None
     samples_file: str = ""
     figures: dict[str, float] = {}
+    kind: str = "requests"
 
 
 class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,9 @@ from pytest_espperf.model.artifact import PathReport
 TRANSPORT, STATUS, BODY = "transport", "status", "body"
 """No complete answer came; an answer with a wrong status; a right status with a wrong body."""
 
+_WRONG_ECHO = frozenset({"ws_payload", "ws_reordered"})
+"""A WebSocket message came back, with other bytes or behind a later one."""
+
 SHOWN = 3
 """Error kinds that are named of each."""
 
@@ -20,7 +23,7 @@ def kind_of(error: str) -> str:
     """Describe in words an error kind such as ``ReadTimeout``, ``http_503`` or ``body_size``."""
     if error.startswith("http_"):
         return STATUS
-    return BODY if error.startswith("body_") else TRANSPORT
+    return BODY if error.startswith("body_") or error in _WRONG_ECHO else TRANSPORT
 
 
 def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+from pytest_espperf.model.workload import PhaseKind
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,6 +101,7 @@ class PhaseSamples:
         reasons: (error kind, path's index) -> the first error of that kind in words.
         seen: what the answers looked like, in the order of the paths.
         figures: what only this kind of phase has, by the name of its metric.
+        kind: what a sample is: a request, a page, a round trip, an event.
     """
 
     paths: tuple[str, ...]
@@ -124,6 +127,7 @@ class PhaseSamples:
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: list[PathSeen] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    kind: PhaseKind = "requests"
 
     def __len__(self) -> int:
         return len(self.service_s)
