@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ from msgspec import Meta
 from pytest_espperf.config.parsers import header, url_path
 from pytest_espperf.config.tables import check, convert, read_tables
 from pytest_espperf.errors import TableError
-from pytest_espperf.model.workload import PhaseSpec, Profile, RequestSpec
+from pytest_espperf.model.text import nearest
+from pytest_espperf.model.workload import DIGITS, NUMBER, PhaseSpec, Profile, RequestSpec, StreamSpec
 
 _QUERY = "/query-typed?q=abc&page=2&ratio=1.5&active=true"
 _COMPAT = "/template-compat?name=Ana&count=2&role=user&roles=user,viewer&items=a,b,c"
@@ -47,6 +48,12 @@ WORST_LIMITS: Mapping[str, str] = {"max_error_rate_worst": "max_error_rate", "ma
 """Those of any single run, and those of the median of the runs beside them."""
 
 
+MOST_MESSAGE_BYTES = 1 << 20
+"""Of a WebSocket message."""
+
+DEFAULT_MESSAGE_BYTES = 32
+"""Of a WebSocket message where a phase says neither what it is nor how long."""
+
 MOST_PATHS = 255
 """Paths of one profile at most: a sample has one byte for the number of its path."""
 
@@ -76,9 +83,41 @@ class RequestTable(msgspec.Struct, forbid_unknown_fields=True):
 class PhaseTable(msgspec.Struct, forbid_unknown_fields=True):
     """One phase of a profile; 0 where the options or the preset decide."""
 
+    kind: str = "requests"
     clients: Annotated[int, Meta(ge=1, le=1000)] = 0
     duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
     rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+
+
+class WebSocketTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A phase of WebSocket messages and their echoes; 0 as in :class:`PhaseTable`."""
+
+    path: str
+    kind: str = "websocket"
+    message: str = ""
+    size: Annotated[int, Meta(ge=1, le=MOST_MESSAGE_BYTES)] | None = None
+    binary: bool = False
+    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
+    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
+    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+
+    def __post_init__(self) -> None:
+        self.path = check("path", url_path, self.path)
+        length = len(self.message.replace(NUMBER, "0" * DIGITS, 1).encode())
+        if length > (self.size or MOST_MESSAGE_BYTES):
+            raise ValueError(f"message has {length:,} bytes, more than {self.size or MOST_MESSAGE_BYTES:,}")
+
+
+class EventsTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A phase of server-sent events; 0 as in :class:`PhaseTable`."""
+
+    path: str
+    kind: str = "events"
+    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
+    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
+
+    def __post_init__(self) -> None:
+        self.path = check("path", url_path, self.path)
 
 
 class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -90,10 +129,16 @@ class ProfileTable(msgspec.Struct, forbid_unknown_fields=True):
     limits: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not self.paths:
+        if not self.paths and not _have_paths(self.phases):
             raise ValueError("paths must be a list of at least one path")
         if self.phases == {}:
             raise ValueError("phases is empty: leave it out, or name at least one")
+
+
+def _have_paths(phases: Mapping[str, Any] | None) -> bool:
+    """Whether each phase has a path of its own, so that the profile needs none."""
+    tables = list((phases or {}).values())
+    return bool(tables) and all(isinstance(table, dict) and "path" in table for table in tables)
 
 
 _Limit = Annotated[float, Meta(ge=0, le=1e18)] | None
@@ -192,8 +237,44 @@ def _request(item: object, where: str) -> RequestSpec:
 def _phase(name: str, value: object, where: str) -> PhaseSpec:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name):
         raise TableError(f"{where}: a phase's name is made of letters, digits, '_' and '.'")
+    kind = value.get("kind", "requests") if isinstance(value, dict) else "requests"
+    if not isinstance(kind, str) or kind not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        raise TableError(f"{where}: unknown kind {kind!r}{nearest(str(kind), _KINDS)} (known: {known})")
+    table, make = _KINDS[kind]
+    for key in value if isinstance(value, dict) else ():
+        others = [other for other, (fields, _) in _KINDS.items() if key in fields.__struct_fields__]
+        if key not in table.__struct_fields__ and others:
+            raise TableError(
+                f"{where}: {key} is for kind = {others[0]!r}, and this phase is of kind {kind!r}"
+            )
+    return make(name, value, where)
+
+
+def _requests_phase(name: str, value: object, where: str) -> PhaseSpec:
     table = convert(value, PhaseTable, where)
     return PhaseSpec(name, table.clients, table.duration_s, table.rate)
+
+
+def _websocket_phase(name: str, value: object, where: str) -> PhaseSpec:
+    table = convert(value, WebSocketTable, where)
+    size = table.size or (0 if table.message else DEFAULT_MESSAGE_BYTES)
+    stream = StreamSpec(table.path, message=table.message, size=size, binary=table.binary)
+    return PhaseSpec(name, table.clients, table.duration_s, table.rate, kind="websocket", stream=stream)
+
+
+def _events_phase(name: str, value: object, where: str) -> PhaseSpec:
+    table = convert(value, EventsTable, where)
+    stream = StreamSpec(table.path)
+    return PhaseSpec(name, table.clients, table.duration_s, kind="events", stream=stream)
+
+
+_KINDS: Mapping[str, tuple[type[msgspec.Struct], Callable[[str, object, str], PhaseSpec]]] = {
+    "requests": (PhaseTable, _requests_phase),
+    "websocket": (WebSocketTable, _websocket_phase),
+    "events": (EventsTable, _events_phase),
+}
+"""Kind of a phase -> its table, and what reads it."""
 
 
 def _digest(text: str) -> str:

@@ -94,6 +94,9 @@ _PHASE: Mapping[str, tuple[str, str]] = {
     "duration_s": ("lasted", " s"),
     "clients": ("had", " clients"),
     "rate_rps": ("was sent at", " requests/s"),
+    "size": ("had messages of", " bytes"),
+    "message": ("sent", ""),
+    "path": ("used the path", ""),
 }
 
 

@@ -209,6 +209,8 @@ def find_delayed_acks(target: Target, profiles: Sequence[Profile], *, budget_s: 
     """
     requests: dict[str, bytes] = {}
     for profile in profiles:
+        if not profile.requests:  # streams alone
+            continue
         prepared = prepare_requests(
             target, profile.requests, profile.headers, OutcomeTable([]), own_connection=True
         )

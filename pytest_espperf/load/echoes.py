@@ -9,13 +9,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from pytest_espperf.model.workload import StreamSpec
-
-NUMBER = "{n}"
-"""In a message: where its number goes."""
-
-DIGITS = 10
-"""Of a number."""
+from pytest_espperf.model.workload import DIGITS, NUMBER, StreamSpec
 
 FIRST_NUMBER = 1_000_000_000
 """Ten digits from the first one on, and a whole number of 32 bits for the first 10^9 messages."""
@@ -69,7 +63,7 @@ def _padding(size: int, *, binary: bool) -> bytes:
 _TO_LETTERS = bytes(_LETTERS[byte % len(_LETTERS)] for byte in range(256))
 
 
-class Sent(NamedTuple):
+class SentMessage(NamedTuple):
     """A message in flight; times are ``perf_counter_ns`` values."""
 
     payload: bytes
@@ -91,7 +85,7 @@ class InFlight:
     def __init__(self, messages: Messages, *, binary: bool) -> None:
         self._messages = messages
         self._binary = binary
-        self._sent: dict[int, Sent] = {}
+        self._sent: dict[int, SentMessage] = {}
         self._highest = -1
         self.foreign = 0
         self.first_foreign = b""
@@ -99,11 +93,11 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._sent)
 
-    def add(self, number: int, sent: Sent) -> None:
+    def add(self, number: int, sent: SentMessage) -> None:
         """Take a message that was sent; numbers rise."""
         self._sent[number] = sent
 
-    def echoed(self, echo: bytes, *, binary: bool) -> tuple[Sent, str | None] | None:
+    def echoed(self, echo: bytes, *, binary: bool) -> tuple[SentMessage, str | None] | None:
         """Find the message that is answered, and the kind of error of the echo; None where it is none."""
         right_type = binary == self._binary
         number = next(iter(self._sent), None)
@@ -128,14 +122,14 @@ class InFlight:
         # Spoilt, or what a board says of itself, which would have the same length by chance only.
         return oldest if oldest is not None and len(echo) == len(self._sent[oldest].payload) else None
 
-    def overdue(self, now_ns: int) -> Sent | None:
+    def overdue(self, now_ns: int) -> SentMessage | None:
         """Take out the oldest message if its deadline is over."""
         number = next(iter(self._sent), None)
         if number is None or self._sent[number].deadline_ns > now_ns:
             return None
         return self._sent.pop(number)
 
-    def take_all(self) -> list[Sent]:
+    def take_all(self) -> list[SentMessage]:
         """Take all out: their connection is gone."""
         sent = list(self._sent.values())
         self._sent.clear()

@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from pytest_espperf.load.connection import Connector
-from pytest_espperf.load.echoes import LOST, InFlight, Messages, Sent
+from pytest_espperf.load.echoes import LOST, InFlight, Messages, SentMessage
 from pytest_espperf.load.feed import Feed
 from pytest_espperf.load.guard import SelfWatch
 from pytest_espperf.load.recorder import Recorder
@@ -284,7 +284,7 @@ class WebSocketClient(StreamClient):
         payload = traffic.messages.make(number)
         (protocol.send_binary if traffic.stream.binary else protocol.send_text)(payload)
         sent_ns = channel.write(b"".join(protocol.data_to_send()))
-        self._flight.add(number, Sent(payload, sent_ns, intended_ns, deadline_ns))
+        self._flight.add(number, SentMessage(payload, sent_ns, intended_ns, deadline_ns))
         traffic.sent(sent_ns)
         return sent_ns
 
@@ -435,14 +435,14 @@ class WebSocketTraffic:
 
     # --- for the clients
 
-    def echoed(self, sent: Sent, error: str | None, arrived_ns: int, data: bytes) -> None:
+    def echoed(self, sent: SentMessage, error: str | None, arrived_ns: int, data: bytes) -> None:
         """Record a round trip."""
         outcome = self._answered
         if error is not None:
             outcome = self.recorder.table.error(SWITCHED, error, 0, lambda: _difference(sent.payload, data))
         self.recorder.add(0, outcome, sent.start_ns, 0, arrived_ns, sent.intended_ns)
 
-    def lost(self, sent: Sent, now_ns: int, came: str) -> None:
+    def lost(self, sent: SentMessage, now_ns: int, came: str) -> None:
         """Record a message whose echo did not come in time."""
         why = f"no echo in time{f': {came}' if came else ''}"
         outcome = self.recorder.table.error(None, LOST, 0, lambda: why)

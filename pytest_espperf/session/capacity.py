@@ -57,7 +57,8 @@ def find_capacity(
     usual_s = probe.took_s if probe is not None else 0.0
     path = board.settings.perf_probe_path
     if probe is not None and probe.status >= 400:  # many boards close a connection behind an error
-        path = plan.profiles[0].requests[0].path
+        paths = (request.path for profile in plan.profiles for request in profile.requests)
+        path = next(paths, path)
     try:
         held = hold(
             Caller(board.target, path, timeout_s=board.settings.perf_request_timeout),

@@ -18,7 +18,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.address import split_host
 from pytest_espperf.model.artifact import Comparability, SessionArtifact
-from pytest_espperf.model.workload import Profile
+from pytest_espperf.model.workload import PhaseSpec, Profile
 from pytest_espperf.session.plan import SCHEDULE_VERSION, SessionPlan
 from pytest_espperf.session.repository import describe_repository
 from pytest_espperf.system.redaction import hidden, redact
@@ -117,10 +117,22 @@ def _profile_fields(profile: Profile) -> dict[str, Any]:
                 "clients": phase.clients,
                 "duration_s": phase.duration_s,
                 "rate_rps": phase.rate_rps,
+                **_stream_fields(phase),
             }
             for phase in profile.phases
         },
     }
+
+
+def _stream_fields(phase: PhaseSpec) -> dict[str, Any]:
+    """Return what a phase of streams adds; nothing for any other, whose key is that of older versions."""
+    stream = phase.stream
+    if stream is None:
+        return {}
+    facts: dict[str, Any] = {"kind": phase.kind, "path": stream.path}
+    if phase.kind == "websocket":
+        facts |= {"message": stream.message, "size": stream.size, "binary": stream.binary}
+    return facts
 
 
 def _compared(value: str) -> str:

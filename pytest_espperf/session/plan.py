@@ -159,6 +159,11 @@ def describe_profiles(settings: Settings, root: Path) -> str:
         )
         lines.append(f"{profile.name}  ({profile.source}; {phases})")
         lines += [f"    {request.path}" for request in profile.requests]
+        lines += [
+            f"    {phase.stream.path} ({phase.kind}, {phase.name})"
+            for phase in full.phases
+            if phase.stream is not None
+        ]
     return "\n".join(lines)
 
 
