@@ -8,16 +8,18 @@ from types import MappingProxyType
 
 STATIC_PROFILE = "c_static_only"
 STATIC_BYTES = 410_000
+WEBSOCKET_PATH, EVENTS_PATH = "/ws", "/events"
+STREAMS = "streams"
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class RouteCost:
-    """The mean cost of one request at time scale 1 without noise.
+    """The mean cost of one request, message or event at time scale 1 without noise.
 
     Attributes:
         path: the route, without query.
-        profile: the built-in profile that measures it.
+        profile: the built-in profile that measures it; ``streams`` of the two that a project's own does.
         service_s: time on the Python worker; of a static file the fixed part of its transfer.
         alloc_bytes: what its handler allocates on the garbage-collected heap.
     """
@@ -42,6 +44,8 @@ _COSTS = (
     RouteCost("/template-compat", "python_heavy", 0.016, 10_400),
     RouteCost("/file", STATIC_PROFILE, 0.002, 0),
     RouteCost("/static/large.txt", STATIC_PROFILE, 0.002, 0),
+    RouteCost(WEBSOCKET_PATH, STREAMS, 0.002, 600),
+    RouteCost(EVENTS_PATH, STREAMS, 0.0008, 400),
 )
 
 COSTS: Mapping[str, RouteCost] = MappingProxyType({cost.path: cost for cost in _COSTS})
