@@ -41,7 +41,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 """Longest message that is taken from a board; more where longer ones are sent."""
 
 MOST_OTHER_FRAMES = 5000
-"""Frames that are no echo (pings, parts, other messages) in one second; more are a flood."""
+"""Frames (pings, parts, other messages) in one second without an echo; more are a flood."""
 
 _MOST_UNSENT_BYTES = 1 << 20
 """With so many bytes that the board has not taken, a client gets no further message."""
@@ -80,6 +80,7 @@ class WebSocketClient(StreamClient):
         self._protocol: ClientProtocol | None = None
         self._head: bytearray | None = None
         self._asked_ns = self._heard_ns = 0
+        self._provisional_bytes = 0
         self._served = 0
         self._flight = InFlight(traffic.messages, binary=traffic.stream.binary)
         self._waiting: deque[Waiting] = deque()
@@ -129,7 +130,8 @@ class WebSocketClient(StreamClient):
             silent = self._heard_ns < lost.start_ns
             self._traffic.lost(lost, now_ns, self._flight.what_came())
             if silent or not self._traffic.messages.numbered:
-                # Dead; or a late echo could not be told from that of the next message.
+                # Nothing came for all of the time, not even the echo of another message: it is dead. Or a late
+                # echo could not be told from that of the next message.
                 self._leave(now_ns)
             self._traffic.freed(self)
 
@@ -202,8 +204,11 @@ class WebSocketClient(StreamClient):
             if answer.status >= 200:
                 refused = self._traffic.request.judge(answer.status, 0, None, answer.headers)
                 self.drop()
-                self._fail(refused, perf_counter_ns())
+                self._fail(refused, perf_counter_ns(), self._heard_ns)
                 return None
+            self._provisional_bytes += end
+            if self._provisional_bytes > MAX_HEAD_BYTES:
+                raise httpx.RemoteProtocolError("provisional answers without an end")
             del head[:end]
 
     def _take_frames(self, data: bytes, arrived_ns: int) -> bool:
@@ -259,6 +264,7 @@ class WebSocketClient(StreamClient):
         self.answered = True
         self.failures = 0
         self._served += 1
+        self._others = 0
         self._traffic.echoed(sent, error, arrived_ns, data)
         return True
 
@@ -272,7 +278,7 @@ class WebSocketClient(StreamClient):
         if self._others > MOST_OTHER_FRAMES:
             if arrived_ns - self._others_since_ns < _NS_PER_S:
                 raise httpx.RemoteProtocolError(
-                    f"a flood of frames: {self._others:,} in a second that are no echo"
+                    f"a flood of frames: {self._others:,} in a second, and no echo"
                 )
             self._others, self._others_since_ns = 1, arrived_ns
 
@@ -297,17 +303,17 @@ class WebSocketClient(StreamClient):
         self._forget()
         self.back_off()
 
-    def _fail(self, outcome: int, now_ns: int) -> None:
+    def _fail(self, outcome: int, now_ns: int, first_ns: int = 0) -> None:
         """Count an outcome for every message, or for none of them where there is none; and pause."""
         add = self._traffic.recorder.add
         served = self._served
         sent = self._flight.take_all()
         for one in sent:
-            add(0, outcome, one.start_ns, 0, now_ns, one.intended_ns)
+            add(0, outcome, one.start_ns, first_ns, now_ns, one.intended_ns)
         for waiting in self._waiting:
-            add(0, outcome, waiting.begin_ns, 0, now_ns, waiting.intended_ns)
+            add(0, outcome, waiting.begin_ns, first_ns, now_ns, waiting.intended_ns)
         if not sent and not self._waiting and not self._traffic.feed.has_ended(now_ns):
-            add(0, outcome, now_ns, 0, now_ns, now_ns)
+            add(0, outcome, now_ns, now_ns, now_ns, now_ns)
         self._waiting.clear()
         self._forget()
         if served:
@@ -317,7 +323,7 @@ class WebSocketClient(StreamClient):
 
     def _forget(self) -> None:
         self._protocol = self._head = self._parts = None
-        self._served = self._others = 0
+        self._served = self._others = self._provisional_bytes = 0
         self._flight = InFlight(self._traffic.messages, binary=self._traffic.stream.binary)
 
 
@@ -440,7 +446,7 @@ class WebSocketTraffic:
         outcome = self._answered
         if error is not None:
             outcome = self.recorder.table.error(SWITCHED, error, 0, lambda: _difference(sent.payload, data))
-        self.recorder.add(0, outcome, sent.start_ns, 0, arrived_ns, sent.intended_ns)
+        self.recorder.add(0, outcome, sent.start_ns, arrived_ns, arrived_ns, sent.intended_ns)
 
     def lost(self, sent: SentMessage, now_ns: int, came: str) -> None:
         """Record a message whose echo did not come in time."""
