@@ -130,8 +130,8 @@ class WebSocketClient(StreamClient):
             silent = self._heard_ns < lost.start_ns
             self._traffic.lost(lost, now_ns, self._flight.what_came())
             if silent or not self._traffic.messages.numbered:
-                # Nothing came for all of the time, not even the echo of another message: it is dead. Or a late
-                # echo could not be told from that of the next message.
+                # Nothing came for all of the time, not even another echo: it is dead. Or a late echo could
+                # not be told from that of the next message.
                 self._leave(now_ns)
             self._traffic.freed(self)
 

@@ -1,4 +1,4 @@
-"""Servers of streams: WebSocket by hand, a byte at a time where a test wants it; and the asyncio ones of others."""
+"""Servers of streams: WebSocket by hand, a byte at a time where wanted; and asyncio servers of others."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class WebSocketPeer:
         self.peer.send(frame(payload, opcode, **more))
 
     def next(self) -> Received | None:
-        """The client's next frame, unmasked; None when it is gone. A frame that is not masked is our defect."""
+        """The client's next frame, unmasked; None when it is gone."""
         head = self._read(2)
         if not self.head or head is None:
             return None
@@ -109,7 +109,7 @@ class WebSocketPeer:
 def running(
     main: Callable[[Callable[[int], None], asyncio.Event], Coroutine[Any, Any, None]],
 ) -> Iterator[int]:
-    """Run an asyncio server in a thread of its own; ``main`` is told whom to tell its port, and when to end."""
+    """Run an asyncio server in a thread of its own; ``main`` tells its port, and ends with the event."""
     ready, ports, loop = threading.Event(), [0], asyncio.new_event_loop()
     until = asyncio.Event()
 
