@@ -110,9 +110,10 @@ def plugins(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Test the oldest versions that pyproject.toml allows; needs a Python for which these have wheels."""
-    session.install("-e", ".[report]", "pytest-xdist", "lxml", "-c", ".ci/lower-bounds.txt")
+    more = ("pytest-xdist", "lxml", "aiohttp")
+    session.install("-e", ".[report,sim-tls,websocket]", *more, "-c", ".ci/lower-bounds.txt")
     session.run("python", "-c", "import xdist")  # as for lab
-    files = ("tests/plugin/test_xdist.py", "tests/plugin/test_boards.py")
+    files = ("tests/plugin/test_xdist.py", "tests/plugin/test_boards.py", "tests/load/test_websocket.py")
     session.run("pytest", "-n", "3", *files, *session.posargs)
 
 

@@ -14,7 +14,13 @@ from pytest_espperf.config.parsers import one_of, url_path
 from pytest_espperf.config.requests import MOST_PATHS
 from pytest_espperf.config.tables import check, convert
 from pytest_espperf.errors import TableError
-from pytest_espperf.model.workload import PageSpec, PhaseSpec
+from pytest_espperf.model.workload import DIGITS, NUMBER, PageSpec, PhaseSpec, StreamSpec
+
+MOST_MESSAGE_BYTES = 1 << 20
+"""Of a WebSocket message."""
+
+DEFAULT_MESSAGE_BYTES = 32
+"""Of a WebSocket message where a phase says neither what it is nor how long."""
 
 MOST_CONNECTIONS = 32
 """Of one client: browsers open six to a server."""
@@ -61,6 +67,37 @@ class PageTable(RequestsTable, forbid_unknown_fields=True, kw_only=True):
             seen.add(asset)
 
 
+class WebSocketTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A phase of WebSocket messages and their echoes; 0 as in :class:`RequestsTable`."""
+
+    path: str
+    kind: str = "websocket"
+    message: str = ""
+    size: Annotated[int, Meta(ge=1, le=MOST_MESSAGE_BYTES)] | None = None
+    binary: bool = False
+    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
+    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
+    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+
+    def __post_init__(self) -> None:
+        self.path = check("path", url_path, self.path)
+        length = len(self.message.replace(NUMBER, "0" * DIGITS, 1).encode())
+        if length > (self.size or MOST_MESSAGE_BYTES):
+            raise ValueError(f"message has {length:,} bytes, more than {self.size or MOST_MESSAGE_BYTES:,}")
+
+
+class EventsTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A phase of server-sent events; 0 as in :class:`RequestsTable`."""
+
+    path: str
+    kind: str = "events"
+    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
+    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
+
+    def __post_init__(self) -> None:
+        self.path = check("path", url_path, self.path)
+
+
 def _requests(name: str, value: Mapping[str, Any], where: str) -> PhaseSpec:
     return _spec(name, convert(value, RequestsTable, where))
 
@@ -69,6 +106,18 @@ def _page(name: str, value: Mapping[str, Any], where: str) -> PhaseSpec:
     table = convert(value, PageTable, where)
     page = PageSpec(table.path, tuple(table.assets), table.connections, table.revalidate)
     return replace(_spec(name, table), kind="page", page=page)
+
+
+def _websocket(name: str, value: Mapping[str, Any], where: str) -> PhaseSpec:
+    table = convert(value, WebSocketTable, where)
+    size = table.size or (0 if table.message else DEFAULT_MESSAGE_BYTES)
+    stream = StreamSpec(table.path, message=table.message, size=size, binary=table.binary)
+    return PhaseSpec(name, table.clients, table.duration_s, table.rate, kind="websocket", stream=stream)
+
+
+def _events(name: str, value: Mapping[str, Any], where: str) -> PhaseSpec:
+    table = convert(value, EventsTable, where)
+    return PhaseSpec(name, table.clients, table.duration_s, kind="events", stream=StreamSpec(table.path))
 
 
 def _spec(name: str, table: RequestsTable) -> PhaseSpec:
@@ -87,6 +136,8 @@ def _spec(name: str, table: RequestsTable) -> PhaseSpec:
 _KINDS: Mapping[str, tuple[type[msgspec.Struct], Callable[[str, Mapping[str, Any], str], PhaseSpec]]] = {
     "requests": (RequestsTable, _requests),
     "page": (PageTable, _page),
+    "websocket": (WebSocketTable, _websocket),
+    "events": (EventsTable, _events),
 }
 """By the word in ``kind``: the table, and what reads it."""
 

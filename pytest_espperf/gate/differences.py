@@ -98,6 +98,9 @@ _PHASE: Mapping[str, tuple[str, str]] = {
     "rate_rps": ("was sent at", " requests/s"),
     "think_time_s": ("paused for", " s"),
     "kind": ("was of the kind", ""),
+    "size": ("had messages of", " bytes"),
+    "message": ("sent", ""),
+    "path": ("used the path", ""),
 }
 
 _SWITCHES: Mapping[str, tuple[str, str, str]] = {

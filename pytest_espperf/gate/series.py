@@ -210,7 +210,8 @@ class Series:
         calm: which sessions of the epoch ended early on good news; empty for none.
         ended: why the candidate itself ended early, "" where it did not.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
-        paced: an open loop, or clients that pause: its throughput is the schedule's, not the board's.
+        paced: an open loop, clients that pause, or server-sent events: its throughput is a schedule's, not
+            what the board can do.
         by_phase: of the tail metric only: each phase's own change against the baseline.
         environment: change on the control board, which is subtracted from all rounds; None where nothing.
     """

@@ -2,7 +2,8 @@
 
 ``requests``, ``feed``, ``wire``, ``chunked`` and ``outcomes`` are pure. ``engine`` conducts a phase; its
 clients are ``lanes`` or browsers that load ``pages``, over ``opening``, ``connection`` and ``stamped``, or
-``custom`` over a user's own httpx transport.
+``custom`` over a user's own httpx transport. Phases of other ``kinds`` have clients of ``streams``:
+``websocket`` (with the pure ``echoes``) and ``events`` (with ``sse``), each over a ``channel``.
 ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path once; ``talk`` is a client for
 checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
 """
@@ -14,6 +15,7 @@ from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.delayed_ack import DelayedAcks, find_delayed_acks
 from pytest_espperf.load.engine import Progress, run_phase
 from pytest_espperf.load.guard import ENGINE_VERSION
+from pytest_espperf.load.kinds import what_is_missing
 from pytest_espperf.load.outcomes import classify
 
 __all__ = [
@@ -26,4 +28,5 @@ __all__ = [
     "classify",
     "find_delayed_acks",
     "run_phase",
+    "what_is_missing",
 ]

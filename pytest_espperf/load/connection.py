@@ -16,6 +16,7 @@ from typing import Protocol, cast
 import httpx
 
 from pytest_espperf.load.acks import Acknowledger
+from pytest_espperf.load.channel import Channel
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader, no_response
@@ -408,7 +409,9 @@ class Connector:
         self._context = context
         self._tls_name = None if context is None else tls_name or address
 
-    async def open(self, make: Callable[[], Connection], session: ssl.SSLSession | None = None) -> None:
+    async def open(
+        self, make: Callable[[], Connection | Channel], session: ssl.SSLSession | None = None
+    ) -> None:
         """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
 
         With a ``session`` of an earlier connection the TLS handshake may take that up.
@@ -433,7 +436,7 @@ class Connector:
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
 
-    async def _open(self, make: Callable[[], Connection], session: ssl.SSLSession | None) -> None:
+    async def _open(self, make: Callable[[], Connection | Channel], session: ssl.SSLSession | None) -> None:
         """Connect first, and shake hands then: so that it is known when TCP was up."""
         loop = asyncio.get_running_loop()
         family, place = numeric_address(self._address, self._port)

@@ -19,6 +19,7 @@ from pytest_espperf.load.guard import (
     fastest_loop,
     quiet_gc,
 )
+from pytest_espperf.load.kinds import STREAMS, stream_request, stream_traffic
 from pytest_espperf.load.lanes import Lane, LaneTraffic
 from pytest_espperf.load.login import Login
 from pytest_espperf.load.pages import Browsing
@@ -332,7 +333,11 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     _check(job)
     own = job.transport is None
     maker = RequestMaker(job.target, job.headers, own_connection=own, reuse=phase.reuse)
+    login = None if job.login is None else Login(job.login, maker, job.target)
     asked = job.requests[:1] if phase.page is not None else job.requests
+    if phase.kind in STREAMS:
+        maker, opening = stream_request(job.target, phase, job.headers)
+        asked = (opening,)
     recorder, prepared = _prepare(job, maker, asked)
     samples = recorder.samples
     browsing = None
@@ -340,7 +345,6 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
         parts, assets = _prepare(replace(job, phase=replace(phase, rate_rps=None)), maker, job.requests[1:])
         samples.parts = parts.samples
         browsing = Browsing(phase.page, assets, parts)
-    login = None if job.login is None else Login(job.login, maker, job.target)
     connector = connector_to(job.target, resume=phase.reuse or phase.tls_resumption) if own else None
     watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
     loop = job.make_loop()
@@ -348,8 +352,18 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     try:
         timing = _make_timing(job, call_ns)
         feed = _make_feed(job, asked, prepared, timing.begin_ns)
-        traffic = _make_traffic(job, feed, recorder, connector, watch, login, browsing)
+        traffic = _make_traffic(
+            job,
+            prepared,
+            feed=feed,
+            recorder=recorder,
+            connector=connector,
+            watch=watch,
+            login=login,
+            browsing=browsing,
+        )
         if login is not None:
+            login.maker = maker
             loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
             timing = _make_timing(job, call_ns)  # from now on
             feed = traffic.feed = _make_feed(job, asked, prepared, timing.begin_ns)
@@ -385,10 +399,12 @@ def _prepare(
         rate_rps=phase.rate_rps,
         think_time_s=phase.think_time_s,
         reuse=phase.reuse,
+        kind=phase.kind,
     )
     recorder = Recorder(samples)
     prepared = prepare_requests(maker, requests, recorder.table)
-    samples.seen = [request.seen for request in prepared]
+    if phase.stream is None:
+        samples.seen = [request.seen for request in prepared]
     if any(spec.body for spec in requests):
         samples.sent_bytes = tuple(len(spec.body or b"") for spec in requests)
     return recorder, prepared
@@ -422,8 +438,10 @@ def _make_feed(
     return OpenFeed(turn, begin_ns, job.phase.duration_s, job.phase.rate_rps, job.warmup_s)
 
 
-def _make_traffic(  # noqa: PLR0917 - the parts of a phase
+def _make_traffic(
     job: _Job,
+    prepared: Sequence[PreparedRequest],
+    *,
     feed: Feed,
     recorder: Recorder,
     connector: Connector | None,
@@ -432,6 +450,18 @@ def _make_traffic(  # noqa: PLR0917 - the parts of a phase
     browsing: Browsing | None,
 ) -> Traffic:
     """Make the clients: over our connections, or without a connector over the user's own transport."""
+    if job.phase.kind in STREAMS:
+        assert connector is not None  # by _check
+        return stream_traffic(
+            job.phase,
+            feed=feed,
+            recorder=recorder,
+            connector=connector,
+            timeout_s=job.request_timeout_s,
+            watch=watch,
+            request=prepared[0],
+            login=login,
+        )
     if connector is not None:
         return LaneTraffic(
             phase=job.phase,
@@ -462,8 +492,11 @@ def _check(job: _Job) -> None:
         raise UsageError(f"the request timeout must be above 0 s, not {job.request_timeout_s}")
     if phase.rate_rps is not None and phase.think_time_s:
         raise UsageError(f"phase {phase.name!r} has a rate and a pause: both say when a request is sent")
-    if phase.page is not None and job.transport is not None:
-        raise UsageError(f"phase {phase.name!r} is one of pages, which no transport of your own can load")
+    if phase.kind != "requests" and job.transport is not None:
+        raise UsageError(
+            f"phase {phase.name!r} is of kind {phase.kind!r}, which needs connections of our own: "
+            "a transport of the project's own carries requests alone"
+        )
 
 
 def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:

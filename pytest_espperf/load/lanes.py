@@ -47,6 +47,7 @@ class Client:
         number: the client's index.
         answered: whether it got any answer yet.
         deadline_ns: when what is in hand times out; far away without anything.
+        session: what it took from its login; None without one.
     """
 
     __slots__ = (
@@ -55,16 +56,16 @@ class Client:
         "_intended_ns",
         "_pause",
         "_request",
-        "_session",
         "_traffic",
         "answered",
         "deadline_ns",
         "number",
+        "session",
     )
 
     def __init__(self, traffic: LaneTraffic, number: int, session: ClientSession | None = None) -> None:
         self._traffic = traffic
-        self._session = session
+        self.session = session
         self.number = number
         self.answered = False
         self.deadline_ns = NEVER
@@ -100,7 +101,7 @@ class Client:
     @property
     def is_logged_in(self) -> bool:
         """Whether it can ask for what it is to ask for."""
-        return self._session is None or self._session.ready
+        return self.session is None or self.session.ready
 
     def door(self) -> Lane:
         """Return what logs this client in before the phase begins."""
@@ -238,7 +239,7 @@ class Lane(Client):
 
     def on_response(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        request, session = self._request, self._session
+        request, session = self._request, self.session
         reader = connection.reader
         head = reader.head
         assert head is not None
@@ -299,7 +300,7 @@ class Lane(Client):
 
     def _send(self, connection: Connection) -> int:
         """Send the request in hand, or the login that has to come before it."""
-        session = self._session
+        session = self.session
         if session is not None and not session.ready:
             login = session.begin()
             return connection.send(
@@ -451,6 +452,10 @@ class LaneTraffic:
         for door in set(doors).difference(self._lanes):
             door.stop()
         self.has_begun = True
+
+    def sessions(self) -> list[ClientSession]:
+        """Return what the clients know of themselves, in their order; empty where nobody logs in."""
+        return [lane.session for lane in self._lanes if lane.session is not None]
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""

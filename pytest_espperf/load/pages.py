@@ -122,7 +122,7 @@ class Browser(Client):
 
     def door(self) -> Lane:
         """See :class:`~pytest_espperf.load.lanes.Client`."""
-        return Lane(self._traffic, self.number, self._session)
+        return Lane(self._traffic, self.number, self.session)
 
     def _ask(self, now_ns: int) -> None:
         page = self._request
@@ -165,7 +165,7 @@ class Browser(Client):
     def fetch(self, seat: _Seat, request: PreparedRequest) -> None:
         """Send a request over a free connection."""
         known = self._known.get(request, b"") if self._browsing.page.revalidate else b""
-        wire = request.wire if self._session is None else self._session.wire(request)
+        wire = request.wire if self.session is None else self.session.wire(request)
         sent_ns = seat.send(request, wire, known)
         if request is self._request and request not in self._retried:
             self._begin_ns = sent_ns
@@ -183,8 +183,8 @@ class Browser(Client):
         holds = bool(seat.known) and head.status == 304
         if seat.known:
             self._browsing.revalidated(self._traffic.recorder, holds=holds, sent_ns=seat.begin_ns)
-        if self._session is not None:
-            self._session.note(request, head.status, head.headers)
+        if self.session is not None:
+            self.session.note(request, head.status, head.headers)
         if holds:
             outcome = request.not_modified()
         else:

@@ -145,6 +145,8 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     """One phase, all paths together; ``body_bytes`` is known of its paths alone.
 
     ``figures`` has what only some phases have, by the name of its metric: ``connect_ms``, ``upload_mb_s``.
+    ``kind`` is what was counted: ``requests``, ``page``, ``websocket`` (round trips) or ``events``, whose
+    latencies are the gaps between them.
     """
 
     clients: int = 0
@@ -177,11 +179,12 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
     timeline: Timeline | None = None
     samples_file: str = ""
     figures: dict[str, float] = {}
+    kind: str = "requests"
 
     @property
     def paced(self) -> bool:
         """Whether a schedule, or the pauses of its clients, set its throughput."""
-        return self.rate_rps is not None or self.think_time_s > 0
+        return self.rate_rps is not None or self.think_time_s > 0 or self.kind == "events"
 
 
 class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,9 @@ TRANSPORT, STATUS, BODY = "transport", "status", "body"
 LOGIN = "login"
 """Error kind of a request that was not sent: its client's login was answered wrongly."""
 
+_WRONG_ECHO = frozenset({"ws_payload", "ws_reordered"})
+"""A WebSocket message came back, with other bytes or behind a later one."""
+
 SHOWN = 3
 """Error kinds that are named of each."""
 
@@ -23,7 +26,7 @@ def kind_of(error: str) -> str:
     """Describe in words an error kind such as ``ReadTimeout``, ``http_503`` or ``body_size``."""
     if error.startswith("http_") or error == LOGIN:
         return STATUS
-    return BODY if error.startswith("body_") else TRANSPORT
+    return BODY if error.startswith("body_") or error in _WRONG_ECHO else TRANSPORT
 
 
 def errors_by_kind(report: PathReport) -> dict[str, dict[str, int]]:

@@ -205,6 +205,7 @@ def summarise(samples: PhaseSamples) -> PhaseReport:
         service_p95_ms=percentile(service_ms, 0.95) * 1e3 if service_ms else None,
         service_p99_ms=percentile(service_ms, 0.99) * 1e3 if service_ms else None,
         cut_short=samples.cut_short,
+        kind=samples.kind,
         error_reasons=_reasons(samples, every, by_path),
         timeline=make_timeline(samples),
         generator=GeneratorReport(

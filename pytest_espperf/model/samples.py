@@ -9,6 +9,8 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
+from pytest_espperf.model.workload import PhaseKind
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -103,6 +105,7 @@ class PhaseSamples:
         sent_bytes: length of the body that is sent to each path; empty where none sends any.
         figures: what only this kind of phase has, by the name of its metric.
         parts: of pages: the requests for their assets, which are no requests of the phase.
+        kind: what a sample is: a request, a page, a round trip, an event.
     """
 
     paths: tuple[str, ...]
@@ -134,6 +137,7 @@ class PhaseSamples:
     sent_bytes: tuple[int, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
     parts: PhaseSamples | None = None
+    kind: PhaseKind = "requests"
 
     def __len__(self) -> int:
         return len(self.service_s)

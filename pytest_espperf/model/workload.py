@@ -97,13 +97,21 @@ class PageSpec:
     revalidate: bool = False
 
 
+NUMBER = "{n}"
+"""In a WebSocket message: where its number goes."""
+
+DIGITS = 10
+"""Of such a number."""
+
+
 @dataclass(frozen=True)
 class StreamSpec:
     """What is sent and awaited in a phase of WebSocket messages or of server-sent events.
 
     Attributes:
         path: request target.
-        message: WebSocket: what is sent; a text is padded to ``size`` bytes.
+        message: WebSocket: what is sent, padded to ``size`` bytes; with its number in the place of ``{n}``.
+            "" for a number and padding.
         size: bytes of a message, 0 for the length of ``message``.
         binary: WebSocket: whether messages are binary.
     """

@@ -171,6 +171,10 @@ def _phase_fields(phase: PhaseSpec) -> dict[str, Any]:
         fields["think_time_s"] = phase.think_time_s
     if phase.kind != "requests":
         fields["kind"] = phase.kind
+    if phase.stream is not None:
+        fields["path"] = phase.stream.path
+    if phase.stream is not None and phase.kind == "websocket":
+        fields |= {"message": phase.stream.message, "size": phase.stream.size, "binary": phase.stream.binary}
     if phase.page is not None:
         fields["page"] = {
             "path": phase.page.path,

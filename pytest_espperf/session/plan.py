@@ -155,6 +155,11 @@ def describe_profiles(settings: Settings, root: Path) -> str:
         lines.append(f"{profile.name}  ({profile.source}; {', '.join(map(_in_words, full.phases))})")
         lines += [f"    {profile.login.request.label}  (login)"] if profile.login is not None else []
         lines += [f"    {request.label}" for request in full.asked]
+        lines += [
+            f"    {phase.stream.path} ({phase.kind}, {phase.name})"
+            for phase in full.phases
+            if phase.stream is not None
+        ]
     return "\n".join(lines)
 
 

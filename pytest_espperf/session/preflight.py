@@ -37,6 +37,18 @@ def make_room_for_clients(context: Context) -> None:
                 raise UsageError(f"{source}: {why}")
 
 
+def check_packages(context: Context) -> None:
+    """Make sure that what the phases need is installed.
+
+    Raises:
+        UsageError: a package is missing.
+    """
+    for profile in context.plan.profiles:
+        for phase in profile.phases:
+            if why := load.what_is_missing(phase):
+                raise UsageError(f"{profile.source}: phase {phase.name!r} of kind {phase.kind!r} {why}")
+
+
 class Preflight:
     """Asks a board, once in a session each, what has to be known before it is loaded.
 

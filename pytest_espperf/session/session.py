@@ -39,7 +39,7 @@ from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.session.opening import opening_lines
 from pytest_espperf.session.plan import PlannedPhase, make_plan, unknown_profile
-from pytest_espperf.session.preflight import make_room_for_clients
+from pytest_espperf.session.preflight import check_packages, make_room_for_clients
 from pytest_espperf.session.receiving import PhaseReceiver
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.saving import Saver, SessionOutcome, save_phase_samples
@@ -147,12 +147,13 @@ class PerfSession:
             others: of the run's other boards, by the id of their session.
 
         Raises:
-            UsageError: the name does not resolve, a package for a shared history is missing, or this computer
+            UsageError: the name does not resolve, a package is missing, or this computer
                 has too few file descriptors.
             HistoryError: the history folder cannot be written.
             BoardBusyError: another session measures this board.
             SimError: the reference device does not start.
         """
+        check_packages(self.context)
         make_room_for_clients(self.context)
         self._saver = Saver(self.context, self.store, self._sharing)
         self._saver.prepare(quiet=quiet)

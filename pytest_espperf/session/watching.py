@@ -48,7 +48,7 @@ from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.identity import asked_for
 from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.plan import PlannedPhase
-from pytest_espperf.session.preflight import make_room_for_clients
+from pytest_espperf.session.preflight import check_packages, make_room_for_clients
 from pytest_espperf.session.progress import OVERHEAD_S
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.state import SessionState
@@ -221,11 +221,13 @@ class BoardWatch:
         """Find and lock the board.
 
         Raises:
-            UsageError: its name does not resolve, or this computer has too few file descriptors.
+            UsageError: its name does not resolve, a package is missing, or this computer has too few file
+                descriptors.
             BoardBusyError: another session measures it.
             SimError: the reference device does not start.
         """
         try:
+            check_packages(self._context)
             make_room_for_clients(self._context)
             self._sharing.pull_once(self._say, quiet=True)
             self._judge.baselines.find_named(self._store, self._context.root, alone=True)

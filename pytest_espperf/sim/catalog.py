@@ -9,12 +9,14 @@ from types import MappingProxyType
 STATIC_PROFILE = "c_static_only"
 UPLOAD_PROFILE = "uploads"
 STATIC_BYTES = 410_000
+WEBSOCKET_PATH, EVENTS_PATH = "/ws", "/events"
+STREAMS = "streams"
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class RouteCost:
-    """The mean cost of one request at time scale 1 without noise.
+    """The mean cost of one request, message or event at time scale 1 without noise.
 
     Attributes:
         path: the route, without query.
@@ -56,6 +58,8 @@ _COSTS = (
     RouteCost("/cart", "requests", 0.0045, 4_800),
     RouteCost("/state", "requests", 0.0034, 3_800),
     RouteCost("/upload", UPLOAD_PROFILE, 0.003, 0),
+    RouteCost(WEBSOCKET_PATH, STREAMS, 0.002, 600),
+    RouteCost(EVENTS_PATH, STREAMS, 0.0008, 400),
 )
 
 COSTS: Mapping[str, RouteCost] = MappingProxyType({cost.path: cost for cost in _COSTS})

@@ -68,6 +68,7 @@ class DeviceConnection(asyncio.Protocol):
         self._closing = False
         self._gone = False
         self._idle: asyncio.TimerHandle | None = None
+        self._take: Callable[[bytes], None] | None = None
         self._begin()
 
     # From asyncio
@@ -85,10 +86,13 @@ class DeviceConnection(asyncio.Protocol):
         """Feed the parser; what it cannot read is answered 400."""
         if self._closing:
             return
+        if self._take is not None:
+            self._take(data)
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # nothing is upgraded: the request is answered as it stands
+            pass  # a client sends nothing more before it is told that the protocol was switched
         except httptools.HttpParserError:
             self._refuse(400, "Bad Request", "request_parse_errors")
 
@@ -189,6 +193,10 @@ class DeviceConnection(asyncio.Protocol):
             self._serve(self._waiting.popleft())
         else:
             self._await_request()
+
+    def become(self, take: Callable[[bytes], None]) -> None:
+        """Serve no further request: give all further bytes of the client to ``take``."""
+        self._take = take
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from pytest_espperf.sim.config import SimConfig
+from pytest_espperf.sim.catalog import EVENTS_PATH, WEBSOCKET_PATH
+from pytest_espperf.sim.config import FaultKind, SimConfig
 from pytest_espperf.sim.connection import DeviceConnection
 from pytest_espperf.sim.console import PANIC, WATCHDOG, Console
 from pytest_espperf.sim.device import Device
@@ -22,6 +23,7 @@ from pytest_espperf.sim.messages import Request, Response, error_response, json_
 from pytest_espperf.sim.model import RateLimiter, ScaledClock, Ticket, TimingModel
 from pytest_espperf.sim.origin import refuse_foreign
 from pytest_espperf.sim.routes import REBOOT_PATH, CostedResponse, reply
+from pytest_espperf.sim.streams import open_stream
 from pytest_espperf.sim.tls import Certificate, TlsConnection
 
 CONTROL_PATH = "/sim/config"
@@ -108,6 +110,24 @@ class SimServer:
     def _handshake_delay_s(self, resumed: bool) -> float:
         return self.clock.real_until(self._model.handshake(self.clock.now(), resumed=resumed))
 
+    # For streams
+
+    @property
+    def model(self) -> TimingModel:
+        """The worker that they share with the requests."""
+        return self._model
+
+    def fault(self, kinds: Collection[FaultKind]) -> FaultKind | None:
+        """Find the fault of these kinds that is active now."""
+        return self._plan.active(kinds, self.clock.now())
+
+    def hold(self, action: Callable[[], None]) -> bool:
+        """Keep an action until a hang is over; False where the device does not hang."""
+        hangs = self.fault(HANG) is not None
+        if hangs:
+            self._held.append(action)
+        return hangs
+
     # For connections
 
     def count(self, name: str) -> None:
@@ -160,6 +180,11 @@ class SimServer:
             self._device.count("rate_limit_429_sent")
             response = error_response(429, "Too Many Requests", headers=(("Retry-After", "1"),))
             due_s = now_s + self._model.link_delay_s(now_s)
+        elif request.path in {WEBSOCKET_PATH, EVENTS_PATH}:
+            refusal = open_stream(self, connection, request)
+            if refusal is None:
+                return
+            response, due_s = refusal, now_s + self._model.link_delay_s(now_s)
         else:
             response, due_s = self._dispatch(reply(request, self._device, now_s), now_s)
         if not connection.alive:  # the client of a held request may be gone by now

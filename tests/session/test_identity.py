@@ -14,7 +14,7 @@ from pytest_espperf.model.artifact import Comparability, PhaseReport
 from pytest_espperf.model.error_kinds import errors_by_kind
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.workload import PhaseSpec
+from pytest_espperf.model.workload import PhaseSpec, StreamSpec
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import phase_failures, thresholds, worst_failures
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan, make_plan
@@ -45,6 +45,31 @@ def test_equal_sessions_have_equal_keys_and_unlike_ones_do_not() -> None:
         (plan(perf_profiles=["python_light"]), {}),
     ]
     assert len({key(made, **facts).key for made, facts in unlike}) == len(unlike)
+
+
+def test_the_key_of_what_uses_no_stream_is_that_of_older_versions() -> None:
+    assert key(plan()).key == "e1672bdfc72ab082"
+    phases = key(plan()).fields["profiles"]["python_light"]["phases"]
+    assert phases["burst"].keys() == {"clients", "duration_s", "rate_rps"}
+
+
+def test_streams_that_differ_in_anything_have_keys_of_their_own() -> None:
+    chat = PhaseSpec("p", 2, 1.0, kind="websocket", stream=StreamSpec("/ws", size=64))
+    stream = chat.stream
+    assert stream is not None
+    phases = [
+        PhaseSpec("p", 2, 1.0),
+        chat,
+        replace(chat, rate_rps=5.0),
+        replace(chat, stream=replace(stream, path="/ws2")),
+        replace(chat, stream=replace(stream, size=65)),
+        replace(chat, stream=replace(stream, message="x")),
+        replace(chat, stream=replace(stream, binary=True)),
+        PhaseSpec("p", 2, 1.0, kind="events", stream=StreamSpec("/ws")),
+    ]
+    made = plan(perf_profiles=["python_light"])
+    keys = {key(replace(made, profiles=(replace(made.profiles[0], phases=(one,)),))).key for one in phases}
+    assert len(keys) == len(phases)
 
 
 def test_no_secret_is_in_the_key_or_its_fields() -> None:

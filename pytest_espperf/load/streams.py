@@ -1,0 +1,243 @@
+"""What the clients of WebSocket and of event streams have in common: how a channel is opened and given up.
+
+A client has at most one channel. It opens one when it has something to do on it, and after a failure only
+behind a pause (:func:`~pytest_espperf.load.feed.backoff_s`), as the clients of requests do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import Protocol
+
+import httpx
+
+from pytest_espperf.load.channel import Channel, ChannelOwner, channel_type
+from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.faults import transport_error
+from pytest_espperf.load.feed import backoff_s
+from pytest_espperf.load.guard import engine_label
+from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.wire import HeadCache
+
+NEVER = 1 << 62
+"""A time in ns that does not come."""
+
+MOST_UNSENT_BYTES = 4 << 20
+"""Bytes that may wait for a server to read them; beyond them its connection is given up."""
+
+_CLOSE_PATIENCE_S = 1.0
+_CLOSE_TURNS = 100
+_CLOSE_TURNS_AT_LEAST = 5
+
+
+class StreamHost(Protocol):
+    """What a client needs of the traffic that it is part of."""
+
+    recorder: Recorder
+    opener: Opener
+    timeout_ns: int
+
+
+class Opener:
+    """Opens channels, and knows all that are open.
+
+    Args:
+        connector: opens connections.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self.connector = connector
+        self.channels: set[Channel] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.heads = HeadCache()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use an event loop from now on."""
+        self.loop = loop
+        self._make = channel_type(loop)
+
+    @property
+    def label(self) -> str:
+        """The engine's name."""
+        return engine_label(self.loop, stamped=self.connector.stamped)
+
+    def make(self, owner: ChannelOwner) -> Channel:
+        """Make a channel that is not connected yet."""
+        return self._make(owner, self.channels)
+
+    def open(self, make: Callable[[], Channel]) -> asyncio.Task[None]:
+        """Begin to open a channel."""
+        task = self.loop.create_task(self.connector.open(make))
+        self.tasks.add(task)
+        return task
+
+    async def close(self) -> None:
+        """Close everything, and see it closed (for at most a second)."""
+        for channel in tuple(self.channels):
+            channel.close()
+        if self.tasks:
+            await asyncio.wait(tuple(self.tasks), timeout=_CLOSE_PATIENCE_S)
+        # A connection made or given up this very moment takes the loop a few turns to be seen closed.
+        for turn in range(_CLOSE_TURNS):
+            await asyncio.sleep(0 if turn < _CLOSE_TURNS_AT_LEAST else _CLOSE_PATIENCE_S / _CLOSE_TURNS)
+            if turn >= _CLOSE_TURNS_AT_LEAST and not self.channels:
+                break
+
+
+class StreamClient:
+    """One client and its channel; what is sent and read on it is the subclass's.
+
+    Attributes:
+        number: the client's index.
+        channel: None while there is none.
+        failures: how often in a row it got nothing.
+        begun_ns: when the last opening began.
+    """
+
+    def __init__(self, host: StreamHost, number: int) -> None:
+        self._host = host
+        self.number = number
+        self.channel: Channel | None = None
+        self.failures = 0
+        self.begun_ns = 0
+        self._opening: asyncio.Task[None] | None = None
+        self._made: Channel | None = None
+        self._pause: asyncio.TimerHandle | None = None
+
+    # --- the subclass's
+
+    def begin(self) -> None:
+        """Send what opens the stream: the channel is ready."""
+        raise NotImplementedError
+
+    def take(self, data: bytes, arrived_ns: int) -> bool:
+        """Take bytes; return whether more are due now.
+
+        Raises:
+            httpx.TransportError: they make no sense.
+        """
+        raise NotImplementedError
+
+    def broke(self, exc: httpx.TransportError | None, now_ns: int) -> None:
+        """Count that there is no channel any more; None where the server ended it in order."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Go on behind a pause."""
+        raise NotImplementedError
+
+    # --- for the subclass
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it neither has a channel, nor opens one, nor pauses."""
+        return self.channel is None and self._opening is None and self._pause is None
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a connection is being opened."""
+        return self._opening is not None
+
+    def open(self) -> None:
+        """Begin to open a channel."""
+        self.begun_ns = perf_counter_ns()
+        self._opening = task = self._host.opener.open(self._make)
+        task.add_done_callback(self._opened)
+
+    def back_off(self, at_least_s: float = 0.0) -> None:
+        """Pause, and resume."""
+        self.failures += 1
+        delay_s = max(at_least_s, backoff_s(self.failures))
+        self._pause = self._host.opener.loop.call_later(delay_s, self._paused)
+
+    def drop(self) -> None:
+        """Close the channel, or give up opening it."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        if self._made is not None:  # ready in the very moment of being given up
+            self._made.close()
+            self._made = None
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+
+    def give_up(self, exc: httpx.TransportError, now_ns: int) -> None:
+        """Drop the channel for what went wrong on it."""
+        self.drop()
+        self.broke(exc, now_ns)
+
+    def stop(self) -> None:
+        """Drop everything at once."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self.drop()
+
+    # --- the channel's owner
+
+    def on_open(self, channel: Channel) -> None:
+        """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
+        if self._opening is None:
+            channel.close()
+            return
+        self._opening = self._made = None
+        self.channel = channel
+        self._host.recorder.opened(self.begun_ns, channel.opened_ns)
+        self.begin()
+
+    def on_data(self, channel: Channel, data: bytes, arrived_ns: int) -> bool:
+        """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
+        try:
+            more = self.take(data, arrived_ns)
+            if channel.unsent_bytes > MOST_UNSENT_BYTES:
+                raise httpx.WriteError(f"the board does not read: {channel.unsent_bytes:,} bytes wait")
+        except httpx.TransportError as exc:
+            self.give_up(exc, perf_counter_ns())
+            return False
+        return more
+
+    def on_end(self, channel: Channel, exc: Exception | None) -> None:  # noqa: ARG002 - see ChannelOwner
+        """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
+        self.channel = None
+        self.broke(None if exc is None else transport_error(exc, httpx.ReadError), perf_counter_ns())
+
+    def _make(self) -> Channel:
+        self._made = channel = self._host.opener.make(self)
+        return channel
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._host.opener.tasks.discard(task)
+        exc = None if task.cancelled() else task.exception()
+        if exc is None:
+            return
+        if not isinstance(exc, httpx.TransportError):
+            raise exc
+        if self._opening is task:
+            self._opening = None
+            self.broke(exc, perf_counter_ns())
+
+    def _paused(self) -> None:
+        self._pause = None
+        self.resume()
+
+
+def end_of_head(data: bytes | bytearray, limit: int) -> int:
+    """Find where the head ends that ``data`` begins with; 0 if it does not yet.
+
+    Raises:
+        httpx.RemoteProtocolError: it is longer than ``limit``.
+    """
+    end = data.find(b"\r\n\r\n", 0, limit) + 4
+    if end > 3:
+        return end
+    if len(data) >= limit:
+        raise httpx.RemoteProtocolError(f"response head above {limit} bytes")
+    return 0
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    """Compute the (upper) median in milliseconds of at least one value."""
+    return sorted(seconds)[len(seconds) // 2] * 1e3
