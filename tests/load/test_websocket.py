@@ -718,7 +718,7 @@ def test_a_board_that_closes_behind_each_echo_is_told() -> None:
 
 
 def test_a_board_with_one_place_serves_one_client() -> None:
-    """The others are told from a board that is slow, and not awaited for the whole of their time."""
+    """The others do not look like clients of a slow board, and not awaited for the whole of their time."""
     served: list[int] = []
 
     def handle(peer: Peer) -> None:
