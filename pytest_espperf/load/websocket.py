@@ -72,13 +72,14 @@ class WebSocketClient(StreamClient):
     """One client.
 
     Attributes:
+        asked: whether it got anything to send yet.
         answered: whether it got any echo yet.
     """
 
     def __init__(self, traffic: WebSocketTraffic, number: int) -> None:
         super().__init__(traffic, number)
         self._traffic = traffic
-        self.answered = False
+        self.asked = self.answered = False
         self._protocol: ClientProtocol | None = None
         self._head: bytearray | None = None
         self._asked_ns = self._heard_ns = 0
@@ -115,6 +116,7 @@ class WebSocketClient(StreamClient):
 
     def accept(self, intended_ns: int, now_ns: int) -> None:
         """Take a message: send it, now or as soon as there is a WebSocket."""
+        self.asked = True
         deadline_ns = now_ns + self._traffic.timeout_ns
         if self.is_ready:
             self._send(intended_ns, deadline_ns)
@@ -251,17 +253,16 @@ class WebSocketClient(StreamClient):
         return False
 
     def _take_message(self, data: bytes, arrived_ns: int, *, binary: bool) -> bool:
+        if not binary:
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                raise httpx.RemoteProtocolError("a text message is no UTF-8") from None
         echo = self._flight.echoed(data, binary=binary)
-        if echo is None or echo[1] is not None:
-            if not binary:
-                try:
-                    data.decode()
-                except UnicodeDecodeError:
-                    raise httpx.RemoteProtocolError("a text message is no UTF-8") from None
-            if echo is None:
-                self._traffic.foreign += 1
-                self._take_other(arrived_ns)
-                return False
+        if echo is None:
+            self._traffic.foreign += 1
+            self._take_other(arrived_ns)
+            return False
         sent, error = echo
         self.answered = True
         self.failures = 0
@@ -434,7 +435,7 @@ class WebSocketTraffic:
 
     def never_answered(self) -> int:
         """Count the clients of a closed loop that sent and never got an echo."""
-        return sum(not client.answered for client in self._clients) if self._closed_loop else 0
+        return sum(one.asked and not one.answered for one in self._clients) if self._closed_loop else 0
 
     async def close(self) -> None:
         """Close everything, and see it closed (for at most a second)."""

@@ -92,7 +92,7 @@ class DeviceConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # a client sends nothing more before it is told that the protocol was switched
+            pass  # a client sends nothing more before the answer that switches protocols
         except httptools.HttpParserError:
             self._refuse(400, "Bad Request", "request_parse_errors")
 

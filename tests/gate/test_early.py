@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -163,9 +164,12 @@ def test_falling_heap_holds_everything(rng: random.Random) -> None:
     assert decide_early(so_far(now, 2), past) == {}
 
 
-def test_an_open_loop_ends_calm_and_never_slower(rng: random.Random) -> None:
+@pytest.mark.parametrize("schedule", [{"rate_rps": 5.0}, {"kind": "events"}], ids=["open loop", "events"])
+def test_a_load_with_a_schedule_ends_calm_and_never_slower(
+    rng: random.Random, schedule: dict[str, Any]
+) -> None:
     def paced(one: SessionArtifact) -> SessionArtifact:
-        return change(one, HEAVY, lambda _, report: structs.replace(report, rate_rps=5.0))
+        return change(one, HEAVY, lambda _, report: structs.replace(report, **schedule))
 
     past = [paced(one) for one in history(rng, 8)]
     slow = paced(session(rng, slower={HEAVY: 2.0}))

@@ -493,6 +493,7 @@ BAD_FRAMES = {
     "length of 2^63": bytes([0x81, 127]) + struct.pack("!Q", 1 << 63),
     "long message": bytes([0x81, 127]) + struct.pack("!Q", (1 << 20) + 1),
     "no UTF-8": frame(b"\xff\xfe\xfd"),
+    "no UTF-8, as long as an echo": frame(b"\xff" * 32),
     "close with half a code": frame(b"\x03", CLOSE),
     "close with a code that is none": frame(struct.pack("!H", 999), CLOSE),
     "close with a reason that is no text": frame(struct.pack("!H", 1000) + b"\xff", CLOSE),
@@ -510,6 +511,7 @@ def test_a_bad_frame_is_a_protocol_error_and_the_end_of_its_connection(
     samples = drive_bad(raw(data), phase(rate=rate), timeout_s=PATIENT_S)
     assert set(kinds(samples)) == {"RemoteProtocolError"}
     assert samples.reasons["RemoteProtocolError", 0]
+    assert max(samples.service_s) > 0  # of a message, whose time it took
     assert len(samples.connect_s) > 1  # and another one is opened
 
 
@@ -718,7 +720,7 @@ def test_a_board_that_closes_behind_each_echo_is_told() -> None:
 
 
 def test_a_board_with_one_place_serves_one_client() -> None:
-    """The others are told from a board that is slow, and not awaited for the whole of their time."""
+    """The others do not look like clients of a slow board, and not awaited for the whole of their time."""
     served: list[int] = []
 
     def handle(peer: Peer) -> None:

@@ -232,7 +232,18 @@ def test_the_total_names_the_kinds() -> None:
     assert not {"max_transport_error_rate", "max_status_error_rate", "max_body_error_rate"} & LIMITS.keys()
 
 
-@pytest.mark.parametrize("error", ["ReadTimeout", "ConnectError", "RemoteProtocolError", "other", "MyError"])
+TRANSPORT_KINDS = (
+    *("ReadTimeout", "ConnectError", "RemoteProtocolError", "other", "MyError"),
+    *("ws_lost", "event_missed", "event_dropped"),
+)
+
+
+@pytest.mark.parametrize("error", ["body_size", "body_type", "ws_payload", "ws_reordered"])
+def test_what_came_and_is_wrong_is_of_the_body(error: str) -> None:
+    assert errors_by_kind(structs.replace(GOOD, error_kinds={error: 2})) == {"body": {error: 2}}
+
+
+@pytest.mark.parametrize("error", TRANSPORT_KINDS)
 def test_what_is_neither_status_nor_body_is_transport(error: str) -> None:
     assert errors_by_kind(structs.replace(GOOD, error_kinds={error: 2})) == {"transport": {error: 2}}
 
