@@ -1,9 +1,9 @@
 """Load: one phase of traffic, from requests to samples.
 
-``requests``, ``feed``, ``wire``, ``chunked`` and ``outcomes`` are pure. ``engine`` conducts a phase; its
-clients are ``lanes`` over ``connection`` and ``stamped``, or ``custom`` over a user's own httpx transport.
-``guard`` and ``processor`` watch the generator. ``asking`` asks for each path once; ``talk`` is a client for
-checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
+``requests``, ``login``, ``body_check``, ``feed``, ``wire``, ``chunked`` and ``outcomes`` are pure. ``engine``
+conducts a phase; its clients are ``lanes`` over ``connection`` and ``stamped``, or ``custom`` over a user's
+own httpx transport. ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path once;
+``talk`` is a client for checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
 """
 
 from __future__ import annotations
