@@ -146,10 +146,12 @@ class Connection(asyncio.Protocol):
     def keep_alive(self) -> bool:
         """Whether it may carry another request: not one whose answer came before the body was sent.
 
-        A server that has decided without the rest of a body may read it all the same, or not: what it would
-        take the next request for is its secret.
+        A server that has refused a long body may read the rest of it all the same, or not: what it would take
+        the next request for is its secret, and how much of the body it has is the kernel's.
         """
-        return self.reader.keep_alive and not self.is_sending
+        head = self.reader.head
+        refused = self._has_body and head is not None and head.status >= 400
+        return self.reader.keep_alive and not refused and not self.is_sending
 
     def timed_out(self) -> httpx.TimeoutException:
         """Describe a time-out now: what came instead of an answer, or how far the body got."""

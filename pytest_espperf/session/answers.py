@@ -156,7 +156,7 @@ def _trouble(asked: load.Asked) -> str:
 def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
     """Say what is wrong with an answer: ``/nosuch answers 404 (profile shop, pyproject.toml)``.
 
-    A login that fails is said once, without the paths that wait for it.
+    A login that fails is named once, without the paths that wait for it.
     """
     what = answer.trouble if answer.trouble.startswith(DURING) else f"{path} {answer.trouble}"
     return f"{what} (profile {profile.name}, {file_of(profile.source)})"

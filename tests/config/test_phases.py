@@ -75,7 +75,10 @@ def test_what_a_right_asset_is_stands_in_paths(tmp_path: Path) -> None:
         ("reuse = true\ntls_resumption = true", "tls_resumption needs reuse = false"),
         ("think_time_s = 0", "think_time_s: 0 must be above 0"),
         ("think_time_s = 1\nrate = 3", "rate and think_time_s exclude each other"),
-        ('kind = "pgae"', "kind: 'pgae' is not one of requests, page; did you mean 'page'?"),
+        (
+            'kind = "pgae"',
+            "kind: 'pgae' is not one of requests, page, websocket, events; did you mean 'page'?",
+        ),
         ('kind = "page "\nassets = []', "it has no path"),
         ("kind = 3", "kind must be text, not a whole number"),
         ('kind = "page"\npath = "/"', "it has no assets"),
@@ -90,7 +93,10 @@ def test_what_a_right_asset_is_stands_in_paths(tmp_path: Path) -> None:
         (f"{PAGE}connections = 33", "connections: 33 must be at most 32"),
         (f"{PAGE}asset = 3", "unknown key 'asset'; did you mean 'assets'?"),
         (f"{PAGE}rate = 3\nthink_time_s = 1", "rate and think_time_s exclude each other"),
-        ('path = "/"', "key 'path' is one of phases of kind = 'page', and this one is 'requests'"),
+        (
+            'path = "/"',
+            "key 'path' is one of phases of another kind (page, websocket, events), and this one is",
+        ),
         ("revalidate = true", "key 'revalidate' is one of phases of kind = 'page'"),
         (f"{PAGE.replace('/a.css', '/a')}assets2 = 1", "unknown key 'assets2'"),
     ],

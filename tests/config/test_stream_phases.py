@@ -96,10 +96,16 @@ HEAD = "[profiles.x.phases.a]\n"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('kind = "websockets"\npath = "/ws"', "unknown kind 'websockets'; did you mean 'websocket'?"),
-        ('kind = "event"\npath = "/ws"', "unknown kind 'event'; did you mean 'events'?"),
-        ('kind = 3\npath = "/ws"', "unknown kind 3 (known: events, requests, websocket)"),
-        ('kind = ["events"]\npath = "/ws"', "unknown kind ['events']"),
+        (
+            'kind = "websockets"\npath = "/ws"',
+            "kind: 'websockets' is not one of requests, page, websocket, events; did you mean 'websocket'?",
+        ),
+        (
+            'kind = "event"\npath = "/ws"',
+            "'event' is not one of requests, page, websocket, events; did you mean 'events'?",
+        ),
+        ('kind = 3\npath = "/ws"', "kind must be text, not a whole number"),
+        ('kind = ["events"]\npath = "/ws"', "kind must be text, not a list"),
         ('kind = "websocket"\npath = "ws"', "begins with '/'"),
         ('kind = "websocket"\npath = "/ws"\nmesage = "x"', "unknown key 'mesage'; did you mean 'message'?"),
         ('kind = "websocket"\npath = "/ws"\nsize = 0', "size: 0 must be at least 1"),
@@ -109,8 +115,14 @@ HEAD = "[profiles.x.phases.a]\n"
         ('kind = "websocket"\npath = "/ws"\nmessage = 3', "message must be text, not a whole number"),
         ('kind = "websocket"\npath = "/ws"\nrate = 0', "rate: 0 must be above 0"),
         ('kind = "websocket"\npath = "/ws"\nbinary = 2', "binary must be a boolean"),
-        ('kind = "events"\npath = "/ws"\nrate = 5', "rate is for kind = 'requests'"),
-        ('kind = "events"\npath = "/ws"\nsize = 5', "size is for kind = 'websocket'"),
+        (
+            'kind = "events"\npath = "/ws"\nrate = 5',
+            "key 'rate' is one of phases of another kind (requests, page, websocket)",
+        ),
+        (
+            'kind = "events"\npath = "/ws"\nsize = 5',
+            "key 'size' is one of phases of kind = 'websocket', and this one is 'events'",
+        ),
         ('kind = "events"\npath = "/ws"\nclient = 5', "unknown key 'client'; did you mean 'clients'?"),
     ],
 )
@@ -124,10 +136,13 @@ def test_a_bad_phase_is_one_sentence_with_file_and_table(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (HEAD + 'kind = "websocket"', "paths must be a list of at least one path"),
+        (HEAD + 'kind = "websocket"', "phases.a: it has no path"),
         (HEAD + 'kind = "events"\npath = "/e"\n[profiles.x.phases.b]\nclients = 1', "paths must be a list"),
         ('[profiles.x]\npaths = ["/"]\n' + HEAD + 'kind = "websocket"', "it has no path"),
-        ('[profiles.x]\npaths = ["/"]\n' + HEAD + 'message = "x"', "message is for kind = 'websocket'"),
+        (
+            '[profiles.x]\npaths = ["/"]\n' + HEAD + 'message = "x"',
+            "key 'message' is one of phases of kind = 'websocket'",
+        ),
     ],
 )
 def test_a_path_that_is_missing_is_asked_for(tmp_path: Path, text: str, says: str) -> None:

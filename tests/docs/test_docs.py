@@ -327,6 +327,7 @@ def test_each_option_and_command_that_is_named_exists(page: Path, known_options:
 
 @each_page
 def test_each_block_is_what_it_claims_to_be(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "firmware.bin").write_bytes(b"a body")
     for block in blocks(page):
         if block.language == "toml":
             name = "pyproject.toml" if "tool" in tomllib.loads(block.text) else "espperf.toml"
@@ -441,6 +442,21 @@ WRONG = {
     "status: 700 is no HTTP status, nor a list of them": 'paths = [{path = "/", status = 700}]',
     "size: -1 must be at least 0": 'paths = [{path = "/", size = -1}]',
     "'abc' is no SHA-256: 64 hexadecimal digits": 'paths = [{path = "/", sha256 = "abc"}]',
+    "'GE T' is no HTTP method": 'paths = [{path = "/", method = "GE T"}]',
+    "leave Content-Length out: it follows from the body": (
+        'paths = [{path = "/", headers = {Content-Length = "1"}}]'
+    ),
+    "JSON has no dates and times: write them as text": 'paths = [{path = "/", json = 2020-01-01}]',
+    "JSON has no nan and no inf": 'paths = [{path = "/", json_contains = nan}]',
+    "the value of 'a' must be text, a number, a boolean": 'paths = [{path = "/", form = {a = {}}}]',
+    "json and body: a request has one body": 'paths = [{path = "/", json = 1, body = "x"}]',
+    "there is no file": 'paths = [{path = "/", body_file = "missing.bin"}]',
+    "it has no part": 'paths = [{path = "/", multipart = {}}]',
+    "chunked needs a body": 'paths = [{path = "/", chunked = true}]',
+    "expect_continue needs a body": 'paths = [{path = "/", expect_continue = true}]',
+    "max_psram_free_drop is a budget of a whole profile, not of one path": (
+        'paths = [{path = "/", limits = {max_psram_free_drop = 1}}]'
+    ),
     "contains must be text, and not empty": 'paths = [{path = "/", contains = ""}]',
     "clients: 0 must be at least 1": 'paths = ["/"]\nphases = {burst = {clients = 0}}',
     "unknown key 'duration'; did you mean 'duration_s'?": 'paths = ["/"]\nphases = {burst = {duration = 1}}',

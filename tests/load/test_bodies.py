@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import replace
 
 import httpx
 import pytest
+import trustme
 from support.load_servers import (
     NOWHERE,
     PATIENT_S,
@@ -15,6 +17,7 @@ from support.load_servers import (
     LoopFactory,
     Peer,
     answer,
+    check_sound,
     drive,
     kinds,
     phase,
@@ -341,6 +344,42 @@ def test_a_board_that_dies_of_a_post_is_not_hidden() -> None:
 
     samples = drive(dies, requests=(SMALL,))
     assert kinds(samples) == {"RemoteProtocolError": len(samples)}
+
+
+# --- over TLS
+
+
+@pytest.fixture(scope="module")
+def tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def drive_tls(
+    handler: Handler, context: ssl.SSLContext, factory: LoopFactory, spec: RequestSpec
+) -> PhaseSamples:
+    with serving(handler, context=context) as server:
+        there = replace(server.target, insecure=True)
+        samples = run_phase(there, (spec,), phase(), deadline_s=60, loop_factory=factory)
+    check_sound(samples)
+    return samples
+
+
+@pytest.mark.parametrize("name", ["small", "large", "chunked", "large expecting"])
+def test_bodies_over_tls(name: str, tls_context: ssl.SSLContext, loop_factory: LoopFactory) -> None:
+    found: list[tuple[bytes, bytes]] = []
+    samples = drive_tls(collecting(found), tls_context, loop_factory, KINDS[name])
+    assert kinds(samples) == {None: len(samples)}, samples.reasons
+    assert {body for _, body in found} == {KINDS[name].body}
+
+
+@pytest.mark.parametrize("name", ["413 and close", "413 and keep-alive", "half a body, then close"])
+def test_bad_servers_over_tls(name: str, tls_context: ssl.SSLContext, loop_factory: LoopFactory) -> None:
+    """A reset may take the answer away before it is read."""
+    handler, expected = BAD[name]
+    samples = drive_tls(handler, tls_context, loop_factory, BIG)
+    assert set(kinds(samples)) <= expected | {"ReadError", "RemoteProtocolError"}, samples.reasons
 
 
 # --- large bodies ------------------------------------------------------------------------------------------

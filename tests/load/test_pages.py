@@ -576,7 +576,7 @@ def test_nginx_revalidates(tmp_path: Path) -> None:
 
 
 def test_no_transport_of_ones_own_loads_pages() -> None:
-    with pytest.raises(UsageError, match="'visit' is one of pages"):
+    with pytest.raises(UsageError, match="'visit' is of kind 'page', which needs connections of our own"):
         run_phase(
             NOWHERE,
             [RequestSpec(path) for path in VISITS.own_paths],

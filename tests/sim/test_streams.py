@@ -55,7 +55,9 @@ def events(
 ) -> list[ServerSentEvent]:
     with (
         httpx.Client(timeout=PATIENCE_S) as client,
-        connect_sse(client, "GET", f"http://{sim.host}:{sim.port}/events{query}", headers=headers) as source,
+        connect_sse(
+            client, "GET", f"http://{sim.host}:{sim.port}/events{query}", headers=dict(headers or {})
+        ) as source,
     ):
         found = []
         for event in source.iter_sse():
