@@ -4,8 +4,8 @@
 conducts a phase; its clients are ``lanes`` or browsers that load ``pages``, over ``opening``, ``connection``
 and ``stamped``, or ``custom`` over a user's own httpx transport. Phases of other ``kinds`` have clients of
 ``streams``: ``websocket`` (with the pure ``echoes``) and ``events`` (with ``sse``), each over a ``channel``,
-whose logins are ``doors``. ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path once;
-``talk`` is a client for checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
+whose logins are ``doors``. ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path
+once; ``talk`` is a client for checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
 """
 
 from __future__ import annotations
