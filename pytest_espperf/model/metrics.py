@@ -400,6 +400,11 @@ def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
             sample_count=len(measured),
             pass_rate=sum(passed for passed, _ in measured) / len(measured),
             **_summaries(CellAggregate, reports),
+            figures={
+                name: summary((report.figures.get(name) for report in reports), METRICS[name])
+                for name in METRICS
+                if any(name in report.figures for report in reports)
+            },
             path_metrics={
                 path: PathAggregate(
                     **_summaries(
