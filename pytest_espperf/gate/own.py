@@ -29,13 +29,10 @@ from pytest_espperf.gate.noise import centre_variance
 from pytest_espperf.gate.rows import pct, printed
 from pytest_espperf.gate.series import ProfileRounds, phases_with
 from pytest_espperf.gate.stats import NINE_IN_TEN, t_quantile, variance
-from pytest_espperf.model.artifact import Finding, GateRow, OwnFigure, SessionArtifact
+from pytest_espperf.model.artifact import OWN_RULE, Finding, GateRow, OwnFigure, SessionArtifact
 from pytest_espperf.model.findings import BUDGET, FIGURES
 from pytest_espperf.model.registry import GATED_FIGURES, OWN, Metric, own_gate
 from pytest_espperf.model.verdicts import NOT_GATEABLE
-
-OWN_RULE = "own-figure"
-"""``rule`` of a gate that is judged by the movement of a figure from session to session."""
 
 EXACT_SOURCE = "file"
 """Source of figures that do not move by chance."""
@@ -242,10 +239,13 @@ def own_plain_rows(
     return rows
 
 
-def figure_budget_findings(candidate: SessionArtifact, policy: p.GatePolicy) -> Iterator[Finding]:
+def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the own figures that exceed their absolute budgets, and those with one and without a value."""
-    for name, limit in policy.figure_limits.items():
-        where, figure = own_gate(name), candidate.figures.get(name)
+    for where, limit in candidate.thresholds.items():
+        name = where.removeprefix(f"{OWN}:")
+        if name == where:
+            continue
+        figure = candidate.figures.get(name)
         if figure is None or figure.median is None:
             if not candidate.partial:
                 message = f"{where} has a budget (--perf-figure-limit), and no value in this session."

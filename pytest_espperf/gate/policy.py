@@ -232,7 +232,6 @@ class GatePolicy:
         tolerance: slowdown, as a share, that ``unchanged`` excludes; twice that for the p95 of a closed loop.
         confirm_rounds: rounds that a profile without a clear answer is measured again; 0 means none.
         enabled: False: no comparison at all, absolute budgets only.
-        figure_limits: figure of the firmware's own -> absolute budget, in its unit.
         leak_bytes_per_1k: heap key -> budget of the leak rule, bytes per 1,000 requests.
 
     Raises:
@@ -248,7 +247,6 @@ class GatePolicy:
     tolerance: float = TOLERANCE
     confirm_rounds: int = 3
     enabled: bool = True
-    figure_limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     leak_bytes_per_1k: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType(LEAK_BYTES_PER_1K)
     )

@@ -38,7 +38,6 @@ from pytest_espperf.gate.generator import link_findings
 from pytest_espperf.gate.health import health_findings
 from pytest_espperf.gate.noise import Noise, alpha_of, composites_factor, noises
 from pytest_espperf.gate.own import (
-    OWN_RULE,
     OwnSeries,
     count_noisy,
     figure_budget_findings,
@@ -67,6 +66,7 @@ from pytest_espperf.gate.telemetry import telemetry_findings
 from pytest_espperf.gate.worst import unresolved_worst, worst_findings
 from pytest_espperf.model.artifact import (
     MAIN_RULE,
+    OWN_RULE,
     Finding,
     GateRow,
     Json,
@@ -101,7 +101,7 @@ def judge(
     choice = choose(candidate, history, policy)
     findings = [
         *health,
-        *figure_budget_findings(candidate, policy),
+        *figure_budget_findings(candidate),
         *ratio_findings(candidate),
         *worst_findings(candidate),
         *choice.findings,

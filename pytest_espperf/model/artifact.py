@@ -326,6 +326,10 @@ MAIN_RULE = "noise-floor"
 """``rule`` of a gate that is judged by the noise of its baseline."""
 
 
+OWN_RULE = "own-figure"
+"""``rule`` of a gate of a firmware's own figure."""
+
+
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     """One compared figure of a profile, with its verdict.
 
