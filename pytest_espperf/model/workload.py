@@ -224,7 +224,7 @@ class Gauge:
 
     Attributes:
         name: of the figure.
-        path: dotted path to it in the board's JSON.
+        path: dotted path to it in the board's JSON, or a name at any depth.
         unit: "" for none.
         better: which direction is better.
     """

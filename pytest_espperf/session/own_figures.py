@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from pytest_espperf.model.artifact import PhaseReport, RunRole
-from pytest_espperf.model.figures import as_number, at_path
+from pytest_espperf.model.figures import as_number, at_path, find_figure
 from pytest_espperf.model.own_figures import add_value, likely_better
 from pytest_espperf.model.registry import Better
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.state import SessionState
+
+MOST_SAID = 20
+"""Warnings about figures that are printed in one session."""
 
 
 class OwnFigures:
@@ -40,10 +44,7 @@ class OwnFigures:
         try:
             add_value(self._state.figures, name, value, unit=unit, better=better, source=source)
         except ValueError as error:
-            text = f"WARNING: a value from the {source} was left out: {error}"
-            if text not in self._said:
-                self._said.add(text)
-                self._context.say(text)
+            self._say_once(f"a value from the {source} was left out: {error}")
 
     def take_behind(self, planned: PlannedPhase, report: PhaseReport) -> None:
         """Take the gauges behind a phase, and what was printed during it."""
@@ -53,11 +54,11 @@ class OwnFigures:
         if board is None or self._other_firmware:
             return
         for gauge in board.telemetry.spec.gauges:
-            readings = (report.stats_after, report.mem_after)
-            values = [as_number(at_path(reading, gauge.path)) for reading in readings]
-            value = next((one for one in values if one is not None), None)
+            value = _read(gauge.path, (report.stats_after, report.mem_after))
             if value is not None:
                 self.add(gauge.name, value, unit=gauge.unit, better=gauge.better, source="telemetry")
+            elif report.stats_after or report.mem_after:
+                self._say_once(f"the gauge {gauge.name} has no value: no number stands at {gauge.path}")
 
     def take_printed(self) -> None:
         """Take the figures that the console printed since the last call."""
@@ -73,3 +74,17 @@ class OwnFigures:
         self._other_firmware = True
         self.take_printed()
         self._other_firmware = role == "ab-baseline"
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(text)
+            self._context.say(f"WARNING: {text}")
+
+
+def _read(path: str, readings: Iterable[dict[str, Any]]) -> float | None:
+    """Find a number at a dotted path; a single name wherever it stands, as counters are found."""
+    for reading in readings:
+        found = as_number(at_path(reading, path) if "." in path else find_figure(reading, path))
+        if found is not None:
+            return found
+    return None
