@@ -26,9 +26,9 @@ from pytest_espperf.model.findings import (
 )
 from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.session.earlier import BaselineLookup, last_engine
+from pytest_espperf.session.figure_limits import figure_limits
 from pytest_espperf.session.firmware import can_switch
 from pytest_espperf.session.identity import identity_of, with_engine
-from pytest_espperf.session.limits import figure_limits
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
 

@@ -6,15 +6,13 @@ from msgspec import structs
 
 from pytest_espperf.config.profiles import LIMITS, WORST_LIMITS
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.errors import UsageError
-from pytest_espperf.gate import parse_figure_limit
 from pytest_espperf.model.artifact import (
     PhaseReport,
 )
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.error_kinds import describe_errors, errors_by_kind
 from pytest_espperf.model.figures import number_at
-from pytest_espperf.model.registry import METRICS, own_gate
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.workload import Profile
 
 REASONS = 3
@@ -34,21 +32,6 @@ def thresholds(settings: Settings, profile: Profile | None) -> dict[str, float]:
         if worst not in own and LIMITS[worst] not in settings.sources:
             limits[worst] = max(limits[worst], limits[median])
     return limits
-
-
-def figure_limits(settings: Settings) -> dict[str, float]:
-    """Return the budgets of the firmware's own figures, as ``thresholds`` of the artifact has them.
-
-    Raises:
-        UsageError: one is not well-formed; names its source.
-    """
-    if not settings.perf_figure_limit:
-        return {}
-    try:
-        limits = parse_figure_limit(",".join(settings.perf_figure_limit))
-    except ValueError as error:
-        raise UsageError(f"{settings.where('perf_figure_limit')}: {error}") from None
-    return {own_gate(name): limit for name, limit in limits.items()}
 
 
 def phase_failures(report: PhaseReport, limits: dict[str, float]) -> list[str]:

@@ -19,8 +19,9 @@ from pytest_espperf.model.artifact import (
 from pytest_espperf.model.findings import REPOSITORY
 from pytest_espperf.session.board import facts_unreached
 from pytest_espperf.session.context import Context
+from pytest_espperf.session.figure_limits import figure_limits
 from pytest_espperf.session.identity import describe_environment, make_comparability
-from pytest_espperf.session.limits import figure_limits, thresholds
+from pytest_espperf.session.limits import thresholds
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 from pytest_espperf.session.state import SessionState
 from pytest_espperf.system.redaction import REDACTED

@@ -71,6 +71,7 @@ def _rows(
         )
         numbers = [getattr(report, name) for name in NUMBERS.values()]
         numbers += [report.value(name) for name in some]
+        numbers += [None] * (len(OWN_COLUMNS) if session.figures else 0)
         yield [_inert(key) if isinstance(key, str) else key for key in keys] + [
             "" if number is None else number for number in numbers
         ]
