@@ -52,7 +52,9 @@ def check_value(value: object) -> float:
     Raises:
         ValueError: it is no finite number, or beyond what is ever measured.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number")  # noqa: TRY004 - one kind of error for all bad values
+    if not isinstance(value, (int, float)):
         try:
             value = float(value)  # type: ignore[arg-type] # numpy's numbers and decimals are numbers as well
         except (TypeError, ValueError):

@@ -16,7 +16,7 @@ from pytest_espperf.model.metrics import aggregate
 
 def with_ratio(metric: str, limit: float, to: str = "python_light", **changes: object) -> SessionArtifact:
     made = session(random.Random(1), slower={"python_heavy": 2.0}, profiles=("python_light", "python_heavy"))
-    made = structs.replace(made, aggregated=aggregate(made.raw_runs), **changes)  # type: ignore[arg-type]
+    made = structs.replace(made, aggregated=aggregate(made.raw_runs), **changes)
     budget = RatioBudget(profile="python_heavy", to=to, metric=metric, limit=limit)
     return structs.replace(made, ratios=[budget])
 
