@@ -85,6 +85,7 @@ def _described(comparison: Comparison) -> dict[str, Any]:
         "summary": comparison_sentence(comparison),
         "profiles": comparison.profiles,
         "cells": comparison.cells,
+        "figures": comparison.figures,
         "only_a": comparison.only_a,
         "only_b": comparison.only_b,
         "rules": comparison.rules,

@@ -11,7 +11,6 @@ from pytest_espperf.cli.history import open_history, say_skipped
 from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.artifact import Json
-from pytest_espperf.model.registry import METRICS
 from pytest_espperf.output.reports import check_installed, write_history
 from pytest_espperf.output.trends import gather_history
 from pytest_espperf.report.html.data import HistoryPage, Trend
@@ -83,10 +82,10 @@ def _described(page: HistoryPage) -> Json:
 
 
 def _gate(trend: Trend) -> Json:
-    metric = METRICS[trend.metric]
+    metric = trend.described
     return {
         "board": trend.board,
-        "profile": trend.profile,
+        "profile": trend.group,
         "metric": trend.metric,
         "unit": metric.unit,
         "better": metric.better,

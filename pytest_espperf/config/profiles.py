@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from pytest_espperf.config.phases import read_phase
 from pytest_espperf.config.requests import MOST_PATHS, Limit, RequestReader, read_header
 from pytest_espperf.config.tables import convert, read_tables
 from pytest_espperf.errors import TableError
-from pytest_espperf.model.workload import Profile, RequestSpec
+from pytest_espperf.model.registry import GATED_FIGURES
+from pytest_espperf.model.text import nearest
+from pytest_espperf.model.workload import Profile, RatioSpec, RequestSpec
 
 _QUERY = "/query-typed?q=abc&page=2&ratio=1.5&active=true"
 _COMPAT = "/template-compat?name=Ana&count=2&role=user&roles=user,viewer&items=a,b,c"
@@ -67,6 +70,19 @@ LimitsTable = msgspec.defstruct(
 """A profile's absolute budgets."""
 
 
+RATIO_METRICS = ("rps_ok", "p50_ms", "p95_ms", "p99_ms", *GATED_FIGURES)
+"""The figures that a profile may have a budget of against another profile."""
+
+_Factor = Annotated[float, Meta(gt=0, le=1e6)] | None
+
+RatioTable = msgspec.defstruct(
+    "RatioTable",
+    [("to", str), *((name, _Factor, None) for name in RATIO_METRICS)],
+    forbid_unknown_fields=True,
+)
+"""A profile's budgets against another one."""
+
+
 def load_profiles(root: Path) -> dict[str, Profile]:
     """Load all profiles that a project knows: the built-in ones and its own.
 
@@ -90,7 +106,24 @@ def load_profiles(root: Path) -> dict[str, Profile]:
             if name in own:
                 raise TableError(f"{where}: the profile is defined twice (also in {own[name].source})")
             own[name] = _profile(name, table, where, root)
-    return known | own
+    everything = known | own
+    for profile in own.values():
+        _check_ratios(profile, everything)
+    return everything
+
+
+def _check_ratios(profile: Profile, known: Mapping[str, Profile]) -> None:
+    """Check that the other profiles of a profile's ratios exist.
+
+    Raises:
+        TableError: one does not, or it is the profile itself.
+    """
+    for ratio in profile.ratios:
+        where = f"{profile.source} limits.ratio"
+        if ratio.to == profile.name:
+            raise TableError(f"{where}: {ratio.to!r} is the profile itself: name another one")
+        if ratio.to not in known:
+            raise TableError(f"{where}: there is no profile {ratio.to!r}{nearest(ratio.to, known)}")
 
 
 def profile_name(text: str) -> str:
@@ -106,7 +139,9 @@ def _profile(name: str, value: object, where: str, root: Path) -> Profile:
     except ValueError as error:
         raise TableError(f"{where}: {error}") from None
     table = convert(value, ProfileTable, where)
-    limits = convert(table.limits, LimitsTable, f"{where} limits")
+    given = dict(table.limits)
+    ratios = _ratios(given.pop("ratio", []), f"{where} limits.ratio")
+    limits = convert(given, LimitsTable, f"{where} limits")
     headers = tuple(read_header(key, text, f"{where} headers") for key, text in table.headers.items())
     reader = RequestReader(root, where, headers, tuple(LIMITS))
     login = reader.login(table.session) if table.session is not msgspec.UNSET else None
@@ -121,12 +156,32 @@ def _profile(name: str, value: object, where: str, root: Path) -> Profile:
         requests=reader.requests(table.paths, login),
         phases=tuple(phases),
         headers=headers,
-        limits={key: limit for key in table.limits if (limit := getattr(limits, key)) is not None},
+        limits={key: limit for key in given if (limit := getattr(limits, key)) is not None},
         source=where,
         login=login,
+        ratios=ratios,
     )
     if len(profile.asked) > MOST_PATHS:
         raise TableError(
             f"{where}: {len(profile.asked)} paths are more than a profile can hold ({MOST_PATHS})"
         )
     return profile
+
+
+def _ratios(value: object, where: str) -> tuple[RatioSpec, ...]:
+    """Convert one table of budgets against another profile, or a list of them."""
+    tables = value if isinstance(value, list) else [value]
+    found = []
+    for index, item in enumerate(tables):
+        at = f"{where}[{index}]" if isinstance(value, list) else where
+        table = convert(item, RatioTable, at)
+        limits = {name: factor for name in RATIO_METRICS if (factor := getattr(table, name)) is not None}
+        if not limits:
+            raise TableError(f"{at}: it has no budget: give one of {', '.join(RATIO_METRICS)}")
+        found.append(RatioSpec(to=_other(table), limits=limits))
+    return tuple(found)
+
+
+def _other(table: Any) -> str:
+    name: str = table.to
+    return name

@@ -96,6 +96,22 @@ class Settings:
         parse=whole(least=300, most=4_000_000),
         metavar="N",
     )
+    device_reset_cmd: str = option(
+        "",
+        "shell command that resets the board: the time from its end to the first healthy answer of the probe "
+        "path is measured before the load, as figure boot_ms; redacted everywhere",
+        metavar="CMD",
+        secret=True,
+    )
+    device_resets: int = option(
+        3, "how often the board is reset for that", parse=whole(least=1, most=20), metavar="N"
+    )
+    device_boot_timeout_s: float = option(
+        60.0,
+        "time limit of such a command, and of a boot, in seconds each",
+        parse=number(above=0, most=3600),
+        metavar="S",
+    )
     device_firmware: str = option("", "firmware version, recorded in the artifact", metavar="TEXT")
 
     perf_profiles: tuple[str, ...] = option(
@@ -302,6 +318,22 @@ class Settings:
         "changes smaller than this never fail: p95_ms:2 (in the metric's unit); repeatable, values add up",
         parse=word,
         metavar="METRIC:ABS",
+        separator=",",
+    )
+    perf_file: tuple[str, ...] = option(
+        (),
+        "file of the firmware whose size is a figure of the session: its bytes, or of an ELF file the bytes "
+        "of its sections; PATH is relative to the directory where pytest was started; repeatable",
+        parse=word,
+        metavar="NAME=PATH",
+        separator="\n",
+    )
+    perf_figure_limit: tuple[str, ...] = option(
+        (),
+        "budget of a figure of the firmware's own: boot_ms:1500 (in its unit; at least so much where more is "
+        "better); repeatable, values add up",
+        parse=word,
+        metavar="NAME:VALUE",
         separator=",",
     )
     perf_tolerance: float = option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,7 +11,8 @@ from pytest_espperf.config.parsers import url_path
 from pytest_espperf.config.tables import check, convert, read_tables
 from pytest_espperf.errors import TableError
 from pytest_espperf.model.figures import WATCHED
-from pytest_espperf.model.workload import TelemetrySpec
+from pytest_espperf.model.own_figures import check_name, check_unit
+from pytest_espperf.model.workload import Gauge, TelemetrySpec
 
 
 class TelemetryTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -22,6 +23,7 @@ class TelemetryTable(msgspec.Struct, forbid_unknown_fields=True):
     reset: str = TelemetrySpec.reset
     keys: dict[str, Any] = {}
     counters: list[str] = []
+    gauges: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
         for key in ("stats", "memory"):
@@ -29,6 +31,18 @@ class TelemetryTable(msgspec.Struct, forbid_unknown_fields=True):
                 check(key, url_path, path)
         for name in self.counters:
             check("counters", _path_in_json, name)
+
+
+class GaugeTable(msgspec.Struct, forbid_unknown_fields=True):
+    """One gauge; see :class:`~pytest_espperf.model.workload.Gauge`."""
+
+    path: str
+    unit: str = ""
+    better: Literal["lower", "higher"] = "lower"
+
+    def __post_init__(self) -> None:
+        self.path = check("path", _path_in_json, self.path)
+        self.unit = check("unit", check_unit, self.unit)
 
 
 KeysTable = msgspec.defstruct(
@@ -56,7 +70,17 @@ def load_telemetry(root: Path) -> TelemetrySpec:
         reset=table.reset.lstrip("?"),
         keys=_keys(table.keys, f"{where} keys"),
         counters=tuple(dict.fromkeys(table.counters)),
+        gauges=tuple(_gauge(name, value, f"{where} gauges.{name}") for name, value in table.gauges.items()),
     )
+
+
+def _gauge(name: str, value: object, where: str) -> Gauge:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise TableError(f"{where}: {error}") from None
+    table = convert({"path": value} if isinstance(value, str) else value, GaugeTable, where)
+    return Gauge(name=name, path=table.path, unit=table.unit, better=table.better)
 
 
 def _keys(given: dict[str, Any], where: str) -> dict[str, str]:

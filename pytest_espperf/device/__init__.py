@@ -5,6 +5,7 @@ from pytest_espperf.device.console import SerialConsole
 from pytest_espperf.device.link import LinkReading, ask, read_link
 from pytest_espperf.device.lock import BoardLock
 from pytest_espperf.device.markers import ConsoleEvent
+from pytest_espperf.device.printed import PrintedFigure
 from pytest_espperf.device.probe import Probe, Redirect, probe
 from pytest_espperf.device.reboot import reboot_signs
 from pytest_espperf.device.telemetry import Telemetry, TelemetryReading
@@ -14,6 +15,7 @@ __all__ = [
     "BoardLock",
     "ConsoleEvent",
     "LinkReading",
+    "PrintedFigure",
     "Probe",
     "Redirect",
     "SerialConsole",

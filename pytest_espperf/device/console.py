@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import IO, Any
 
 from pytest_espperf.device.markers import ConsoleEvent, Scanner
+from pytest_espperf.device.printed import PrintedFigure, read_figure
 from pytest_espperf.errors import UsageError
 
 BAUD = 115_200
@@ -31,6 +32,9 @@ MAX_LOG_BYTES = 64 * 1024 * 1024
 MAX_EVENTS = 100
 """Events that are kept until they are fetched, of the fatal ones and of the others each: the first and the
 last. A board that prints the same line for ever must not fill the memory, nor the artifact."""
+
+MAX_FIGURES = 10_000
+"""Printed figures that are kept until they are fetched: the first ones."""
 
 _STOP_S = 3.0
 
@@ -85,6 +89,7 @@ class SerialConsole:
         self._began_s = clock()
         self._scanner = Scanner()
         self._fatal, self._warnings = FirstAndLast(), FirstAndLast()
+        self._figures: list[PrintedFigure] = []
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._paused = threading.Event()
@@ -127,6 +132,12 @@ class SerialConsole:
         with self._lock:
             kept = [*self._fatal.take(), *self._warnings.take()]
         return sorted(kept, key=lambda event: event.at_s)
+
+    def take_figures(self) -> list[PrintedFigure]:
+        """Return the figures that were printed since the last call, in order."""
+        with self._lock:
+            taken, self._figures = self._figures, []
+        return taken
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
@@ -186,6 +197,9 @@ class SerialConsole:
         lines, events = found
         self._write(lines, self._clock())
         self._add(events)
+        figures = [figure for line in lines if (figure := read_figure(line)) is not None]
+        with self._lock:
+            self._figures += figures[: MAX_FIGURES - len(self._figures)]
 
     def _add(self, events: list[ConsoleEvent]) -> None:
         with self._lock:

@@ -15,10 +15,11 @@ from statistics import median
 
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.baseline import profiles_of
-from pytest_espperf.gate.noise import gate_error, history_noise, noises
+from pytest_espperf.gate.noise import composites_factor, gate_error, history_noise, noises
 from pytest_espperf.gate.rows import Counted, count, pct, rate, too_many
 from pytest_espperf.gate.series import (
     COMPOSITES,
+    GATES,
     Series,
     bound,
     build_all,
@@ -39,7 +40,14 @@ Limits = Mapping[str, float]
 def gate_limits(a: SessionArtifact, b: SessionArtifact) -> Limits:
     """Find the noise of every profile and gated metric that both sessions have figures of."""
     series = _series(a, b)
-    limits = {name: noise.smallest for name, noise in noises(series, alpha=p.ALPHA).items()} if series else {}
+    limits = (
+        {
+            name: noise.smallest
+            for name, noise in noises(series, alpha=p.ALPHA, factor=composites_factor(series)).items()
+        }
+        if series
+        else {}
+    )
     for session in (a, b):  # the thresholds of B count before those of A
         for row in session.gate.gates if session.gate is not None else ():
             fails_at = row.smallest_detectable_pct
@@ -60,7 +68,7 @@ def profile_changes(a: SessionArtifact, b: SessionArtifact, limits: Limits) -> I
 def _series(a: SessionArtifact, b: SessionArtifact) -> list[Series]:
     """Pair the rounds of B with those of A, as if A were the baseline."""
     common = [profile for profile in profiles_of(b) if profile in profiles_of(a)]
-    return build_all(b, undisturbed_rounds(b, {profile: [a] for profile in common}, 1), COMPOSITES, 1)
+    return build_all(b, undisturbed_rounds(b, {profile: [a] for profile in common}, 1), GATES, 1)
 
 
 def _change(profile: str, own: Sequence[Series], limits: Limits, errors: float | None) -> ProfileChange:

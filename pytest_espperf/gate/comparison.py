@@ -20,6 +20,7 @@ from pytest_espperf.gate.changes import (
     spread_limit,
 )
 from pytest_espperf.gate.differences import differing
+from pytest_espperf.gate.own import comparable, own_plain_rows
 from pytest_espperf.gate.policy import worse_by
 from pytest_espperf.gate.rows import pct, plain_rows
 from pytest_espperf.gate.series import COMPOSITES
@@ -27,13 +28,14 @@ from pytest_espperf.model.artifact import CellAggregate, Json, PathAggregate, Se
 from pytest_espperf.model.comparison import (
     COLUMNS,
     ComparedCell,
+    ComparedFigure,
     Comparison,
     Difference,
     Figures,
     RuleResult,
 )
 from pytest_espperf.model.gates import POINTS
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, Metric, own_gate
 
 _MOST_LOG_RATIO = 600.0
 """Beyond it a change in percent is more than a number holds."""
@@ -61,6 +63,7 @@ def compare(a: SessionArtifact, b: SessionArtifact, rules: Rules = ()) -> Compar
         cells=tuple(_cells(a, b)),
         only_a=tuple(_lacking(a, b)),
         only_b=tuple(_lacking(b, a)),
+        figures=tuple(_figures(a, b)),
     )
     if comparison.comparable:
         comparison = _with_noise(comparison)
@@ -179,6 +182,36 @@ def _slower(metric: str, before: float | None, after: float | None) -> float | N
     return pct(faster if METRICS[metric].better == "higher" else -faster)
 
 
+def _figures(a: SessionArtifact, b: SessionArtifact) -> Iterator[ComparedFigure]:
+    """Compare what only some phases have, in the cells of both, and then the firmware's own figures."""
+    for name, cell in b.aggregated.items():
+        then = a.aggregated.get(name)
+        for metric in (one for one in METRICS if then is not None and METRICS[one].only_some):
+            before = then.summary(metric).median if then is not None else None
+            after = cell.summary(metric).median
+            if before is not None or after is not None:
+                yield _figure(name, METRICS[metric], before, after)
+    for name in dict.fromkeys([*b.figures, *a.figures]):
+        before_one, after_one = a.figures.get(name), b.figures.get(name)
+        shown = after_one or before_one
+        assert shown is not None
+        alike = before_one is not None and comparable(shown, before_one)
+        yield _figure(
+            own_gate(name),
+            shown.metric(name),
+            before_one.median if before_one is not None and alike else None,
+            after_one.median if after_one is not None else None,
+        )
+
+
+def _figure(name: str, metric: Metric, before: float | None, after: float | None) -> ComparedFigure:
+    slower = None
+    if before is not None and after is not None and min(before, after) > 0:
+        faster = math.log(before) - math.log(after)
+        slower = pct(faster if metric.better == "higher" else -faster)
+    return ComparedFigure(name, metric.name, metric.unit, metric.better, before, after, slower)
+
+
 def _worst_first(cell: ComparedCell) -> float:
     """By what the gate judges of every profile, and by errors where they rose: p99 hangs on few requests."""
     changes = [value for metric in COMPOSITES if (value := cell.slower[metric]) is not None]
@@ -206,6 +239,16 @@ def _apply(a: SessionArtifact, b: SessionArtifact, rules: Rules) -> Iterator[Rul
         rule = f"{metric}:{limit:g}%"
         policy = GatePolicy(fail_on=((metric, limit),))
         applied = False
+        for expected in own_plain_rows(a, [a], policy):
+            applied = True
+            own = next(iter(own_plain_rows(b, [a], policy)), None)
+            detail = f"rule {rule}: A has {expected.now:,.6g}, B has no such figure"
+            yield RuleResult(
+                expected.name,
+                rule,
+                broken=own is None or own.verdict == "regressed",
+                detail=detail if own is None else own.detail,
+            )
         for profile in profiles_of(b):
             found = {row.name: row for row in plain_rows(b, profile, a, policy)}
             for expected in plain_rows(a, profile, a, policy):

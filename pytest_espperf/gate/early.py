@@ -4,7 +4,8 @@ After each complete round ``r = 2 .. K - 1`` of the K planned ones a profile is 
 rounds so far, ``u`` their upper median, ``c`` the centre of the baseline, T and U of
 :mod:`pytest_espperf.gate.noise`:
 
-* **calm** where both gates are far from the threshold of K rounds (``T_K``, from the baseline's noise alone:
+* **calm** where all gates (throughput, p95, and what its phases have besides) are far from the
+  threshold of K rounds (``T_K``, from the baseline's noise alone:
   one disturbed round of today must not raise it) and exclude the tolerance already::
 
       u - c + sqrt((C_r - C_K) Vw) < T_K   and   U_r <= tolerance
@@ -34,10 +35,10 @@ from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.baseline import baseline_of, choose, depth_of, rounds_by_profile
 from pytest_espperf.gate.drift import drifts
 from pytest_espperf.gate.health import health_findings, may_leak
-from pytest_espperf.gate.noise import Noise, common_factor, noises, series_noise
+from pytest_espperf.gate.noise import Noise, composites_factor, noises
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
 from pytest_espperf.gate.rows import above_floor, error_change, plain_rows, tolerance_of
-from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, build_all, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, GATES, ProfileRounds, Series, build_all, rounds_of
 from pytest_espperf.gate.stats import median_variance
 from pytest_espperf.gate.telemetry import falls_uncollected
 from pytest_espperf.gate.worst import unresolved_worst
@@ -117,10 +118,12 @@ def decide_early(
 
 
 def _gates(candidate: SessionArtifact, profiles: Sequence[ProfileRounds], policy: GatePolicy) -> list[_Gate]:
-    series = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
+    series = build_all(candidate, profiles, GATES, depth_of(policy))
     alpha = p.ALPHA_EARLY / max(1, candidate.boards)
-    now, planned = noises(series, alpha=alpha), noises(series, alpha=alpha, planned=True)
-    drifted = drifts([one.as_measured() for one in series])
+    factor = composites_factor(series)
+    now = noises(series, alpha=alpha, factor=factor)
+    planned = noises(series, alpha=alpha, factor=factor, planned=True)
+    drifted = drifts([one.as_measured() for one in series if one.metric in COMPOSITES])
     return [
         _Gate(one, now[one.name], planned[one.name], drifted[one.name].score if one.name in drifted else 0.0)
         for one in series
@@ -130,7 +133,7 @@ def _gates(candidate: SessionArtifact, profiles: Sequence[ProfileRounds], policy
 def _complete(rounds: ProfileRounds, gates: Sequence[_Gate], after: int) -> bool:
     """Whether each gate has all rounds so far, undisturbed, and sessions enough to compare with."""
     return (
-        len(gates) == len(COMPOSITES)
+        len(gates) == len(COMPOSITES) + len(rounds.some_phases)
         and not rounds.disturbed.count
         and all(len(gate.series.now) == after for gate in gates)
         and all(gate.now.history.sessions >= p.EARLY_SESSIONS for gate in gates)
@@ -154,7 +157,7 @@ def _holds(
     yield any(row.verdict != "unchanged" for row in plain_rows(candidate, profile, baseline[-1], policy))
     yield any(gate.drift_score >= p.DRIFT_ALARM / 2 for gate in gates)
     if tail is not None and tail.by_phase:
-        factor = common_factor([series_noise(gate.series) for gate in gates])
+        factor = composites_factor([gate.series for gate in gates])
         alpha = p.ALPHA_TAIL / max(1, candidate.boards)
         threshold = noises([tail], alpha=alpha, factor=factor)[tail.name].threshold
         yield all(shift > threshold / 2 for shift in tail.by_phase)

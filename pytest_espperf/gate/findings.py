@@ -8,7 +8,7 @@ from pytest_espperf.gate.baseline import name_of, profiles_of
 from pytest_espperf.gate.differences import finding_about
 from pytest_espperf.gate.policy import MIN_CHANGE
 from pytest_espperf.gate.reference import LEAST_SESSIONS
-from pytest_espperf.gate.rows import is_composite, pct
+from pytest_espperf.gate.rows import has_bound, is_composite, pct
 from pytest_espperf.gate.series import COMPOSITES, ProfileRounds, Series, gateable_phases, rounds_of
 from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact, Verdict
 from pytest_espperf.model.findings import (
@@ -88,7 +88,7 @@ def standing_findings(
         )
     elif verdict.kind == "inconclusive":
         unclear = [row for row in verdict.gates if row.verdict == "inconclusive"]
-        if has_comparable_figures(candidate) and all(is_composite(row) for row in unclear):
+        if has_comparable_figures(candidate) and all(has_bound(row) for row in unclear):
             yield Finding(
                 kind=PROVISIONAL,
                 message="nothing stands out of the noise: this session joins the baseline, which sharpens "
@@ -98,7 +98,7 @@ def standing_findings(
 
 def _unclear_otherwise(row: GateRow) -> bool:
     """Whether a rule without a bound of its own could not be decided."""
-    return row.verdict == "inconclusive" and not is_composite(row)
+    return row.verdict == "inconclusive" and not has_bound(row)
 
 
 def _looks(row: GateRow) -> str:

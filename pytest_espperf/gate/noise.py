@@ -55,7 +55,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from pytest_espperf.gate import policy as p
-from pytest_espperf.gate.series import Series, session_values
+from pytest_espperf.gate.series import COMPOSITES, Series, session_values
 from pytest_espperf.gate.stats import (
     NINE_IN_TEN,
     median_variance,
@@ -269,6 +269,11 @@ def common_factor(histories: Sequence[History]) -> float:
     """Return by which factor all gates together moved more than each was expected to; at least 1.0."""
     excesses = [history.excess for history in histories if history.excess is not None]
     return max(1.0, median(excesses)) if excesses else 1.0
+
+
+def composites_factor(series: Sequence[Series]) -> float:
+    """Return the common factor of the gates that every profile has; the others take it from them."""
+    return common_factor([series_noise(one) for one in series if one.metric in COMPOSITES])
 
 
 def centre_variance(sessions: int) -> float:

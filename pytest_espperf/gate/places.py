@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from pytest_espperf.gate import policy
-from pytest_espperf.model.artifact import PathAggregate, PathChange, SessionArtifact, Summary
+from pytest_espperf.model.artifact import PathAggregate, PathChange, SessionArtifact
 from pytest_espperf.model.registry import METRICS
 
 PATH_METRICS = ("p95_ms", "p50_ms")
@@ -82,9 +82,8 @@ def compare_to_previous(
         if then is None:
             continue
         row: dict[str, float | None] = {}
-        for metric in policy.METRICS:
-            old: Summary = getattr(then, metric)
-            new: Summary = getattr(now, metric)
+        for metric in (*policy.METRICS, *(name for name in now.figures if name in then.figures)):
+            old, new = then.summary(metric), now.summary(metric)
             delta = None if old.median is None or new.median is None else new.median - old.median
             row[f"{metric}_median_delta"] = delta
             row[f"{metric}_median_pct"] = (

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from pytest_espperf.model import registry
 from pytest_espperf.model.artifact import CellAggregate, Verdict
+from pytest_espperf.model.own_figures import check_name
 from pytest_espperf.model.text import nearest
 from pytest_espperf.model.verdicts import VERDICTS
 
@@ -183,10 +184,23 @@ four times as much, the ratio of the two per-phase drop budgets. MicroPython's h
 LEAK_MIN_LOSS = {"internal_free": 16384.0, "psram_free": 65536.0, "gc_mem_free": 16384.0}
 """Bytes a session must have lost in all to be called a leak: pools and lingering sockets take less."""
 
+FIGURE_SESSIONS = 5
+"""Sessions of the baseline with a figure of the firmware's own from which on their spread is known."""
+
+EXACT_MIN_CHANGE = math.log(1.02)
+"""Log ratio below which a file's size, which does not move by chance, never calls a change."""
+
 BaselineMode = Literal["history", "previous", "fixed"]
 
 METRICS: tuple[str, ...] = tuple(name for name in CellAggregate.__struct_fields__ if name in registry.METRICS)
 """The registry's metrics that a cell is aggregated by, in the artifact's order."""
+
+
+RULE_METRICS: tuple[str, ...] = (
+    *METRICS,
+    *(name for name, metric in registry.METRICS.items() if metric.only_some),
+)
+"""The metrics that rules and floors may name, besides a firmware's own figures."""
 
 
 def worse_by(metric: str, before: float, after: float) -> float:
@@ -291,18 +305,38 @@ def parse_min_effect(text: str) -> dict[str, float]:
     return floors
 
 
+def parse_figure_limit(text: str) -> dict[str, float]:
+    """``app:1500000`` -> ``{"app": 1500000.0}``: budgets of figures of the firmware's own, in their unit.
+
+    Raises:
+        ValueError: with one sentence about what is wrong.
+    """
+    limits: dict[str, float] = {}
+    for part in (piece.strip() for piece in text.split(",")):
+        name, colon, value = (piece.strip() for piece in part.rpartition(":"))
+        if not colon or not name or not value:
+            raise ValueError(f"{part!r} is not of the form NAME:VALUE, for example boot_ms:1500")
+        name = check_name(name.removeprefix(f"{registry.OWN}:"))
+        if name in limits:
+            raise ValueError(f"{name} is given twice in {text!r}: keep one of the two")
+        limits[name] = _positive(value, part)
+    return limits
+
+
 def _pairs(text: str, example: str) -> Iterator[tuple[str, str, str]]:
     for part in (piece.strip() for piece in text.split(",")):
-        metric, colon, value = (piece.strip() for piece in part.partition(":"))
+        metric, colon, value = (piece.strip() for piece in part.rpartition(":"))
         if not colon or not metric or not value:
             raise ValueError(f"{part!r} is not of the form METRIC:VALUE, for example {example}")
         yield part, _known(metric), value
 
 
 def _known(metric: str) -> str:
-    if metric not in METRICS:
-        known = ", ".join(METRICS)
-        raise ValueError(f"unknown metric {metric!r}{nearest(metric, METRICS)} (known: {known})")
+    if metric.startswith(f"{registry.OWN}:"):
+        return registry.own_gate(check_name(metric.removeprefix(f"{registry.OWN}:")))
+    if metric not in RULE_METRICS:
+        known = f"{', '.join(RULE_METRICS)}, and {registry.OWN}:NAME for a figure of your own"
+        raise ValueError(f"unknown metric {metric!r}{nearest(metric, RULE_METRICS)} (known: {known})")
     return metric
 
 

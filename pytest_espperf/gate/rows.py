@@ -12,11 +12,12 @@ import msgspec
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
-from pytest_espperf.gate.series import COMPOSITES, Series, natural, rounds_of
+from pytest_espperf.gate.series import COMPOSITES, GATES, Series, natural, rounds_of
 from pytest_espperf.gate.stats import variance
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.gates import TAIL
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _MOST_LOG_RATIO = 700.0
@@ -31,6 +32,11 @@ def pct(log_ratio: float) -> float:
 def is_composite(row: GateRow) -> bool:
     """Whether a row is one of the gates that every profile has, judged by its noise."""
     return row.rule == MAIN_RULE and row.metric in COMPOSITES
+
+
+def has_bound(row: GateRow) -> bool:
+    """Whether a row is judged by its noise, and so by what is excluded: of these none is left unclear."""
+    return row.rule == MAIN_RULE and row.metric in GATES
 
 
 def above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) -> bool:
@@ -49,7 +55,7 @@ def tolerance_of(series: Series, policy: p.GatePolicy) -> float:
     """
     if series.metric == TAIL or (series.paced and series.metric == "rps_ok"):
         return math.inf
-    tail = series.metric != "rps_ok" and not series.paced
+    tail = METRICS[series.metric].better == "lower" and not series.paced
     return math.log1p(policy.tolerance * (p.TOLERANCE_TAIL_FACTOR if tail else 1.0))
 
 
@@ -288,7 +294,7 @@ def _cell_values(
     for role in roles:
         for phases in rounds_of(session, profile, (role,)).values():
             for name, result in phases.items():
-                value: float | None = getattr(result.report, metric)
+                value = result.report.value(metric)
                 if value is not None and math.isfinite(value) and not own_fault(result.report):
                     values.setdefault(name, []).append(value)
     return {name: median(found) for name, found in values.items()}
@@ -470,7 +476,7 @@ def detectable(verdict: Verdict) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for row in verdict.gates:
-        if row.rule == MAIN_RULE and row.metric != "p99_ms" and row.reliable_pct is not None:
+        if is_composite(row) and row.reliable_pct is not None:
             found[row.profile] = min(found.get(row.profile, row.reliable_pct), row.reliable_pct)
     return found
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from pytest_espperf.gate.reference import Environment, environment
 from pytest_espperf.gate.rounds import (
+    UNDISTURBED,
     Disturbed,
     Readings,
     RoundKey,
@@ -24,10 +25,13 @@ from pytest_espperf.gate.rounds import (
 )
 from pytest_espperf.model.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
 from pytest_espperf.model.gates import TAIL
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import GATED_FIGURES, METRICS
 
 COMPOSITES = ("rps_ok", "p95_ms")
 """The metrics that are gated for every profile."""
+
+GATES = (*COMPOSITES, *GATED_FIGURES)
+"""The same, and those that are gated where phases of a profile have them."""
 
 OWN_ROLES: tuple[RunRole, ...] = ("run", "confirm")
 """The rounds of a session's own board and firmware."""
@@ -75,7 +79,7 @@ def cells_of(session: SessionArtifact) -> dict[str, list[PhaseResult]]:
 
 def log_value(report: PhaseReport, metric: str) -> float | None:
     """Return the metric as a logarithm with slower larger; None where the phase has no such figure."""
-    value: float | None = getattr(report, metric)
+    value = report.value(metric)
     if value is None or not math.isfinite(value) or value <= 0 or bound(report):
         return None
     return -math.log(value) if METRICS[metric].better == "higher" else math.log(value)
@@ -130,6 +134,7 @@ class ProfileRounds:
         epoch: the earlier sessions that have figures, oldest first.
         past: the readings of each, without its disturbed rounds.
         disturbed: the candidate's disturbed rounds.
+        some_phases: of each metric that only some phases have, those in which it is compared.
     """
 
     profile: str
@@ -138,31 +143,75 @@ class ProfileRounds:
     epoch: tuple[SessionArtifact, ...]
     past: tuple[Readings, ...]
     disturbed: Disturbed
+    some_phases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def phases_of(self, metric: str) -> tuple[str, ...]:
+        """Return the phases in which a metric is compared."""
+        return self.some_phases.get(metric, ()) if METRICS[metric].only_some else self.phases
 
 
-def read_rounds(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
-    """Compute a session's own rounds of a profile, planned and repeated: metric -> round -> composite."""
+SomePhases = Mapping[str, tuple[str, ...]]
+"""Metric that only some phases have -> those phases."""
+
+
+def phases_with(session: SessionArtifact, profile: str, metric: str) -> tuple[str, ...]:
+    """Return the phases of a profile of which at least half of the planned rounds have a metric."""
+    rounds = rounds_of(session, profile)
+    counts: dict[str, int] = {}
+    for phases in rounds.values():
+        for name, result in phases.items():
+            counts[name] = counts.get(name, 0) + (log_value(result.report, metric) is not None)
+    return tuple(name for name, count in counts.items() if count and 2 * count >= len(rounds))
+
+
+def _some_phases(
+    candidate: SessionArtifact, profile: str, phases: Sequence[str], epoch: Sequence[SessionArtifact]
+) -> SomePhases:
+    """Choose for each gated figure the phases that have it now, and had it in the newest session with it."""
+    found = {}
+    for metric in GATED_FIGURES:
+        now = [name for name in phases_with(candidate, profile, metric) if name in phases]
+        if not now:
+            continue
+        then = next((had for one in reversed(epoch) if (had := phases_with(one, profile, metric))), ())
+        if both := tuple(name for name in now if name in then):
+            found[metric] = both
+    return found
+
+
+def read_rounds(
+    session: SessionArtifact, profile: str, phases: Sequence[str], some: SomePhases | None = None
+) -> Readings:
+    """Compute a session's own rounds of a profile, planned and repeated: metric -> round -> composite.
+
+    Args:
+        session: whose.
+        profile: likewise.
+        phases: those that are compared.
+        some: of each metric that only some phases have, those in which it is compared.
+    """
     rounds = {
         (role, index): results
         for role in OWN_ROLES
         for index, results in rounds_of(session, profile, (role,)).items()
     }
+    compared: dict[str, Sequence[str]] = {**dict.fromkeys((*COMPOSITES, TAIL), phases), **(some or {})}
     return {
         metric: {
             key: value
             for key, results in rounds.items()
-            if (value := composite(results, phases, metric)) is not None
+            if (value := composite(results, names, metric)) is not None
         }
-        for metric in (*COMPOSITES, TAIL)
+        for metric, names in compared.items()
     }
 
 
-def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str]) -> Readings:
+def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str], some: SomePhases) -> Readings:
     """Compute an earlier session's rounds, without metrics that less than half of the planned rounds have."""
     planned = len(rounds_of(session, profile))
     return {
         metric: values if 2 * len(_values(values, "run")) >= planned else {}
-        for metric, values in read_rounds(session, profile, phases).items()
+        for metric, values in read_rounds(session, profile, phases, some).items()
     }
 
 
@@ -176,23 +225,30 @@ def undisturbed_rounds(
         epochs: profile -> comparable sessions of its epoch, oldest first; empty where there is none.
         depth: how many of the newest of them the noise is estimated from.
     """
-    raw: list[tuple[str, tuple[str, ...], Readings, Sequence[SessionArtifact], list[Readings]]] = []
+    raw = []
     for profile, epoch in epochs.items():
         phases = gateable_phases(rounds_of(candidate, profile))
-        past = [_read_past(session, profile, phases) for session in epoch]
-        raw.append((profile, phases, read_rounds(candidate, profile, phases), epoch, past))
-    known = (readings for _, _, now, _, past in raw for readings in (now, *past[-depth:]))
+        some = _some_phases(candidate, profile, phases, epoch[-depth:])
+        raw.append(
+            ProfileRounds(
+                profile=profile,
+                phases=phases,
+                now=read_rounds(candidate, profile, phases, some),
+                epoch=tuple(epoch),
+                past=tuple(_read_past(session, profile, phases, some) for session in epoch),
+                disturbed=UNDISTURBED,
+                some_phases=some,
+            )
+        )
+    known = (readings for one in raw for readings in (one.now, *one.past[-depth:]))
     limits = disturbance_limits(known, COMPOSITES)
     return [
-        ProfileRounds(
-            profile=profile,
-            phases=phases,
-            now=now,
-            epoch=tuple(epoch),
-            past=tuple(find_disturbed(readings, limits).left(readings) for readings in past),
-            disturbed=find_disturbed(now, limits),
+        replace(
+            one,
+            past=tuple(find_disturbed(readings, limits).left(readings) for readings in one.past),
+            disturbed=find_disturbed(one.now, limits),
         )
-        for profile, phases, now, epoch, past in raw
+        for one in raw
     ]
 
 
@@ -281,8 +337,8 @@ def build_series(
         metric: the gate's.
         max_history: sessions of the baseline at most.
     """
-    profile, names = rounds.profile, rounds.phases
-    left = rounds.disturbed.left(rounds.now)[metric]
+    profile, names = rounds.profile, rounds.phases_of(metric)
+    left = rounds.disturbed.left(rounds.now).get(metric, {})
     now = _values(left, "run")
     past: list[tuple[float, ...]] = []
     pins: list[int] = []
@@ -290,7 +346,7 @@ def build_series(
     references: list[float | None] = []
     board = _reference_board(candidate)
     for session, readings in zip(rounds.epoch, rounds.past, strict=True):
-        values = tuple(readings[metric].values())
+        values = tuple(readings.get(metric, {}).values())
         if values:
             if session.pinned:
                 pins.append(len(past))

@@ -36,13 +36,24 @@ from pytest_espperf.gate.findings import (
 )
 from pytest_espperf.gate.generator import link_findings
 from pytest_espperf.gate.health import health_findings
-from pytest_espperf.gate.noise import Noise, alpha_of, common_factor, noises, series_noise
+from pytest_espperf.gate.noise import Noise, alpha_of, composites_factor, noises
+from pytest_espperf.gate.own import (
+    OwnSeries,
+    count_noisy,
+    figure_budget_findings,
+    own_findings,
+    own_plain_rows,
+    own_rows,
+    own_series,
+)
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.places import places
 from pytest_espperf.gate.policy import DEFAULT_POLICY, GatePolicy
+from pytest_espperf.gate.ratios import ratio_findings
 from pytest_espperf.gate.rows import error_row, gate_row, is_composite, pct, plain_rows, printed, tail_row
 from pytest_espperf.gate.series import (
     COMPOSITES,
+    GATES,
     ProfileRounds,
     Series,
     build_all,
@@ -55,6 +66,7 @@ from pytest_espperf.gate.telemetry import telemetry_findings
 from pytest_espperf.gate.worst import unresolved_worst, worst_findings
 from pytest_espperf.model.artifact import (
     MAIN_RULE,
+    OWN_RULE,
     Finding,
     GateRow,
     Json,
@@ -67,7 +79,7 @@ from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.standing import Standing
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, NOT_SLOWER, session_word
 
-SETTLED_RULES = ("drift", DELAYED_ACK_RULE)
+SETTLED_RULES = ("drift", DELAYED_ACK_RULE, OWN_RULE)
 """Rules whose answers more rounds of this session cannot change."""
 
 
@@ -89,6 +101,8 @@ def judge(
     choice = choose(candidate, history, policy)
     findings = [
         *health,
+        *figure_budget_findings(candidate),
+        *ratio_findings(candidate),
         *worst_findings(candidate),
         *choice.findings,
         *lost_reference_findings(candidate),
@@ -112,7 +126,9 @@ def judge(
         )
         return msgspec.structs.replace(verdict, disturbed=again)
     profiles = rounds_by_profile(candidate, choice, policy)
-    composite_rows, environment = _composite_rows(candidate, profiles, policy)
+    longest = max(baselines.values(), key=len, default=[])
+    own = own_series(candidate, longest)
+    composite_rows, environment = _composite_rows(candidate, profiles, own, policy)
     rows = [
         *composite_rows,
         *(
@@ -125,12 +141,14 @@ def judge(
             for profile, baseline in baselines.items()
             for row in plain_rows(candidate, profile, baseline[-1], policy)
         ),
+        *own_plain_rows(candidate, longest, policy),
         *delayed_ack_rows(candidate, baselines),
     ]
     changed = changed_answers(candidate, baselines)
     rows = [_of_other_answers(row) if row.profile in changed else row for row in rows]
     findings += [
         *environment,
+        *own_findings(candidate, longest, profiles),
         *answer_findings(changed),
         *change_findings(rows, changed),
         *not_judged_findings(candidate, baselines, rows),
@@ -139,7 +157,8 @@ def judge(
     ]
     if policy.baseline == "fixed" and history and not baselines and candidate.raw_runs:
         findings.append(named_baseline_finding(history))
-    words = [row.verdict for row in rows]
+    # A smaller file is no faster firmware: own figures can fail a session, and say no more of it.
+    words = [row.verdict for row in rows if not row.is_own or row.verdict in FAILING]
     if any(finding.kind == NOT_JUDGED for finding in findings) and (
         baselines or not has_comparable_figures(candidate)
     ):
@@ -180,24 +199,29 @@ def _of_other_answers(row: GateRow) -> GateRow:
 def _composite_rows(
     candidate: SessionArtifact,
     profiles: Sequence[ProfileRounds],
+    own: Sequence[OwnSeries],
     policy: GatePolicy,
 ) -> tuple[list[GateRow], list[Finding]]:
-    """Judge throughput, p95 and p99, and describe what a control board showed of their surroundings."""
-    main = build_all(candidate, profiles, COMPOSITES, depth_of(policy))
+    """Judge all figures of profiles and sessions, and describe what a control board showed."""
+    main = build_all(candidate, profiles, GATES, depth_of(policy))
     tail = build_all(candidate, profiles, (TAIL,), depth_of(policy))
-    factor = common_factor([series_noise(one) for one in main])
+    factor = composites_factor(main)
     boards = max(1, candidate.boards)
+    # Own figures count as one more profile: what all gates share stays the same.
     alpha = alpha_of(main) / boards
-    noise = noises(main, alpha=alpha)
+    own_alpha = alpha / (len({one.profile for one in main}) + 1) if count_noisy(own) else 0.0
+    alpha -= own_alpha
+    noise = noises(main, alpha=alpha, factor=factor)
     tail_noise = noises(tail, alpha=p.ALPHA_TAIL / boards, factor=factor)
     rows = [gate_row(one, noise[one.name], policy) for one in main]
-    rows = _of_procedure(rows, main, noises(main, alpha=alpha, planned=True))
+    rows = _of_procedure(rows, main, noises(main, alpha=alpha, factor=factor, planned=True))
     rows = _shifted(rows, main, noise)
     rows = [_slid(row, one, noise[one.name]) for row, one in zip(rows, main, strict=True)]
+    rows += own_rows(own, policy, own_alpha)
     rows += [tail_row(candidate, one, tail_noise[one.name], policy) for one in tail]
     if policy.baseline != "fixed":
         # A control board may age, too: a slow slide is looked for in what was measured.
-        measured = [one.as_measured() for one in main]
+        measured = [one.as_measured() for one in main if one.metric in COMPOSITES]
         drifted = drifts(measured, boards)
         rows += [
             row
@@ -229,13 +253,14 @@ def _shifted(rows: list[GateRow], series: list[Series], noise: dict[str, Noise])
     Without it a shift that no single gate proves would be `unchanged`, and slide into the baseline.
     """
     cleared = [row for row in rows if row.confirmation == "pairs"]
-    if not cleared or any(row.verdict not in ("unchanged", "environment-shift") for row in rows):
+    every = [one for one in series if one.metric in COMPOSITES]
+    if not (cleared and every) or any(row.verdict not in ("unchanged", "environment-shift") for row in rows):
         return rows
     common = median(
-        (median(one.every) - noise[one.name].history.centre) / noise[one.name].sigma for one in series
+        (median(one.every) - noise[one.name].history.centre) / noise[one.name].sigma for one in every
     )
-    df = min(noise[one.name].error.df for one in series)
-    moved = median(row.d_pct or 0.0 for row in rows)
+    df = min(noise[one.name].error.df for one in every)
+    moved = median(row.d_pct or 0.0 for row in rows if is_composite(row))
     if common <= t_quantile(p.ALPHA, df) or moved < pct(p.MIN_CHANGE_SUSPECT):
         return rows
     return [
@@ -337,7 +362,8 @@ def unclear_profiles(verdict: Verdict) -> list[str]:
         dict.fromkeys(
             row.profile
             for row in verdict.gates
-            if not row.confirmation
+            if row.profile
+            and not row.confirmation
             and row.rule not in SETTLED_RULES
             and (row.verdict in FAILING or (row.verdict == "inconclusive" and row.profile not in changed))
         )

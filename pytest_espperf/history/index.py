@@ -24,6 +24,7 @@ from pytest_espperf.history.rows import (
     GATE_FACTS,
     MEDIANS,
     Keys,
+    OwnMedian,
     Query,
     SessionRow,
     keys_of,
@@ -50,7 +51,14 @@ _Decisions = Mapping[tuple[str, str], marks.Mark]
 _encode = msgspec.msgpack.Encoder().encode
 _decode_row = msgspec.msgpack.Decoder(SessionRow).decode
 _decode_mark = msgspec.msgpack.Decoder(marks.Mark).decode
-_decode_details = msgspec.msgpack.Decoder(tuple[dict[str, list[float | None]], dict[str, list[Any]]]).decode
+_decode_details = msgspec.msgpack.Decoder(
+    tuple[
+        dict[str, list[float | None]],
+        dict[str, list[Any]],
+        dict[str, dict[str, float | None]],
+        dict[str, OwnMedian],
+    ]
+).decode
 
 
 def select(history: HistoryFolder, query: Query | None = None) -> list[SessionRow]:
@@ -135,18 +143,27 @@ def with_details(row: SessionRow, details: bytes) -> SessionRow:
     Raises:
         ValueError, msgspec.MsgspecError, RecursionError: they are no details.
     """
-    medians, gates = _decode_details(details)
+    medians, gates, some, own = _decode_details(details)
     return msgspec.structs.replace(
         row,
-        medians={cell: dict(zip(MEDIANS, values, strict=True)) for cell, values in medians.items()},
+        medians={
+            cell: dict(zip(MEDIANS, values, strict=True)) | some.get(cell, {})
+            for cell, values in medians.items()
+        },
         gates={name: dict(zip(GATE_FACTS, values, strict=True)) for name, values in gates.items()},
+        own=own,
     )
 
 
 def _details_of(row: SessionRow) -> bytes:
-    medians = {cell: list(values.values()) for cell, values in (row.medians or {}).items()}
+    medians = {cell: [values[name] for name in MEDIANS] for cell, values in (row.medians or {}).items()}
+    some = {
+        cell: more
+        for cell, values in (row.medians or {}).items()
+        if (more := {name: value for name, value in values.items() if name not in MEDIANS})
+    }
     gates = {name: list(facts.values()) for name, facts in (row.gates or {}).items()}
-    return _encode((medians, gates))
+    return _encode((medians, gates, some, row.own or {}))
 
 
 def _rows(
@@ -319,6 +336,6 @@ def _read(history: HistoryFolder, file: FileState, skimmer: Skimmer) -> Entry | 
         number=row.number,
         session_id=row.session_id,
         base_key=row.base_key,
-        row=_encode(msgspec.structs.replace(row, medians=None, gates=None)),
+        row=_encode(msgspec.structs.replace(row, medians=None, gates=None, own=None)),
         details=_details_of(row),
     )

@@ -19,8 +19,10 @@ from pytest_espperf.model.artifact import (
     has_answers,
 )
 from pytest_espperf.model.gates import change_of, worst_gate
+from pytest_espperf.model.own_figures import MOST_OF_A_UNIT
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.standing import Standing
-from pytest_espperf.model.text import MOST_TEXT
+from pytest_espperf.model.text import MOST_TEXT, one_line
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _T = TypeVar("_T")
@@ -41,6 +43,10 @@ GATE_FACTS = (
     "at_most_pct",
 )
 """What a row can carry of each gate."""
+
+
+OwnMedian = tuple[str, str, float]
+"""Unit, direction and median of a figure of the firmware's own."""
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,7 +73,9 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         accepted, pinned: later decisions.
         copies: names of other files with the same session, see :func:`original`; its decisions may lie beside
             any of them.
-        medians: per profile and phase, those of :data:`MEDIANS`; only where the query asked for details.
+        medians: per profile and phase, those of :data:`MEDIANS`, and what the phase has besides; only where
+            the query asked for details.
+        own: per figure of the firmware's own its unit, its direction and its median; likewise.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
     """
 
@@ -101,6 +109,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copies: tuple[str, ...] = ()
     medians: dict[str, dict[str, float | None]] | None = None
     gates: dict[str, Json] | None = None
+    own: dict[str, OwnMedian] | None = None
 
     @property
     def in_history(self) -> bool:
@@ -267,6 +276,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         firmware=_text(artifact.device.get("firmware")),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         gates=_gates(artifact.gate),
+        own=_own(artifact),
     )
 
 
@@ -275,7 +285,17 @@ def _text(value: object) -> str:
 
 
 def _medians(cell: CellAggregate) -> dict[str, float | None]:
-    return {metric: _rounded(getattr(cell, metric).median) for metric in MEDIANS}
+    names = (*MEDIANS, *(name for name in cell.figures if name in METRICS))
+    return {metric: _rounded(cell.summary(metric).median) for metric in names}
+
+
+def _own(artifact: SessionArtifact) -> dict[str, OwnMedian]:
+    medians = {name: figure.median for name, figure in artifact.figures.items()}
+    return {
+        name: (one_line(figure.unit, MOST_OF_A_UNIT), figure.better, _rounded(value))
+        for name, figure in artifact.figures.items()
+        if (value := medians[name]) is not None
+    }
 
 
 def _worst_pct(verdict: Verdict | None) -> float | None:

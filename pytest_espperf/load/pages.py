@@ -54,7 +54,7 @@ class Browsing:
         if sent_ns >= recorder.begin_ns:
             self._conditional += 1
             self._not_modified += holds
-            recorder.samples.figures["not_modified_share"] = self._not_modified / self._conditional
+            recorder.samples.figures["not_modified_share"] = 100.0 * self._not_modified / self._conditional
 
 
 class Browser(Client):

@@ -8,12 +8,13 @@ never stopped by another. Unknown keys are ignored on reading.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import Any, Literal
 
 import msgspec
 
 from pytest_espperf.model.findings import FINDINGS, HELD_BACK, PROVISIONAL, Scope, Severity
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, Better, Metric, find_metric
 from pytest_espperf.model.verdicts import ACCEPTED, FAILING, MAY_JOIN, VerdictWord
 
 SCHEMA_VERSION = 1
@@ -80,6 +81,11 @@ class PathReport(msgspec.Struct, frozen=True, kw_only=True):
     error_kinds: dict[str, int] = {}
     histogram: str | None = None
     body_bytes: BodySizes | None = None
+
+    def value(self, metric: str) -> float | None:
+        """Return the value of a metric of the registry; None where there is none."""
+        found: float | None = getattr(self, metric, None)
+        return found
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +192,13 @@ class PhaseReport(PathReport, frozen=True, kw_only=True):
         """Whether a schedule, or the pauses of its clients, set its throughput."""
         return self.rate_rps is not None or self.think_time_s > 0 or self.kind == "events"
 
+    def value(self, metric: str) -> float | None:
+        """Return the value of a metric, also of one that only some phases have; None where there is none."""
+        known = METRICS.get(metric)
+        if known is not None and known.only_some:
+            return self.figures.get(metric)
+        return PathReport.value(self, metric)
+
 
 class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of the firmware's own in one session.
@@ -198,9 +211,36 @@ class OwnFigure(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     unit: str = ""
-    better: Literal["lower", "higher"] = "lower"
+    better: Better = "lower"
     values: list[float] = []
     source: str = ""
+
+    @property
+    def median(self) -> float | None:
+        """Median of its values; None where it has none."""
+        return median(self.values) if self.values else None
+
+    def metric(self, name: str) -> Metric:
+        """Return what a renderer needs to show it under a name."""
+        found = find_metric(name, self.unit, self.better)
+        assert found is not None
+        return found
+
+
+class RatioBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """Budget of a profile's figure as a multiple of another profile's in the same session.
+
+    Attributes:
+        profile: whose figure may be at most ``limit`` times that of ``to``; at least, where more is better.
+        to: the other profile.
+        metric: of the registry.
+        limit: the factor.
+    """
+
+    profile: str
+    to: str
+    metric: str
+    limit: float
 
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,7 +295,7 @@ class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell (``profile:phase``) over its runs."""
+    """One cell (``profile:phase``) over its runs; ``figures`` has the metrics that only some phases have."""
 
     profile: str
     phase: str
@@ -268,6 +308,14 @@ class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
     p95_tail_ms: Summary = Summary()
     rps_ok: Summary = Summary()
     path_metrics: dict[str, PathAggregate] = {}
+    figures: dict[str, Summary] = {}
+
+    def summary(self, metric: str) -> Summary:
+        """Return the summary of a metric, also of one that only some phases have."""
+        found = self.figures.get(metric)
+        if found is None:
+            found = getattr(self, metric, None)
+        return found if isinstance(found, Summary) else Summary()
 
 
 class Comparability(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,6 +336,10 @@ MAIN_RULE = "noise-floor"
 """``rule`` of a gate that is judged by the noise of its baseline."""
 
 
+OWN_RULE = "own-figure"
+"""``rule`` of a gate of a firmware's own figure."""
+
+
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     """One compared figure of a profile, with its verdict.
 
@@ -298,7 +350,8 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
     the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` is
     how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
-    of the noise without proof: its session is held back from the baseline.
+    of the noise without proof: its session is held back from the baseline. ``unit`` and ``better`` are those
+    of a firmware's own figure; a metric of the registry has them there.
     """
 
     name: str
@@ -319,11 +372,23 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     suspect: bool = False
     confirmation: str = ""
     looks_slower: bool = False
+    unit: str = ""
+    better: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is about a figure of the firmware's own, and so about no profile."""
+        return not self.profile and bool(self.better)
+
+    @property
+    def described(self) -> Metric | None:
+        """Label, unit and direction of its metric; None where it is about none."""
+        return find_metric(self.metric, self.unit, self.better)
 
     @property
     def moved(self) -> str:
         """The change of its figure, ``48.1 -> 78.5 ms``; "" where it is no metric, or has no values."""
-        metric = METRICS.get(self.metric)
+        metric = self.described
         if metric is None or self.baseline is None or self.now is None:
             return ""
         return metric.change(self.baseline, self.now)
@@ -460,6 +525,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
     it was not found, or a board closes each connection behind its answer. ``answers`` has, by profile and
     path, what each path answered before the load. ``figures`` has the firmware's own figures, by name.
+    ``ratios`` has the budgets of profiles against each other.
     ``accepted`` (reason, when, by whom) and ``pinned`` are
     decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
@@ -488,6 +554,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     capacity: Capacity | None = None
     answers: dict[str, dict[str, PathAnswer]] = {}
     figures: dict[str, OwnFigure] = {}
+    ratios: list[RatioBudget] = []
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

@@ -55,6 +55,28 @@ class ComparedCell:
     beyond_noise: bool = False
 
 
+@dataclass(frozen=True)
+class ComparedFigure:
+    """A figure that only some phases have, or one of the firmware's own, in two sessions.
+
+    Attributes:
+        name: of the cell, ``profile:phase``; of an own figure ``figure:boot_ms``.
+        metric: name of the metric.
+        unit: of the values.
+        better: which direction is better.
+        a, b: medians; None where a session has none, or in another unit or direction.
+        slower_pct: change from A to B, for the worse positive; None where it is unknown.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    better: str
+    a: float | None
+    b: float | None
+    slower_pct: float | None
+
+
 ChangeWord = Literal["worse", "better", "within-noise", "unknown"]
 
 
@@ -104,6 +126,7 @@ class Comparison:
         only_a, only_b: cells and paths (``profile:phase /path``) that one of the two has.
         rules: the result of each plain rule at each cell.
         profiles: the change of each profile that both have; empty where the sessions are not comparable.
+        figures: what only some phases have, and the firmware's own.
     """
 
     a: SessionArtifact
@@ -115,6 +138,7 @@ class Comparison:
     only_b: tuple[str, ...]
     rules: tuple[RuleResult, ...] = ()
     profiles: tuple[ProfileChange, ...] = ()
+    figures: tuple[ComparedFigure, ...] = ()
 
     @property
     def comparable(self) -> bool:

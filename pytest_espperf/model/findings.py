@@ -64,6 +64,9 @@ BROKEN = _kind("broken", "fail", "warn")
 BUDGET = _kind("budget", "fail", "warn")
 """A phase exceeds an absolute budget."""
 
+RATIO = _kind("ratio", "fail", "info")
+"""A profile exceeds its budget against another profile of the session, or that could not be judged."""
+
 WORST_RUN = _kind("worst-run", "fail", "warn")
 """A run exceeds a budget of any single run."""
 
@@ -102,6 +105,9 @@ CAPACITY = _kind("capacity", "fail", "warn")
 
 DELAYED_ACKS = _kind("delayed-ack", "warn", "info")
 """Answers wait for delayed acknowledgements."""
+
+FIGURES = _kind("figures", "warn", "info")
+"""Figures that the baseline had and the session lacks, or the reverse, or that cannot be compared."""
 
 ANSWERS = _kind("answers", "warn")
 """A profile's paths answer something else than in the baseline."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_espperf.model.artifact import GateRow, Verdict
+from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 
 MAIN_METRIC = "rps_ok"
@@ -22,6 +23,12 @@ def change_of(row: GateRow) -> float | None:
     if row.metric == POINTS:
         return None if row.baseline is None or row.now is None else row.now - row.baseline
     return row.d_pct
+
+
+def change_words(metric: Metric | None) -> tuple[str, str]:
+    """Return the words for a change for the worse and the better: an own figure is not slower or faster."""
+    own = metric is not None and metric.name not in METRICS
+    return ("worse", "better") if own else ("slower", "faster")
 
 
 def worst_first(gates: Iterable[GateRow]) -> list[GateRow]:

@@ -268,7 +268,7 @@ def _connection_figures(samples: PhaseSamples, waits: Iterable[float]) -> dict[s
             figures[f"{name}_p95_ms"] = percentile(ordered, 0.95) * 1e3
             figures[f"{name}_p99_ms"] = percentile(ordered, 0.99) * 1e3
     if handshakes:
-        figures["resumed_share"] = samples.resumed / len(handshakes)
+        figures["resumed_share"] = 100.0 * samples.resumed / len(handshakes)
     if ordered := sorted(waits):
         figures["wait_p50_ms"] = percentile(ordered, 0.5) * 1e3
         figures["wait_p95_ms"] = percentile(ordered, 0.95) * 1e3
@@ -504,6 +504,11 @@ def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
             sample_count=len(measured),
             pass_rate=sum(passed for passed, _ in measured) / len(measured),
             **_summaries(CellAggregate, reports),
+            figures={
+                name: summary((report.figures.get(name) for report in reports), METRICS[name])
+                for name in METRICS
+                if any(name in report.figures for report in reports)
+            },
             path_metrics={
                 path: PathAggregate(
                     **_summaries(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_espperf.model.text import grouped
+
+AS_NEEDED = -1
+"""Number of decimals of a metric whose values may be of any size: as many as each needs."""
+
+Better = Literal["lower", "higher"]
+"""Which direction of a figure is better."""
 
 WHOLE_RPS = 20.0
 """Throughput (req/s) from which on decimals say nothing."""
@@ -19,22 +26,39 @@ class Metric:
     Attributes:
         name: key in reports and aggregates.
         label: how people write it.
-        unit: ``ms``, ``req/s`` or ``%``.
+        unit: ``ms``, ``req/s``, ``MB/s`` or ``%``; of a firmware's own figure any.
         better: which direction is better.
-        digits: decimals shown.
+        digits: decimals shown; :data:`AS_NEEDED` for as many as a value needs.
         gateable_from: least number of ok requests from which it may be judged.
+        only_some: only some phases have it: it stands in ``PhaseReport.figures``, and is no field.
+        gated: of those, whether it is compared with the baseline.
     """
 
     name: str
     label: str
     unit: str
-    better: Literal["lower", "higher"]
+    better: Better
     digits: int = 2
     gateable_from: int = 1
+    only_some: bool = False
+    gated: bool = False
+
+    def digits_of(self, value: float) -> int:
+        """Choose the decimals with which a value is shown."""
+        if self.digits != AS_NEEDED:
+            return self.digits
+        size = abs(value)
+        if size >= 1000 or float(value).is_integer():
+            return 0
+        return 2 if size >= 1 else min(9, 2 - math.floor(math.log10(size)))
+
+    def number(self, value: float | None) -> str:
+        """Format the value without its unit, ``-`` where there is none."""
+        return "-" if value is None else grouped(value, self.digits_of(value))
 
     def format(self, value: float | None) -> str:
         """Format the value with its unit, ``-`` where there is none."""
-        return "-" if value is None else f"{grouped(value, self.digits)} {self.unit}"
+        return "-" if value is None else f"{self.number(value)} {self.unit}".rstrip()
 
     def change(self, before: float, now: float) -> str:
         """Format a change with its unit: ``72 -> 41 req/s``, ``44.4 -> 70.1 ms``.
@@ -46,7 +70,9 @@ class Metric:
         digits = min(self.digits, 0 if least >= 100 else 1 if least >= 10 else 2)
         if self.name == "rps_ok" and least >= WHOLE_RPS:
             digits = 0
-        return f"{grouped(before, digits)} -> {grouped(now, digits)} {self.unit}"
+        if self.digits == AS_NEEDED:
+            digits = max(self.digits_of(before), self.digits_of(now))
+        return f"{grouped(before, digits)} -> {grouped(now, digits)} {self.unit}".rstrip()
 
     @property
     def best(self) -> Any:
@@ -70,6 +96,50 @@ METRICS: Mapping[str, Metric] = {
         Metric("p95_tail_ms", "p95 of the last quarter", "ms", "lower", gateable_from=59),
         Metric("error_rate", "errors", "%", "lower"),
         Metric("requests_total", "requests", "", "higher", digits=0),
+        # Only some phases have these.
+        Metric("connect_ms", "connect time", "ms", "lower", only_some=True, gated=True),
+        Metric("connect_p95_ms", "connect time p95", "ms", "lower", only_some=True),
+        Metric("connect_p99_ms", "connect time p99", "ms", "lower", only_some=True),
+        Metric("handshake_ms", "TLS handshake", "ms", "lower", only_some=True, gated=True),
+        Metric("handshake_p95_ms", "TLS handshake p95", "ms", "lower", only_some=True),
+        Metric("handshake_p99_ms", "TLS handshake p99", "ms", "lower", only_some=True),
+        Metric("wait_p50_ms", "wait p50", "ms", "lower", only_some=True),
+        Metric("wait_p95_ms", "wait p95", "ms", "lower", only_some=True),
+        Metric("upload_mb_s", "upload", "MB/s", "higher", digits=3, only_some=True, gated=True),
+        Metric("download_mb_s", "download", "MB/s", "higher", digits=3, only_some=True, gated=True),
+        Metric("resumed_share", "resumed TLS sessions", "%", "higher", digits=1, only_some=True),
+        Metric("not_modified_share", "answers 304", "%", "higher", digits=1, only_some=True),
+        Metric("upgrade_ms", "WebSocket upgrade", "ms", "lower", only_some=True),
+        Metric("ws_unsolicited", "unasked WebSocket messages", "", "lower", digits=0, only_some=True),
+        Metric("first_event_ms", "time to the first event", "ms", "lower", only_some=True),
+        Metric("events_missed", "events left out", "", "lower", digits=0, only_some=True),
     )
 }
 """The only list of metrics. What is aggregated is what stands here and in ``CellAggregate``."""
+
+GATED_FIGURES: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.gated)
+"""The metrics of some phases only that are compared with the baseline."""
+
+OWN = "figure"
+"""What stands before the name of a firmware's own figure: ``figure:boot_ms``."""
+
+
+def own_gate(name: str) -> str:
+    """Name the gate of a firmware's own figure: ``figure:boot_ms``."""
+    return f"{OWN}:{name}"
+
+
+def find_metric(name: str, unit: str = "", better: str = "") -> Metric | None:
+    """Find the metric of a name: of the registry, or else a firmware's own figure; None where it is neither.
+
+    Args:
+        name: of the metric.
+        unit: of an own figure.
+        better: direction of an own figure, "" where it is none.
+    """
+    known = METRICS.get(name)
+    if known is not None:
+        return known
+    if better not in ("lower", "higher"):
+        return None
+    return Metric(name, name, unit, "higher" if better == "higher" else "lower", digits=AS_NEEDED)

@@ -171,11 +171,25 @@ class PhaseSpec:
 
 
 @dataclass(frozen=True)
+class RatioSpec:
+    """Budgets of a profile against another one of the same session.
+
+    Attributes:
+        to: the other profile.
+        limits: metric -> factor: at most so many times its figure; at least, where more is better.
+    """
+
+    to: str
+    limits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Profile:
     """A named set of requests with its phases, headers and limits.
 
-    ``login`` is what each client asks for first. ``limits`` overrides absolute budgets by option name
-    without the ``perf_`` prefix (``max_p95_ms``); ``source`` says where the profile was defined.
+    ``ratios`` are budgets against other profiles. ``login`` is what each client asks for first. ``limits``
+    overrides absolute budgets by option name without the ``perf_`` prefix (``max_p95_ms``); ``source`` says
+    where the profile was defined.
     """
 
     name: str
@@ -185,6 +199,7 @@ class Profile:
     limits: Mapping[str, float] = field(default_factory=dict)
     source: str = "built-in"
     login: LoginSpec | None = None
+    ratios: tuple[RatioSpec, ...] = ()
 
     def requests_of(self, phase: PhaseSpec) -> tuple[RequestSpec, ...]:
         """Return the requests of a phase; a page's are the page, then its assets.
@@ -253,6 +268,23 @@ def merge_headers(*groups: Sequence[Header]) -> list[Header]:
 
 
 @dataclass(frozen=True)
+class Gauge:
+    """A number of a board's telemetry that is a figure of the session.
+
+    Attributes:
+        name: of the figure.
+        path: dotted path to it in the board's JSON, or a name at any depth.
+        unit: "" for none.
+        better: which direction is better.
+    """
+
+    name: str
+    path: str
+    unit: str = ""
+    better: Literal["lower", "higher"] = "lower"
+
+
+@dataclass(frozen=True)
 class TelemetrySpec:
     """Paths of a board's telemetry, and its own names of figures.
 
@@ -263,6 +295,7 @@ class TelemetrySpec:
         keys: our name of a figure -> dotted path to it in the board's JSON.
         counters: the board's own counters to be shown where they moved, besides those of
             :data:`pytest_espperf.model.figures.COUNTERS`; names or dotted paths.
+        gauges: numbers that are figures of the session.
     """
 
     stats: str = "/debug/server-stats"
@@ -270,6 +303,7 @@ class TelemetrySpec:
     reset: str = "reset=1"
     keys: Mapping[str, str] = field(default_factory=dict)
     counters: tuple[str, ...] = ()
+    gauges: tuple[Gauge, ...] = ()
 
     @property
     def counter_names(self) -> tuple[str, ...]:

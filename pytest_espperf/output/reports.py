@@ -17,7 +17,7 @@ from pytest_espperf.history.rows import Query, SessionRow, keys_of, row_of
 from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.output.files import write_file
-from pytest_espperf.output.trends import make_trend, trend_sessions
+from pytest_espperf.output.trends import make_own_trend, make_trend, some_metrics, trend_sessions
 from pytest_espperf.report.boards import Ended, make_overview
 from pytest_espperf.report.html.data import (
     Course,
@@ -157,10 +157,14 @@ def _trends(
     keys = keys_of(session.comparability)
     for profile in _worst_first(session):
         alike = [row for row in rows if profile in keys.common(row) or row.session_id == session.session_id]
-        for metric in COMPOSITES:
+        for metric in (*COMPOSITES, *some_metrics(alike[-1:], profile)):
             trend = make_trend("", profile, metric, alike, sessions.__getitem__)
             if trend is not None:
                 yield trend
+    for name in session.figures:
+        trend = make_own_trend("", name, rows, sessions.__getitem__)
+        if trend is not None:
+            yield trend
 
 
 def _worst_first(session: SessionArtifact) -> list[str]:

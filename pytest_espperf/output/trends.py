@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.rows import MEDIANS, Query, SessionRow
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.artifact import Json
+from pytest_espperf.model.registry import METRICS, Metric, find_metric, own_gate
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER, UNJUDGED
 from pytest_espperf.report.html.data import HistoryPage, PointKind, Trend, TrendPoint, TrendSession
 from pytest_espperf.report.layout import short_commit
@@ -77,6 +78,33 @@ def make_trend(
     return Trend(board, profile, metric, tuple(points)) if points else None
 
 
+def make_own_trend(
+    board: str, name: str, rows: Sequence[SessionRow], sessions: Callable[[str], TrendSession]
+) -> Trend | None:
+    """Make the history of a figure of the firmware's own, in the unit that the newest session has it in.
+
+    Arguments as of :func:`make_trend`; None where no session has a value.
+    """
+    unit, better, _ = next(
+        (row.own[name] for row in reversed(rows) if row.own and name in row.own), ("", "", 0.0)
+    )
+    metric = find_metric(name, unit, better)
+    if metric is None:
+        return None
+    points = []
+    before: SessionRow | None = None
+    for row in rows:
+        found = (row.own or {}).get(name)
+        if found is None or found[:2] != (unit, better):
+            continue
+        gate = (row.gates or {}).get(own_gate(name), {})
+        opens = row.verdict if row.accepted is None else "accepted"
+        opens = opens if before is not None and row.opens_epoch else ""
+        points.append(_trend_point(row, metric, found[2], sessions(row.name), gate=gate, opens=opens))
+        before = row
+    return Trend(board, "", name, tuple(points), unit=unit, better=better) if points else None
+
+
 def _of_board(
     board: str, rows: Sequence[SessionRow], sessions: Callable[[str], TrendSession]
 ) -> Iterator[Trend]:
@@ -86,10 +114,31 @@ def _of_board(
     metrics = [*COMPOSITES, *(name for name in MEDIANS if name in judged and name not in COMPOSITES)]
     for profile in profiles:
         own = [row for row in rows if profile in row.profiles]
-        for metric in metrics:
+        for metric in (*metrics, *some_metrics(own, profile)):
             trend = make_trend(board, profile, metric, own, sessions)
             if trend is not None:
                 yield trend
+    for name in own_names(rows):
+        trend = make_own_trend(board, name, rows, sessions)
+        if trend is not None:
+            yield trend
+
+
+def some_metrics(rows: Sequence[SessionRow], profile: str) -> list[str]:
+    """List the metrics that only some phases have, as far as a profile has them in any of the sessions."""
+    had = {
+        name
+        for row in rows
+        for cell, medians in (row.medians or {}).items()
+        if cell.partition(":")[0] == profile
+        for name in medians
+    }
+    return [name for name, metric in METRICS.items() if metric.only_some and name in had]
+
+
+def own_names(rows: Sequence[SessionRow]) -> list[str]:
+    """List the firmware's own figures of the sessions, those measured last first."""
+    return list(dict.fromkeys(name for row in reversed(rows) for name in (row.own or {})))
 
 
 def _session(row: SessionRow, *, is_this: bool = False, link: str = "") -> TrendSession:
@@ -125,10 +174,16 @@ def _point(
     value = _composite(row, profile, metric)
     if value is None:
         return None
+    return _trend_point(row, METRICS[metric], value, session, gate=gate, opens=opens)
+
+
+def _trend_point(
+    row: SessionRow, metric: Metric, value: float, session: TrendSession, *, gate: Json, opens: str
+) -> TrendPoint:
     # A gate leaves out phases that the generator paced: only its ratios fit to other sessions' figures.
     change, threshold = gate.get("d_pct"), gate.get("smallest_detectable_pct")
     baseline = limit = None
-    if change is not None and change > -100 and metric != "error_rate":  # that one changes in points
+    if change is not None and change > -100 and metric.name != "error_rate":  # that one changes in points
         baseline = _slower(value, metric, 1 / (1 + change / 100))
         limit = _slower(baseline, metric, 1 + threshold / 100) if threshold and threshold > -100 else None
     verdict = gate.get("verdict", "")
@@ -156,9 +211,9 @@ def _kind(row: SessionRow, verdict: str) -> PointKind:
     return "failing" if row.verdict in FAILING else "doubtful"
 
 
-def _slower(value: float, metric: str, factor: float) -> float:
+def _slower(value: float, metric: Metric, factor: float) -> float:
     """Make a value slower by a factor."""
-    return value * factor if METRICS[metric].better == "lower" else value / factor
+    return value * factor if metric.better == "lower" else value / factor
 
 
 def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
@@ -167,7 +222,7 @@ def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
         cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
     ]
     known = [value for value in medians if value is not None]
-    if not known or len(known) < len(medians):
+    if not known or (len(known) < len(medians) and not METRICS[metric].only_some):
         return None
     if metric == "error_rate":
         return max(known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pytest_espperf.gate import host_finding
@@ -17,7 +18,7 @@ from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.plugin import judging, outputs
 from pytest_espperf.plugin.items import is_phase, is_planned, phase_of, uses_device
-from pytest_espperf.plugin.state import HANDED, PerfState, state_of
+from pytest_espperf.plugin.state import HANDED, HANDED_FIGURES, PerfState, state_of
 from pytest_espperf.plugin.terminal import write_line
 from pytest_espperf.report import Line, render_terminal
 from pytest_espperf.report.boards import in_common, render_boards, without
@@ -45,11 +46,18 @@ class Interruption:
 
 
 def hand_over(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """In a worker: let the report of a phase's setup, in which it is measured, take its figures along."""
+    """In a worker: let the report of a phase's setup, in which it is measured, take its result along.
+
+    What a test or the console says later, the report of a test's teardown does.
+    """
     workers = state_of(item.config).workers
     if call.when == "setup" and workers and is_phase(item):
         planned = phase_of(item)
         item.user_properties.append((HANDED, workers[planned.board].result_of(planned)))
+    if call.when == "teardown":
+        for board, worker in workers.items():
+            if figures := worker.take_figures():
+                item.user_properties.append((HANDED_FIGURES, [board, msgspec.json.encode(figures).decode()]))
 
 
 def note(item: pytest.Item, report: pytest.TestReport) -> None:

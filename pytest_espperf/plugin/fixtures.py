@@ -1,4 +1,4 @@
-"""The fixtures: device_ip, device_port, board, health_probe, device_lock, watchdog, perf_phase."""
+"""The fixtures: device_ip, device_port, board, health_probe, device_lock, watchdog, perf_phase, and more."""
 
 from __future__ import annotations
 
@@ -135,6 +135,47 @@ def watchdog(request: pytest.FixtureRequest) -> PhaseBudget | None:
     if planned is None:
         return None
     return _driver(request).context.budget(planned)
+
+
+@pytest.fixture
+def perf_metric(request: pytest.FixtureRequest, espperf_board: str) -> Callable[..., None]:
+    """Return a function that adds a figure of the firmware's own to the session of the board.
+
+    ``perf_metric(name, value, unit="", better="lower")``. In a run that measures no board the value is
+    checked, and not kept.
+    """
+
+    def add(name: str, value: float, unit: str = "", better: str = "lower") -> None:
+        try:
+            _add_figure(request.config, espperf_board, (name, value, unit, better))
+        except ValueError as error:
+            raise pytest.fail.Exception(f"perf_metric: {error}", pytrace=False) from None
+
+    return add
+
+
+def _add_figure(config: pytest.Config, board: str, given: tuple[str, float, str, str]) -> None:
+    """Check a figure, and add it to the session of a board where one is measured.
+
+    Raises:
+        ValueError: it is badly named, no number, or cannot be added.
+    """
+    from pytest_espperf.model import own_figures as own  # noqa: PLC0415 - heavy: msgspec
+
+    name, value = own.check_name(given[0]), own.check_value(given[1])
+    unit, better = own.check_unit(given[2]), own.check_better(given[3])
+    state = state_of(config)
+    driving = state.driving()
+    if not driving:
+        return
+    if board not in driving:
+        raise ValueError(
+            f"the run has several boards ({', '.join(driving)}), and this test is about none of them: "
+            "parametrize espperf_board indirectly"
+        )
+    if board in state.outcomes:
+        raise ValueError("the session is judged already: this test must come before its verdict")
+    own.add_value(driving[board].state.figures, name, value, unit=unit, better=better, source="test")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,9 @@ NO_XDIST = "under pytest-xdist, perf tests are run by themselves: add -m perf, o
 HANDED = "espperf"
 """Key under which the controller of pytest-xdist and its workers exchange data."""
 
+HANDED_FIGURES = "espperf-figures"
+"""Key under which a worker hands over figures of the firmware's own, with the name of their board."""
+
 INI_PREFIXES = ("device_", "perf_", "sim_")
 """How our ini keys begin."""
 

@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from pytest_espperf.errors import EspperfError
 from pytest_espperf.plugin.opening import open_sessions
-from pytest_espperf.plugin.state import HANDED, state_of
+from pytest_espperf.plugin.state import HANDED, HANDED_FIGURES, state_of
 from pytest_espperf.plugin.verdict_items import keys_of
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.session import NO_WORKER
@@ -170,7 +170,13 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a worker hands over; of no use to anybody else, it does not stay in the report."""
         handed = [value for name, value in report.user_properties if name == HANDED]
-        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] != HANDED]
+        figures: list[Any] = [value for name, value in report.user_properties if name == HANDED_FIGURES]
+        ours = {HANDED, HANDED_FIGURES}
+        report.user_properties[:] = [pair for pair in report.user_properties if pair[0] not in ours]
+        for board, text in figures:
+            if board in self.state.opened():
+                for note in self.state.opened()[board].receiver.receive_figures(text):
+                    self.state.say(f"WARNING: {note}")
         planned = self._phases.of(report.nodeid)
         if planned is None or planned.board not in self.state.opened():
             return

@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
-from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, has_news, worst_first
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.artifact import MAIN_RULE, OWN_RULE, GateRow, Verdict
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, change_words, has_news, worst_first
+from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.text import grouped
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
+SHOWN_RULES = (MAIN_RULE, OWN_RULE)
+"""Rules of the gates that a short table shows where there is no news."""
 
-def size_text(metric: str, before: float | None, after: float | None, slower_pct: float | None) -> str:
+
+def _metric(metric: str | Metric | None) -> Metric | None:
+    return METRICS.get(metric) if isinstance(metric, str) else metric
+
+
+def size_text(
+    metric: str | Metric | None, before: float | None, after: float | None, slower_pct: float | None
+) -> str:
     """Describe a change in percent, as ``60 % slower`` or ``25 % faster``; "" where it is unknown.
 
     Of errors in percentage points, as ``2.5 points more errors``. A reader who divides the two values gets
-    the same figure.
+    the same figure. Of a firmware's own figure, which need be no speed, it is ``worse`` or ``better``.
     """
-    if metric == POINTS:
+    found = _metric(metric)
+    if found is not None and found.name == POINTS:
         if before is None or after is None:
             return ""
         return f"{grouped(abs(after - before), 1)} points {'more' if after >= before else 'fewer'} errors"
@@ -26,26 +36,29 @@ def size_text(metric: str, before: float | None, after: float | None, slower_pct
         return ""
     if abs(slower_pct) < 0.5:
         return "0 %"
+    slower, faster = change_words(found)
     if slower_pct > 0 or slower_pct <= -100:
-        return f"{grouped(slower_pct, 0)} % slower"
-    higher = metric in METRICS and METRICS[metric].better == "higher"
-    return f"{grouped(100 / (1 + slower_pct / 100) - 100 if higher else -slower_pct, 0)} % faster"
+        return f"{grouped(slower_pct, 0)} % {slower}"
+    higher = found is not None and found.better == "higher"
+    return f"{grouped(100 / (1 + slower_pct / 100) - 100 if higher else -slower_pct, 0)} % {faster}"
 
 
-def pair_text(metric: str, before: float | None, after: float | None) -> str:
+def pair_text(metric: str | Metric | None, before: float | None, after: float | None) -> str:
     """Two values with their unit, as ``239 -> 149 req/s`` or ``p95 145 -> 252 ms``; "" without both."""
-    if before is None or after is None or metric not in METRICS:
+    found = _metric(metric)
+    if before is None or after is None or found is None:
         return ""
-    label = "" if metric == MAIN_METRIC else f"{METRICS[metric].label} "
+    label = "" if found.name == MAIN_METRIC else f"{found.label} "
     digits = _digits(min(abs(before), abs(after)))
-    return f"{label}{grouped(before, digits)} -> {grouped(after, digits)} {METRICS[metric].unit}"
+    return f"{label}{grouped(before, digits)} -> {grouped(after, digits)} {found.unit}".rstrip()
 
 
-def value_text(metric: str, value: float | None) -> str:
+def value_text(metric: str | Metric | None, value: float | None) -> str:
     """Format one value with its unit in three digits, as ``239 req/s``; ``-`` where there is none."""
-    if value is None or metric not in METRICS:
+    found = _metric(metric)
+    if value is None or found is None:
         return "-" if value is None else f"{value:.3g}"
-    return f"{grouped(value, _digits(abs(value)))} {METRICS[metric].unit}"
+    return f"{grouped(value, _digits(abs(value)))} {found.unit}".rstrip()
 
 
 def _digits(least: float) -> int:
@@ -55,7 +68,7 @@ def _digits(least: float) -> int:
 
 def gate_size(row: GateRow) -> str:
     """Describe the change of a gate; see :func:`size_text`."""
-    return size_text(row.metric, row.baseline, row.now, row.d_pct)
+    return size_text(row.described, row.baseline, row.now, row.d_pct)
 
 
 def with_news(verdict: Verdict) -> list[GateRow]:
@@ -66,7 +79,7 @@ def with_news(verdict: Verdict) -> list[GateRow]:
 def short_list(verdict: Verdict, most: int) -> list[GateRow]:
     """Choose at most ``most`` gates for a short table: those with news, or else those of every profile."""
     telling = with_news(verdict)
-    usual = [row for row in worst_first(verdict.gates) if row.rule == MAIN_RULE and row.metric != TAIL]
+    usual = [row for row in worst_first(verdict.gates) if row.rule in SHOWN_RULES and row.metric != TAIL]
     return (telling or usual)[:most]
 
 

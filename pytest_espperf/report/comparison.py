@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import COLUMNS, ComparedCell, Comparison, ProfileChange
 from pytest_espperf.model.gates import POINTS
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, find_metric
 from pytest_espperf.model.text import clip, grouped
 from pytest_espperf.model.verdicts import UNJUDGED, Mood
 from pytest_espperf.report.changes import pair_text, size_text
@@ -16,6 +16,7 @@ from pytest_espperf.report.layout import WIDTH, Line, columns, wrapped
 from pytest_espperf.report.listing import SHOWN_OF_AN_ID
 
 _NAME, _WHO, _FIGURE = 27, 8, 9
+_FIGURE_WIDTHS = (27, 22, 11, 11, 9)
 _WIDTHS = (_NAME, _WHO, *(_FIGURE for _ in COLUMNS))
 
 
@@ -43,6 +44,7 @@ def render_comparison(
             Line(text) for text in wrapped("slower: B against A, slower positive; of errors in points (pt)")
         ]
     lines += [Line(text) for text in wrapped(_folded(comparison, shown), hanging=4)]
+    lines += _figures(comparison)
     for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         lines += [Line(text) for name in names for text in wrapped(f"only in {which}: {name}", hanging=4)]
     return lines
@@ -169,6 +171,21 @@ def _session(which: str, session: SessionArtifact, when: Callable[[str], str]) -
         session.tag,
     )
     return Line(clip(f"{which}  {'  '.join(fact for fact in facts if fact)}", WIDTH))
+
+
+def _figures(comparison: Comparison) -> list[Line]:
+    """Lay out what only some phases have, and the firmware's own figures."""
+    if not comparison.figures:
+        return []
+    head = Line(columns(("figures", "", "A", "B", "slower"), _FIGURE_WIDTHS, texts=2), bold=True)
+    lines = [Line(""), head]
+    for one in comparison.figures:
+        metric = find_metric(one.metric, one.unit, one.better)
+        assert metric is not None
+        label = f"{metric.label} {metric.unit}".rstrip() if metric.only_some else metric.unit
+        values = (metric.number(one.a), metric.number(one.b), _change(one.metric, one.slower_pct))
+        lines.append(Line(columns((one.name, label, *values), _FIGURE_WIDTHS, texts=2)))
+    return lines
 
 
 def _rules(comparison: Comparison) -> list[Line]:

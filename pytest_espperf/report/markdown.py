@@ -14,6 +14,7 @@ from pytest_espperf.report.view import (
     blamed,
     bound_text,
     finding_text,
+    format_metric,
     legend,
     make_view,
     signed_pct,
@@ -77,8 +78,8 @@ def gate_table(rows: Iterable[GateRow]) -> list[str]:
             (
                 code(clip(row.name, MOST_OF_A_NAME)),
                 escape(row.verdict),
-                value_text(row.metric, row.baseline),
-                value_text(row.metric, row.now),
+                value_text(row.described, row.baseline),
+                value_text(row.described, row.now),
                 gate_size(row) or "-",
             )
             for row in rows
@@ -114,6 +115,7 @@ def render_markdown(session: SessionArtifact) -> str:
     lines += _section("More findings", _finding_lines(one for one in view.findings if one.severity == "info"))
     lines += _section("Gates", _gates(view))
     lines += _section("Medians", _medians(view))
+    lines += _section("Figures", _figures(view))
     return "\n".join([*lines, UNFOLD]) + "\n"
 
 
@@ -151,8 +153,8 @@ def _gates(view: View) -> list[str]:
         (
             code(row.name),
             escape(row.verdict),
-            _number(row.baseline),
-            _number(row.now),
+            _gate_value(row, row.baseline),
+            _gate_value(row, row.now),
             signed_pct(row.d_pct),
             bound_text(row, row.smallest_detectable_pct),
             bound_text(row, row.at_most_pct),
@@ -164,6 +166,20 @@ def _gates(view: View) -> list[str]:
     head = ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs", "sessions")
     below = f"{escape(legend(view.gates))}. {escape(view.detectable)}".strip()
     return [*table(head, rows, numeric_from=2), "", below]
+
+
+def _gate_value(row: GateRow, value: float | None) -> str:
+    return format_metric(row.described, value) if row.is_own else _number(value)
+
+
+def _figures(view: View) -> list[str]:
+    if not view.figures:
+        return []
+    rows = [
+        (code(one.name), escape(one.metric.label), escape(one.metric.format(one.value)))
+        for one in view.figures
+    ]
+    return table(("of", "figure", "median"), rows, numeric_from=2)
 
 
 def _medians(view: View) -> list[str]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow
-from pytest_espperf.model.gates import MAIN_METRIC, POINTS, worst_first
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.artifact import MAIN_RULE, OWN_RULE, GateRow
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, change_words, worst_first
 from pytest_espperf.model.verdicts import FAILING
 
 MOST_PROFILES = 3
@@ -22,7 +21,7 @@ def leads(gates: Sequence[GateRow]) -> list[GateRow]:
     """List for each profile that fails the gate that stands for it, the worst first."""
     found: dict[str, GateRow] = {}
     for row in sorted((row for row in gates if row.verdict in FAILING), key=_place):
-        found.setdefault(row.profile, row)
+        found.setdefault(row.profile or row.name, row)
     return worst_first(found.values())
 
 
@@ -51,6 +50,8 @@ def _size(row: GateRow, gates: Sequence[GateRow]) -> str:
     if row.d_pct is None:
         return f"{who}: {row.detail}" if row.detail else f"{who} is slower"
     at = "" if row.metric == MAIN_METRIC else f" at {_label(row)}"
+    if row.is_own:
+        return f"{who} is {percent(row)} worse{f' ({moved})' if moved else ''}"
     since = " since the beginning of this epoch" if row.verdict == "drift" else ""
     inside = [moved, *(f"{_label(one)} {one.moved}" for one in _beside(row, gates))]
     values = ", ".join(filter(None, inside))
@@ -83,8 +84,9 @@ def gate_message(row: GateRow, gates: Sequence[GateRow]) -> str:
     elif row.d_pct is None:
         return f"{row.name}: {row.detail or row.verdict}"
     else:
-        others = any(one is not row and one.profile == row.profile for one in leads(gates))
-        size = "slower, too" if others else f"{percent(row)} slower"
+        others = row.profile and any(one is not row and one.profile == row.profile for one in leads(gates))
+        slower, _ = change_words(row.described)
+        size = f"{slower}, too" if others else f"{percent(row)} {slower}"
         change = f"{row.name} is {size}" + (f": {row.moved}" if row.moved else "")
     why = "; ".join(filter(None, (_fails_from(row), _confirmed(row))))
     return f"{change} ({why})" if why else change
@@ -96,12 +98,12 @@ def percent(row: GateRow) -> str:
 
 
 def _label(row: GateRow) -> str:
-    return METRICS[row.metric].label if row.metric in METRICS else row.metric
+    return row.described.label if row.described is not None else row.metric
 
 
 def _fails_from(row: GateRow) -> str:
     """Name the change from which on the gate fails, where that is why it does."""
-    limit = row.smallest_detectable_pct if row.rule == MAIN_RULE else row.threshold_pct
+    limit = row.smallest_detectable_pct if row.rule in (MAIN_RULE, OWN_RULE) else row.threshold_pct
     if limit is None or row.d_pct is None or row.d_pct < limit:
         return ""
     unit = "points" if row.metric == POINTS else "%"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact
 from pytest_espperf.model.findings import Severity
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, grouped, printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, Mood, mood_of, short_of
 from pytest_espperf.report.layout import Line, columns, wrapped
@@ -28,6 +29,7 @@ MOST_PLACES = 5
 _NAME = 21
 _GATE_WIDTHS = (_NAME, 10, 10, 9, 9, 9)
 _PLACE_WIDTHS = (44, 12, 12, 12)
+_FIGURE_WIDTHS = (34, 24, 20)
 _CELL_WIDTHS = (34, 9, 9, 9, 9, 9)
 _SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
 
@@ -47,12 +49,15 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
     lines += finding_lines(view.further)
     if verbosity < 0:
         return lines
-    if view.gates:
+    if any(_was_compared(row) or verbosity > 0 for row in view.gates):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
         lines += [Line(""), *_places(places)]
-    if view.cells and (verbosity > 0 or not any(map(_was_compared, view.gates))):
+    first = not any(map(_was_compared, view.gates))
+    if view.cells and (verbosity > 0 or first):
         lines += [Line(""), *_cells(view, verbosity)]
+    if view.figures and (verbosity > 0 or first):
+        lines += [Line(""), *_figures(view)]
     if view.next_steps:
         lines.append(Line(""))
         lines += [Line(text) for step in view.next_steps for text in wrapped(f"next: {step}", hanging=6)]
@@ -95,15 +100,20 @@ def _was_compared(row: GateRow) -> bool:
 
 
 def _says_nothing(row: GateRow) -> bool:
-    """Check for a row without news: p99 of too few requests, an unchanged error rate."""
+    """Check for a row without news: p99 of too few requests, an unchanged error rate, an unchanged file.
+
+    An own figure that is not judged yet is shown all the same: nothing else shows it.
+    """
+    if row.is_own:
+        return row.verdict == "unchanged" and not row.d_pct
     return not _was_compared(row) or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
 def _gate(row: GateRow) -> Line:
     cells = (
         _gate_name(row),
-        format_metric(row.metric, row.baseline),
-        format_metric(row.metric, row.now),
+        format_metric(row.described, row.baseline),
+        format_metric(row.described, row.now),
         signed_pct(row.d_pct),
         *("?" if text == UNKNOWN else text for text in _bounds(row)),
     )
@@ -129,8 +139,8 @@ def _places(places: Sequence[PathChange]) -> list[Line]:
 def _place(place: PathChange) -> Line:
     cells = (
         f"{place.profile}:{place.phase} {place.path}",
-        format_metric(place.metric, place.baseline),
-        format_metric(place.metric, place.now),
+        format_metric(METRICS.get(place.metric), place.baseline),
+        format_metric(METRICS.get(place.metric), place.now),
         signed_pct(place.d_pct),
     )
     return Line(columns(cells, _PLACE_WIDTHS))
@@ -140,6 +150,12 @@ def _cells(view: View, verbosity: int) -> list[Line]:
     head = ("medians over the runs", "req/s", "p50 ms", "p95 ms", "p99 ms", "errors")
     lines = [Line(columns(head, _CELL_WIDTHS), bold=True)]
     return lines + [_cell(row) for row in view.cells if verbosity > 0 or not row.is_path]
+
+
+def _figures(view: View) -> list[Line]:
+    head = columns(("figures", "", "median"), _FIGURE_WIDTHS, texts=2)
+    rows = ((one.name, one.metric.label, one.metric.format(one.value)) for one in view.figures)
+    return [Line(head, bold=True), *(Line(columns(row, _FIGURE_WIDTHS, texts=2)) for row in rows)]
 
 
 def _cell(row: CellRow) -> Line:

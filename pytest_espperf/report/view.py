@@ -34,8 +34,7 @@ from pytest_espperf.model.findings import (
     STOPPED,
     WORKER,
 )
-from pytest_espperf.model.registry import METRICS
-from pytest_espperf.model.text import grouped
+from pytest_espperf.model.registry import METRICS, Metric, own_gate
 from pytest_espperf.model.verdicts import (
     BLAMING,
     CLIENTS_WITHOUT_ANSWER,
@@ -78,6 +77,21 @@ class CellRow:
 
 
 @dataclass(frozen=True)
+class ShownFigure:
+    """A figure that only some phases have, or one of the firmware's own.
+
+    Attributes:
+        name: of the cell, ``profile:phase``; of an own figure the gate's.
+        metric: what it is.
+        value: median over the runs, or over the figure's values.
+    """
+
+    name: str
+    metric: Metric
+    value: float
+
+
+@dataclass(frozen=True)
 class View:
     """Contents of every report about a session.
 
@@ -88,6 +102,7 @@ class View:
         facts: what was measured, by name.
         gates: worst first.
         cells: medians of what was measured.
+        figures: what only some phases have, and the firmware's own.
         findings: all but the slowdown that would have been noticed, worst first.
         further: the same without those that the headline says already.
         places: paths against the baseline, worst first.
@@ -101,6 +116,7 @@ class View:
     facts: tuple[tuple[str, str], ...]
     gates: tuple[GateRow, ...]
     cells: tuple[CellRow, ...]
+    figures: tuple[ShownFigure, ...]
     findings: tuple[Finding, ...]
     further: tuple[Finding, ...]
     places: tuple[PathChange, ...]
@@ -126,6 +142,7 @@ def make_view(session: SessionArtifact) -> View:
         facts=_facts(session),
         gates=tuple(gates),
         cells=tuple(_cells(session)),
+        figures=tuple(shown_figures(session)),
         findings=tuple(findings),
         further=tuple(finding for finding in findings if not _in_headline(finding, verdict, headline)),
         places=tuple(gate.places) if gate is not None else (),
@@ -253,11 +270,11 @@ def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
 
 def legend(gates: Sequence[GateRow]) -> str:
     """Units and directions of the gated metrics, in one sentence; "" where there is none."""
-    metrics = dict.fromkeys(row.metric for row in gates if row.metric in METRICS)
-    parts = [
-        f"{name} in {METRICS[name].unit} ({'more' if METRICS[name].better == 'higher' else 'less'} is better)"
-        for name in metrics
-    ]
+    metrics = dict.fromkeys(row.described for row in gates if row.described is not None)
+    parts = []
+    for one in metrics:
+        unit = f" in {one.unit}" if one.unit else ""
+        parts.append(f"{one.name}{unit} ({'more' if one.better == 'higher' else 'less'} is better)")
     if not parts:
         return ""
     return (
@@ -305,6 +322,17 @@ def _cells(session: SessionArtifact) -> list[CellRow]:
     return rows
 
 
+def shown_figures(session: SessionArtifact) -> Iterator[ShownFigure]:
+    """List the figures that only some phases have, cell by cell, and then the firmware's own."""
+    for name, cell in session.aggregated.items():
+        for metric, summary in cell.figures.items():
+            if metric in METRICS and summary.median is not None:
+                yield ShownFigure(name, METRICS[metric], summary.median)
+    for name, figure in session.figures.items():
+        if figure.median is not None:
+            yield ShownFigure(own_gate(name), figure.metric(name), figure.median)
+
+
 def _row(name: str, figures: CellAggregate | PathAggregate) -> CellRow:
     return CellRow(
         name=name,
@@ -343,11 +371,11 @@ def bound_text(row: GateRow, value: float | None) -> str:
     return f"{value:.1f} %" if abs(value) <= MOST_PCT else UNKNOWN
 
 
-def format_metric(metric: str, value: float | None) -> str:
+def format_metric(metric: Metric | None, value: float | None) -> str:
     """Format a gate's value, without its unit: see :func:`legend`."""
-    if value is None or metric not in METRICS:
+    if value is None or metric is None:
         return "-" if value is None else f"{value:g}"
-    return grouped(value, METRICS[metric].digits)
+    return metric.number(value)
 
 
 def failing_gates(verdict: Verdict) -> list[GateRow]:

@@ -241,7 +241,7 @@ def connect(
         telemetry=device.Telemetry(
             target,
             timeout_s=settings.perf_request_timeout,
-            spec=device.TelemetrySpec() if sim is not None else telemetry,
+            spec=device.TelemetrySpec(gauges=telemetry.gauges) if sim is not None else telemetry,
             retries=settings.perf_metrics_retries,
             retry_delay_s=settings.perf_metrics_retry_delay_ms / 1e3,
         ),

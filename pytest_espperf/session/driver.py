@@ -15,11 +15,13 @@ from pytest_espperf.model.artifact import Capacity, EndedEarly, PhaseResult, Run
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.bench import Bench
 from pytest_espperf.session.board import Board
+from pytest_espperf.session.boots import BOOT, time_boots
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.firmware import FirmwareSwitch
 from pytest_espperf.session.hard_timeout import HardTimeout
 from pytest_espperf.session.limits import phase_failures, thresholds, worst_failures
 from pytest_espperf.session.meter import LoadEnd, Measured
+from pytest_espperf.session.own_figures import OwnFigures
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.preflight import Preflight
 from pytest_espperf.session.progress import Pace
@@ -69,6 +71,7 @@ class PhaseDriver:
         bench: the boards.
         state: what is known besides the measured phases; :meth:`known` adds the board's facts of now.
         hard_timeout: the seconds that the session may take.
+        own: gathers the firmware's own figures.
     """
 
     def __init__(self, context: Context, sink: Sink, bench: Bench | None = None) -> None:
@@ -76,6 +79,7 @@ class PhaseDriver:
         self.bench = bench or Bench(context)
         self.state = SessionState()
         self.hard_timeout = HardTimeout(context)
+        self.own = OwnFigures(context, self.state, lambda: self.board)
         self._sink = sink
         self._preflight = Preflight(context, self.state, self.hard_timeout)
         self._firmware = FirmwareSwitch(context.settings, say=context.say)
@@ -131,13 +135,15 @@ class PhaseDriver:
             DeviceError: the board could not be measured; the session's verdict will be ``failed``.
         """
         with self.hard_timeout.counted():
-            began_s = self.context.clock()
             if self._ended_before(planned):
                 return None
+            self._time_boots(planned)
+            began_s = self.context.clock()
             self._prepare(planned, budget, began_s, transport)
             measured = self._measure(planned, budget, began_s, transport)
             result = self._result(planned, measured)
             self._sink.add(planned, result)
+            self.own.take_behind(planned, result.report)
             self._measure_reference(planned, budget)
             self._last_phase = planned.label(self.context.plan.runs)
             self._sink.end_phase(self.known())
@@ -193,6 +199,7 @@ class PhaseDriver:
         Raises:
             DeviceError: it does not get there, or no time is left.
         """
+        self.own.take_printed()
         if self._last_run not in {None, (planned.role, planned.run)}:
             self._rest()
         self._last_run = (planned.role, planned.run)
@@ -209,6 +216,7 @@ class PhaseDriver:
             self._look_before_load(budget, budget.probe_s - (self.context.clock() - began_s), transport)
         if switched:
             self._found_board().heard()  # a board that was flashed has booted
+            self.own.switched(planned.role)
         else:
             self.listen_between()
 
@@ -233,6 +241,29 @@ class PhaseDriver:
             self.state.stop(str(error))
             raise
         return True
+
+    def _time_boots(self, planned: PlannedPhase) -> None:
+        """Reset the board a few times before the first load of a session, where the options say how.
+
+        Raises:
+            DeviceError: the command fails, or the board does not come back; the session is stopped.
+        """
+        settings = self.context.settings
+        if not settings.device_reset_cmd or self.state.booted or planned.role != "run":
+            return
+        self._check_hard_timeout(planned)
+        self.state.booted = True
+        board = self._found_board()
+        try:
+            boots = time_boots(board, settings, within_s=self.hard_timeout.left_s, say=self.context.say)
+        except DeviceError as error:
+            self._check_hard_timeout(planned)
+            self.state.stop(str(error))
+            raise
+        for milliseconds in boots:
+            self.own.add(BOOT, milliseconds, unit="ms", source="boot")
+        self.bench.meter.forget()
+        board.heard()  # that it booted is no news
 
     def _look_before_load(
         self, budget: PhaseBudget, probe_left_s: float, transport: load.TransportFactory | None

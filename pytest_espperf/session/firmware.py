@@ -70,23 +70,38 @@ class FirmwareSwitch:
         self._say(f"switching to the {name} firmware")
         # Whatever comes of it, the firmware of before is no longer sure to be there.
         self._there = ""
-        began = self._clock()
         timeout_s = min(self._timeout_s, within_s)
-        try:
-            code, output = _run(command, timeout_s)
-        except subprocess.TimeoutExpired:
-            raise DeviceError(
-                f"the command for the {name} firmware was not done after {timeout_s:.3g} s"
-            ) from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in it
-            reason = getattr(error, "strerror", None) or str(error)
-            raise DeviceError(f"the command for the {name} firmware cannot be started: {reason}") from None
-        if code != 0:
-            raise DeviceError(
-                f"the command for the {name} firmware ended with exit code {code} "
-                f"after {self._clock() - began:.1f} s: {_last_words(output)}"
-            )
+        run_command(command, f"for the {name} firmware", timeout_s=timeout_s, clock=self._clock)
         self._there = wanted
+
+
+def run_command(
+    command: str, about: str, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Run a shell command of the user's, which must succeed.
+
+    Args:
+        command: the command, which is never shown.
+        about: what it is for: ``for the baseline firmware``.
+        timeout_s: seconds that it may take.
+        clock: monotonic seconds.
+
+    Raises:
+        DeviceError: it failed or took too long; says how it ended.
+    """
+    began = clock()
+    try:
+        code, output = _run(command, timeout_s)
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"the command {about} was not done after {timeout_s:.3g} s") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DeviceError(f"the command {about} cannot be started: {reason}") from None
+    if code != 0:
+        raise DeviceError(
+            f"the command {about} ended with exit code {code} after {clock() - began:.1f} s: "
+            f"{_last_words(output)}"
+        )
 
 
 def _run(command: str, timeout_s: float) -> tuple[int, str]:

@@ -26,6 +26,7 @@ from pytest_espperf.model.findings import (
 )
 from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.session.earlier import BaselineLookup, last_engine
+from pytest_espperf.session.figure_limits import figure_limits
 from pytest_espperf.session.firmware import can_switch
 from pytest_espperf.session.identity import identity_of, with_engine
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
@@ -73,6 +74,7 @@ class Judge:
             )
         except ValueError as error:
             raise UsageError(f"{settings.where('perf_min_effect')}: {error}") from None
+        figure_limits(settings)
         mode = "fixed" if BaselineLookup(settings).is_named else settings.perf_baseline
         return cls(
             settings,

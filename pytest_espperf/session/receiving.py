@@ -7,7 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from pytest_espperf.model.artifact import PhaseResult
+from pytest_espperf.model.artifact import OwnFigure, PhaseResult
+from pytest_espperf.model.own_figures import add_figures
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.state import SessionState
@@ -56,6 +57,11 @@ class PhaseReceiver:
             context.say(f"{context.plan.board}: {line}" if context.plan.board else line)
         driver.state.merge(result.state)
         self._sink.end_phase(driver.known())
+
+    def receive_figures(self, text: str) -> list[str]:
+        """Add figures of the firmware's own that a worker sent; return what could not be added, in words."""
+        figures = msgspec.json.decode(text, type=dict[str, OwnFigure])
+        return add_figures(self._driver.state.figures, figures)
 
     def discard(self, planned: PlannedPhase) -> None:
         """Make a phase void: its worker died over it."""

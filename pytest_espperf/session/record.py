@@ -11,6 +11,7 @@ from pytest_espperf.model import metrics
 from pytest_espperf.model.artifact import (
     Finding,
     PhaseResult,
+    RatioBudget,
     RawRun,
     RunRole,
     SessionArtifact,
@@ -18,6 +19,7 @@ from pytest_espperf.model.artifact import (
 from pytest_espperf.model.findings import REPOSITORY
 from pytest_espperf.session.board import facts_unreached
 from pytest_espperf.session.context import Context
+from pytest_espperf.session.figure_limits import figure_limits
 from pytest_espperf.session.identity import describe_environment, make_comparability
 from pytest_espperf.session.limits import thresholds
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
@@ -108,7 +110,7 @@ class SessionRecord:
             profiles=[profile.name for profile in plan.profiles],
             runs_per_profile=plan.runs,
             hard_stop_reason=state.hard_stop_reason,
-            thresholds=thresholds(settings, None),
+            thresholds=thresholds(settings, None) | figure_limits(settings),
             raw_runs=raw_runs,
             aggregated=metrics.aggregate(replace_stopped(raw_runs)),
             settings=_describe_settings(settings, plan),
@@ -119,6 +121,13 @@ class SessionRecord:
             ended_early=dict(state.ended),
             capacity=state.capacity,
             answers=dict(state.answers),
+            figures=dict(state.figures),
+            ratios=[
+                RatioBudget(profile=profile.name, to=ratio.to, metric=metric, limit=limit)
+                for profile in plan.profiles
+                for ratio in profile.ratios
+                for metric, limit in ratio.limits.items()
+            ],
             partial=True,
         )
 

@@ -35,6 +35,7 @@ from pytest_espperf.session.confirming import Confirmation, choose_confirmation
 from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.earlier import remembered_capacity
+from pytest_espperf.session.file_sizes import file_figures
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.session.opening import opening_lines
@@ -147,14 +148,15 @@ class PerfSession:
             others: of the run's other boards, by the id of their session.
 
         Raises:
-            UsageError: the name does not resolve, a package is missing, or this computer
-                has too few file descriptors.
+            UsageError: the name does not resolve, a package is missing, this computer has too few file
+                descriptors, or a file whose size is to be measured cannot be read.
             HistoryError: the history folder cannot be written.
             BoardBusyError: another session measures this board.
             SimError: the reference device does not start.
         """
         check_packages(self.context)
         make_room_for_clients(self.context)
+        figures = file_figures(self.settings)
         self._saver = Saver(self.context, self.store, self._sharing)
         self._saver.prepare(quiet=quiet)
         self._judge.baselines.find_named(self.store, self.context.root, alone=alone)
@@ -162,6 +164,7 @@ class PerfSession:
         self._saver.sharing.add(self._record.remarks())
         sink = SessionSink(self.context, self._record, self._judge, self._saver)
         self.driver = PhaseDriver(self.context, sink)
+        self.driver.state.figures |= figures
         self.receiver = PhaseReceiver(self.driver, sink)
         try:
             if reach:
@@ -238,6 +241,7 @@ class PerfSession:
 
         Where the artifacts cannot be written the outcome says so, and the checkpoint stays.
         """
+        self.driver.own.take_printed()
         artifact = self._artifact()
         begun = interrupted or self.receiver.void or self._record.measured
         if self._missing() and begun and not self.driver.state.hard_stop_reason:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pytest_espperf.model.artifact import Capacity, EndedEarly, PathAnswer
+from pytest_espperf.model.artifact import Capacity, EndedEarly, OwnFigure, PathAnswer
+from pytest_espperf.model.own_figures import add_figures
 from pytest_espperf.session.board import BoardFacts
 from pytest_espperf.session.plan import PlannedPhase
 
@@ -19,6 +20,8 @@ class SessionState(msgspec.Struct, kw_only=True):
         console: fatal lines of the console between phases, each in words.
         capacity: connections that the board serves at once, where that is known.
         answers: what the paths answered before the load, by profile.
+        figures: the firmware's own figures, by name; a worker sends what is new.
+        booted: whether its boots were timed.
     """
 
     facts: BoardFacts | None = None
@@ -27,6 +30,8 @@ class SessionState(msgspec.Struct, kw_only=True):
     console: list[str] = []
     capacity: Capacity | None = None
     answers: dict[str, dict[str, PathAnswer]] = {}
+    figures: dict[str, OwnFigure] = {}
+    booted: bool = False
 
     def stop(self, reason: str) -> None:
         """End the measuring for good; the first reason stands."""
@@ -45,3 +50,5 @@ class SessionState(msgspec.Struct, kw_only=True):
         self.console += later.console
         self.capacity = later.capacity or self.capacity
         self.answers |= later.answers
+        self.booted = self.booted or later.booted
+        add_figures(self.figures, later.figures)

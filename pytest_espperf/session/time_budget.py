@@ -66,8 +66,11 @@ def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -
     inner_s = watchdog_s - MARGIN_S
     probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - DELAYED_ACK_S - around_s)
     reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0
+    # The board is reset before the first phase, which may be any one of the planned ones.
+    resets = settings.device_resets if settings.device_reset_cmd and planned.role == "run" else 0
+    boots_s = 2 * resets * settings.device_boot_timeout_s
     return PhaseBudget(
-        watchdog_s=watchdog_s + reference_s,
+        watchdog_s=watchdog_s + reference_s + boots_s,
         probe_s=probe_s,
         load_s=load_s,
         inner_s=inner_s,

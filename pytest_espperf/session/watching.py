@@ -389,6 +389,9 @@ def _for_passes(settings: Settings) -> Settings:
         perf_save_samples=False,
         perf_ab_baseline_cmd="",
         perf_ab_candidate_cmd="",
+        perf_file=(),
+        perf_figure_limit=(),
+        device_reset_cmd="",
         device_reference="",
         device_serial="",
     )

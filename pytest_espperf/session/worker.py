@@ -11,7 +11,7 @@ from msgspec import structs
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import Capacity, EndedEarly, PhaseResult, RunRole
+from pytest_espperf.model.artifact import Capacity, EndedEarly, OwnFigure, PhaseResult, RunRole
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -132,8 +132,10 @@ class Worker:
     def result_of(self, planned: PlannedPhase) -> str:
         """Return what is new since the last phase, for the controller: JSON text."""
         driver = self.driver
-        lines, state = list(self._lines), driver.known()
+        state = driver.known()
         state.console = list(state.console)
+        state.figures = self.take_figures()
+        lines = list(self._lines)
         already_s, self._sent_s = self._sent_s, driver.hard_timeout.spent_s
         result = WorkerResult(
             phase=planned.id,
@@ -145,6 +147,13 @@ class Worker:
         self._lines.clear()
         driver.state.console.clear()
         return msgspec.json.encode(result).decode()
+
+    def take_figures(self) -> dict[str, OwnFigure]:
+        """Return the firmware's own figures that were not sent yet."""
+        self.driver.own.take_printed()
+        figures = dict(self.driver.state.figures)
+        self.driver.state.figures.clear()
+        return figures
 
     def close(self) -> None:
         """Give back the board; idempotent."""

@@ -7,7 +7,9 @@ import pytest
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import BUILT_IN, load_profiles
+from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.errors import UsageError
+from pytest_espperf.model.workload import Gauge, RatioSpec
 from pytest_espperf.session.plan import SessionPlan, describe_profiles, make_plan
 
 SHOP = """
@@ -137,3 +139,39 @@ def test_the_list_shows_every_profile(tmp_path: Path) -> None:
     (tmp_path / "espperf.toml").write_text(SHOP)
     shown = describe_profiles(resolve({}, {}, {}), tmp_path)
     assert all(name in shown for name in (*BUILT_IN, "shop", "/item?id=1", "at 40/s"))
+
+
+def test_ratios_against_other_profiles(tmp_path: Path) -> None:
+    (tmp_path / "espperf.toml").write_text(
+        """
+        [profiles.one]
+        paths = ["/"]
+        limits = {max_p95_ms = 100, ratio = {to = "c_static_only", p95_ms = 1.2, rps_ok = "0.8"}}
+        [profiles.two]
+        paths = ["/"]
+        limits = {ratio = [{to = "one", p95_ms = 2}, {to = "python_light", connect_ms = 3}]}
+        """,
+        encoding="utf-8",
+    )
+    known = load_profiles(tmp_path)
+    assert known["one"].ratios == (RatioSpec("c_static_only", {"rps_ok": 0.8, "p95_ms": 1.2}),)
+    assert known["one"].limits == {"max_p95_ms": 100}
+    assert known["two"].ratios == (
+        RatioSpec("one", {"p95_ms": 2.0}),
+        RatioSpec("python_light", {"connect_ms": 3.0}),
+    )
+
+
+def test_gauges_are_paths_or_tables(tmp_path: Path) -> None:
+    (tmp_path / "espperf.toml").write_text(
+        """
+        [telemetry.gauges]
+        queue_peak = "server.ipc_pending_peak"
+        free = {path = "heap.free", unit = "bytes", better = "higher"}
+        """,
+        encoding="utf-8",
+    )
+    assert load_telemetry(tmp_path).gauges == (
+        Gauge("queue_peak", "server.ipc_pending_peak"),
+        Gauge("free", "heap.free", unit="bytes", better="higher"),
+    )

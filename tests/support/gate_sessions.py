@@ -13,6 +13,7 @@ from pytest_espperf.model.artifact import (
     CellAggregate,
     Comparability,
     LinkReport,
+    OwnFigure,
     PhaseReport,
     PhaseResult,
     RawRun,
@@ -187,3 +188,36 @@ def series_of(
 def kinds(verdict: Verdict) -> set[str]:
     """The kinds of a verdict's findings."""
     return {finding.kind for finding in verdict.findings}
+
+
+def with_figure(
+    rng: random.Random,
+    artifact: SessionArtifact,
+    profile: str,
+    metric: str,
+    value: float,
+    *,
+    noise: float = 0.01,
+    phases: Sequence[str] = PHASES,
+    roles: Sequence[RunRole] = ("run", "confirm"),
+) -> SessionArtifact:
+    """The session with a figure that only some phases of a profile have, around a value."""
+
+    def edited(raw: RawRun, result: PhaseResult) -> PhaseResult:
+        if raw.profile != profile or raw.role not in roles or result.phase not in phases:
+            return result
+        figures = {**result.report.figures, metric: value * 2.718281828 ** rng.gauss(0, noise)}
+        return msgspec.structs.replace(result, report=msgspec.structs.replace(result.report, figures=figures))
+
+    return with_runs(
+        artifact,
+        [
+            msgspec.structs.replace(raw, results=[edited(raw, result) for result in raw.results])
+            for raw in artifact.raw_runs
+        ],
+    )
+
+
+def with_own(artifact: SessionArtifact, **figures: OwnFigure) -> SessionArtifact:
+    """The session with figures of the firmware's own."""
+    return msgspec.structs.replace(artifact, figures={**artifact.figures, **figures})

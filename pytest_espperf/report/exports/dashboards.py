@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 
 from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.registry import Metric
+from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.text import json_printable
 from pytest_espperf.report.exports.figures import board_of, figures
 
@@ -24,11 +24,15 @@ def render_github_action_benchmark(session: SessionArtifact, *, better: Literal[
     for figure in figures(session):
         metric = figure.metric
         if metric.better == better:
-            digits = metric.digits
-            extra = [f"{figure.runs} runs", f"board: {board_of(session)}", f"session: {session.session_id}"]
+            digits = max(metric.digits_of(figure.low), metric.digits_of(figure.high))
+            extra = [
+                f"{figure.runs} {'values' if figure.is_own else 'runs'}",
+                f"board: {board_of(session)}",
+                f"session: {session.session_id}",
+            ]
             rows.append(
                 {
-                    "name": f"{figure.cell} {metric.label}",
+                    "name": figure.name,
                     "unit": metric.unit,
                     "value": figure.median,
                     "range": f"{figure.low:.{digits}f} .. {figure.high:.{digits}f}",
@@ -60,7 +64,7 @@ def _measure(metric: Metric) -> tuple[str, float]:
     """Return the slug of a metric's measure, and what a value is multiplied by."""
     if metric.name == LATENCY_OF:
         return "latency", NS_PER_MS
-    if metric.unit == "ms":
+    if metric.unit == "ms" and metric.name in METRICS:
         return f"latency-{metric.name.removesuffix('_ms').replace('_', '-')}", NS_PER_MS
     if metric.unit == "req/s":
         return "throughput", 1.0

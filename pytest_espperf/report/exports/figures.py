@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import TypeGuard
 
 from pytest_espperf.model.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
-from pytest_espperf.model.registry import METRICS, Metric
+from pytest_espperf.model.registry import METRICS, OWN, Metric
 from pytest_espperf.report.clock import moment_of
 
 GREATEST = 1e15
@@ -40,6 +41,21 @@ class Figure:
         """Name of the cell, ``profile:phase``."""
         return f"{self.profile}:{self.phase}"
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the firmware's own: then ``profile`` is ``figure``, and ``phase`` its name."""
+        return self.metric.name not in METRICS
+
+    @property
+    def name(self) -> str:
+        """Name for people: ``shop:burst p95``, ``figure:boot_ms``."""
+        return self.cell if self.is_own else f"{self.cell} {self.metric.label}"
+
+    @property
+    def key(self) -> str:
+        """Name for programs: ``shop:burst.p95_ms``, ``figure:boot_ms``."""
+        return self.cell if self.is_own else f"{self.cell}.{self.metric.name}"
+
 
 def usable(value: float | None) -> TypeGuard[float]:
     """Whether a figure exists and can be calculated with."""
@@ -55,18 +71,35 @@ def cells(session: SessionArtifact) -> list[CellAggregate]:
 
 
 def figures(session: SessionArtifact, *, paths: bool = False) -> Iterator[Figure]:
-    """Every figure that has a median, phase by phase; those of paths where asked for."""
+    """Every figure that has a median, phase by phase, then the firmware's own; of paths where asked for."""
     for cell in cells(session):
         yield from _figures_of(cell, "", cell)
         if paths:
             for path, aggregate in cell.path_metrics.items():
                 if path:
                     yield from _figures_of(cell, path, aggregate)
+    for name, figure in session.figures.items():
+        values = [value for value in figure.values if usable(value)]
+        if values:
+            yield Figure(
+                profile=OWN,
+                phase=name,
+                path="",
+                metric=figure.metric(name),
+                median=median(values),
+                low=min(values),
+                high=max(values),
+                runs=len(values),
+            )
 
 
 def _figures_of(cell: CellAggregate, path: str, aggregate: CellAggregate | PathAggregate) -> Iterator[Figure]:
     for name, metric in METRICS.items():
-        summary: Summary | None = getattr(aggregate, name, None)
+        summary: Summary | None = (
+            aggregate.summary(name)
+            if isinstance(aggregate, CellAggregate)
+            else getattr(aggregate, name, None)
+        )
         if summary is None or not usable(summary.median):
             continue
         ends = [end for end in (summary.median, summary.best, summary.worst) if usable(end)]
@@ -113,5 +146,5 @@ def properties(session: SessionArtifact) -> list[tuple[str, str]]:
         ("verdict", session.gate.kind if session.gate is not None else ""),
         ("overall_pass", str(session.overall_pass).lower()),
     ]
-    medians = [(f"{figure.cell}.{figure.metric.name}", f"{figure.median:.6g}") for figure in figures(session)]
+    medians = [(figure.key, f"{figure.median:.6g}") for figure in figures(session)]
     return [(f"espperf.{name}", value) for name, value in facts + medians if value]

@@ -67,7 +67,7 @@ def _sentence(verdict: Verdict) -> str:
 
 
 def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gates: list[GateRow]) -> None:
-    name = f"espperf.{profile}"
+    name = f"espperf.{profile}" if profile else "espperf figures"
     suite = _suite(root, session, name)
     elapsed = [result.report.elapsed for _, result in session.results() if result.profile == profile]
     suite.set("time", f"{sum(value for value in elapsed if usable(value) and value > 0):.3f}")

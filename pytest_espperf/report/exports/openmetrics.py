@@ -66,6 +66,13 @@ def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
         if samples:
             about = f"Median over a phase's runs: {metric.label}. path: empty for all."
             found.append(Family(name, unit, about, samples))
+    own: list[tuple[Mapping[str, str], float]] = [
+        ({**_escaped({"figure": one.phase, "unit": one.metric.unit}), **common}, one.median)
+        for one in all_figures
+        if one.is_own
+    ]
+    if own:
+        found.append(Family("espperf_figure", "", "Median of a figure of the firmware's own.", own))
     return found
 
 
@@ -84,6 +91,8 @@ def _family(metric: Metric) -> tuple[str, str, float]:
         return f"espperf_{metric.name.removesuffix('_ms')}_seconds", "seconds", 1e3
     if metric.unit == "%":
         return f"espperf_{metric.name.removesuffix('_rate')}_ratio", "ratio", 1e2
+    if metric.unit == "MB/s":
+        return f"espperf_{metric.name.removesuffix('_mb_s')}_bytes_per_second", "bytes_per_second", 1e-6
     return f"espperf_{metric.name.removesuffix('_total')}", "", 1.0  # _total is for counters
 
 

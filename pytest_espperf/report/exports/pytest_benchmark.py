@@ -42,7 +42,7 @@ def _benchmarks(session: SessionArtifact) -> Iterator[dict[str, Any]]:
         for metric in METRICS.values():
             if metric.unit != "ms":
                 continue
-            runs = [(index, getattr(report, metric.name)) for index, report in reports]
+            runs = [(index, report.value(metric.name)) for index, report in reports]
             found = [(index, value / 1e3) for index, value in runs if usable(value)]
             if found:
                 yield _benchmark(session, f"{cell.profile}:{cell.phase}", metric, found, cell.rps_ok.median)

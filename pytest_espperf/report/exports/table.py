@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytest_espperf.model.artifact import PathReport, PhaseResult, RawRun, SessionArtifact
 from pytest_espperf.model.registry import METRICS
@@ -25,23 +25,44 @@ def _numbers() -> dict[str, str]:
 NUMBERS = _numbers()
 COLUMNS = (*KEYS, *NUMBERS)
 
+OWN_COLUMNS = ("figure", "value", "unit")
+"""Of the firmware's own figures: a row each, in which all but the session is empty."""
+
 
 def render_csv(session: SessionArtifact) -> str:
-    """Render the raw results; ``path`` is empty for all paths together, a cell where there is no figure.
+    """Render the raw results, then the firmware's own figures.
+
+    ``path`` is empty for all paths together, a cell where there is no figure.
 
     A text is one printable line; one that a spreadsheet would take for a formula gets an apostrophe in front
     (in a file from elsewhere: a path begins with ``/``, a profile with a letter).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    some = _some(session)
+    writer.writerow((*COLUMNS, *some.values(), *(OWN_COLUMNS if session.figures else ())))
     for run in session.raw_runs:
         for result in run.results:
-            writer.writerows(_rows(session, run, result))
+            writer.writerows(_rows(session, run, result, tuple(some)))
+    gap = [""] * (len(COLUMNS) - 3 + len(some))
+    for name, figure in session.figures.items():
+        for value in figure.values:
+            keys = map(_inert, (session.session_id, session.timestamp_utc, session.tag))
+            writer.writerow((*keys, *gap, _inert(name), value, _inert(figure.unit)))
     return text.getvalue()
 
 
-def _rows(session: SessionArtifact, run: RawRun, result: PhaseResult) -> Iterator[list[object]]:
+def _some(session: SessionArtifact) -> dict[str, str]:
+    """Metric -> column of those that only some phases have, as far as the session has them."""
+    had = {name for _, result in session.results() for name in result.report.figures}
+    return {
+        name: f"{name}_pct" if metric.unit == "%" else name for name, metric in METRICS.items() if name in had
+    }
+
+
+def _rows(
+    session: SessionArtifact, run: RawRun, result: PhaseResult, some: Sequence[str]
+) -> Iterator[list[object]]:
     parts = {"": result.report, **{path: part for path, part in result.report.path_metrics.items() if path}}
     for path, report in parts.items():
         keys = (
@@ -49,6 +70,8 @@ def _rows(session: SessionArtifact, run: RawRun, result: PhaseResult) -> Iterato
             *(result.profile, result.phase, run.run_index, run.role, path, result.report.elapsed),
         )
         numbers = [getattr(report, name) for name in NUMBERS.values()]
+        numbers += [report.value(name) for name in some]
+        numbers += [None] * (len(OWN_COLUMNS) if session.figures else 0)
         yield [_inert(key) if isinstance(key, str) else key for key in keys] + [
             "" if number is None else number for number in numbers
         ]

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from pytest_espperf.model.artifact import Json, PhaseReport, Timeline
 from pytest_espperf.model.figures import number_at
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import AS_NEEDED
 from pytest_espperf.model.text import printable
 from pytest_espperf.report.html.data import (
     Course,
@@ -65,16 +65,16 @@ def _session_row(one: TrendSession) -> list[Any]:
 
 
 def _gate(trend: Trend, places: Mapping[str, int]) -> Json:
-    metric = METRICS[trend.metric]
+    metric = trend.described
     least, most = _edges(trend.points)
     return {
         "board": printable(trend.board),
-        "profile": printable(trend.profile),
-        "metric": metric.name,
-        "label": metric.label,
-        "unit": metric.unit,
+        "profile": printable(trend.group),
+        "metric": printable(metric.name),
+        "label": printable(metric.label),
+        "unit": printable(metric.unit),
         "better": metric.better,
-        "digits": metric.digits,
+        **({} if metric.digits == AS_NEEDED else {"digits": metric.digits}),
         "points": [
             [
                 places[point.session.file],

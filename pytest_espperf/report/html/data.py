@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_espperf.model.artifact import PhaseReport, SessionArtifact
+from pytest_espperf.model.registry import OWN, Metric, find_metric
 
 PointKind = Literal["history", "accepted", "pinned", "doubtful", "failing", "elsewhere"]
 """How a session stands: part of the history, decided upon, unclear, or failed here or elsewhere.
@@ -86,17 +87,34 @@ class TrendPoint:
 
 @dataclass(frozen=True)
 class Trend:
-    """The history of one gate on one board, oldest first."""
+    """The history of one gate on one board, oldest first.
+
+    Of a firmware's own figure the profile is "", and unit and direction are given.
+    """
 
     board: str
     profile: str
     metric: str
     points: tuple[TrendPoint, ...]
+    unit: str = ""
+    better: str = ""
+
+    @property
+    def group(self) -> str:
+        """The profile; of an own figure what stands in its place."""
+        return self.profile or OWN
 
     @property
     def name(self) -> str:
-        """Name of the gate: ``python_heavy:p95_ms``."""
-        return f"{self.profile}:{self.metric}"
+        """Name of the gate: ``python_heavy:p95_ms``, ``figure:boot_ms``."""
+        return f"{self.group}:{self.metric}"
+
+    @property
+    def described(self) -> Metric:
+        """Label, unit and direction of its metric."""
+        found = find_metric(self.metric, self.unit, self.better or "lower")
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)

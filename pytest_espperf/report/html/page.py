@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from pytest_espperf.model.artifact import GateRow, Json, SessionArtifact
+from pytest_espperf.model.gates import change_words
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped, printable
 from pytest_espperf.model.verdicts import BLAMING, Mood, mood_of, rank
@@ -137,8 +138,8 @@ def render_history(page: HistoryPage) -> str:
         page=page,
         boards=boards,
         verdicts=verdicts,
-        profiles=sorted({trend.profile for trend in page.trends}),
-        metrics=[(name, METRICS[name].label) for name in dict.fromkeys(one.metric for one in page.trends)],
+        profiles=sorted({trend.group for trend in page.trends}),
+        metrics=list({one.metric: (one.metric, one.described.label) for one in page.trends}.values()),
         data=to_script(
             trend_data(trends, page.sessions) | {"moods": {word: mood_of(word) for word in verdicts}}
         ),
@@ -172,17 +173,20 @@ def _figures(view: View) -> list[HeadFigure]:
 
 
 def _figure(row: GateRow) -> HeadFigure:
-    metric = METRICS.get(row.metric)
+    metric = row.described
     unit = metric.unit if metric else ""
     change = ""
     if row.d_pct is not None:
         points = row.metric == "error_rate"
-        word = ("more" if row.d_pct > 0 else "less") if points else ("slower" if row.d_pct > 0 else "faster")
+        words = ("more", "less") if points else change_words(metric)
+        word = words[0] if row.d_pct > 0 else words[1]
         change = f"{abs(row.d_pct):.1f} {'points' if points else '%'} {word}"
     return HeadFigure(
-        name=f"{row.profile or row.name} {metric.label if metric else ''}".strip(),
-        before=format_metric(row.metric, row.baseline),
-        now=f"{format_metric(row.metric, row.now)} {unit}".strip(),
+        name=row.name
+        if row.is_own
+        else f"{row.profile or row.name} {metric.label if metric else ''}".strip(),
+        before=format_metric(metric, row.baseline),
+        now=f"{format_metric(metric, row.now)} {unit}".strip(),
         change=change,
         mood=mood_of(row.verdict),
     )
@@ -262,8 +266,9 @@ def _chart(
 
 
 def _trend(trend: Trend) -> Chart:
-    metric = METRICS[trend.metric]
-    about = f"{metric.label} in {metric.unit}; {'more' if metric.better == 'higher' else 'less'} is better"
+    metric = trend.described
+    unit = f" in {metric.unit}" if metric.unit else ""
+    about = f"{metric.label}{unit}; {'more' if metric.better == 'higher' else 'less'} is better"
     rows = (
         (
             point.session.when,
@@ -312,9 +317,9 @@ def _gates(view: View) -> list[dict[str, str]]:
         {
             "name": row.name,
             "verdict": row.verdict,
-            "baseline": format_metric(row.metric, row.baseline),
-            "now": format_metric(row.metric, row.now),
-            "unit": METRICS[row.metric].unit if row.metric in METRICS else "",
+            "baseline": format_metric(row.described, row.baseline),
+            "now": format_metric(row.described, row.now),
+            "unit": row.described.unit if row.described is not None else "",
             "slower": signed_pct(row.d_pct),
             "fails": bound_text(row, row.smallest_detectable_pct),
             "at_most": bound_text(row, row.at_most_pct),

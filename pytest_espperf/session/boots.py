@@ -1,0 +1,134 @@
+"""Timing of boots: the board is reset by the user's command, and asked until it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from pytest_espperf.config.settings import Settings
+from pytest_espperf.device.http import HttpAnswer, get
+from pytest_espperf.errors import ComputerError, DeviceError
+from pytest_espperf.session.board import Board
+from pytest_espperf.session.firmware import run_command
+
+Ask = Callable[..., HttpAnswer]
+
+BOOT = "boot_ms"
+"""Name of the figure."""
+
+POLL_S = 0.015
+"""Pause between two attempts: what a boot time is good for."""
+
+TRY_S = 0.25
+"""Time limit of an attempt at first. A packet that met no board is sent again after a second only, so that a
+new connection finds out sooner ..."""
+
+MOST_TRY_S = 4.0
+"""... and at most: it grows, since the first answer of a board may take longer."""
+
+GROWTH = 1.1
+
+GOES_AWAY_S = 3.0
+"""Seconds behind a command in which a board that still answers has to stop answering."""
+
+
+def time_boots(
+    board: Board,
+    settings: Settings,
+    *,
+    within_s: float,
+    say: Callable[[str], None],
+    ask: Ask = get,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[float]:
+    """Reset the board as often as the options say; return the time of each boot, in milliseconds.
+
+    A boot ends with the first healthy answer of the probe path after the board was away. One that answers all
+    the time was not reset, or was back before the command ended: then there is no figure, and a warning.
+
+    Args:
+        board: locked.
+        settings: the options in force.
+        within_s: seconds that are left of the session.
+        say: takes one line for the user.
+        ask: replaced in tests, as are ``clock`` and ``sleep``.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+
+    Raises:
+        DeviceError: the command fails, or the board does not come back in time.
+    """
+    ends_s = clock() + within_s
+    many = settings.device_resets
+    say(f"resetting the board {'once' if many == 1 else f'{many} times'}, to time its boot")
+    path = settings.perf_probe_path
+    boots: list[float] = []
+    for _ in range(many):
+        with board.console.released() if board.console is not None and _is_port(board) else nullcontext():
+            run_command(
+                settings.device_reset_cmd,
+                "that resets the board",
+                timeout_s=min(settings.device_boot_timeout_s, ends_s - clock()),
+                clock=clock,
+            )
+        left_s = min(settings.device_boot_timeout_s, ends_s - clock())
+        took_s = _time_boot(
+            lambda try_s: ask(board.target, path, timeout_s=try_s).status,
+            path,
+            within_s=left_s,
+            clock=clock,
+            sleep=sleep,
+        )
+        if took_s is None:
+            say(
+                f"WARNING: the board answered for {GOES_AWAY_S:.0f} s behind --device-reset-cmd as if "
+                f"nothing had happened: {BOOT} is not measured"
+            )
+            return []
+        boots.append(round(1e3 * took_s, 3))
+    return boots
+
+
+def _is_port(board: Board) -> bool:
+    """Whether the console is a port of this computer, which the tool that resets the board may need."""
+    return board.console is not None and "://" not in board.console.url
+
+
+def _time_boot(
+    ask: Callable[[float], int],
+    path: str,
+    *,
+    within_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> float | None:
+    """Ask until the board answers after it was away; None where it never was.
+
+    Raises:
+        DeviceError: it does not answer in time.
+    """
+    began_s = clock()
+    was_away, try_s, last = False, TRY_S, "no try was made"
+    while clock() - began_s < within_s:
+        try:
+            status = ask(try_s)
+        except ComputerError:
+            raise
+        except DeviceError as error:
+            was_away, last = True, str(error)
+            if "no answer within" in last:
+                try_s = min(MOST_TRY_S, try_s * GROWTH)
+        else:
+            if status < 500 and was_away:
+                return clock() - began_s
+            if status >= 500:
+                was_away, last = True, f"status {status}"
+            elif clock() - began_s > GOES_AWAY_S:
+                return None
+        sleep(POLL_S)
+    raise DeviceError(
+        f"the board gave no healthy answer to {path} for {clock() - began_s:.1f} s after it was reset; "
+        f"the last try met: {last}"
+    )

@@ -1,0 +1,95 @@
+"""Timing of boots: the board is away for a while after the command that resets it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pytest_espperf.config.lookup import resolve
+from pytest_espperf.device.http import HttpAnswer
+from pytest_espperf.errors import ComputerError, DeviceError
+from pytest_espperf.session.boots import GOES_AWAY_S, time_boots
+from pytest_espperf.session.time_budget import phase_budget
+
+
+class Bench:
+    """A board that goes away some time after it was reset, and comes back; its clock is the test's."""
+
+    def __init__(self, *, away_s: float, back_s: float, status: int = 200) -> None:
+        self.now = 0.0
+        self.away_s, self.back_s, self.status = away_s, back_s, status
+        self.began = 0.0
+        self.said: list[str] = []
+        self.error: Exception = DeviceError("ConnectError: refused")
+
+    def ask(self, target: object, path: str, *, timeout_s: float) -> HttpAnswer:
+        since = self.now - self.began
+        self.now += 0.002
+        if self.away_s <= since < self.back_s:
+            raise self.error
+        if since >= self.back_s and self.status < 500:
+            self.began = self.now
+        return HttpAnswer(self.status, b"")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def boots(self, within_s: float = 1e9, **options: Any) -> list[float]:
+        words = {"device_reset_cmd": f'"{sys.executable}" -c ""', "device_resets": "2", **options}
+        board: Any = SimpleNamespace(console=None, target=object())
+        settings = resolve(words, {}, {})
+        return time_boots(
+            board, settings, within_s=within_s, say=self.said.append, ask=self.ask,
+            clock=lambda: self.now, sleep=self.sleep,
+        )  # fmt: skip
+
+
+def test_each_boot_ends_with_the_first_answer_after_the_board_was_away() -> None:
+    boots = Bench(away_s=0.1, back_s=1.5).boots()
+    assert boots == [pytest.approx(1500, abs=40)] * 2
+
+
+def test_a_board_that_never_goes_away_has_no_boot_time() -> None:
+    bench = Bench(away_s=1e9, back_s=2e9)
+    assert bench.boots() == []
+    assert "as if nothing had happened" in bench.said[-1]
+    assert bench.now < 2 * GOES_AWAY_S
+
+
+def test_answers_of_a_server_error_are_no_healthy_ones() -> None:
+    with pytest.raises(DeviceError, match="status 503"):
+        Bench(away_s=0.1, back_s=1.0, status=503).boots(device_boot_timeout_s="5")
+
+
+def test_a_board_that_stays_away_is_an_error() -> None:
+    with pytest.raises(DeviceError, match="no healthy answer to /hello"):
+        Bench(away_s=0.1, back_s=1e9).boots(device_boot_timeout_s="5")
+
+
+def test_what_this_computer_lacks_is_said_at_once() -> None:
+    bench = Bench(away_s=0.0, back_s=1e9)
+    bench.error = ComputerError("too few file descriptors")
+    with pytest.raises(ComputerError, match="descriptors"):
+        bench.boots()
+
+
+def test_a_command_that_fails_is_an_error_that_does_not_show_it(tmp_path: Path) -> None:
+    script = tmp_path / "reset_s3cret.py"
+    script.write_text("print('no such port'); raise SystemExit(3)", encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"exit code 3.*no such port") as caught:
+        Bench(away_s=0.1, back_s=1.0).boots(device_reset_cmd=f'"{sys.executable}" "{script}"')
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_watchdog_of_a_phase_leaves_time_for_boots() -> None:
+    planned: Any = SimpleNamespace(phase=SimpleNamespace(duration_s=4.0), role="run")
+    again: Any = SimpleNamespace(phase=SimpleNamespace(duration_s=4.0), role="confirm")
+    plan: Any = SimpleNamespace(warmup_s=0.0)
+    usual = phase_budget(resolve({}, {}, {}), plan, planned)
+    settings = resolve({"device_reset_cmd": "x", "device_boot_timeout_s": "10"}, {}, {})
+    assert phase_budget(settings, plan, planned).watchdog_s == usual.watchdog_s + 3 * 2 * 10
+    assert phase_budget(settings, plan, again).watchdog_s == usual.watchdog_s
