@@ -3,11 +3,12 @@
     python tools/bench_load.py ceiling      1 KB from nginx: requests/s, to wrk and to http.client threads
     python tools/bench_load.py fidelity     a device of known service time: rps and percentiles, to wrk
     python tools/bench_load.py open-loop    a device that stalls: response-time p99, to the analytic value
+    python tools/bench_load.py workloads    POST, uploads, reconnects, TLS: to wrk, curl, ab and openssl
     python tools/bench_load.py memory       bytes and time per sample, up to 10 minutes at 5,000 requests/s
     python tools/bench_load.py leak         a long phase: descriptors, threads, memory
 
-Servers run on core 0, generators on core 1. Only loopback is used. wrk, hey, ab, nginx and locust are used
-where they are found; missing ones are reported.
+Servers run on core 0, generators on core 1. Only loopback is used. wrk, hey, ab, curl, openssl, nginx and
+locust are used where they are found; missing ones are reported.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from bench_load_rig import (
     pinned,
     python,
 )
+from bench_load_workloads import ceilings, truths
 from bench_process import descriptors, resident_mb
 
 from pytest_espperf.load import run_phase
@@ -131,6 +133,12 @@ def open_loop(args: argparse.Namespace) -> None:
         )
 
 
+def workloads(args: argparse.Namespace) -> None:
+    """Measure workloads other than GET on keep-alive: the ceiling, and percentiles to the truth."""
+    ceilings(args.clients, args.seconds, args.repeat)
+    truths(args.clients, args.service_ms, args.seconds, args.repeat)
+
+
 def memory(args: argparse.Namespace) -> None:
     """Bytes and time per sample; ``--seconds`` is not used."""
     del args
@@ -202,6 +210,7 @@ def main() -> None:
         "ceiling": ceiling,
         "fidelity": fidelity,
         "open-loop": open_loop,
+        "workloads": workloads,
         "memory": memory,
         "leak": leak,
     }

@@ -1,4 +1,5 @@
-/* The load bench's own device: answers every GET after an exact service time.
+/* The load bench's own device: answers every request after an exact service time, which begins when all of it,
+ * its body too, has come.
  *
  *     cc -O2 -o device tools/bench_load_device.c && ./device fifo 2000000 0 0 0 64 1
  *
@@ -37,6 +38,7 @@ struct answer {
 static struct answer heap[MOST];
 static int waiting;
 static int64_t served[MOST], life[MOST];
+static int64_t left[MOST]; /* bytes of a request's body that are yet to come */
 
 static int64_t now_ns(void) {
     struct timespec t;
@@ -77,6 +79,19 @@ static void end(int fd) {
     close(fd); /* which takes it out of the epoll set */
 }
 
+/* Whether a piece completes a request. Heads are small, and so come whole; at most one request is in flight. */
+static int completes(int fd, char *piece, int64_t got) {
+    if (!left[fd]) {
+        piece[got] = 0;
+        char *end_of_head = strstr(piece, "\r\n\r\n"), *length = strcasestr(piece, "\r\ncontent-length:");
+        if (!end_of_head) return 0;
+        left[fd] = length && length < end_of_head ? atoll(length + 17) : 0;
+        got -= end_of_head + 4 - piece;
+    }
+    left[fd] = left[fd] > got ? left[fd] - got : 0;
+    return !left[fd];
+}
+
 static void fail(const char *what) {
     perror(what);
     exit(1);
@@ -109,7 +124,7 @@ int main(int argc, char **argv) {
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &event);
     int64_t origin_ns = now_ns(), last_ns = 0, count = 0;
     int open = 0;
-    static char request[65536];
+    static char request[65536 + 1];
     for (;;) {
         while (waiting && heap[0].due_ns <= now_ns()) {
             struct answer due = pop();
@@ -132,17 +147,17 @@ int main(int argc, char **argv) {
                     continue;
                 }
                 if (!split) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-                served[fd] = 0;
+                served[fd] = left[fd] = 0;
                 event = (struct epoll_event){.events = EPOLLIN, .data.fd = fd};
                 epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
                 open++;
                 continue;
             }
-            ssize_t got = recv(fd, request, sizeof request, 0);
+            ssize_t got = recv(fd, request, sizeof request - 1, 0);
             if ((got <= 0 && !(got < 0 && errno == EAGAIN)) || waiting == MOST) {
                 end(fd);
                 open--;
-            } else if (got >= 4 && !memcmp(request + got - 4, "\r\n\r\n", 4)) { /* small, and so whole */
+            } else if (got > 0 && completes(fd, request, got)) {
                 int64_t now = now_ns(), begin = fifo && last_ns > now ? last_ns : now;
                 int64_t into = every_ns ? (begin - origin_ns) % every_ns : length_ns;
                 if (into < length_ns) begin += length_ns - into;

@@ -16,8 +16,10 @@ import http.client
 import json
 import math
 import os
+import statistics
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,18 +55,24 @@ def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: floa
     }
 
 
-def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) -> Result:
+def ours(args: argparse.Namespace) -> Result:
     """Run this package's engine."""
-    if loop == "unstamped":
+    if args.engine == "unstamped":
         vars(connection)["kernel_stamps"] = lambda: False
-    parts = urlsplit(url)
-    target = resolve_target(str(parts.hostname), int(parts.port or 80))
+    rate: float | None = args.rate
+    parts = urlsplit(args.url)
+    target = resolve_target(
+        str(parts.hostname), int(parts.port or 80), scheme=parts.scheme, insecure=parts.scheme == "https"
+    )
+    body = b"x" * args.body_bytes if args.body_bytes else None
     samples = run_phase(
         target,
-        [RequestSpec(parts.path)],
-        PhaseSpec("bench", clients, seconds, rate),
+        [RequestSpec(parts.path, method=args.method, body=body)],
+        PhaseSpec(
+            "bench", args.clients, args.seconds, rate, reuse=not args.reconnect, tls_resumption=args.resume
+        ),
         warmup_s=WARMUP_S,
-        loop_factory=asyncio.new_event_loop if loop == "asyncio" else fastest_loop(),
+        loop_factory=asyncio.new_event_loop if args.engine == "asyncio" else fastest_loop(),
     )
     errors = sum(samples.outcomes[index].error is not None for index in samples.outcome)
     response = (
@@ -76,6 +84,8 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
     assert health is not None
     result = summary(response, samples.elapsed_s, errors, health.cpu_share * samples.elapsed_s)
     return result | {
+        "connect": _median_ms(samples.connect_s),
+        "handshake": _median_ms(samples.handshake_s),
         "warmup_s": WARMUP_S,
         "dropped": samples.dropped_starts,
         "engine": health.engine,
@@ -84,6 +94,10 @@ def ours(url: str, clients: int, seconds: float, rate: float | None, loop: str) 
         "turnaround": health.turnaround_ms,
         "stale": samples.stale_retries,
     }
+
+
+def _median_ms(seconds: Sequence[float]) -> float | None:
+    return statistics.median(seconds) * 1e3 if seconds else None
 
 
 def threads(url: str, clients: int, seconds: float) -> Result:
@@ -182,6 +196,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=None)
     parser.add_argument("--core", type=int, default=None)
+    parser.add_argument("--method", default="GET", help="of the request, this package's engine only")
+    parser.add_argument("--body-bytes", type=int, default=0, help="that are sent with it, likewise")
+    parser.add_argument("--reconnect", action="store_true", help="a connection for each request, likewise")
+    parser.add_argument("--resume", action="store_true", help="take TLS sessions up again, likewise")
     args = parser.parse_args()
     if args.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {args.core})
@@ -192,7 +210,7 @@ def main() -> None:
     elif args.engine == "locust":
         result = locust(args.url, args.clients, args.seconds)
     else:
-        result = ours(args.url, args.clients, args.seconds, args.rate, args.engine)
+        result = ours(args)
     print(json.dumps(result))
 
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,10 @@ def output(command: list[str]) -> tuple[str, float]:
     return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def wrk(url: str, clients: int, seconds: float) -> Result:
-    """Wrk, percentiles in microseconds by its own script interface."""
+def wrk(url: str, clients: int, seconds: float, setting: str = "") -> Result:
+    """Wrk, percentiles in microseconds by its own script interface; ``setting`` is Lua that goes before."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(WRK_SCRIPT)
+        script.write(setting + WRK_SCRIPT)
         script.flush()
         text, cpu_s = output(["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "-s", script.name, url])
     figures = re.search(r"FIGURES (\d+) (\d+) (\S+) (\S+) (\S+) (\d+)", text)
@@ -86,11 +86,10 @@ def hey(url: str, clients: int, seconds: float) -> Result:
     return {"rps": rps, "cpu_s_per_1000": cpu_s / (rps * seconds) * 1e3}
 
 
-def ab(url: str, clients: int, seconds: float) -> Result:
+def ab(url: str, clients: int, seconds: float, options: Sequence[str] = ("-k",)) -> Result:
     """Apache's ab."""
-    text, cpu_s = output(
-        ["ab", "-q", "-k", "-t", f"{max(1, round(seconds))}", "-n", "100000000", "-c", str(clients), url]
-    )
+    words = ["ab", "-q", *options, "-t", f"{max(1, round(seconds))}", "-n", "100000000", "-c", str(clients)]
+    text, cpu_s = output([*words, url])
     found = re.search(r"Requests per second:\s+(\S+)", text)
     assert found, text
     rps = float(found[1])
@@ -126,6 +125,19 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
     if missing:
         print(f"not installed, left out: {', '.join(missing)}")
     return {name: known[name][1] for name in wanted if known[name][0]}
+
+
+TLS = (
+    "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2; "
+    "ssl_session_cache shared:one:1m;"
+)
+
+
+def make_certificate(folder: str) -> None:
+    """Make a self-signed certificate, ``cert.pem`` and ``key.pem``, with the key that is fastest to use."""
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    subprocess.run(words, check=True, cwd=folder, capture_output=True)
 
 
 @contextlib.contextmanager
@@ -165,8 +177,11 @@ def device(
 
 
 @contextlib.contextmanager
-def nginx() -> Iterator[tuple[str, int]]:
-    """Run an nginx of one worker with a 1 KB file; its URL and its process id."""
+def nginx(*, tls: bool = False) -> Iterator[tuple[str, int]]:
+    """Run an nginx of one worker with a 1 KB file, which drops bodies; its URL and its process id.
+
+    With ``tls`` it speaks TLS 1.2, which all peers do, and can take sessions up again.
+    """
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
     with socket.socket() as probe:
@@ -178,20 +193,23 @@ def nginx() -> Iterator[tuple[str, int]]:
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (Path(folder) / "f1k").write_bytes(b"x" * 1024)
+        if tls:
+            make_certificate(folder)
         config = Path(folder) / "nginx.conf"
         config.write_text(
             "worker_processes 1; daemon off; master_process off;\n"
             f"pid {folder}/pid; error_log {folder}/errors;\n"
             "events { worker_connections 512; }\n"
             f"http {{ access_log off; keepalive_requests 1000000000; {places}\n"
-            f"server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
+            f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; root {folder}; {TLS if tls else ''}\n"
+            "client_max_body_size 0; location = /sink { return 204; } } }\n"
         )
         with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
             for _ in range(100):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                     break
                 time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}/f1k", process.pid
+            yield f"http{'s' if tls else ''}://127.0.0.1:{port}/f1k", process.pid
 
 
 def interleaved(
