@@ -251,7 +251,7 @@ def _connection_figures(samples: PhaseSamples, waits: Iterable[float]) -> dict[s
 
     ``connect_ms`` is TCP alone, ``handshake_ms`` TLS alone (the plain names are medians), ``wait_p50_ms``
     what a user waits: both, and the request. ``resumed_share`` is the share of handshakes that took up an
-    earlier session.
+    earlier session, in percent.
     """
     if samples.reuse:
         return {}

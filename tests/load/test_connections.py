@@ -215,7 +215,7 @@ def test_a_session_is_taken_up_unless_that_is_switched_off(
         assert min(samples.start_s) >= min(samples.connect_s) - 1e-6
     assert resumed.resumed == len(resumed) - 2  # all but the first one of each client
     assert full.resumed == 0
-    assert summarise(resumed).figures["resumed_share"] == resumed.resumed / len(resumed)
+    assert summarise(resumed).figures["resumed_share"] == 100.0 * resumed.resumed / len(resumed)
     assert summarise(full).figures["resumed_share"] == 0
     figures = summarise(full).figures
     assert figures["handshake_ms"] <= figures["handshake_p95_ms"] <= figures["handshake_p99_ms"]

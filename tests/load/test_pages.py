@@ -515,7 +515,7 @@ def test_later_visits_ask_whether_what_is_known_still_holds(
     # The first visit of each client fetches all of it.
     assert board.answers == {200: 10, 304: 5 * len(samples) - 10}
     assert board.asked.keys() == {asked_for}
-    assert report.figures == {"not_modified_share": 1.0}
+    assert report.figures == {"not_modified_share": 100.0}
     for part in report.path_metrics.values():
         assert part.status_counts == {"200": 2, "304": len(samples) - 2}
         assert part.body_bytes is not None
@@ -567,7 +567,7 @@ def test_nginx_revalidates(tmp_path: Path) -> None:
             found[name] = visit(target(port), PhaseSpec("visit", 2, 0.5, kind="page", page=one))
     report = summarise(found["good"])
     assert report.err == 0
-    assert report.figures == {"not_modified_share": 1.0}
+    assert report.figures == {"not_modified_share": 100.0}
     assert report.path_metrics["/static/large.txt"].status_counts == {"200": 2, "304": report.ok - 2}
     assert "/file: 404, asset /nosuch.css (" in only_reason(found["bad"])
 

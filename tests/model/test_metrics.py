@@ -304,7 +304,7 @@ def test_figures_of_connections_that_serve_one_request_each() -> None:
     assert figures["connect_ms"] == pytest.approx(300.0)  # TCP alone
     assert figures["handshake_ms"] == pytest.approx(700.0)
     assert figures["handshake_p95_ms"] == pytest.approx(970.0)
-    assert figures["resumed_share"] == 0.5
+    assert figures["resumed_share"] == 50.0
     assert summarise(made).connect_p50_ms == pytest.approx(1000.0)  # with TLS, as it always was
     made.reuse = True
     assert summarise(made).figures == {}
