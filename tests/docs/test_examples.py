@@ -107,6 +107,31 @@ def test_a_test_and_a_profile_of_its_own(tmp_path: Path, device: SimProcess) -> 
     assert paths["/hello"]["requests_total"] > paths["/api/ping"]["requests_total"]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("websockets") is None, reason="needs the extra [websocket]")
+def test_a_rest_api_and_a_websocket(tmp_path: Path, device: SimProcess) -> None:
+    folder = shutil.copytree(EXAMPLES / "rest_api", tmp_path / "firmware")
+    short = re.sub(
+        r"(duration_s = )\d+", r"\g<1>0.3", (folder / "pyproject.toml").read_text(encoding="utf-8")
+    )
+    (folder / "pyproject.toml").write_text(short, encoding="utf-8")
+    listing, session = commands(folder)
+    assert "POST /login  (login)" in run(listing, folder, device, OWN_PROFILES)
+    run(session, folder, device, OWN_PROFILES)
+    artifact, phases = measured(folder)
+    assert phases == {"shop:burst", "shop:reconnect", "live:echo"}
+    reports = {
+        f"{result['profile']}:{result['phase']}": result["report"]
+        for one in artifact["raw_runs"]
+        for result in one["results"]
+    }
+    assert all(report["ok"] and not report["err"] for report in reports.values())
+    paths = reports["shop:burst"]["path_metrics"]
+    assert paths["POST /item"]["status_counts"].keys() == {"201"}
+    assert paths["POST /item"]["requests_total"] > paths["/cart"]["requests_total"]
+    assert reports["shop:reconnect"]["figures"]["connect_ms"] > 0
+    assert artifact["figures"]["item_p50_ms"]["unit"] == "ms"
+
+
 @without_hardware
 # Where it is loaded in this run, too: an autouse fixture of its asks for what pytest warns of.
 @pytest.mark.filterwarnings("ignore:record_xml_attribute is an experimental")
