@@ -445,7 +445,9 @@ WRONG = {
     "clients: 0 must be at least 1": 'paths = ["/"]\nphases = {burst = {clients = 0}}',
     "unknown key 'duration'; did you mean 'duration_s'?": 'paths = ["/"]\nphases = {burst = {duration = 1}}',
     "rate: 0 must be above 0": 'paths = ["/"]\nphases = {steady = {rate = 0}}',
-    "unknown kind 'websockets'; did you mean 'websocket'?": 'phases = {a = {kind = "websockets", path = "/"}}',
+    "unknown kind 'websockets'; did you mean 'websocket'?": (
+        'phases = {a = {kind = "websockets", path = "/"}}'
+    ),
     "message has 5 bytes, more than 4": (
         'phases = {a = {kind = "websocket", path = "/", size = 4, message = "hello"}}'
     ),
