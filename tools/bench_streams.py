@@ -38,6 +38,9 @@ OTHERS = ("websockets-uvloop", "websockets", "aiohttp")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """Of RFC 6455 1.3."""
 
+CLOSE = 0x88
+"""First byte of a close frame."""
+
 Exchange = Callable[[str, int, Callable[[], bool], list[float]], Coroutine[Any, Any, None]]
 
 
@@ -189,6 +192,8 @@ class SlowEcho:
                 _, sock, data = self._due.popleft()
                 with contextlib.suppress(OSError):
                     sock.send(data)
+                    if data[0] == CLOSE:  # which clients await
+                        sock.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         sock, _ = self._listener.accept()

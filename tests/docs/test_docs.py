@@ -461,7 +461,7 @@ WRONG = {
     "clients: 0 must be at least 1": 'paths = ["/"]\nphases = {burst = {clients = 0}}',
     "unknown key 'duration'; did you mean 'duration_s'?": 'paths = ["/"]\nphases = {burst = {duration = 1}}',
     "rate: 0 must be above 0": 'paths = ["/"]\nphases = {steady = {rate = 0}}',
-    "kind: 'pages' is not one of requests, page; did you mean 'page'?": 'phases = {p = {kind = "pages"}}',
+    "kind: 'pages' is not one of requests, page, websocket, events; did you mean 'page'?": 'phases = {p = {kind = "pages"}}',
     "reuse must be a boolean, not text": 'phases = {p = {reuse = "maybe"}}',
     "tls_resumption needs reuse = false: a connection in use has one handshake": (
         "phases = {p = {tls_resumption = false}}"
@@ -478,6 +478,13 @@ WRONG = {
     ),
     "key 'revalidate' is one of phases of kind = 'page', and this one is 'requests'": (
         "phases = {p = {revalidate = true}}"
+    ),
+    "message has 5 bytes, more than 4": (
+        'phases = {a = {kind = "websocket", path = "/", size = 4, message = "hello"}}'
+    ),
+    "size: 0 must be at least 1": 'phases = {a = {kind = "websocket", path = "/", size = 0}}',
+    "binary must be a boolean, not a whole number": (
+        'phases = {a = {kind = "websocket", path = "/", binary = 2}}'
     ),
 }
 
