@@ -133,7 +133,7 @@ def test_rows_carry_what_some_phases_and_the_firmware_have(store: HistoryStore) 
         [900.0],
     )
     (shop,) = [one for one in gather_history(store).trends if one.metric == "connect_ms"]
-    assert [point.value for point in shop.points] == [12.5]
+    assert [point.value for point in shop.points] == pytest.approx([12.5])
 
 
 def test_the_worst_change_of_a_row_is_that_of_a_gate_that_was_judged_in_percent(store: HistoryStore) -> None:
