@@ -323,7 +323,7 @@ def _cells(session: SessionArtifact) -> list[CellRow]:
 
 
 def shown_figures(session: SessionArtifact) -> Iterator[ShownFigure]:
-    """List the figures that only some phases have, cell by cell, and then the firmware's own."""
+    """List the figures that only some phases have, and then the firmware's own."""
     for name, cell in session.aggregated.items():
         for metric, summary in cell.figures.items():
             if metric in METRICS and summary.median is not None:

@@ -37,7 +37,7 @@ class OwnFigures:
         self._said: set[str] = set()
 
     def add(self, name: str, value: float, *, unit: str = "", better: Better = "lower", source: str) -> None:
-        """Add a value that a source of ours has; what cannot be added is said once.
+        """Add a value that a source of ours has; what cannot be added is reported once.
 
         Whoever asks for it by a name of their own uses :func:`add_value`, which raises.
         """

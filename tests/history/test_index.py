@@ -15,8 +15,9 @@ from support.paths import ROOT
 
 from pytest_espperf.history import HistoryStore, load, names, skim, snapshot
 from pytest_espperf.history.rows import Query, SessionRow, keys_of
-from pytest_espperf.model.artifact import Comparability, Finding, GateRow, Verdict
+from pytest_espperf.model.artifact import Comparability, Finding, GateRow, OwnFigure, Summary, Verdict
 from pytest_espperf.model.findings import HELD_BACK
+from pytest_espperf.output.trends import gather_history
 
 
 @pytest.fixture
@@ -95,8 +96,44 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
                 "at_most_pct": None,
             }
         },
+        own={},
     )
     assert store.select(Query(limit=1))[0].medians is None
+
+
+def test_rows_carry_what_some_phases_and_the_firmware_have(store: HistoryStore) -> None:
+    artifact = session("last", "20260201T000000Z")
+    (name, cell), *_ = artifact.aggregated.items()
+    store.save(
+        msgspec.structs.replace(
+            artifact,
+            aggregated={
+                name: msgspec.structs.replace(
+                    cell,
+                    figures={"connect_ms": Summary(median=12.5), "of a later version": Summary(median=1.0)},
+                )
+            },
+            figures={
+                "boot_ms": OwnFigure(unit="ms", values=[800.0, 900.0, 1000.0]),
+                "none": OwnFigure(),
+            },
+        ),
+        latest=True,
+    )
+    for _ in range(2):  # as it was read, and from the index
+        row = store.select(Query(limit=1, details=True))[0]
+        assert row.own == {"boot_ms": ("ms", "lower", 900.0)}
+        assert row.medians is not None
+        assert row.medians[name]["connect_ms"] == 12.5
+        assert "of a later version" not in row.medians[name]
+    (trend,) = [one for one in gather_history(store).trends if not one.profile]
+    assert (trend.name, trend.unit, [point.value for point in trend.points]) == (
+        "figure:boot_ms",
+        "ms",
+        [900.0],
+    )
+    (shop,) = [one for one in gather_history(store).trends if one.metric == "connect_ms"]
+    assert [point.value for point in shop.points] == pytest.approx([12.5])
 
 
 def test_the_worst_change_of_a_row_is_that_of_a_gate_that_was_judged_in_percent(store: HistoryStore) -> None:

@@ -17,7 +17,7 @@ from pytest_espperf.device import Probe
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.artifact import EndedEarly, PathAnswer, PhaseReport
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.workload import Profile
+from pytest_espperf.model.workload import Profile, TelemetrySpec
 from pytest_espperf.plugin.state import PerfState
 from pytest_espperf.session.board import BoardFacts
 from pytest_espperf.session.confirming import confirmation_runs
@@ -96,6 +96,7 @@ class StandingBench:
     def __init__(self, bench: Bench) -> None:
         self.board = SimpleNamespace(
             console=None,
+            telemetry=SimpleNamespace(spec=TelemetrySpec()),
             last_words=lambda: "",
             heard=list,
             probe=lambda _: Probe(1, 200, 0.01),
