@@ -461,7 +461,9 @@ WRONG = {
     "clients: 0 must be at least 1": 'paths = ["/"]\nphases = {burst = {clients = 0}}',
     "unknown key 'duration'; did you mean 'duration_s'?": 'paths = ["/"]\nphases = {burst = {duration = 1}}',
     "rate: 0 must be above 0": 'paths = ["/"]\nphases = {steady = {rate = 0}}',
-    "kind: 'pages' is not one of requests, page, websocket, events; did you mean 'page'?": 'phases = {p = {kind = "pages"}}',
+    "kind: 'pages' is not one of requests, page, websocket, events; did you mean 'page'?": (
+        'phases = {p = {kind = "pages"}}'
+    ),
     "reuse must be a boolean, not text": 'phases = {p = {reuse = "maybe"}}',
     "tls_resumption needs reuse = false: a connection in use has one handshake": (
         "phases = {p = {tls_resumption = false}}"
