@@ -103,6 +103,11 @@ class Settings:
         metavar="CMD",
         secret=True,
     )
+    device_reset_lines: bool = option(
+        False,
+        "reset the board by the serial console's RTS line, as esptool does, in place of a command",
+        parse=bool_word,
+    )
     device_resets: int = option(
         3, "how often the board is reset for that", parse=whole(least=1, most=20), metavar="N"
     )

@@ -19,13 +19,16 @@ from typing import IO, Any
 
 from pytest_espperf.device.markers import ConsoleEvent, Scanner
 from pytest_espperf.device.printed import PrintedFigure, read_figure
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import DeviceError, UsageError
 
 BAUD = 115_200
 """Baud rate of an ESP32's console by default."""
 
 READ_S = 0.1
 """Longest wait for bytes: what the time of a line is good for."""
+
+RESET_S = 0.1
+"""How long a board is held in reset."""
 
 TRY_AGAIN_S = 0.5
 MAX_LOG_BYTES = 64 * 1024 * 1024
@@ -148,6 +151,22 @@ class SerialConsole:
             yield
         finally:
             self._paused.clear()
+
+    def reset(self) -> None:
+        """Hold the board in reset for a moment, by the line that esptool uses: RTS pulls EN down.
+
+        DTR is released first: it pulls down the pin that would make the board wait for a download.
+
+        Raises:
+            DeviceError: the port is away, or has no such lines.
+        """
+        try:
+            self._port.dtr = False
+            self._port.rts = True
+            time.sleep(RESET_S)
+            self._port.rts = False
+        except Exception as error:  # noqa: BLE001 - pyserial's handlers raise what their transports do
+            raise DeviceError(f"the serial port {self.url} cannot reset the board: {error}") from None
 
     def remarks(self) -> list[str]:
         """List the notes, and what makes it doubtful that this is the board's console at all."""

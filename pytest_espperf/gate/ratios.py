@@ -14,6 +14,9 @@ from pytest_espperf.model.artifact import Finding, RatioBudget, SessionArtifact
 from pytest_espperf.model.findings import RATIO
 from pytest_espperf.model.registry import METRICS
 
+_MOST_LOG_RATIO = 700.0
+"""``exp`` of it is 1e304."""
+
 
 def ratio_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the budgets that a session exceeds, and those that it cannot be judged by."""
@@ -37,7 +40,9 @@ def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, f
     return {
         cell.phase: value
         for cell in session.aggregated.values()
-        if cell.profile == profile and (value := cell.summary(metric).median) is not None and value > 0
+        if cell.profile == profile
+        and (value := cell.summary(metric).median) is not None
+        and 0 < value < math.inf
     }
 
 
@@ -45,7 +50,7 @@ def _broken(budget: RatioBudget, own: Mapping[str, float], other: Mapping[str, f
     both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
     for phase, (mine, theirs) in (both or {"": (_mean(own), _mean(other))}).items():
         metric = METRICS[budget.metric]
-        ratio = mine / theirs
+        ratio = math.exp(min(math.log(mine) - math.log(theirs), _MOST_LOG_RATIO))
         higher = metric.better == "higher"
         if ratio >= budget.limit if higher else ratio <= budget.limit:
             continue
@@ -65,4 +70,5 @@ def _rule(budget: RatioBudget) -> str:
 
 
 def _mean(values: Mapping[str, float]) -> float:
-    return math.exp(math.fsum(map(math.log, values.values())) / len(values))
+    mean = math.exp(math.fsum(map(math.log, values.values())) / len(values))
+    return min(max(mean, min(values.values())), max(values.values()))  # rounding of a tiny one may make it 0

@@ -24,6 +24,7 @@ ONE_ONLY = (
     "device_id",
     "device_serial",
     "device_reference",
+    "device_reset_cmd",
     "perf_lock_file",
     "perf_ab_baseline_cmd",
     "perf_ab_candidate_cmd",

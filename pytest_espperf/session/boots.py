@@ -1,4 +1,4 @@
-"""Timing of boots: the board is reset by the user's command, and asked until it answers."""
+"""Timing of boots: the board is reset by a command or by its serial lines, and asked until it answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.device.http import HttpAnswer, get
-from pytest_espperf.errors import ComputerError, DeviceError
+from pytest_espperf.errors import ComputerError, DeviceError, UsageError
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.firmware import run_command
 
@@ -66,13 +66,7 @@ def time_boots(
     path = settings.perf_probe_path
     boots: list[float] = []
     for _ in range(many):
-        with board.console.released() if board.console is not None and _is_port(board) else nullcontext():
-            run_command(
-                settings.device_reset_cmd,
-                "that resets the board",
-                timeout_s=min(settings.device_boot_timeout_s, ends_s - clock()),
-                clock=clock,
-            )
+        _reset(board, settings, timeout_s=min(settings.device_boot_timeout_s, ends_s - clock()), clock=clock)
         left_s = min(settings.device_boot_timeout_s, ends_s - clock())
         took_s = _time_boot(
             lambda try_s: ask(board.target, path, timeout_s=try_s).status,
@@ -83,12 +77,39 @@ def time_boots(
         )
         if took_s is None:
             say(
-                f"WARNING: the board answered for {GOES_AWAY_S:.0f} s behind --device-reset-cmd as if "
+                f"WARNING: the board answered for {GOES_AWAY_S:.0f} s behind {_option(settings)} as if "
                 f"nothing had happened: {BOOT} is not measured"
             )
             return []
         boots.append(round(1e3 * took_s, 3))
     return boots
+
+
+def check_reset(settings: Settings) -> None:
+    """Check that the options say at most once how to reset the board.
+
+    Raises:
+        UsageError: they say it twice, or name lines of a console that there is not.
+    """
+    if settings.device_reset_lines and settings.device_reset_cmd:
+        source = settings.where("device_reset_cmd")
+        raise UsageError(f"{source}: --device-reset-lines resets the board already: leave one of them out")
+    if settings.device_reset_lines and not settings.device_serial:
+        source = settings.where("device_reset_lines")
+        raise UsageError(f"{source} needs --device-serial: the lines are those of the console's port")
+
+
+def _option(settings: Settings) -> str:
+    return "--device-reset-lines" if settings.device_reset_lines else "--device-reset-cmd"
+
+
+def _reset(board: Board, settings: Settings, *, timeout_s: float, clock: Callable[[], float]) -> None:
+    if settings.device_reset_lines:
+        assert board.console is not None  # by resets_board
+        board.console.reset()
+        return
+    with board.console.released() if board.console is not None and _is_port(board) else nullcontext():
+        run_command(settings.device_reset_cmd, "that resets the board", timeout_s=timeout_s, clock=clock)
 
 
 def _is_port(board: Board) -> bool:

@@ -26,7 +26,7 @@ from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.preflight import Preflight
 from pytest_espperf.session.progress import Pace
 from pytest_espperf.session.state import SessionState
-from pytest_espperf.session.time_budget import DELAYED_ACK_S, PhaseBudget
+from pytest_espperf.session.time_budget import DELAYED_ACK_S, PhaseBudget, is_reset
 
 
 class Sink(Protocol):
@@ -249,7 +249,7 @@ class PhaseDriver:
             DeviceError: the command fails, or the board does not come back; the session is stopped.
         """
         settings = self.context.settings
-        if not settings.device_reset_cmd or self.state.booted or planned.role != "run":
+        if not is_reset(settings) or self.state.booted or planned.role != "run":
             return
         self._check_hard_timeout(planned)
         self.state.booted = True

@@ -31,6 +31,7 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.report.view import failures
 from pytest_espperf.session.bench import check_reachable
 from pytest_espperf.session.boards import why_unreached
+from pytest_espperf.session.boots import check_reset
 from pytest_espperf.session.confirming import Confirmation, choose_confirmation
 from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -148,13 +149,14 @@ class PerfSession:
             others: of the run's other boards, by the id of their session.
 
         Raises:
-            UsageError: the name does not resolve, a package is missing, this computer has too few file
-                descriptors, or a file whose size is to be measured cannot be read.
+            UsageError: the name does not resolve, a package is missing, options exclude each other, this
+                computer has too few file descriptors, or a file whose size is to be measured cannot be read.
             HistoryError: the history folder cannot be written.
             BoardBusyError: another session measures this board.
             SimError: the reference device does not start.
         """
         check_packages(self.context)
+        check_reset(self.context.settings)
         make_room_for_clients(self.context)
         figures = file_figures(self.settings)
         self._saver = Saver(self.context, self.store, self._sharing)

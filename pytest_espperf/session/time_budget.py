@@ -46,6 +46,11 @@ class PhaseBudget:
     reference_s: float = 0.0
 
 
+def is_reset(settings: Settings) -> bool:
+    """Whether the options say how to reset the board, to time its boot."""
+    return bool(settings.device_reset_cmd or settings.device_reset_lines)
+
+
 def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -> PhaseBudget:
     """Share out the time of a phase: ``max(min_s, duration * multiplier + 2 * request timeout + 10)``.
 
@@ -67,7 +72,7 @@ def phase_budget(settings: Settings, plan: SessionPlan, planned: PlannedPhase) -
     probe_s = max(LEAST_PROBE_S, inner_s - load_s - 2 * (TELEMETRY_S + link_s) - DELAYED_ACK_S - around_s)
     reference_s = inner_s if settings.device_reference and planned.role == "run" else 0.0
     # The board is reset before the first phase, which may be any one of the planned ones.
-    resets = settings.device_resets if settings.device_reset_cmd and planned.role == "run" else 0
+    resets = settings.device_resets if planned.role == "run" and is_reset(settings) else 0
     boots_s = 2 * resets * settings.device_boot_timeout_s
     return PhaseBudget(
         watchdog_s=watchdog_s + reference_s + boots_s,

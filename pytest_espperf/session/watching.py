@@ -392,6 +392,7 @@ def _for_passes(settings: Settings) -> Settings:
         perf_file=(),
         perf_figure_limit=(),
         device_reset_cmd="",
+        device_reset_lines=False,
         device_reference="",
         device_serial="",
     )

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 REDACTED = "<redacted>"
 
-SECRET_OPTIONS = ("device_header", "perf_ab_baseline_cmd", "perf_ab_candidate_cmd")
+SECRET_OPTIONS = ("device_header", "device_reset_cmd", "perf_ab_baseline_cmd", "perf_ab_candidate_cmd")
 """Options whose values are never kept: the table of options marks the same ones as secret."""
 
 _ROUNDS = 50_000

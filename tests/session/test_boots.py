@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from pytest_espperf.config.lookup import resolve
+from pytest_espperf.device import resolve_target
+from pytest_espperf.device.console import SerialConsole
 from pytest_espperf.device.http import HttpAnswer
-from pytest_espperf.errors import ComputerError, DeviceError
-from pytest_espperf.session.boots import GOES_AWAY_S, time_boots
+from pytest_espperf.errors import ComputerError, DeviceError, UsageError
+from pytest_espperf.session.boots import GOES_AWAY_S, check_reset, time_boots
 from pytest_espperf.session.time_budget import phase_budget
+from pytest_espperf.sim import SimConfig, SimProcess
 
 
 class Bench:
@@ -86,10 +91,70 @@ def test_a_command_that_fails_is_an_error_that_does_not_show_it(tmp_path: Path) 
 
 
 def test_the_watchdog_of_a_phase_leaves_time_for_boots() -> None:
-    planned: Any = SimpleNamespace(phase=SimpleNamespace(duration_s=4.0), role="run")
-    again: Any = SimpleNamespace(phase=SimpleNamespace(duration_s=4.0), role="confirm")
+    parts = {"phase": SimpleNamespace(duration_s=4.0), "profile": SimpleNamespace(login=None)}
+    planned: Any = SimpleNamespace(**parts, role="run")
+    again: Any = SimpleNamespace(**parts, role="confirm")
     plan: Any = SimpleNamespace(warmup_s=0.0)
     usual = phase_budget(resolve({}, {}, {}), plan, planned)
     settings = resolve({"device_reset_cmd": "x", "device_boot_timeout_s": "10"}, {}, {})
     assert phase_budget(settings, plan, planned).watchdog_s == usual.watchdog_s + 3 * 2 * 10
     assert phase_budget(settings, plan, again).watchdog_s == usual.watchdog_s
+
+
+@pytest.mark.filterwarnings("ignore:set(Daemon|Name)")  # pyserial's
+def test_the_lines_of_a_serial_port_reset_a_board(tmp_path: Path) -> None:
+    """The reference device reboots when RTS falls; the port is pyserial's own server."""
+    pytest.importorskip("serial")
+    from support.reset_lines import reset_lines
+
+    with SimProcess.start(SimConfig(time_scale=0.1, noise="none")) as device:
+        url = f"http://{device.host}:{device.port}"
+        falls = 0
+
+        def reboot() -> None:
+            nonlocal falls
+            falls += 1
+            httpx.post(f"{url}/debug/reboot", timeout=30)
+
+        with reset_lines(reboot) as port:
+            console = SerialConsole.open(port, tmp_path / "console.log")
+            try:
+                board: Any = SimpleNamespace(console=console, target=resolve_target(device.host, device.port))
+                options = {"device_reset_lines": "yes", "device_serial": port, "device_resets": "2"}
+                said: list[str] = []
+                boots = time_boots(board, resolve(options, {}, {}), within_s=300, say=said.append)
+            finally:
+                console.close()
+    assert falls == 2
+    assert len(boots) == 2, said
+    assert all(0 < one < 60_000 for one in boots)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pty")
+def test_a_port_without_lines_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("serial")
+    ours, theirs = os.openpty()
+    console = SerialConsole.open(os.ttyname(theirs), tmp_path / "console.log")
+    try:
+        with pytest.raises(DeviceError, match=r"the serial port .* cannot reset the board"):
+            console.reset()
+    finally:
+        console.close()
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"device_reset_lines": "yes"}, "needs --device-serial"),
+        (
+            {"device_reset_lines": "yes", "device_reset_cmd": "x", "device_serial": "COM14"},
+            "resets the board already",
+        ),
+    ],
+)
+def test_one_way_to_reset_is_enough(options: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        check_reset(resolve(options, {}, {}))
+    check_reset(resolve({"device_reset_lines": "yes", "device_serial": "COM14"}, {}, {}))
