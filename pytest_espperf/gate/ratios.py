@@ -22,8 +22,8 @@ def ratio_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the budgets that a session exceeds, and those that it cannot be judged by."""
     for budget in candidate.ratios:
         own, other = (_medians(candidate, name, budget.metric) for name in (budget.profile, budget.to))
-        lacking = next((n for n, had in ((budget.profile, own), (budget.to, other)) if not had), "")
-        if lacking:
+        lacking = next((n for n, had in ((budget.profile, own), (budget.to, other)) if not had), None)
+        if lacking is not None:
             if not (lacking == budget.profile and lacking not in candidate.profiles):
                 yield Finding(
                     kind=RATIO,

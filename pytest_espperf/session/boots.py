@@ -29,6 +29,9 @@ MOST_TRY_S = 4.0
 
 GROWTH = 1.1
 
+SLOWER = 3.0
+"""Times that a healthy answer took before the reset, which an attempt waits at least."""
+
 GOES_AWAY_S = 3.0
 """Seconds behind a command in which a board that still answers has to stop answering."""
 
@@ -65,12 +68,16 @@ def time_boots(
     say(f"resetting the board {'once' if many == 1 else f'{many} times'}, to time its boot")
     path = settings.perf_probe_path
     boots: list[float] = []
+    asked_s = clock()
+    ask(board.target, path, timeout_s=min(settings.device_boot_timeout_s, within_s))
+    patience_s = max(TRY_S, SLOWER * (clock() - asked_s))
     for _ in range(many):
         _reset(board, settings, timeout_s=min(settings.device_boot_timeout_s, ends_s - clock()), clock=clock)
         left_s = min(settings.device_boot_timeout_s, ends_s - clock())
         took_s = _time_boot(
             lambda try_s: ask(board.target, path, timeout_s=try_s).status,
             path,
+            patience_s=patience_s,
             within_s=left_s,
             clock=clock,
             sleep=sleep,
@@ -121,27 +128,33 @@ def _time_boot(
     ask: Callable[[float], int],
     path: str,
     *,
+    patience_s: float,
     within_s: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> float | None:
     """Ask until the board answers after it was away; None where it never was.
 
+    A single time-out may be a lost packet: a board that is silent was away from the second one in a row on.
+
     Raises:
         DeviceError: it does not answer in time.
     """
     began_s = clock()
-    was_away, try_s, last = False, TRY_S, "no try was made"
+    was_away, silent, try_s, last = False, 0, patience_s, "no try was made"
     while clock() - began_s < within_s:
         try:
             status = ask(try_s)
         except ComputerError:
             raise
         except DeviceError as error:
-            was_away, last = True, str(error)
+            last = str(error)
             if "no answer within" in last:
-                try_s = min(MOST_TRY_S, try_s * GROWTH)
+                silent += 1
+                try_s = max(patience_s, min(MOST_TRY_S, try_s * GROWTH))
+            was_away = was_away or silent != 1
         else:
+            silent = 0
             if status < 500 and was_away:
                 return clock() - began_s
             if status >= 500:

@@ -164,7 +164,7 @@ def test_on_a_terminal_the_running_phase_has_one_line_that_is_wiped_away(project
 
 def test_a_run_begins_with_what_will_be_measured(project: Project) -> None:
     def opening() -> str:
-        lines = [line for line in project.run().outlines if line.startswith("[espperf] ")]
+        lines = [line for line in project.run("--perf-confirm=0").outlines if line.startswith("[espperf] ")]
         return " ".join(line.removeprefix("[espperf] ").strip() for line in lines)
 
     assert opening().startswith(f"board {project.web.address}: one x 2 runs (burst ")

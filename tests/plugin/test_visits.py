@@ -87,7 +87,10 @@ def test_pauses_set_the_throughput_which_is_not_judged(project: Project) -> None
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ('kind = "pages"', "kind: 'pages' is not one of requests, page; did you mean 'page'?"),
+        (
+            'kind = "pages"',
+            "kind: 'pages' is not one of requests, page, websocket, events; did you mean 'page'?",
+        ),
         ("tls_resumption = false", "tls_resumption needs reuse = false"),
         ("think_time_s = 1\nrate = 2", "rate and think_time_s exclude each other"),
     ],

@@ -29,12 +29,17 @@ class Bench:
         self.away_s, self.back_s, self.status = away_s, back_s, status
         self.began = 0.0
         self.said: list[str] = []
+        self.took_s = 0.002
         self.error: Exception = DeviceError("ConnectError: refused")
 
     def ask(self, target: object, path: str, *, timeout_s: float) -> HttpAnswer:
         since = self.now - self.began
-        self.now += 0.002
+        if timeout_s < self.took_s:
+            self.now += timeout_s
+            raise DeviceError(f"ReadTimeout: no answer within {timeout_s:g} s")
+        self.now += self.took_s
         if self.away_s <= since < self.back_s:
+            self.now += timeout_s if "no answer within" in str(self.error) else 0.0
             raise self.error
         if since >= self.back_s and self.status < 500:
             self.began = self.now
@@ -63,6 +68,22 @@ def test_a_board_that_never_goes_away_has_no_boot_time() -> None:
     assert bench.boots() == []
     assert "as if nothing had happened" in bench.said[-1]
     assert bench.now < 2 * GOES_AWAY_S
+
+
+def test_a_slow_board_that_never_goes_away_has_no_boot_time() -> None:
+    """Each answer takes longer than an attempt would wait by default."""
+    bench = Bench(away_s=1e9, back_s=2e9)
+    bench.took_s = 0.3
+    assert bench.boots() == []
+
+
+def test_one_lost_packet_is_no_reset() -> None:
+    bench = Bench(away_s=0.1, back_s=0.12)
+    bench.error = DeviceError("ReadTimeout: no answer within 0.25 s")
+    assert bench.boots() == []
+    bench = Bench(away_s=0.1, back_s=1.5)
+    bench.error = DeviceError("ReadTimeout: no answer within 0.25 s")
+    assert bench.boots() == [pytest.approx(1500, abs=400)] * 2
 
 
 def test_answers_of_a_server_error_are_no_healthy_ones() -> None:

@@ -13,7 +13,9 @@ The budget of p95 in any single run gives way to that of the median.
 UNHURRIED = {f"ESPPERF_{name.upper().replace('-', '_')}": "1e9" for name in _BUDGETS}
 """The same, by the environment."""
 
-ANY_CHANGE = "--perf-min-effect=p95_ms:1e5,rps_ok:1e5"
+ANY_FIGURE = "connect_ms:1e5,handshake_ms:1e5,upload_mb_s:1e5,download_mb_s:1e5"
+
+ANY_CHANGE = f"--perf-min-effect=p95_ms:1e5,rps_ok:1e5,{ANY_FIGURE}"
 """Of a session that has a baseline and is about something else: no difference between the two is called."""
 
 SHORT = {
