@@ -8,10 +8,11 @@ each phase that both have by the same name, else for the geometric means over th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pytest_espperf.model.artifact import Finding, RatioBudget, SessionArtifact
 from pytest_espperf.model.findings import RATIO
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.registry import METRICS
 
 
@@ -29,7 +30,12 @@ def ratio_findings(candidate: SessionArtifact) -> Iterator[Finding]:
                     f"of {lacking}.",
                 )
             continue
-        yield from _broken(budget, own, other)
+        both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
+        means = [
+            _mean_of(candidate, name, budget.metric, medians)
+            for name, medians in ((budget.profile, own), (budget.to, other))
+        ]
+        yield from _broken(budget, both or {"": (means[0], means[1])})
 
 
 def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, float]:
@@ -41,9 +47,17 @@ def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, f
     }
 
 
-def _broken(budget: RatioBudget, own: Mapping[str, float], other: Mapping[str, float]) -> Iterator[Finding]:
-    both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
-    for phase, (mine, theirs) in (both or {"": (_mean(own), _mean(other))}).items():
+def _mean_of(session: SessionArtifact, profile: str, metric: str, medians: Mapping[str, float]) -> float:
+    """Compute the geometric mean over the phases, of throughput over those that a gate compares."""
+    if metric == MAIN_METRIC:
+        cells = [cell for cell in session.aggregated.values() if cell.profile == profile]
+        chosen = of_throughput({cell.phase: cell.paced for cell in cells if cell.phase in medians})
+        return _mean([medians[phase] for phase in chosen])
+    return _mean(medians.values())
+
+
+def _broken(budget: RatioBudget, compared: Mapping[str, tuple[float, float]]) -> Iterator[Finding]:
+    for phase, (mine, theirs) in compared.items():
         metric = METRICS[budget.metric]
         ratio = mine / theirs
         higher = metric.better == "higher"
@@ -64,5 +78,5 @@ def _rule(budget: RatioBudget) -> str:
     return f"the budget of {budget.profile} against {budget.to} ({budget.metric} = {budget.limit:g})"
 
 
-def _mean(values: Mapping[str, float]) -> float:
-    return math.exp(math.fsum(map(math.log, values.values())) / len(values))
+def _mean(values: Collection[float]) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
