@@ -20,22 +20,22 @@ def ratio_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the budgets that a session exceeds, and those that it cannot be judged by."""
     for budget in candidate.ratios:
         own, other = (_medians(candidate, name, budget.metric) for name in (budget.profile, budget.to))
-        lacking = next((n for n, had in ((budget.profile, own), (budget.to, other)) if not had), "")
-        if lacking:
-            if not (lacking == budget.profile and lacking not in candidate.profiles):
+        lacking = next((n for n, had in ((budget.profile, own), (budget.to, other)) if not had), None)
+        if lacking is not None:
+            measured = any(run.results for run in candidate.raw_runs)
+            if measured and not (lacking == budget.profile and lacking not in candidate.profiles):
                 yield Finding(
                     kind=RATIO,
                     where=budget.profile,
-                    message=f"{_rule(budget)} was not judged: this session has no {budget.metric} "
-                    f"of {lacking}.",
+                    message=f"{budget.profile}: its budget against {budget.to} ({budget.metric} = "
+                    f"{budget.limit:g}) was not judged: this session has no {budget.metric} of {lacking}.",
                 )
             continue
         both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
-        means = [
-            _mean_of(candidate, name, budget.metric, medians)
-            for name, medians in ((budget.profile, own), (budget.to, other))
-        ]
-        yield from _broken(budget, both or {"": (means[0], means[1])})
+        if not both:
+            mine = _mean_of(candidate, budget.profile, budget.metric, own)
+            both[""] = mine, _mean_of(candidate, budget.to, budget.metric, other)
+        yield from _broken(budget, both)
 
 
 def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, float]:
@@ -72,10 +72,6 @@ def _broken(budget: RatioBudget, compared: Mapping[str, tuple[float, float]]) ->
             message=f"{where}: {metric.label} {metric.format(mine)} is {ratio:.3g} times that of "
             f"{budget.to} ({metric.format(theirs)}), and must be {bound}",
         )
-
-
-def _rule(budget: RatioBudget) -> str:
-    return f"the budget of {budget.profile} against {budget.to} ({budget.metric} = {budget.limit:g})"
 
 
 def _mean(values: Collection[float]) -> float:
