@@ -239,6 +239,23 @@ def own_plain_rows(
     return rows
 
 
+def figure_rule_findings(candidate: SessionArtifact, policy: p.GatePolicy) -> Iterator[Finding]:
+    """Report the rules and floors that name an own figure without a value: they are no rules at all."""
+    if candidate.partial or not candidate.raw_runs:
+        return
+    named = [
+        ("a rule (--perf-fail-on)", dict(policy.fail_on)),
+        ("a floor (--perf-min-effect)", policy.min_effect),
+    ]
+    for what, metrics in named:
+        for where in metrics:
+            name = where.removeprefix(f"{OWN}:")
+            figure = candidate.figures.get(name)
+            if name != where and (figure is None or figure.median is None):
+                message = f"{where} has {what}, and no value in this session."
+                yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
+
+
 def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the own figures that exceed their absolute budgets, and those with one and without a value."""
     for where, limit in candidate.thresholds.items():
@@ -247,7 +264,7 @@ def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
             continue
         figure = candidate.figures.get(name)
         if figure is None or figure.median is None:
-            if not candidate.partial:
+            if not candidate.partial and candidate.raw_runs:
                 message = f"{where} has a budget (--perf-figure-limit), and no value in this session."
                 yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
             continue

@@ -74,3 +74,21 @@ def test_a_missing_file_ends_the_run_before_anything_is_measured(project: Projec
     result.stderr.fnmatch_lines(["*--perf-file: absent.bin cannot be read*"])
     assert project.web.served == 0
     assert not list(Path(project.pytester.path).glob("tools/perf_history/perf_*.json"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gauge_without_a_value_is_a_finding_and_so_is_a_rule_without_one(
+    project: Project, workers: int
+) -> None:
+    if workers:
+        pytest.importorskip("xdist")
+    table = project.pytester.path / "espperf.toml"
+    gauges = '[telemetry.gauges]\npeak = "server.peak"\nfree = "heap_free"\n'
+    table.write_text(table.read_text(encoding="utf-8") + gauges, encoding="utf-8")
+    rules = ("--perf-fail-on=figure:nix:3%", "--perf-min-effect=figure:nil:1")
+    result = project.run(*rules, workers=workers)
+    assert result.ret == 0, result.stdout.str()
+    findings = project.sessions()[-1]["gate"]["findings"]
+    where = [one["where"] for one in findings if one["kind"] == "figures" and one["severity"] == "warn"]
+    assert sorted(where) == ["figure:free", "figure:nil", "figure:nix", "figure:peak"]
+    result.stdout.fnmatch_lines(["*figure:peak: the gauge has no value in this session*"])
