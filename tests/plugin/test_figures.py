@@ -61,6 +61,33 @@ def test_bad_figures_fail_their_test_with_a_board_or_without(
     result.stdout.fnmatch_lines([words])
 
 
+MARKED = """
+import pytest
+
+@pytest.mark.perf
+def test_render(perf_metric):
+    perf_metric("render_ms", 12.5, unit="ms")
+
+def test_plain(perf_metric):
+    perf_metric("plain_ms", 12.5, unit="ms")
+"""
+
+
+def test_a_marked_test_is_run_with_the_perf_tests(project: Project) -> None:
+    project.pytester.makepyfile(test_own=MARKED)
+    result = project.run("test_own.py")
+    assert result.ret == 0, result.stdout.str()
+    assert list(figures(project)) == ["render_ms"]
+
+
+def test_a_marked_test_is_a_plain_one_without_a_board(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(MARKED)
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
+    pytester.runpytest_subprocess("-m", "not perf").assert_outcomes(passed=1, deselected=1)
+    pytester.runpytest_subprocess("-m", "perf").assert_outcomes(passed=1, deselected=1)
+    assert not (pytester.path / "tools").exists()
+
+
 def test_without_a_board_nothing_is_kept_and_nothing_fails(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(perf_metric): perf_metric('a', 1)")
     result = pytester.runpytest_subprocess()
