@@ -99,7 +99,6 @@ _PHASE: Mapping[str, tuple[str, str]] = {
     "think_time_s": ("paused for", " s"),
     "kind": ("was of the kind", ""),
     "size": ("had messages of", " bytes"),
-    "message": ("sent", ""),
     "path": ("used the path", ""),
 }
 
@@ -124,6 +123,9 @@ def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
             switched = (on if one.get(key, True) else off for one in (then, now))
             yield _Fact(f"{phase} {verb}", *switched)
             continue
+        if key == "message":
+            yield _Fact(f"{phase} sent", *_messages(now.get(key), then.get(key)))
+            continue
         verb, unit = _PHASE.get(key, (f"had {key}", ""))
         values = (
             "no fixed rate"
@@ -132,6 +134,13 @@ def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:
             for one in (then, now)
         )
         yield _Fact(f"{phase} {verb}", *values)
+
+
+def _messages(now: Any, then: Any) -> Iterator[str]:
+    """Describe the messages of a WebSocket, then and now; of a text only digest and length are known."""
+    for one, other in ((then, "another message"), (now, "this message")):
+        size = one.get("bytes") if isinstance(one, dict) else None
+        yield f"{other} ({_plain(size)} bytes)" if size is not None else other if one else "its own numbers"
 
 
 def _requests(now: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[_Fact]:

@@ -44,7 +44,7 @@ from pytest_espperf.gate.telemetry import falls_uncollected
 from pytest_espperf.gate.worst import unresolved_worst
 from pytest_espperf.model.artifact import EndedEarly, SessionArtifact
 from pytest_espperf.model.figures import COLLECTED
-from pytest_espperf.model.gates import TAIL
+from pytest_espperf.model.gates import MAIN_METRIC, TAIL
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def decide_early(
             continue
         if not _complete(one, mine, after):
             continue
-        if after >= p.SLOWER_ROUNDS and mine[COMPOSITES.index("rps_ok")].slower(policy):
+        if after >= p.SLOWER_ROUNDS and mine[COMPOSITES.index(MAIN_METRIC)].slower(policy):
             decided[one.profile] = EndedEarly(after=after, planned=planned, why="slower")
         elif all(gate.calm(policy) for gate in mine) and not any(
             _holds(candidate, one, mine, tails.get(one.profile), policy)

@@ -362,7 +362,7 @@ def alpha_shares(
     """Each gate's part of an alpha that all share, 1.0 in all.
 
     Profiles have equal parts; of them a gate has ``least_share`` of an equal part, and of the rest a part as
-    1 / sigma (an equal one in an open loop).
+    1 / sigma (an equal one where all phases are paced).
 
     Args:
         series: the gates.

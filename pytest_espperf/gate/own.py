@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from statistics import median
 
 from pytest_espperf.gate import policy as p
 from pytest_espperf.gate.noise import centre_variance
 from pytest_espperf.gate.rows import pct, printed
-from pytest_espperf.gate.series import ProfileRounds, phases_with
+from pytest_espperf.gate.series import ProfileRounds, phases_with, rounds_of
 from pytest_espperf.gate.stats import NINE_IN_TEN, t_quantile, variance
 from pytest_espperf.model.artifact import OWN_RULE, Finding, GateRow, OwnFigure, SessionArtifact
 from pytest_espperf.model.findings import BUDGET, FIGURES
@@ -36,6 +37,9 @@ from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 EXACT_SOURCE = "file"
 """Source of figures that do not move by chance."""
+
+OF_PATHS = ("upload_mb_s", "download_mb_s")
+"""Figures of phases that hang on which paths were requested."""
 
 NAMED_MOST = 5
 """Names in one sentence; the others are counted."""
@@ -239,6 +243,23 @@ def own_plain_rows(
     return rows
 
 
+def figure_rule_findings(candidate: SessionArtifact, policy: p.GatePolicy) -> Iterator[Finding]:
+    """Report the rules and floors that name an own figure without a value: they are no rules at all."""
+    if candidate.partial or not candidate.raw_runs:
+        return
+    named = [
+        ("a rule (--perf-fail-on)", dict(policy.fail_on)),
+        ("a floor (--perf-min-effect)", policy.min_effect),
+    ]
+    for what, metrics in named:
+        for where in metrics:
+            name = where.removeprefix(f"{OWN}:")
+            figure = candidate.figures.get(name)
+            if name != where and (figure is None or figure.median is None):
+                message = f"{where} has {what}, and no value in this session."
+                yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
+
+
 def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the own figures that exceed their absolute budgets, and those with one and without a value."""
     for where, limit in candidate.thresholds.items():
@@ -247,7 +268,7 @@ def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
             continue
         figure = candidate.figures.get(name)
         if figure is None or figure.median is None:
-            if not candidate.partial:
+            if not candidate.partial and candidate.raw_runs:
                 message = f"{where} has a budget (--perf-figure-limit), and no value in this session."
                 yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
             continue
@@ -301,6 +322,17 @@ def _phase_changes(candidate: SessionArtifact, last: SessionArtifact, profile: s
     """Name gated figures of phases that only one of two sessions has, in a profile that both have."""
     for metric in GATED_FIGURES:
         now, then = set(phases_with(candidate, profile, metric)), set(phases_with(last, profile, metric))
+        short = _too_short((candidate, last), profile, now ^ then) if metric in OF_PATHS else ()
+        if short:
+            yield Finding(
+                severity="warn" if then - now else "info",
+                kind=FIGURES,
+                where=profile,
+                message=f"{profile}:{metric} is not compared in {_named(sorted(short))}, which is too short "
+                "for its paths: in some runs not each of them was requested. Measure longer "
+                "(--perf-long-duration, or duration_s of the phase).",
+            )
+            now, then = now - short, then - short
         if then - now:
             yield Finding(
                 severity="warn",
@@ -317,6 +349,17 @@ def _phase_changes(candidate: SessionArtifact, last: SessionArtifact, profile: s
                 message=f"{profile}:{metric} is new in {_named(sorted(now - then))}: "
                 "nothing to compare with.",
             )
+
+
+def _too_short(sessions: Iterable[SessionArtifact], profile: str, phases: AbstractSet[str]) -> set[str]:
+    """Return the phases with runs of which a path that others have was not requested."""
+    asked: dict[str, list[set[str]]] = {}
+    for session in sessions:
+        for run in rounds_of(session, profile).values():
+            for name in phases & run.keys():
+                paths = run[name].report.path_metrics
+                asked.setdefault(name, []).append({p for p, one in paths.items() if one.requests_total})
+    return {name for name, runs in asked.items() if any(one != set.union(*runs) for one in runs)}
 
 
 def _kind(figure: OwnFigure) -> str:

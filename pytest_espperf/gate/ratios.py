@@ -8,10 +8,11 @@ each phase that both have by the same name, else for the geometric means over th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pytest_espperf.model.artifact import Finding, RatioBudget, SessionArtifact
 from pytest_espperf.model.findings import RATIO
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.registry import METRICS
 
 _MOST_LOG_RATIO = 700.0
@@ -24,15 +25,20 @@ def ratio_findings(candidate: SessionArtifact) -> Iterator[Finding]:
         own, other = (_medians(candidate, name, budget.metric) for name in (budget.profile, budget.to))
         lacking = next((n for n, had in ((budget.profile, own), (budget.to, other)) if not had), None)
         if lacking is not None:
-            if not (lacking == budget.profile and lacking not in candidate.profiles):
+            measured = any(run.results for run in candidate.raw_runs)
+            if measured and not (lacking == budget.profile and lacking not in candidate.profiles):
                 yield Finding(
                     kind=RATIO,
                     where=budget.profile,
-                    message=f"{_rule(budget)} was not judged: this session has no {budget.metric} "
-                    f"of {lacking}.",
+                    message=f"{budget.profile}: its budget against {budget.to} ({budget.metric} = "
+                    f"{budget.limit:g}) was not judged: this session has no {budget.metric} of {lacking}.",
                 )
             continue
-        yield from _broken(budget, own, other)
+        both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
+        if not both:
+            mine = _mean_of(candidate, budget.profile, budget.metric, own)
+            both[""] = mine, _mean_of(candidate, budget.to, budget.metric, other)
+        yield from _broken(budget, both)
 
 
 def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, float]:
@@ -46,9 +52,17 @@ def _medians(session: SessionArtifact, profile: str, metric: str) -> dict[str, f
     }
 
 
-def _broken(budget: RatioBudget, own: Mapping[str, float], other: Mapping[str, float]) -> Iterator[Finding]:
-    both = {phase: (own[phase], other[phase]) for phase in own if phase in other}
-    for phase, (mine, theirs) in (both or {"": (_mean(own), _mean(other))}).items():
+def _mean_of(session: SessionArtifact, profile: str, metric: str, medians: Mapping[str, float]) -> float:
+    """Compute the geometric mean over the phases, of throughput over those that a gate compares."""
+    if metric == MAIN_METRIC:
+        cells = [cell for cell in session.aggregated.values() if cell.profile == profile]
+        chosen = of_throughput({cell.phase: cell.paced for cell in cells if cell.phase in medians})
+        return _mean([medians[phase] for phase in chosen])
+    return _mean(medians.values())
+
+
+def _broken(budget: RatioBudget, compared: Mapping[str, tuple[float, float]]) -> Iterator[Finding]:
+    for phase, (mine, theirs) in compared.items():
         metric = METRICS[budget.metric]
         ratio = math.exp(min(math.log(mine) - math.log(theirs), _MOST_LOG_RATIO))
         higher = metric.better == "higher"
@@ -65,10 +79,6 @@ def _broken(budget: RatioBudget, own: Mapping[str, float], other: Mapping[str, f
         )
 
 
-def _rule(budget: RatioBudget) -> str:
-    return f"the budget of {budget.profile} against {budget.to} ({budget.metric} = {budget.limit:g})"
-
-
-def _mean(values: Mapping[str, float]) -> float:
-    mean = math.exp(math.fsum(map(math.log, values.values())) / len(values))
-    return min(max(mean, min(values.values())), max(values.values()))  # rounding of a tiny one may make it 0
+def _mean(values: Collection[float]) -> float:
+    mean = math.exp(min(math.fsum(map(math.log, values)) / len(values), _MOST_LOG_RATIO))
+    return min(max(mean, min(values)), max(values))  # a tiny one is rounded to 0, a huge one cut

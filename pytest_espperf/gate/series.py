@@ -2,9 +2,10 @@
 
 The composite of a round is the mean over the session's phases of the logarithm of the metric,
 ``-ln(rps_ok)``, ``ln(p95_ms)`` or ``ln(p99_ms)``, so that larger always means slower and a difference
-is a log ratio. The unit of every test is a *round*: requests of one round are autocorrelated. Disturbed
-rounds are left out first, see :mod:`pytest_espperf.gate.rounds`. An earlier session counts with all of its
-rounds, the planned ones and those that were measured again.
+is a log ratio. Throughput is that of the phases whose pace the board sets, where a profile has any: what
+is fixed by a schedule would dilute it. The unit of every test is a *round*: requests of one round are
+autocorrelated. Disturbed rounds are left out first, see :mod:`pytest_espperf.gate.rounds`. An earlier
+session counts with all of its rounds, the planned ones and those that were measured again.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from pytest_espperf.gate.rounds import (
     find_disturbed,
 )
 from pytest_espperf.model.artifact import PhaseReport, PhaseResult, RunRole, SessionArtifact
-from pytest_espperf.model.gates import TAIL
+from pytest_espperf.model.gates import MAIN_METRIC, TAIL, of_throughput
 from pytest_espperf.model.registry import GATED_FIGURES, METRICS
 
-COMPOSITES = ("rps_ok", "p95_ms")
+COMPOSITES = (MAIN_METRIC, "p95_ms")
 """The metrics that are gated for every profile."""
 
 GATES = (*COMPOSITES, *GATED_FIGURES)
@@ -130,6 +131,9 @@ class ProfileRounds:
     Attributes:
         profile: its name.
         phases: the phases that are compared.
+        throughput: those of them whose throughput is: not the ones that a schedule or pauses pace, unless all
+            are.
+        paced: the phases that are paced so.
         now: the candidate's readings, all rounds.
         epoch: the earlier sessions that have figures, oldest first.
         past: the readings of each, without its disturbed rounds.
@@ -139,6 +143,8 @@ class ProfileRounds:
 
     profile: str
     phases: tuple[str, ...]
+    throughput: tuple[str, ...]
+    paced: frozenset[str]
     now: Readings
     epoch: tuple[SessionArtifact, ...]
     past: tuple[Readings, ...]
@@ -147,7 +153,9 @@ class ProfileRounds:
 
     def phases_of(self, metric: str) -> tuple[str, ...]:
         """Return the phases in which a metric is compared."""
-        return self.some_phases.get(metric, ()) if METRICS[metric].only_some else self.phases
+        if METRICS[metric].only_some:
+            return self.some_phases.get(metric, ())
+        return self.throughput if metric == MAIN_METRIC else self.phases
 
 
 SomePhases = Mapping[str, tuple[str, ...]]
@@ -179,8 +187,23 @@ def _some_phases(
     return found
 
 
-def read_rounds(
-    session: SessionArtifact, profile: str, phases: Sequence[str], some: SomePhases | None = None
+def _paced_phases(profile: str, sessions: Iterable[SessionArtifact]) -> frozenset[str]:
+    """Return the phases that a schedule, or the pauses of the clients, paced in any session."""
+    return frozenset(
+        name
+        for session in sessions
+        for phases in rounds_of(session, profile).values()
+        for name, result in phases.items()
+        if result.report.paced
+    )
+
+
+def _read_rounds(
+    session: SessionArtifact,
+    profile: str,
+    phases: Sequence[str],
+    throughput: Sequence[str],
+    some: SomePhases,
 ) -> Readings:
     """Compute a session's own rounds of a profile, planned and repeated: metric -> round -> composite.
 
@@ -188,6 +211,7 @@ def read_rounds(
         session: whose.
         profile: likewise.
         phases: those that are compared.
+        throughput: those whose throughput is.
         some: of each metric that only some phases have, those in which it is compared.
     """
     rounds = {
@@ -195,7 +219,7 @@ def read_rounds(
         for role in OWN_ROLES
         for index, results in rounds_of(session, profile, (role,)).items()
     }
-    compared: dict[str, Sequence[str]] = {**dict.fromkeys((*COMPOSITES, TAIL), phases), **(some or {})}
+    compared = {**dict.fromkeys((*COMPOSITES, TAIL), phases), MAIN_METRIC: throughput, **some}
     return {
         metric: {
             key: value
@@ -206,12 +230,18 @@ def read_rounds(
     }
 
 
-def _read_past(session: SessionArtifact, profile: str, phases: Sequence[str], some: SomePhases) -> Readings:
+def _read_past(
+    session: SessionArtifact,
+    profile: str,
+    phases: Sequence[str],
+    throughput: Sequence[str],
+    some: SomePhases,
+) -> Readings:
     """Compute an earlier session's rounds, without metrics that less than half of the planned rounds have."""
     planned = len(rounds_of(session, profile))
     return {
         metric: values if 2 * len(_values(values, "run")) >= planned else {}
-        for metric, values in read_rounds(session, profile, phases, some).items()
+        for metric, values in _read_rounds(session, profile, phases, throughput, some).items()
     }
 
 
@@ -229,13 +259,17 @@ def undisturbed_rounds(
     for profile, epoch in epochs.items():
         phases = gateable_phases(rounds_of(candidate, profile))
         some = _some_phases(candidate, profile, phases, epoch[-depth:])
+        paced = _paced_phases(profile, (candidate, *epoch))
+        throughput = of_throughput({name: name in paced for name in phases})
         raw.append(
             ProfileRounds(
                 profile=profile,
                 phases=phases,
-                now=read_rounds(candidate, profile, phases, some),
+                throughput=throughput,
+                paced=paced,
+                now=_read_rounds(candidate, profile, phases, throughput, some),
                 epoch=tuple(epoch),
-                past=tuple(_read_past(session, profile, phases, some) for session in epoch),
+                past=tuple(_read_past(session, profile, phases, throughput, some) for session in epoch),
                 disturbed=UNDISTURBED,
                 some_phases=some,
             )
@@ -266,8 +300,9 @@ class Series:
         calm: which sessions of the epoch ended early on good news; empty for none.
         ended: why the candidate itself ended early, "" where it did not.
         pairs: ``(old firmware, new firmware)`` of its complete A/B pairs.
-        paced: an open loop, clients that pause, or server-sent events: its throughput is a schedule's, not
-            what the board can do.
+        paced: an open loop, clients that pause, or server-sent events in all phases of the profile: its
+            throughput is a schedule's, not what the board can do.
+        alone: some of the phases are paced, so that no throughput stands for their latency.
         by_phase: of the tail metric only: each phase's own change against the baseline.
         environment: change on the control board, which is subtracted from all rounds; None where nothing.
     """
@@ -284,6 +319,7 @@ class Series:
     ended: str = ""
     pairs: tuple[tuple[float, float], ...] = ()
     paced: bool = False
+    alone: bool = False
     by_phase: tuple[float, ...] = ()
     environment: Environment | None = None
 
@@ -377,7 +413,8 @@ def build_series(
         calm=tuple(calm),
         ended=ended.why if ended is not None else "",
         pairs=_pairs(candidate, profile, names, metric),
-        paced=_paced(planned),
+        paced=rounds.paced.issuperset(rounds.phases),
+        alone=not rounds.paced.isdisjoint(names),
         by_phase=_by_phase(planned, profile, names, rounds.epoch[-max_history:]) if metric == TAIL else (),
         environment=here,
     )
@@ -408,10 +445,6 @@ def _reference(
         return None
     values = composites(rounds_of(session, profile, ("reference",)), names, metric)
     return median(values) if values else None
-
-
-def _paced(rounds: Rounds) -> bool:
-    return any(result.report.paced for phases in rounds.values() for result in phases.values())
 
 
 def _by_phase(

@@ -41,6 +41,7 @@ from pytest_espperf.gate.own import (
     OwnSeries,
     count_noisy,
     figure_budget_findings,
+    figure_rule_findings,
     own_findings,
     own_plain_rows,
     own_rows,
@@ -102,6 +103,7 @@ def judge(
     findings = [
         *health,
         *figure_budget_findings(candidate),
+        *figure_rule_findings(candidate, policy),
         *ratio_findings(candidate),
         *worst_findings(candidate),
         *choice.findings,

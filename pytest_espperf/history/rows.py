@@ -75,6 +75,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             any of them.
         medians: per profile and phase, those of :data:`MEDIANS`, and what the phase has besides; only where
             the query asked for details.
+        paced: the cells of which a schedule or pauses set the throughput.
         own: per figure of the firmware's own its unit, its direction and its median; likewise.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
     """
@@ -108,6 +109,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pinned: bool = False
     copies: tuple[str, ...] = ()
     medians: dict[str, dict[str, float | None]] | None = None
+    paced: list[str] = []
     gates: dict[str, Json] | None = None
     own: dict[str, OwnMedian] | None = None
 
@@ -275,6 +277,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         dirty=artifact.environment.get("git_dirty") is True,
         firmware=_text(artifact.device.get("firmware")),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
+        paced=[name for name, cell in artifact.aggregated.items() if cell.paced],
         gates=_gates(artifact.gate),
         own=_own(artifact),
     )

@@ -295,7 +295,10 @@ class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell (``profile:phase``) over its runs; ``figures`` has the metrics that only some phases have."""
+    """One cell (``profile:phase``) over its runs; ``figures`` has the metrics that only some phases have.
+
+    ``paced``: a schedule or pauses set its throughput, see :attr:`PhaseReport.paced`.
+    """
 
     profile: str
     phase: str
@@ -309,6 +312,7 @@ class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
     rps_ok: Summary = Summary()
     path_metrics: dict[str, PathAggregate] = {}
     figures: dict[str, Summary] = {}
+    paced: bool = False
 
     def summary(self, metric: str) -> Summary:
         """Return the summary of a metric, also of one that only some phases have."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_espperf.model.artifact import GateRow, Verdict
 from pytest_espperf.model.registry import METRICS, Metric
@@ -16,6 +16,16 @@ TAIL = "p99_ms"
 
 POINTS = "error_rate"
 """The metric whose change is given in percentage points: it is a percentage itself."""
+
+
+def of_throughput(paced: Mapping[str, bool]) -> tuple[str, ...]:
+    """Choose the phases (or cells) of a profile that its throughput is the mean of.
+
+    Args:
+        paced: of each whether a schedule or pauses, and not the board, set its pace: such a one tells next to
+            nothing, and counts only where all are.
+    """
+    return tuple(name for name, flag in paced.items() if not flag) or tuple(paced)
 
 
 def change_of(row: GateRow) -> float | None:

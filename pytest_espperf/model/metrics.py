@@ -517,5 +517,6 @@ def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
                 )
                 for path in paths
             },
+            paced=any(report.paced for report in reports),
         )
     return aggregated

@@ -9,6 +9,7 @@ from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.rows import MEDIANS, Query, SessionRow
 from pytest_espperf.model.artifact import Json
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.registry import METRICS, Metric, find_metric, own_gate
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER, UNJUDGED
 from pytest_espperf.report.html.data import HistoryPage, PointKind, Trend, TrendPoint, TrendSession
@@ -218,9 +219,9 @@ def _slower(value: float, metric: Metric, factor: float) -> float:
 
 def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
     """Compute the geometric mean over the phases, of the medians over the runs; of errors, the worst."""
-    medians = [
-        cell.get(metric) for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile
-    ]
+    cells = {name: cell for name, cell in (row.medians or {}).items() if name.partition(":")[0] == profile}
+    chosen = of_throughput({name: name in row.paced for name in cells}) if metric == MAIN_METRIC else cells
+    medians = [cells[name].get(metric) for name in chosen]
     known = [value for value in medians if value is not None]
     if not known or (len(known) < len(medians) and not METRICS[metric].only_some):
         return None

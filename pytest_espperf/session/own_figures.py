@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pytest_espperf.model.artifact import PhaseReport, RunRole
+from pytest_espperf.model.artifact import Finding, PhaseReport, RunRole
 from pytest_espperf.model.figures import as_number, at_path, find_figure
+from pytest_espperf.model.findings import FIGURES
 from pytest_espperf.model.own_figures import add_value, likely_better
-from pytest_espperf.model.registry import Better
+from pytest_espperf.model.registry import Better, own_gate
 from pytest_espperf.session.board import Board
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase
@@ -54,11 +55,26 @@ class OwnFigures:
         if board is None or self._other_firmware:
             return
         for gauge in board.telemetry.spec.gauges:
+            self._state.gauges[gauge.name] = gauge.path
             value = _read(gauge.path, (report.stats_after, report.mem_after))
             if value is not None:
                 self.add(gauge.name, value, unit=gauge.unit, better=gauge.better, source="telemetry")
             elif report.stats_after or report.mem_after:
                 self._say_once(f"the gauge {gauge.name} has no value: no number stands at {gauge.path}")
+
+    def missing_gauges(self) -> list[Finding]:
+        """Name the gauges that were asked for and had no value in the whole session, for whatever reason."""
+        return [
+            Finding(
+                severity="warn",
+                kind=FIGURES,
+                where=own_gate(name),
+                message=f"{own_gate(name)}: the gauge has no value in this session: no number stood at "
+                f"{path} in the telemetry, or the telemetry did not answer.",
+            )
+            for name, path in self._state.gauges.items()
+            if name not in self._state.figures
+        ]
 
     def take_printed(self) -> None:
         """Take the figures that the console printed since the last call."""

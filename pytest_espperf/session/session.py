@@ -250,7 +250,8 @@ class PerfSession:
             verdict = Verdict(kind="incomplete", findings=[self._why_missing(interrupted)])
         else:
             artifact, verdict = self._judge_all(artifact)
-            verdict = with_failed_tests(verdict, failed_tests)
+            found = [*verdict.findings, *self.driver.own.missing_gauges()]
+            verdict = with_failed_tests(structs.replace(verdict, findings=found), failed_tests)
             self.driver.listen_between()
             for said in self.driver.state.console:
                 verdict = failed_by(verdict, Finding(severity="fail", kind=CONSOLE, message=said))

@@ -21,6 +21,7 @@ class SessionState(msgspec.Struct, kw_only=True):
         capacity: connections that the board serves at once, where that is known.
         answers: what the paths answered before the load, by profile.
         figures: the firmware's own figures, by name; a worker sends what is new.
+        gauges: the gauges that were asked for behind a phase, each with its path in the telemetry.
         booted: whether its boots were timed.
     """
 
@@ -31,6 +32,7 @@ class SessionState(msgspec.Struct, kw_only=True):
     capacity: Capacity | None = None
     answers: dict[str, dict[str, PathAnswer]] = {}
     figures: dict[str, OwnFigure] = {}
+    gauges: dict[str, str] = {}
     booted: bool = False
 
     def stop(self, reason: str) -> None:
@@ -50,5 +52,6 @@ class SessionState(msgspec.Struct, kw_only=True):
         self.console += later.console
         self.capacity = later.capacity or self.capacity
         self.answers |= later.answers
+        self.gauges |= later.gauges
         self.booted = self.booted or later.booted
         add_figures(self.figures, later.figures)

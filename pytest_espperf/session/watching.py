@@ -36,6 +36,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
+from pytest_espperf.model.gates import of_throughput
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.verdicts import FAILING, SLOWER, rank
@@ -432,6 +433,7 @@ def _shows_change(row: GateRow) -> bool:
 
 def _rate(artifact: SessionArtifact, profile: str) -> float | None:
     """Compute the requests per second of a profile: the geometric mean of its phases, as a gate's."""
-    cells = [cell for cell in artifact.aggregated.values() if cell.profile == profile]
-    rates = [cell.rps_ok.median for cell in cells if cell.rps_ok is not None and cell.rps_ok.median]
+    cells = {name: cell for name, cell in artifact.aggregated.items() if cell.profile == profile}
+    chosen = of_throughput({name: cell.paced for name, cell in cells.items()})
+    rates = [rate for name in chosen if (rate := cells[name].rps_ok.median)]
     return math.exp(sum(map(math.log, rates)) / len(rates)) if rates else None

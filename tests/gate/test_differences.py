@@ -35,6 +35,16 @@ def phases(**burst: Any) -> dict[str, Any]:
             phases(reuse=False),
             f"burst had TLS handshakes that were resumed where the board could in {THOSE}, full now",
         ),
+        (
+            phases(message={"sha256": "a", "bytes": 5}),
+            phases(message={"sha256": "b", "bytes": 9}),
+            f"burst sent another message (9 bytes) in {THOSE}, this message (5 bytes) now",
+        ),
+        (
+            phases(message={"sha256": "a", "bytes": 5}),
+            phases(),
+            f"burst sent its own numbers in {THOSE}, this message (5 bytes) now",
+        ),
         (phases(think_time_s=2.0), phases(), f"burst paused for 0 s in {THOSE}, 2 s now"),
         (phases(kind="page"), phases(), f"burst was of the kind requests in {THOSE}, page now"),
         (

@@ -232,3 +232,16 @@ def test_budgets_are_parsed() -> None:
     for bad in ("boot_ms", "boot_ms:", "boot_ms:-1", "boot_ms:1,boot_ms:2", "p95_ms:5", "a b:1"):
         with pytest.raises(ValueError, match=r"\S"):
             parse_figure_limit(bad)
+
+
+RULES = GatePolicy(fail_on=(("figure:nix", 3.0),), min_effect={"figure:nil": 1.0})
+
+
+def test_rules_and_floors_without_a_value_are_named() -> None:
+    rng = random.Random(9)
+    now = session(rng)
+    found = [one for one in judge(now, [], RULES).findings if one.kind == FIGURES]
+    assert [(one.where, one.severity) for one in found] == [("figure:nix", "warn"), ("figure:nil", "warn")]
+    both = with_own(now, nix=OwnFigure(values=[1.0]), nil=OwnFigure(values=[1.0]))
+    for quiet in (both, structs.replace(now, partial=True), structs.replace(now, raw_runs=[])):
+        assert not [one for one in judge(quiet, [], RULES).findings if "no value" in one.message]

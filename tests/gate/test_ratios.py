@@ -67,7 +67,9 @@ def test_what_the_session_lacks_is_said_and_fails_nothing(to: str, metric: str) 
     artifact = with_ratio(metric, 0.001, to=to)
     (finding,) = found(artifact)
     assert finding.severity == "info"
-    assert "was not judged" in finding.message
+    assert finding.message.startswith(
+        f"python_heavy: its budget against {to} ({metric} = 0.001) was not judged"
+    )
     assert judge(artifact, []).kind == "no-baseline"
 
 
@@ -75,3 +77,14 @@ def test_a_profile_that_is_not_measured_has_no_budget() -> None:
     artifact = with_ratio("p95_ms", 0.001)
     cells = {name: cell for name, cell in artifact.aggregated.items() if cell.profile != "python_heavy"}
     assert not found(structs.replace(artifact, aggregated=cells, profiles=["python_light"]))
+
+
+@pytest.mark.parametrize("to", ["static", "python_light", ""])
+def test_a_session_that_measured_nothing_has_trouble_of_its_own(to: str) -> None:
+    artifact = with_ratio("p95_ms", 0.001, to=to)
+    assert not found(structs.replace(artifact, raw_runs=[], aggregated={}))
+
+
+def test_a_nameless_profile_is_a_profile() -> None:
+    [finding] = found(with_ratio("p95_ms", 1.0, to=""))
+    assert "was not judged" in finding.message

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 from msgspec import structs
-from support.gate_sessions import history, kinds, more_rounds, session, with_figure
+from support.gate_sessions import change, history, kinds, more_rounds, session, with_figure
 
 from pytest_espperf.gate import GatePolicy, decide_early, judge, may_stop_early, measure_again
 from pytest_espperf.gate.policy import parse_fail_on
-from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import GateRow, PathReport, PhaseReport, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIGURES, NOT_JUDGED
 from pytest_espperf.model.registry import GATED_FIGURES, METRICS
 
@@ -106,6 +106,43 @@ def test_a_figure_that_only_one_side_has_is_named(now_has_it: bool) -> None:
     assert finding.severity == ("info" if now_has_it else "warn")
     assert f"{PROFILE}:upload_mb_s" not in {one.name for one in verdict.gates}
     assert verdict.kind == "unchanged"
+
+
+def asking(artifact: SessionArtifact, skip: Collection[int] = ()) -> SessionArtifact:
+    """The session with two paths, of which one is not requested in some runs."""
+
+    def edited(index: int, one: PhaseReport) -> PhaseReport:
+        asked = PathReport(requests_total=1)
+        rest = {} if index in skip else {"/big": asked}
+        return structs.replace(one, path_metrics={"/small": asked, **rest})
+
+    return change(artifact, PROFILE, edited)
+
+
+@pytest.mark.parametrize("metric", ["upload_mb_s", "download_mb_s", "connect_ms"])
+@pytest.mark.parametrize("now_has_it", [False, True])
+def test_a_phase_that_is_too_short_for_its_paths_is_the_reason(metric: str, now_has_it: bool) -> None:
+    rng = random.Random(11)
+    with_it = asking(with_figure(rng, session(rng), PROFILE, metric, 0.5, phases=("long",)))
+    lacking = asking(session(rng), skip=range(1, 5))
+    earlier = [
+        structs.replace(one, raw_runs=(lacking if now_has_it else with_it).raw_runs)
+        for one in history(rng, 6)
+    ]
+    (finding,) = [
+        one for one in judge(with_it if now_has_it else lacking, earlier).findings if one.kind == FIGURES
+    ]
+    assert finding.severity == ("info" if now_has_it else "warn")
+    assert ("too short for its paths" in finding.message) is (metric != "connect_ms")
+    assert "long" in finding.message
+
+
+def test_a_figure_that_is_lost_though_each_path_was_asked_is_lost() -> None:
+    rng = random.Random(12)
+    with_it = asking(with_figure(rng, session(rng), PROFILE, "upload_mb_s", 0.5, phases=("long",)))
+    earlier = [structs.replace(one, raw_runs=with_it.raw_runs) for one in history(rng, 6)]
+    (finding,) = [one for one in judge(asking(session(rng)), earlier).findings if one.kind == FIGURES]
+    assert "the last session of the baseline has it" in finding.message
 
 
 def test_only_phases_that_both_have_are_compared() -> None:

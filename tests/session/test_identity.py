@@ -72,6 +72,20 @@ def test_streams_that_differ_in_anything_have_keys_of_their_own() -> None:
     assert len(keys) == len(phases)
 
 
+def test_of_a_message_a_digest_and_its_length_are_kept() -> None:
+    made = plan(perf_profiles=["python_light"])
+
+    def of(message: str) -> Comparability:
+        stream = StreamSpec("/ws", message=message, size=64)
+        phase = PhaseSpec("p", 2, 1.0, kind="websocket", stream=stream)
+        return key(replace(made, profiles=(replace(made.profiles[0], phases=(phase,)),)))
+
+    kept = of("token s3cr3t")
+    assert "s3cr3t" not in str(kept)
+    assert kept.fields["profiles"]["python_light"]["phases"]["p"]["message"].keys() == {"sha256", "bytes"}
+    assert len({of(text).key for text in ("token s3cr3t", "token another", "")}) == 3
+
+
 def test_no_secret_is_in_the_key_or_its_fields() -> None:
     made = plan(perf_profiles=["python_light"])
     secret = replace(

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_espperf.device import PrintedFigure
 from pytest_espperf.model.artifact import OwnFigure, PhaseReport
+from pytest_espperf.model.findings import FIGURES
 from pytest_espperf.model.workload import Gauge, TelemetrySpec
 from pytest_espperf.session.own_figures import MOST_SAID, OwnFigures
 from pytest_espperf.session.state import SessionState
@@ -58,11 +59,38 @@ def test_each_phase_has_one_value_of_each_gauge() -> None:
     assert bench.said == ["WARNING: the gauge text has no value: no number stands at name"]
 
 
-def test_a_board_without_telemetry_is_not_blamed_for_each_gauge() -> None:
+def test_of_a_board_without_telemetry_each_gauge_is_missing_in_the_end() -> None:
     bench = Bench()
     bench.phase()
     assert bench.state.figures == {}
-    assert bench.said == []
+    assert bench.said == [], "behind each phase it would be noise"
+    found = bench.own.missing_gauges()
+    assert [one.where for one in found] == ["figure:peak", "figure:free", "figure:text"]
+    assert {(one.severity, one.kind) for one in found} == {("warn", FIGURES)}
+    assert "server.peak" in found[0].message
+
+
+def test_a_gauge_that_was_read_once_is_not_missing() -> None:
+    bench = Bench()
+    bench.phase()
+    bench.phase(stats_after=STATS, mem_after=MEMORY)
+    bench.phase()
+    assert [one.where for one in bench.own.missing_gauges()] == ["figure:text"]
+
+
+def test_no_gauge_is_missing_where_nothing_was_measured_on_this_firmware() -> None:
+    bench = Bench()
+    assert bench.own.missing_gauges() == []
+    bench.phase("ab-baseline")
+    assert bench.own.missing_gauges() == []
+
+
+def test_the_gauges_of_a_worker_are_known_to_the_controller() -> None:
+    bench, controller = Bench(), Bench()
+    bench.phase()
+    sent = msgspec.json.decode(msgspec.json.encode(bench.state), type=SessionState)
+    controller.state.merge(sent)
+    assert controller.own.missing_gauges() == bench.own.missing_gauges() != []
 
 
 def test_printed_figures_are_values_of_their_own() -> None:

@@ -98,7 +98,6 @@ def test_two_sessions_of_streams(place: Path) -> None:
         "rate_rps": None,
         "kind": "websocket",
         "path": "/ws",
-        "message": "",
         "size": 64,
         "binary": False,
     }
