@@ -226,6 +226,6 @@ def test_a_users_transport_and_the_deadline() -> None:
         return httpx.Response(200)
 
     samples = run_phase(
-        NOWHERE, HELLO, phase(5, 2), transport=lambda: httpx.MockTransport(handle), deadline_s=0.2
+        NOWHERE, HELLO, phase(5, 2), transport=lambda: httpx.MockTransport(handle), deadline_s=2
     )
     assert samples.cut_short == "inner deadline reached with 2 requests unanswered"

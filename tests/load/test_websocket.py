@@ -127,7 +127,7 @@ STREAMS = {
 @pytest.mark.parametrize("loop_factory", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_round_trips_in_a_closed_loop(board: Target, stream: StreamSpec, loop_factory: LoopFactory) -> None:
-    samples = drive(board, phase(stream), loop_factory=loop_factory)
+    samples = drive(board, phase(stream, 1.5), loop_factory=loop_factory)
     report = summarise(samples)
     assert report.error_kinds == {}
     assert report.status_counts == {"101": report.ok}
