@@ -211,3 +211,22 @@ def test_a_phase_that_was_paced_in_the_baseline_alone_is_no_throughput() -> None
     row = gate_of(judge(session(rng), past), "rps_ok")
     assert row.baseline == pytest.approx(RPS[HEAVY], rel=0.05)
     assert row.now == pytest.approx(RPS[HEAVY], rel=0.05)
+
+
+@paces
+@pytest.mark.parametrize("rounds", [3, 6])
+def test_a_profile_with_nothing_but_schedules_is_called_slower_and_excludes_by_latency(
+    pace: Mapping[str, Any], rounds: int
+) -> None:
+    """Events that a listener no longer gets, requests that the board no longer keeps up with."""
+    rng = random.Random(11)
+
+    def scheduled(artifact: SessionArtifact, rate: float) -> SessionArtifact:
+        return paced(paced(artifact, pace, rate=rate), pace, rate=rate, only="burst")
+
+    past = [scheduled(one, 10.0 * 1.01 ** rng.gauss(0, 1)) for one in history(rng, 12, rounds=rounds)]
+    fewer = gate_of(judge(scheduled(session(rng, rounds=rounds), 6.0), past), "rps_ok")
+    assert fewer.verdict == "regressed"
+    assert fewer.now == pytest.approx(6.0)
+    same = gate_of(judge(scheduled(session(rng, rounds=rounds), 10.0), past), "rps_ok")
+    assert same.verdict == "unchanged"
