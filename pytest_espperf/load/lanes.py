@@ -244,13 +244,16 @@ class Lane(Client):
         head = reader.head
         assert head is not None
         if session is not None and not session.ready:
-            self._end_login(connection, session.end(head.status, reader.body_bytes, head.headers))
+            trouble = session.end(head.status, reader.body_bytes, head.headers, connection.unsent_bytes)
+            self._end_login(connection, trouble)
             return
         assert request is not None
         if session is not None:
             session.note(request, head.status, head.headers)
         check = self._check
         outcome = request.judge(head.status, reader.body_bytes, check, head.headers)
+        if unsent := connection.unsent_bytes:
+            outcome = request.judge_taken(outcome, head.status, unsent)
         end_ns = connection.last_ns
         self.deadline_ns = NEVER
         self.answered = True

@@ -89,8 +89,15 @@ class ClientSession:
         if self._body_bytes <= MAX_JSON_BYTES:
             self._body.append(piece)
 
-    def end(self, status: int, body_bytes: int, headers: RawHeaders) -> str:
-        """Take the whole answer; return why it is no login, "" where it is one."""
+    def end(self, status: int, body_bytes: int, headers: RawHeaders, unsent_bytes: int = 0) -> str:
+        """Take the whole answer; return why it is no login, "" where it is one.
+
+        Args:
+            status: of the answer.
+            body_bytes: length of its body.
+            headers: of the answer.
+            unsent_bytes: of the login's own body that were not sent yet.
+        """
         request, table = self.login.request, self.login.table
         outcome = request.judge(status, body_bytes, self._check, headers)
         body, self._body = b"".join(self._body), []
@@ -98,6 +105,8 @@ class ClientSession:
             kind = table.outcomes[outcome].error
             what = "" if kind == f"http_{status}" else f" with a wrong body ({kind})"
             return f"{request.spec.label} answers {status}{what}"
+        if unsent_bytes and 200 <= status < 300:
+            return f"{request.spec.label} answers {status}, but {request.untaken(unsent_bytes)}"
         self._keep_cookies(request, status, headers)
         for name, source in self.login.take.items():
             value = self._value(source, body, headers)
