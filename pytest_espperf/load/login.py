@@ -68,8 +68,9 @@ class ClientSession:
         self._check: BodyCheck | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._requests: dict[int, httpx.Request] = {}
-        self._wires: dict[int, bytes] = {}
+        # By the request itself: a page and its assets are numbered apart.
+        self._requests: dict[PreparedRequest, httpx.Request] = {}
+        self._wires: dict[PreparedRequest, bytes] = {}
         self._valid_until = float("inf")
 
     def begin(self) -> PreparedRequest:
@@ -133,10 +134,10 @@ class ClientSession:
         """
         if self._clock() >= self._valid_until:
             self._forget_requests()
-        made = self._requests.get(prepared.index)
+        made = self._requests.get(prepared)
         if made is None:
             made = self.login.maker.make(prepared.spec, self._values, self._cookies_for(prepared))
-            self._requests[prepared.index] = made
+            self._requests[prepared] = made
         return made
 
     def wire(self, prepared: PreparedRequest) -> bytes:
@@ -145,10 +146,10 @@ class ClientSession:
         Raises:
             UsageError: it cannot be made.
         """
-        wire = self._wires.get(prepared.index) if self._clock() < self._valid_until else None
+        wire = self._wires.get(prepared) if self._clock() < self._valid_until else None
         if wire is None:
             wire = prepared.wire_of(self.request(prepared))
-            self._wires[prepared.index] = wire
+            self._wires[prepared] = wire
         return wire
 
     def _value(self, source: str, body: bytes, headers: RawHeaders) -> str:
