@@ -288,6 +288,23 @@ def test_a_slow_drip_ends_with_the_deadline() -> None:
         stop.set()
 
 
+def test_a_tls_handshake_that_never_ends_is_named() -> None:
+    stop = threading.Event()
+
+    def silent(_: socket.socket) -> None:
+        stop.wait(5)
+
+    with server(silent) as port:
+        board = Target("https", "127.0.0.1", port, f"127.0.0.1:{port}", insecure=True)
+        with pytest.raises(DeviceError) as caught:
+            get(board, "/", timeout_s=0.5)
+        with pytest.raises(DeviceError) as plain:
+            get(at(port), "/", timeout_s=0.5)
+        stop.set()
+    assert str(caught.value) == "no answer within 0.5 s (the TLS handshake did not end)"
+    assert "TLS" not in str(plain.value)
+
+
 @pytest.mark.parametrize(
     "answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
 )
