@@ -35,8 +35,8 @@ class HttpAnswer:
     took_s: float = 0.0
 
 
-class _Progress:
-    """How far an exchange got, as httpx tells it."""
+class _Handshake:
+    """Whether an exchange waits for its TLS handshake, as httpx tells it."""
 
     def __init__(self) -> None:
         self._in_handshake = False
@@ -62,7 +62,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
         UsageError: the CA file cannot be used.
     """
     verify = tls_for(target) or False
-    progress = _Progress()
+    handshake = _Handshake()
 
     async def exchange() -> HttpAnswer:
         # A request of its own, and not the client's, which would add headers and put Host behind them.
@@ -73,7 +73,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
             # What is connected to is an address; the certificate is the name's.
             extensions={
                 "timeout": httpx.Timeout(timeout_s).as_dict(),
-                "trace": progress.take,
+                "trace": handshake.take,
                 **({"sni_hostname": target.tls_name} if target.tls_name else {}),
             },
         )
@@ -98,7 +98,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
     try:
         return run_async(bounded())
     except (asyncio.TimeoutError, httpx.TimeoutException) as error:
-        raise DeviceError(f"no answer within {timeout_s:g} s{progress.what_lacks(error)}") from None
+        raise DeviceError(f"no answer within {timeout_s:g} s{handshake.what_lacks(error)}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         if lack := lack_of(error):
             raise ComputerError(f"{describe_lack(lack)}: {advice(lack)}") from None
