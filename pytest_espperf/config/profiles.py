@@ -153,7 +153,7 @@ def _profile(name: str, value: object, where: str, root: Path) -> Profile:
             raise TableError(f"{where}: paths must be a list of at least one path{why}")
     profile = Profile(
         name=name,
-        requests=reader.requests(table.paths, login),
+        requests=reader.requests(table.paths, login, phases),
         phases=tuple(phases),
         headers=headers,
         limits={key: limit for key in given if (limit := getattr(limits, key)) is not None},

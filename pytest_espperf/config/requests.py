@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from pytest_espperf.config.parsers import header, url_path
 from pytest_espperf.config.tables import check, convert
 from pytest_espperf.errors import TableError, UsageError
 from pytest_espperf.model.text import nearest
-from pytest_espperf.model.workload import PLACEHOLDER, Header, LoginSpec, RequestSpec
+from pytest_espperf.model.workload import NUMBER, PLACEHOLDER, Header, LoginSpec, PhaseSpec, RequestSpec
 from pytest_espperf.system.homes import expand_user
 from pytest_espperf.system.regular import read_whole
 
@@ -152,13 +152,18 @@ class RequestReader:
     headers: Sequence[Header] = ()
     limits: Iterable[str] = ()
 
-    def requests(self, paths: Sequence[object], login: LoginSpec | None) -> tuple[RequestSpec, ...]:
-        """Make the requests of ``paths``, whose placeholders ``login`` fills.
+    def requests(
+        self, paths: Sequence[object], login: LoginSpec | None, phases: Sequence[PhaseSpec] = ()
+    ) -> tuple[RequestSpec, ...]:
+        """Make the requests of ``paths``; ``login`` fills their placeholders, and those of ``phases``.
 
         Raises:
-            TableError: one is wrong, or listed twice.
+            TableError: one is wrong, or listed twice, or a placeholder is not filled.
         """
-        requests = [self._request(item, f"{self.where} paths[{place}]") for place, item in enumerate(paths)]
+        take = login.take if login is not None else {}
+        requests = [
+            self._request(item, f"{self.where} paths[{place}]", take) for place, item in enumerate(paths)
+        ]
         seen: set[str] = set()
         for request in requests:
             if request.label in seen:
@@ -167,7 +172,7 @@ class RequestReader:
                     f"{self.where}: {what} {request.label!r} is listed twice: give it a weight instead"
                 )
             seen.add(request.label)
-        self._check_placeholders(requests, login)
+        self._check_placeholders(requests, login, phases)
         return tuple(requests)
 
     def login(self, value: object) -> LoginSpec:
@@ -183,10 +188,16 @@ class RequestReader:
             if not PLACEHOLDER.fullmatch(f"{{{name}}}"):
                 raise TableError(f"{where} take: {name!r} is no name: letters, digits and '_'")
             take[name] = _source(source, f"{where} take.{name}")
+        for key, text in [("path", table.path), *_sent_texts(table)]:
+            if found := _of(take, text):
+                raise TableError(f"{where} {key}: {found}: the login's own request has no value yet")
         return LoginSpec(self._spec(table, where), take)
 
-    def _request(self, item: object, where: str) -> RequestSpec:
+    def _request(self, item: object, where: str, take: Mapping[str, str]) -> RequestSpec:
         table = convert({"path": item} if isinstance(item, str) else item, RequestTable, where)
+        for key, text in _sent_texts(table):
+            if found := _of(take, text):
+                raise TableError(f"{where} {key}: a body is sent as it stands: {found} is not filled in it")
         for name in table.limits:
             if name not in PATH_LIMITS and name in self.limits:
                 raise TableError(
@@ -275,13 +286,15 @@ class RequestReader:
         except ValueError:  # a NUL
             raise TableError(f"{where}: no file can have the name {name!r}") from None
 
-    def _check_placeholders(self, requests: Sequence[RequestSpec], login: LoginSpec | None) -> None:
+    def _check_placeholders(
+        self, requests: Sequence[RequestSpec], login: LoginSpec | None, phases: Sequence[PhaseSpec]
+    ) -> None:
         """Refuse a placeholder that nothing fills; without a login, braces in a path are its own."""
         if login is not None:
             for name, value in login.request.headers:
-                if found := PLACEHOLDER.search(value):
+                if unfilled := PLACEHOLDER.search(value):
                     raise TableError(
-                        f"{self.where} session headers: {found[0]} in {name!r}: the login's own request"
+                        f"{self.where} session headers: {unfilled[0]} in {name!r}: the login's own request"
                         " has no value yet"
                     )
         places = [(f"headers: {name!r}", value) for name, value in self.headers]
@@ -289,6 +302,15 @@ class RequestReader:
             places += [(f"{request.label}: header {name!r}", value) for name, value in request.headers]
             places += [(request.label, request.path)] if login is not None else []
         take = login.take if login is not None else {}
+        for phase in phases if login is not None else ():
+            place, stream = f"phases.{phase.name}", phase.stream
+            places += [(place, path) for path in phase.own_paths]
+            places += [(place, stream.path)] if stream is not None else []
+            if stream is not None and (found := _of(take, stream.message.replace(NUMBER, ""))):
+                raise TableError(
+                    f"{self.where} {place} message: a message is sent as it stands: {found} is not filled"
+                    " in it"
+                )
         for place, text in places:
             for name in PLACEHOLDER.findall(text):
                 if name not in take:
@@ -322,6 +344,37 @@ def _made(make: Callable[[Any], bytes], value: object, where: str) -> bytes:
 
 def _json_text(value: object, where: str) -> str | None:
     return None if value is UNSET else _made(json_bytes, value, f"{where} json_contains").decode()
+
+
+def _sent_texts(table: AskedTable) -> Iterator[tuple[str, str]]:
+    """Yield the texts that a table writes into a body, each with the key that it stands under."""
+    if table.body is not None:
+        yield "body", table.body
+    if table.json is not UNSET:
+        yield from (("json", text) for text in _texts(table.json))
+    if table.form is not None:
+        yield from (("form", text) for text in _texts(table.form))
+    for value in (table.multipart or {}).values():
+        if isinstance(value, str):
+            yield "multipart", value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all texts in a value of TOML, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield str(key)
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+def _of(take: Mapping[str, str], text: str) -> str:
+    """Find the first placeholder in a text that a login takes a value for; "" where there is none."""
+    return next((f"{{{name}}}" for name in PLACEHOLDER.findall(text) if name in take), "")
 
 
 def _source(value: object, where: str) -> str:

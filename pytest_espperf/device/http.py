@@ -35,6 +35,22 @@ class HttpAnswer:
     took_s: float = 0.0
 
 
+class _Handshake:
+    """Whether an exchange waits for its TLS handshake, as httpx tells it."""
+
+    def __init__(self) -> None:
+        self._in_handshake = False
+
+    async def take(self, event: str, _: object) -> None:
+        if event.startswith("connection.start_tls."):
+            self._in_handshake = not event.endswith(".complete")
+
+    def what_lacks(self, error: Exception) -> str:
+        if self._in_handshake:
+            return " (the TLS handshake did not end)"
+        return f" ({type(error).__name__})" if isinstance(error, httpx.TimeoutException) else ""
+
+
 def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
     """GET a path on a fresh connection; the whole exchange takes at most ``timeout_s``.
 
@@ -46,6 +62,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
         UsageError: the CA file cannot be used.
     """
     verify = tls_for(target) or False
+    handshake = _Handshake()
 
     async def exchange() -> HttpAnswer:
         # A request of its own, and not the client's, which would add headers and put Host behind them.
@@ -56,6 +73,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
             # What is connected to is an address; the certificate is the name's.
             extensions={
                 "timeout": httpx.Timeout(timeout_s).as_dict(),
+                "trace": handshake.take,
                 **({"sni_hostname": target.tls_name} if target.tls_name else {}),
             },
         )
@@ -79,10 +97,8 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
 
     try:
         return run_async(bounded())
-    except asyncio.TimeoutError:
-        raise DeviceError(f"no answer within {timeout_s:g} s") from None
-    except httpx.TimeoutException as error:
-        raise DeviceError(f"no answer within {timeout_s:g} s ({type(error).__name__})") from None
+    except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+        raise DeviceError(f"no answer within {timeout_s:g} s{handshake.what_lacks(error)}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         if lack := lack_of(error):
             raise ComputerError(f"{describe_lack(lack)}: {advice(lack)}") from None

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_espperf.gate.series import cells_of, no_success
-from pytest_espperf.model.artifact import Finding, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import Capacity, ErrorReason, Finding, PhaseReport, SessionArtifact
 from pytest_espperf.model.capacity import advice, sentence
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.error_kinds import LOGIN
 from pytest_espperf.model.findings import CAPACITY
 
 
@@ -41,17 +42,36 @@ def capacity_findings(candidate: SessionArtifact, baseline: Sequence[SessionArti
         if starvation:
             yield Finding(severity="warn", kind=CAPACITY, message=f"{starvation}.")
     for cell, reports in cells.items():
-        if not starvation and (starved := _starved(cell, reports)):
+        if not starvation and (starved := _starved(cell, reports, now)):
             yield Finding(severity="warn", kind=CAPACITY, where=cell, message=f"{cell}: {starved}.")
 
 
-def _starved(cell: str, reports: Sequence[PhaseReport]) -> str:
-    """Describe how many clients got nothing in most runs of a cell while others did; "" where none."""
+def _starved(cell: str, reports: Sequence[PhaseReport], capacity: Capacity | None) -> str:
+    """Describe how many clients got nothing in most runs of a cell while others did; "" where none.
+
+    More sockets are no remedy where the board served as many clients when it was asked, or where the clients'
+    own errors name another cause.
+    """
     runs = [report for report in reports if report.never_answered and not no_success(report)]
     if 2 * len(runs) < len(reports) or not runs:
         return ""
     most = max(runs, key=lambda report: report.never_answered)
-    return (
+    said = (
         f"{most.never_answered} of {most.clients} clients never got an answer in {len(runs)} of "
-        f"{len(reports)} runs; {advice([cell], most.clients - most.never_answered)}"
+        f"{len(reports)} runs"
+    )
+    cause = next((str(reason) for reason in most.error_reasons if _names_cause(reason)), "")
+    if cause:
+        return f"{said}, and met: {cause}"
+    if capacity is not None and capacity.connections >= most.clients:
+        return f"{said}, though the board served {capacity.connections} connections at once when it was asked"
+    return f"{said}; {advice([cell], most.clients - most.never_answered)}"
+
+
+def _names_cause(reason: ErrorReason) -> bool:
+    """Whether an error says itself why a client got no answer: its body was not taken, its login or TLS."""
+    return (
+        reason.kind in {"WriteTimeout", LOGIN}
+        or reason.reason.startswith(f"{LOGIN}: ")
+        or "TLS handshake" in reason.reason
     )

@@ -5,12 +5,13 @@ conducts a phase; its clients are ``lanes`` or browsers that load ``pages``, ove
 and ``stamped``, or ``custom`` over a user's own httpx transport. Phases of other ``kinds`` have clients of
 ``streams``: ``websocket`` (with the pure ``echoes``) and ``events`` (with ``sse``), each over a ``channel``,
 whose logins are ``doors``. ``guard`` and ``processor`` watch the generator. ``asking`` asks for each path
-once; ``talk`` is a client for checks, ``delayed_ack`` one that delays acknowledgements as most clients do.
+once, or logs in once; ``talk`` is a client for checks, ``delayed_ack`` one that delays acknowledgements as
+most clients do.
 """
 
 from __future__ import annotations
 
-from pytest_espperf.load.asking import Asked, ask_each
+from pytest_espperf.load.asking import Asked, ask_each, ask_login
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.delayed_ack import DelayedAcks, find_delayed_acks
 from pytest_espperf.load.engine import Progress, run_phase
@@ -25,6 +26,7 @@ __all__ = [
     "Progress",
     "TransportFactory",
     "ask_each",
+    "ask_login",
     "classify",
     "find_delayed_acks",
     "run_phase",

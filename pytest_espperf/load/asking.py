@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_espperf.load.custom import TransportFactory
 from pytest_espperf.load.engine import run_phase
@@ -44,6 +44,8 @@ def ask_each(
 ) -> list[Asked | None]:
     """Ask for each path once, one after the other, each with its method and its body.
 
+    Where the login fails, that is the answer of the first path, and no path is asked for.
+
     Args:
         target: the board.
         requests: the paths.
@@ -71,6 +73,37 @@ def ask_each(
         login=login,
     )
     return [_asked(samples, index) for index in range(len(requests))]
+
+
+def ask_login(
+    target: Target,
+    login: LoginSpec,
+    *,
+    headers: Sequence[Header] = (),
+    timeout_s: float,
+    budget_s: float,
+    transport: TransportFactory | None = None,
+) -> Asked | None:
+    """Log in once, and ask for nothing; see :func:`ask_each`.
+
+    Returns:
+        what went wrong, with no error where nothing did; None where no time was left to wait for the answer.
+
+    Raises:
+        UsageError: the login cannot be made.
+    """
+    samples = run_phase(
+        target,
+        (replace(login.request, body=None),),  # a name for the error: it is not asked for
+        _ONCE,
+        headers=headers,
+        request_timeout_s=timeout_s,
+        deadline_s=budget_s,
+        transport=transport,
+        login=login,
+        login_alone=True,
+    )
+    return None if samples.cut_short else _asked(samples, 0) or Asked()
 
 
 def _asked(samples: PhaseSamples, path: int) -> Asked | None:

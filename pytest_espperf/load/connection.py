@@ -135,12 +135,16 @@ class Connection(asyncio.Protocol):
         return now
 
     @property
-    def is_sending(self) -> bool:
-        """Whether some of the request's body is not with the kernel yet."""
+    def unsent_bytes(self) -> int:
+        """Bytes of the request's body, as it is framed, that are not with the kernel yet.
+
+        No server can have read them: an answer that is there now came before the body was taken. What the
+        kernel has counts as sent, whether the server reads it or not.
+        """
         if not self._has_body:
-            return False
+            return 0
         transport = self._transport
-        return bool(self._body) or (transport is not None and transport.get_write_buffer_size() > 0)
+        return len(self._body) + (transport.get_write_buffer_size() if transport is not None else 0)
 
     @property
     def keep_alive(self) -> bool:
@@ -151,13 +155,12 @@ class Connection(asyncio.Protocol):
         """
         head = self.reader.head
         refused = self._has_body and head is not None and head.status >= 400
-        return self.reader.keep_alive and not refused and not self.is_sending
+        return self.reader.keep_alive and not refused and not self.unsent_bytes
 
     def timed_out(self) -> httpx.TimeoutException:
         """Describe a time-out now: what came instead of an answer, or how far the body got."""
-        if self.is_sending and self._patience is None and not self._heard:
-            transport = self._transport
-            left = len(self._body) + (transport.get_write_buffer_size() if transport is not None else 0)
+        left = self.unsent_bytes
+        if left and self._patience is None and not self._heard:
             return httpx.WriteTimeout(
                 f"the request's body was not taken in time: {left:,} bytes of it are left"
             )

@@ -62,11 +62,12 @@ class CustomTraffic:
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._sessions = [None if login is None else ClientSession(login) for _ in range(phase.clients)]
         self._logging_in = 0
+        self._login_trouble: BaseException | None = None
         self._begin: asyncio.Event | None = None
         self._asked: set[int] = set()
         self._answered: set[int] = set()
 
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in; one that cannot tries again before each of its requests."""
         self.loop = asyncio.get_running_loop()
         self._begin = asyncio.Event()
@@ -77,6 +78,7 @@ class CustomTraffic:
             await asyncio.sleep(_LOGIN_TURN_S)
             if deadline_ns is not None and perf_counter_ns() >= deadline_ns:
                 break
+        return self._login_trouble
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""
@@ -137,7 +139,9 @@ class CustomTraffic:
             self._kind = type(transport).__name__
             session = self._sessions[number]
             if session is not None and self._begin is not None and not self._begin.is_set():
-                await self._bounded(self._log_in(transport, session))
+                self._login_trouble = (
+                    await self._bounded(self._log_in(transport, session)) or self._login_trouble
+                )
                 self._logging_in -= 1
                 await self._begin.wait()
             failures = 0

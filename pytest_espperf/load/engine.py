@@ -21,7 +21,7 @@ from pytest_espperf.load.guard import (
 )
 from pytest_espperf.load.kinds import STREAMS, stream_request, stream_traffic
 from pytest_espperf.load.lanes import Lane, LaneTraffic
-from pytest_espperf.load.login import Login
+from pytest_espperf.load.login import DURING, Login
 from pytest_espperf.load.pages import Browsing
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, RequestMaker, prepare_requests
@@ -71,8 +71,8 @@ class Traffic(Protocol):
     @feed.setter
     def feed(self, feed: Feed) -> None: ...
 
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
-        """Have each client log in, before anything is measured."""
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
+        """Have each client log in, before anything is measured; return what one met that could not."""
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; call ``done`` when nothing is left."""
@@ -264,6 +264,7 @@ class _Job:
     make_loop: LoopFactory
     each_once: bool
     login: LoginSpec | None
+    login_alone: bool
 
 
 @quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
@@ -282,6 +283,7 @@ def run_phase(
     loop_factory: LoopFactory | None = None,
     each_once: bool = False,
     login: LoginSpec | None = None,
+    login_alone: bool = False,
 ) -> PhaseSamples:
     """Drive one phase of load and return what was observed.
 
@@ -301,9 +303,11 @@ def run_phase(
         on_heartbeat: called with the progress, on the loop's thread: its time is the generator's.
         transport: makes an httpx transport per client, used in place of this engine's own connections.
         loop_factory: makes the event loop; the fastest one installed by default.
-        each_once: one client asks for each path once, whatever the duration and rate of the phase.
+        each_once: one client asks for each path once, whatever the duration and rate of the phase; for none
+            where its login fails, which is the error of the first one.
         login: what each client asks for first, before anything is measured. A client whose login fails tries
             again before each of its requests, which is an error as long as that fails.
+        login_alone: nothing is asked for but the login; where it fails, that is the error of the first path.
 
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
@@ -322,6 +326,7 @@ def run_phase(
         make_loop=fastest_loop() if loop_factory is None else loop_factory,
         each_once=each_once,
         login=login,
+        login_alone=login_alone,
     )
     return run_apart(lambda deliver_signals: _drive(job, deliver_signals))
 
@@ -364,7 +369,9 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
         )
         if login is not None:
             login.maker = maker
-            loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
+            trouble = loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
+            if job.login_alone or (job.each_once and trouble is not None):
+                return _login_alone(recorder, prepared[0], trouble, timing)
             timing = _make_timing(job, call_ns)  # from now on
             feed = traffic.feed = _make_feed(job, asked, prepared, timing.begin_ns)
         recorder.start_at(timing.begin_ns)
@@ -385,6 +392,18 @@ def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
     finally:
         _close(loop, traffic)
     return samples
+
+
+def _login_alone(
+    recorder: Recorder, request: PreparedRequest, trouble: BaseException | None, timing: Timing
+) -> PhaseSamples:
+    """Record a login that failed as the error of the first request; without it, or its time, nothing."""
+    now = perf_counter_ns()
+    if timing.deadline_ns is not None and now >= timing.deadline_ns:
+        recorder.samples.cut_short = "inner deadline reached during the login"
+    elif trouble is not None:
+        recorder.add(request.index, request.failed(trouble, DURING), timing.warmup_ns, 0, now, 0)
+    return recorder.samples
 
 
 def _prepare(

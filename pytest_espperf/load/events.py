@@ -35,6 +35,9 @@ MOST_RETRY_S = 5.0
 
 OK = 200
 
+REFUSED = "the stream was refused, 200 was wanted"
+"""Reason of an error that is the status of another answer."""
+
 _EVENT_STREAM = "text/event-stream"
 _LONGEST_ID = 1024
 _MOST_DIGITS = 18
@@ -63,7 +66,7 @@ class EventListener(StreamClient):
     def expire(self, now_ns: int) -> None:
         """Time out what is overdue: a connection, or a stream that shows no sign of life."""
         if self.is_opening:
-            if now_ns - self.begun_ns >= self._traffic.timeout_ns:
+            if now_ns - self.begun_ns >= self._traffic.timeout_ns and not self.expire_login(now_ns):
                 self.give_up(httpx.ConnectTimeout("no connection in time"), now_ns)
         elif self.channel is not None and now_ns - self._heard_ns >= self._traffic.timeout_ns:
             what = "no event in time" if self._is_stream else "no answer in time"
@@ -71,7 +74,7 @@ class EventListener(StreamClient):
 
     def conclude(self, now_ns: int) -> None:
         """Count a listener that got no event in the whole phase, and no other error either."""
-        if not self.answered and not self._troubled:
+        if not self.answered and not self._troubled and not self.expire_login(now_ns):
             self._traffic.error(httpx.ReadTimeout("no event in the whole phase"), self.begun_ns, now_ns)
 
     # --- StreamClient
@@ -111,16 +114,16 @@ class EventListener(StreamClient):
         # What more is there is read at once, but not on and on while others wait.
         return len(data) < _FULL_READ_BYTES
 
-    def broke(self, exc: httpx.TransportError | None, now_ns: int) -> None:
+    def broke(self, exc: httpx.TransportError | None, now_ns: int, during: str = "") -> None:
         """See :class:`StreamClient`."""
         self._pieces.clear()
         if exc is None and not self._is_stream:
             exc = httpx.RemoteProtocolError("the board closed the connection without an answer")
-        since_ns = self._heard_ns or self.begun_ns
+        since_ns = self.begun_ns if during else self._heard_ns or self.begun_ns
         if exc is None:
             self._traffic.count(DROPPED, None, since_ns, now_ns, lambda: "the board ended the stream")
         else:
-            self._traffic.error(exc, since_ns, now_ns)
+            self._traffic.error(exc, since_ns, now_ns, during)
         self._connect_again()
 
     def resume(self) -> None:
@@ -135,10 +138,9 @@ class EventListener(StreamClient):
         if head is None:
             return False
         traffic = self._traffic
-        outcome = traffic.request.judge(head.status, 0, None, head.headers)
         now = perf_counter_ns()
-        if traffic.recorder.table.wrong[outcome]:
-            traffic.refused(outcome, self._asked_ns, now)
+        if head.status != OK:
+            traffic.count(f"http_{head.status}", head.status, self._asked_ns, now, lambda: REFUSED)
         else:
             kind = header_value(head.headers, b"content-type").partition(";")[0].strip().lower()
             coding = header_value(head.headers, b"content-encoding").lower()
@@ -213,7 +215,7 @@ class EventTraffic:
         self.opener = Opener(connector)
         self.timeout_ns = round(timeout_s * 1e9)
         self.request = request
-        self._doors = doors
+        self.doors = doors
         self.came = recorder.table.index(OK, None)
         self.missed = 0
         self.first_s: list[float] = []
@@ -227,10 +229,9 @@ class EventTraffic:
         """The engine's name."""
         return self.opener.label
 
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in, where the profile says so."""
-        if self._doors is not None:
-            await self._doors.log_in(deliver_signals, deadline_ns)
+        return None if self.doors is None else await self.doors.log_in(deliver_signals, deadline_ns)
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when the phase is over."""
@@ -242,6 +243,8 @@ class EventTraffic:
     def sweep(self, now_ns: int) -> None:
         """Time out what is overdue, and end the phase."""
         if not self.feed.has_ended(now_ns):
+            if self.doors is not None:
+                self.doors.sweep(now_ns)
             for client in self._clients:
                 client.expire(now_ns)
             return
@@ -270,6 +273,8 @@ class EventTraffic:
         for client in self._clients:
             client.stop()
         await self.opener.close()
+        if self.doors is not None:
+            await self.doors.close()
         figures = self.recorder.samples.figures
         if self.first_s:
             figures["first_event_ms"] = median_ms(self.first_s)
@@ -280,21 +285,17 @@ class EventTraffic:
 
     def wire_of(self, number: int) -> bytes:
         """Return the request with which a client opens its stream."""
-        return self.request.wire if self._doors is None else self._doors.wire(number, self.request)
+        return self.request.wire if self.doors is None else self.doors.wire(number, self.request)
 
-    def error(self, exc: httpx.TransportError, start_ns: int, now_ns: int) -> None:
-        """Record that a stream broke."""
-        self._add(self.request.failed(exc), start_ns, now_ns)
+    def error(self, exc: httpx.TransportError, start_ns: int, now_ns: int, during: str = "") -> None:
+        """Record that a stream broke, or could not be opened for what came before it."""
+        self._add(self.request.failed(exc, during), start_ns, now_ns)
 
     def count(
         self, kind: str, status: int | None, start_ns: int, now_ns: int, reason: Callable[[], str]
     ) -> None:
         """Record an error of another kind."""
         self._add(self.recorder.table.error(status, kind, 0, reason), start_ns, now_ns)
-
-    def refused(self, outcome: int, start_ns: int, now_ns: int) -> None:
-        """Record an answer that is no stream by its status."""
-        self._add(outcome, start_ns, now_ns)
 
     def _add(self, outcome: int, start_ns: int, now_ns: int) -> None:
         """Record an error: it is one of the phase where it shows in it, whenever it began."""

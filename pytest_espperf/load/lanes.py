@@ -244,13 +244,16 @@ class Lane(Client):
         head = reader.head
         assert head is not None
         if session is not None and not session.ready:
-            self._end_login(connection, session.end(head.status, reader.body_bytes, head.headers))
+            trouble = session.end(head.status, reader.body_bytes, head.headers, connection.unsent_bytes)
+            self._end_login(connection, trouble)
             return
         assert request is not None
         if session is not None:
             session.note(request, head.status, head.headers)
         check = self._check
         outcome = request.judge(head.status, reader.body_bytes, check, head.headers)
+        if unsent := connection.unsent_bytes:
+            outcome = request.judge_taken(outcome, head.status, unsent)
         end_ns = connection.last_ns
         self.deadline_ns = NEVER
         self.answered = True
@@ -349,6 +352,7 @@ class Lane(Client):
         request = self._request
         self.deadline_ns = NEVER
         if request is None:  # it was to log in before the phase
+            self._traffic.login_trouble = exc
             return
         outcome = request.failed(exc, "" if self.is_logged_in else DURING)
         self._traffic.recorder.add(
@@ -405,6 +409,7 @@ class LaneTraffic:
         self.watch = watch
         self.has_begun = True
         self.logging_in: set[Client] = set()
+        self.login_trouble: httpx.TransportError | None = None
         self._think_s = phase.think_time_s
         self._lanes = [
             make_client(self, number, None if login is None else ClientSession(login))
@@ -420,7 +425,7 @@ class LaneTraffic:
         """The engine's name."""
         return engine_label(self.loop, stamped=self.openings.connector.stamped)
 
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in; where one cannot, the phase begins without it, see :meth:`Lane.log_in`.
 
         Clients that get no answer are awaited no longer than :meth:`Lane.waits_in_vain` would: a board that
@@ -452,10 +457,7 @@ class LaneTraffic:
         for door in set(doors).difference(self._lanes):
             door.stop()
         self.has_begun = True
-
-    def sessions(self) -> list[ClientSession]:
-        """Return what the clients know of themselves, in their order; empty where nobody logs in."""
-        return [lane.session for lane in self._lanes if lane.session is not None]
+        return self.login_trouble
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to start or to await."""

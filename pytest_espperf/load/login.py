@@ -68,8 +68,9 @@ class ClientSession:
         self._check: BodyCheck | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._requests: dict[int, httpx.Request] = {}
-        self._wires: dict[int, bytes] = {}
+        # By the request itself: a page and its assets are numbered apart.
+        self._requests: dict[PreparedRequest, httpx.Request] = {}
+        self._wires: dict[PreparedRequest, bytes] = {}
         self._valid_until = float("inf")
 
     def begin(self) -> PreparedRequest:
@@ -89,8 +90,15 @@ class ClientSession:
         if self._body_bytes <= MAX_JSON_BYTES:
             self._body.append(piece)
 
-    def end(self, status: int, body_bytes: int, headers: RawHeaders) -> str:
-        """Take the whole answer; return why it is no login, "" where it is one."""
+    def end(self, status: int, body_bytes: int, headers: RawHeaders, unsent_bytes: int = 0) -> str:
+        """Take the whole answer; return why it is no login, "" where it is one.
+
+        Args:
+            status: of the answer.
+            body_bytes: length of its body.
+            headers: of the answer.
+            unsent_bytes: of the login's own body that were not sent yet.
+        """
         request, table = self.login.request, self.login.table
         outcome = request.judge(status, body_bytes, self._check, headers)
         body, self._body = b"".join(self._body), []
@@ -98,6 +106,8 @@ class ClientSession:
             kind = table.outcomes[outcome].error
             what = "" if kind == f"http_{status}" else f" with a wrong body ({kind})"
             return f"{request.spec.label} answers {status}{what}"
+        if unsent_bytes and 200 <= status < 300:
+            return f"{request.spec.label} answers {status}, but {request.untaken(unsent_bytes)}"
         self._keep_cookies(request, status, headers)
         for name, source in self.login.take.items():
             value = self._value(source, body, headers)
@@ -124,10 +134,10 @@ class ClientSession:
         """
         if self._clock() >= self._valid_until:
             self._forget_requests()
-        made = self._requests.get(prepared.index)
+        made = self._requests.get(prepared)
         if made is None:
             made = self.login.maker.make(prepared.spec, self._values, self._cookies_for(prepared))
-            self._requests[prepared.index] = made
+            self._requests[prepared] = made
         return made
 
     def wire(self, prepared: PreparedRequest) -> bytes:
@@ -136,10 +146,10 @@ class ClientSession:
         Raises:
             UsageError: it cannot be made.
         """
-        wire = self._wires.get(prepared.index) if self._clock() < self._valid_until else None
+        wire = self._wires.get(prepared) if self._clock() < self._valid_until else None
         if wire is None:
             wire = prepared.wire_of(self.request(prepared))
-            self._wires[prepared.index] = wire
+            self._wires[prepared] = wire
         return wire
 
     def _value(self, source: str, body: bytes, headers: RawHeaders) -> str:

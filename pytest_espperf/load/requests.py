@@ -22,6 +22,9 @@ MOST_PATHS = 255
 MAX_SIZES = 1000
 """Lengths of bodies that are counted separately for one path."""
 
+NOT_TAKEN = "body_not_taken"
+"""Error kind of a 2xx that came before the request's body was sent."""
+
 _KEPT: tuple[Header, ...] = (("Connection", "keep-alive"),)
 
 _USED_ONCE: tuple[Header, ...] = (("Connection", "close"),)
@@ -49,6 +52,7 @@ class PreparedRequest:
     """
 
     __slots__ = (
+        "_framed_bytes",
         "_inline",
         "_known",
         "_sizes",
@@ -69,6 +73,7 @@ class PreparedRequest:
         self.spec = spec
         self.request = request
         body = framed_body(spec)
+        self._framed_bytes = len(body)
         self._inline = b"" if spec.expect_continue or len(body) > _IN_ONE_WRITE_BYTES else body
         self.body = b"" if self._inline else body
         self.wire = self.wire_of(request)
@@ -108,6 +113,27 @@ class PreparedRequest:
         if count or len(self._sizes) < MAX_SIZES:
             self._sizes[body_bytes] = count + 1
         return outcome
+
+    def judge_taken(self, outcome: int, status: int, unsent_bytes: int) -> int:
+        """Judge an answer that was right, and came while some of the request's body was not sent yet.
+
+        Only a success is wrong then: a refusal, or a redirect, need not await the body.
+
+        Args:
+            outcome: index of the answer's outcome by itself.
+            status: of the answer.
+            unsent_bytes: of the body, as it is framed.
+        """
+        if self._table.wrong[outcome] or not 200 <= status < 300:
+            return outcome
+        return self._table.error(status, NOT_TAKEN, self.index, lambda: self.untaken(unsent_bytes))
+
+    def untaken(self, unsent_bytes: int) -> str:
+        """Say that an answer came before the request's body was taken."""
+        return (
+            f"it answered before it had taken the body: {unsent_bytes:,} of {self._framed_bytes:,} bytes were"
+            " left"
+        )
 
     def not_modified(self) -> int:
         """Judge the answer that what was known still holds; return the index of its outcome."""

@@ -96,8 +96,11 @@ class StampedTransport:
         receiver.connection_made(self)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send, now or as soon as the socket takes it; a failure is reported as the connection's loss."""
-        if self._unsent:
+        """Send, now or as soon as the socket takes it; a failure is reported as the connection's loss.
+
+        Nothing is sent any more where the connection is lost already, and that not reported yet.
+        """
+        if self._unsent or self._sock is None:
             self._unsent.append(memoryview(data))
             return
         try:

@@ -15,9 +15,11 @@ import httpx
 
 from pytest_espperf.load.channel import Channel, ChannelOwner, channel_type
 from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.feed import backoff_s
 from pytest_espperf.load.guard import engine_label
+from pytest_espperf.load.login import DURING
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.wire import HeadCache
 
@@ -38,6 +40,7 @@ class StreamHost(Protocol):
     recorder: Recorder
     opener: Opener
     timeout_ns: int
+    doors: Doors | None
 
 
 class Opener:
@@ -104,6 +107,7 @@ class StreamClient:
         self.begun_ns = 0
         self._opening: asyncio.Task[None] | None = None
         self._made: Channel | None = None
+        self._logs_in = False
         self._pause: asyncio.TimerHandle | None = None
 
     # --- the subclass's
@@ -120,8 +124,14 @@ class StreamClient:
         """
         raise NotImplementedError
 
-    def broke(self, exc: httpx.TransportError | None, now_ns: int) -> None:
-        """Count that there is no channel any more; None where the server ended it in order."""
+    def broke(self, exc: httpx.TransportError | None, now_ns: int, during: str = "") -> None:
+        """Count that there is no channel any more, or none yet.
+
+        Args:
+            exc: what went wrong; None where the server ended the channel in order.
+            now_ns: when.
+            during: what was done then, for the reason; "" for the stream itself.
+        """
         raise NotImplementedError
 
     def resume(self) -> None:
@@ -133,18 +143,30 @@ class StreamClient:
     @property
     def is_idle(self) -> bool:
         """Whether it neither has a channel, nor opens one, nor pauses."""
-        return self.channel is None and self._opening is None and self._pause is None
+        return self.channel is None and not self.is_opening and self._pause is None
 
     @property
     def is_opening(self) -> bool:
-        """Whether a connection is being opened."""
-        return self._opening is not None
+        """Whether a connection is being opened, or what comes before it is done."""
+        return self._opening is not None or self._logs_in
 
     def open(self) -> None:
-        """Begin to open a channel."""
+        """Begin to open a channel; behind a login, where the client has to log in and is not."""
         self.begun_ns = perf_counter_ns()
-        self._opening = task = self._host.opener.open(self._make)
-        task.add_done_callback(self._opened)
+        doors = self._host.doors
+        if doors is None or doors.is_open(self.number):
+            self._connect()
+        else:
+            self._logs_in = True
+            doors.knock(self.number, self._entered)
+
+    def expire_login(self, now_ns: int) -> bool:
+        """Time a login out that is under way, which breaks the client; return whether there is one."""
+        if not self._logs_in:
+            return False
+        assert self._host.doors is not None
+        self._host.doors.expire(self.number, now_ns)
+        return True
 
     def back_off(self, at_least_s: float = 0.0) -> None:
         """Pause, and resume."""
@@ -154,6 +176,9 @@ class StreamClient:
 
     def drop(self) -> None:
         """Close the channel, or give up opening it."""
+        if self._logs_in and self._host.doors is not None:
+            self._host.doors.leave(self.number)
+            self._logs_in = False
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
@@ -203,6 +228,18 @@ class StreamClient:
         """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
         self.channel = None
         self.broke(None if exc is None else transport_error(exc, httpx.ReadError), perf_counter_ns())
+
+    def _entered(self, trouble: httpx.TransportError | None) -> None:
+        self._logs_in = False
+        if trouble is None:
+            self._connect()
+        else:
+            self.broke(trouble, perf_counter_ns(), DURING)
+
+    def _connect(self) -> None:
+        self.begun_ns = perf_counter_ns()
+        self._opening = task = self._host.opener.open(self._make)
+        task.add_done_callback(self._opened)
 
     def _make(self) -> Channel:
         self._made = channel = self._host.opener.make(self)

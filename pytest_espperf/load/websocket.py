@@ -36,6 +36,9 @@ from pytest_espperf.system.loops import Deliver
 SWITCHED = 101
 """The status of an upgrade; a round trip counts as an answer of this status."""
 
+REFUSED = "the upgrade was refused, 101 was wanted"
+"""Reason of an error that is the status of another answer."""
+
 MOST_IN_FLIGHT = 256
 """Messages of one client that wait for their echoes; further ones wait to be sent."""
 
@@ -141,6 +144,8 @@ class WebSocketClient(StreamClient):
 
     def expire_opening(self, unconnected: str, unanswered: str, now_ns: int) -> None:
         """Give up opening a WebSocket, for one reason or the other."""
+        if self.expire_login(now_ns):
+            return
         late = httpx.ConnectTimeout(unconnected) if self.is_opening else httpx.ReadTimeout(unanswered)
         self.give_up(late, now_ns)
 
@@ -180,11 +185,11 @@ class WebSocketClient(StreamClient):
             self._send(one.intended_ns, one.deadline_ns)
         return more
 
-    def broke(self, exc: httpx.TransportError | None, now_ns: int) -> None:
+    def broke(self, exc: httpx.TransportError | None, now_ns: int, during: str = "") -> None:
         """See :class:`StreamClient`."""
         if exc is None:
             exc = httpx.RemoteProtocolError("the board ended the connection without a close frame")
-        self._fail(self._traffic.request.failed(exc), now_ns)
+        self._fail(self._traffic.request.failed(exc, during), now_ns)
 
     def resume(self) -> None:
         """See :class:`StreamClient`."""
@@ -206,7 +211,9 @@ class WebSocketClient(StreamClient):
                 return bytes(head)
             answer = self._traffic.opener.heads.parse(bytes(head[:end]))
             if answer.status >= 200:
-                refused = self._traffic.request.judge(answer.status, 0, None, answer.headers)
+                refused = self._traffic.recorder.table.error(
+                    answer.status, f"http_{answer.status}", 0, lambda: REFUSED
+                )
                 self.drop()
                 self._fail(refused, perf_counter_ns(), self._heard_ns)
                 return None
@@ -367,7 +374,7 @@ class WebSocketTraffic:
         self.opener = Opener(connector)
         self.timeout_ns = round(timeout_s * 1e9)
         self.request = request
-        self._doors = doors
+        self.doors = doors
         self.stream = stream
         self.messages = Messages(stream)
         self.numbers = itertools.count()
@@ -387,7 +394,7 @@ class WebSocketTraffic:
 
     def handshake(self, number: int, key: str) -> bytes:
         """Make the request with which a client opens its WebSocket."""
-        wire = self.request.wire if self._doors is None else self._doors.wire(number, self.request)
+        wire = self.request.wire if self.doors is None else self.doors.wire(number, self.request)
         return wire[:-2] + b"Sec-WebSocket-Key: %s\r\n\r\n" % key.encode()
 
     # --- Traffic
@@ -397,10 +404,9 @@ class WebSocketTraffic:
         """The engine's name."""
         return self.opener.label
 
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> None:
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in, where the profile says so."""
-        if self._doors is not None:
-            await self._doors.log_in(deliver_signals, deadline_ns)
+        return None if self.doors is None else await self.doors.log_in(deliver_signals, deadline_ns)
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to send or to await."""
@@ -416,6 +422,8 @@ class WebSocketTraffic:
 
     def sweep(self, now_ns: int) -> None:
         """Time out what is overdue."""
+        if self.doors is not None:
+            self.doors.sweep(now_ns)
         for client in self._clients:
             client.expire(now_ns)
         if self._closed_loop and self.feed.has_ended(now_ns) and any(one.is_ready for one in self._clients):
@@ -445,6 +453,8 @@ class WebSocketTraffic:
         for client in self._clients:
             client.farewell()
         await self.opener.close()
+        if self.doors is not None:
+            await self.doors.close()
         figures = self.recorder.samples.figures
         if self.upgrade_s:
             figures["upgrade_ms"] = median_ms(self.upgrade_s)

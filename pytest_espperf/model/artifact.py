@@ -59,7 +59,9 @@ class ErrorReason(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind.startswith("http_"):
             status = f"{self.kind.removeprefix('http_')}, {self.reason}".rstrip(", ")
             return f"{self.path}: {status} ({many})"
-        return f"{f'{self.kind}: {self.reason}'.rstrip(': ')} ({self.path}, {many})"
+        # The reason of a login says itself what it is one of.
+        said = self.reason if self.reason.startswith(f"{self.kind}: ") else f"{self.kind}: {self.reason}"
+        return f"{said.rstrip(': ')} ({self.path}, {many})"
 
 
 class PathReport(msgspec.Struct, frozen=True, kw_only=True):

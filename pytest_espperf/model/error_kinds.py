@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pytest_espperf.model.artifact import PathReport
 
 TRANSPORT, STATUS, BODY = "transport", "status", "body"
-"""No complete answer came; an answer with a wrong status; a right status with a wrong body."""
+"""No complete answer came; an answer with a wrong status; a right status with a wrong body, or before the
+request's own body was taken."""
 
 LOGIN = "login"
 """Error kind of a request that was not sent: its client's login was answered wrongly."""

@@ -11,6 +11,7 @@ from pytest_espperf.config.parsers import file_of
 from pytest_espperf.load.login import DURING
 from pytest_espperf.model.artifact import PathAnswer
 from pytest_espperf.model.computer import LOCAL
+from pytest_espperf.model.error_kinds import LOGIN
 from pytest_espperf.model.workload import Profile, RequestSpec, Target
 
 MOST_TIMEOUTS = 4
@@ -27,6 +28,8 @@ LEAST_S = 0.5
 
 BUSY = frozenset({429, 503, 504})
 """Statuses of a board that has too much to do, or of a rate limiter: no reason to end a session."""
+
+UNREADABLE = "gives no answer that can be read"
 
 SHOWN = 3
 """Wrong answers that one message names."""
@@ -72,7 +75,7 @@ class Asker:
         """Ask for the paths of one profile; return whether to go on, unlike with a board that hangs."""
         kept = self.answers.setdefault(profile.name, {})
         failures: dict[str, int] = {}
-        waiting = list(profile.asked)  # none of one that has streams alone
+        waiting = _asked_first(profile)
         for number in range(TRIES):
             left_s = ends - self.clock() - number * PAUSE_S
             if not waiting or left_s < LEAST_S:
@@ -84,14 +87,8 @@ class Asker:
             for spec, one in zip(waiting, asked, strict=True):
                 if one is None:
                     unasked.append(spec)
-                    continue
-                kept[spec.label] = describe(one)
-                self.took_ms.setdefault(profile.name, {})[spec.label] = one.took_ms
-                if one.error:
-                    boards = one.status not in BUSY and not one.error.startswith(LOCAL)
-                    failures[spec.label] = failures.get(spec.label, 0) + boards
-                    if failures[spec.label] < 2 or not _is_settled(one):
-                        again.append(spec)
+                elif not self._keep(profile, spec, one, failures):
+                    again.append(spec)
             waiting = [*again, *unasked]
             if _is_lost(kept, failures):
                 break
@@ -101,9 +98,33 @@ class Asker:
                 self.wrong += [said] if said not in self.wrong else []
         return not _is_lost(kept, failures)
 
+    def _keep(self, profile: Profile, spec: RequestSpec, one: load.Asked, failures: dict[str, int]) -> bool:
+        """Keep what one path answered, and count its failures; return whether that is all of it."""
+        kept = self.answers[profile.name]
+        if not profile.asked and not one.error:  # a login alone, which is no path
+            kept.clear()
+            return True
+        kept[spec.label] = describe(one)
+        self.took_ms.setdefault(profile.name, {})[spec.label] = one.took_ms
+        if not one.error:
+            return True
+        boards = one.status not in BUSY and not one.error.startswith(LOCAL)
+        failures[spec.label] = failures.get(spec.label, 0) + boards
+        return failures[spec.label] >= 2 and _is_settled(one)
+
     def _ask_each(
         self, profile: Profile, requests: Sequence[RequestSpec], budget_s: float
     ) -> list[load.Asked | None]:
+        if profile.login is not None and not profile.asked:
+            asked = load.ask_login(
+                self.target,
+                profile.login,
+                headers=profile.headers,
+                timeout_s=self.timeout_s,
+                budget_s=budget_s,
+                transport=self.transport,
+            )
+            return [asked]
         return load.ask_each(
             self.target,
             requests,
@@ -119,6 +140,12 @@ class Asker:
         """The reason why the session ends, in one sentence; "" where it goes on."""
         more = f"; and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
         return "; ".join(self.wrong[:SHOWN]) + more
+
+
+def _asked_first(profile: Profile) -> list[RequestSpec]:
+    """List what is asked for: the paths, or the login alone of a profile that has streams alone."""
+    logins = [] if profile.login is None else [profile.login.request]
+    return list(profile.asked) or logins
 
 
 def _is_lost(kept: Mapping[str, PathAnswer], failures: Mapping[str, int]) -> bool:
@@ -144,13 +171,15 @@ def describe(asked: load.Asked) -> PathAnswer:
 
 
 def _trouble(asked: load.Asked) -> str:
-    if asked.reason.startswith(DURING):
+    if asked.error == LOGIN:
         return asked.reason
+    if asked.reason.startswith(DURING):
+        return f"{DURING}{UNREADABLE}: {asked.error}: {asked.reason.removeprefix(DURING)}"
     if asked.error == f"http_{asked.status}":
         return f"answers {asked.status}"
     if asked.status is not None:
         return f"answers {asked.status}, but {asked.reason} ({asked.error})"
-    return f"gives no answer that can be read: {f'{asked.error}: {asked.reason}'.rstrip(': ')}"
+    return f"{UNREADABLE}: {f'{asked.error}: {asked.reason}'.rstrip(': ')}"
 
 
 def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
@@ -158,5 +187,9 @@ def sentence(path: str, answer: PathAnswer, profile: Profile) -> str:
 
     A login that fails is named once, without the paths that wait for it.
     """
-    what = answer.trouble if answer.trouble.startswith(DURING) else f"{path} {answer.trouble}"
+    what = f"{path} {answer.trouble}"
+    if answer.trouble.startswith(DURING) and profile.login is not None:
+        label = profile.login.request.label
+        met = answer.trouble.removeprefix(DURING)
+        what = answer.trouble if met.startswith(label) else f"{DURING}{label} {met}"
     return f"{what} (profile {profile.name}, {file_of(profile.source)})"

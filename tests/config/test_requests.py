@@ -142,6 +142,9 @@ def test_budgets_of_a_path(tmp_path: Path) -> None:
 
 
 LOGIN = f'session = {{path = "/login", json = {{p = "{SECRET}"}}, take = {{token = "json:t"}}}}\n'
+WS = '[profiles.x.phases.w]\nkind = "websocket"\n'
+EVENTS = '[profiles.x.phases.e]\nkind = "events"\n'
+VISIT = '[profiles.x.phases.v]\nkind = "page"\n'
 
 WRONG = {
     'paths = [{path = "/", metod = "POST"}]': "unknown key 'metod'; did you mean 'method'?",
@@ -182,6 +185,22 @@ WRONG = {
     LOGIN + 'paths = ["/"]\nheaders = {A = "{tokn}"}': "nothing takes {tokn}; did you mean 'token'?",
     LOGIN + 'paths = ["/{tok}"]': "/{tok}: nothing takes {tok}; did you mean 'token'?",
     LOGIN + 'paths = [{path = "/a", headers = {B = "{x}"}}]': "/a: header 'B': nothing takes {x}",
+    LOGIN + f'{WS}path = "/ws?t={{tok}}"': "x] phases.w: nothing takes {tok}; did you mean 'token'?",
+    LOGIN + f'{EVENTS}path = "/{{a}}"': "x] phases.e: nothing takes {a}; name it in the take",
+    LOGIN + f'{VISIT}path = "/{{a}}"\nassets = ["/b"]': "x] phases.v: nothing takes {a}",
+    LOGIN + f'{VISIT}path = "/a"\nassets = ["/b", "/{{b}}"]': "x] phases.v: nothing takes {b}",
+    LOGIN + f'{WS}path = "/ws"\nmessage = "{{n}} {{token}}"': (
+        "phases.w message: a message is sent as it stands: {token} is not filled in it"
+    ),
+    LOGIN + 'paths = [{path = "/", body = "a {token}"}]': (
+        "paths[0] body: a body is sent as it stands: {token} is not filled in it"
+    ),
+    LOGIN + 'paths = [{path = "/", json = {a = [1, {b = "{token}"}]}}]': "paths[0] json: a body is sent as",
+    LOGIN + 'paths = [{path = "/", json = {"{token}" = 1}}]': "paths[0] json: a body is sent as it stands",
+    LOGIN + 'paths = [{path = "/", form = {a = ["{token}"]}}]': "paths[0] form: a body is sent as it stands",
+    LOGIN + 'paths = [{path = "/", multipart = {a = "{token}"}}]': "paths[0] multipart: a body is sent as",
+    'paths = ["/"]\nsession = {path = "/{t}", take = {t = "json:t"}}': "session path: {t}: the login's own",
+    'paths = ["/"]\nsession = {path = "/l", body = "{t}", take = {t = "json:t"}}': "session body: {t}: the",
     'paths = ["/"]\nsession = 5': "session: it must be a table, not a whole number",
     'paths = ["/"]\nsession = {json = 1}': "session: it has no path",
     'paths = ["/"]\nsession = {path = "/l", weight = 2}': "session: unknown key 'weight'",
@@ -205,6 +224,40 @@ def test_a_wrong_request_is_one_sentence(tmp_path: Path, text: str) -> None:
     assert WRONG[text] in said
     assert "\n" not in said
     assert SECRET not in said
+
+
+PHASES = f"""
+{WS}path = "/ws?t={{token}}"
+message = '{{"id": {{n}}, "of": "{{user}}"}}'
+{EVENTS}path = "/events/{{token}}"
+{VISIT}path = "/p/{{token}}"
+assets = ["/a/{{token}}"]
+"""
+
+
+@pytest.mark.parametrize("login", ["", LOGIN])
+def test_placeholders_of_phases_are_taken_or_stand_for_themselves(tmp_path: Path, login: str) -> None:
+    """Without a login braces in a path are its own; a message and a body keep what no login takes."""
+    text = login + 'paths = ["/s/{token}", {path = "/b", json = {a = "{user}"}}]\n' + PHASES
+    found = profile(tmp_path, text)
+    assert [phase.stream.path for phase in found.phases if phase.stream] == [
+        "/ws?t={token}",
+        "/events/{token}",
+    ]
+    assert found.phases[2].own_paths == ("/p/{token}", "/a/{token}")
+    assert found.requests[1].body == b'{"a":"{user}"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'paths = [{path = "/", body = "{token}"}]',
+        f'{WS}path = "/ws"\nmessage = "{{token}}"',
+        f'{WS}path = "/{{token}}"',
+    ],
+)
+def test_braces_without_a_login_are_plain_text(tmp_path: Path, text: str) -> None:
+    assert profile(tmp_path, text).login is None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -286,6 +287,28 @@ def test_a_slow_drip_ends_with_the_deadline() -> None:
         with pytest.raises(DeviceError, match=r"no answer within 0\.5 s"):
             get(at(port), "/", timeout_s=0.5)
         stop.set()
+
+
+# asyncio leaves the socket of a TLS handshake that is cancelled to the garbage collection.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_tls_handshake_that_never_ends_is_named() -> None:
+    stop = threading.Event()
+
+    def silent(_: socket.socket) -> None:
+        stop.wait(5)
+
+    with server(silent) as port:
+        board = Target("https", "127.0.0.1", port, f"127.0.0.1:{port}", insecure=True)
+        with pytest.raises(DeviceError) as caught:
+            get(board, "/", timeout_s=0.5)
+        with pytest.raises(DeviceError) as plain:
+            get(at(port), "/", timeout_s=0.5)
+        stop.set()
+    said = str(caught.value)
+    del caught
+    gc.collect()
+    assert said == "no answer within 0.5 s (the TLS handshake did not end)"
+    assert "TLS" not in str(plain.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from dataclasses import replace
 
@@ -25,9 +26,9 @@ from support.load_servers import (
     wait_until,
 )
 
-from pytest_espperf.load import run_phase
+from pytest_espperf.load import ask_each, run_phase
 from pytest_espperf.load.outcomes import OutcomeTable
-from pytest_espperf.load.requests import RequestMaker, prepare_requests
+from pytest_espperf.load.requests import RequestMaker, framed_body, prepare_requests
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import Outcome, PhaseSamples
 from pytest_espperf.model.workload import RequestSpec
@@ -270,9 +271,80 @@ def answers_before_reading(peer: Peer) -> None:
         body_of(peer, head)
 
 
-def test_an_answer_before_the_body_was_sent_is_an_answer(loop_factory: LoopFactory) -> None:
-    samples = drive(answers_before_reading, loop_factory, requests=(BIG, RequestSpec("/hello")))
-    assert samples.outcomes == [Outcome(200, None)]
+def accept_and_close(peer: Peer) -> None:
+    """Says 200 behind some 10 KB of the body, and closes."""
+    if peer.request() is not None:
+        peer.take(10_000)
+        peer.send(answer(b"ok", b"200 OK", b"Connection: close"))
+        peer.stopping.wait(0.05)
+
+
+HUGE = replace(BIG, body=LARGE * 7)
+"""21 MB."""
+
+
+@pytest.mark.parametrize("handler", [answers_before_reading, accept_and_close])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_success_before_the_body_was_taken_is_an_error(
+    handler: Handler, chunked: bool, loop_factory: LoopFactory
+) -> None:
+    """A reset behind the answer may take it away before it is read: then it is a transport error."""
+    spec = replace(HUGE, chunked=chunked)
+    samples = drive(handler, loop_factory, phase(0.2, 1), requests=(spec,))
+    found = kinds(samples)
+    assert found["body_not_taken"] > 0
+    assert set(found) <= {"body_not_taken", None, "ReadError", "RemoteProtocolError"}
+    assert Outcome(200, "body_not_taken") in samples.outcomes
+    reason = samples.reasons["body_not_taken", 0]
+    left, whole = (int(one.replace(",", "")) for one in re.findall(r"[\d,]*\d", reason))
+    assert 0 < left < whole
+    assert whole == len(framed_body(spec))
+    assert reason.startswith("it answered before it had taken the body: ")
+    if handler is accept_and_close:  # the other one may have read all of it before its answer is
+        assert None not in found
+        assert "upload_mb_s" not in summarise(samples).figures
+
+
+@pytest.mark.parametrize("status", [b"302 Found", b"304 Not Modified", b"413 Content Too Large"])
+def test_another_answer_before_the_body_was_taken_stays_what_it_is(
+    status: bytes, loop_factory: LoopFactory
+) -> None:
+    def early(peer: Peer) -> None:
+        if (head := peer.request()) is not None:
+            peer.send(answer(b"", status))
+            body_of(peer, head)
+
+    code = int(status[:3])
+    samples = drive(early, loop_factory, requests=(replace(HUGE, statuses=frozenset({code})),))
+    assert samples.outcomes == [Outcome(code, None)]
+    assert not summarise(samples).figures
+
+
+def test_a_wrong_success_stays_what_it_is() -> None:
+    """The status, or the body, of the answer comes first."""
+    wanted = replace(HUGE, statuses=frozenset({201}))
+    assert set(kinds(drive(answers_before_reading, requests=(wanted,)))) == {"http_200"}
+    wrong = replace(HUGE, contains=b"done")
+    assert set(kinds(drive(answers_before_reading, requests=(wrong,)))) == {"body_contains"}
+
+
+def test_a_success_in_place_of_100_has_not_taken_the_body(loop_factory: LoopFactory) -> None:
+    def accept(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(answer())
+            peer.until_gone()
+
+    spec = replace(SMALL, expect_continue=True)
+    samples = drive(accept, loop_factory, requests=(spec,))
+    assert kinds(samples) == {"body_not_taken": len(samples)}
+    assert samples.reasons["body_not_taken", 0].endswith("8 of 8 bytes were left")
+
+
+def test_a_path_that_does_not_take_its_body_is_told_before_the_load() -> None:
+    with serving(answers_before_reading) as server:
+        asked = ask_each(server.target, (HUGE,), timeout_s=PATIENT_S, budget_s=PATIENT_S)
+    assert asked[0] is not None
+    assert (asked[0].status, asked[0].error) == (200, "body_not_taken")
 
 
 @pytest.mark.parametrize("status", [b"417 Expectation Failed", b"413 Content Too Large", b"401 Unauthorized"])
@@ -372,6 +444,20 @@ def test_bodies_over_tls(name: str, tls_context: ssl.SSLContext, loop_factory: L
     samples = drive_tls(collecting(found), tls_context, loop_factory, KINDS[name])
     assert kinds(samples) == {None: len(samples)}, samples.reasons
     assert {body for _, body in found} == {KINDS[name].body}
+
+
+def test_a_success_before_the_body_was_taken_over_tls(
+    tls_context: ssl.SSLContext, loop_factory: LoopFactory
+) -> None:
+    def accept(peer: Peer) -> None:
+        if peer.request() is not None:
+            peer.send(answer())
+            peer.stopping.wait(0.2)
+
+    samples = drive_tls(accept, tls_context, loop_factory, HUGE)
+    assert set(kinds(samples)) <= {"body_not_taken", "ReadError", "RemoteProtocolError"}, samples.reasons
+    assert kinds(samples)["body_not_taken"] > 0
+    assert "upload_mb_s" not in summarise(samples).figures
 
 
 @pytest.mark.parametrize("name", ["413 and close", "413 and keep-alive", "half a body, then close"])

@@ -40,7 +40,7 @@ from pytest_espperf.load import run_phase
 from pytest_espperf.model.artifact import PhaseReport
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
-from pytest_espperf.model.workload import PageSpec, PhaseSpec, RequestSpec, Target
+from pytest_espperf.model.workload import LoginSpec, PageSpec, PhaseSpec, RequestSpec, Target
 
 ASSETS = ("/a.css", "/b.js", "/c.png", "/d.svg")
 PAGE = PageSpec("/", ASSETS, connections=3)
@@ -118,6 +118,36 @@ def test_a_page_is_one_sample_and_its_assets_have_figures_of_their_own(loop_fact
         assert (part.p50_ms or 0) <= (report.p50_ms or 0)
     assert len(samples.connect_s) == 3  # no more than it may, and kept from visit to visit
     assert report.figures == {}
+
+
+def test_paths_of_a_page_have_the_values_of_their_client() -> None:
+    paths: list[str] = []
+    logins: list[int] = []
+
+    def handle(peer: Peer) -> None:
+        while (head := peer.request()) is not None:
+            path = head.split(b" ")[1].decode()
+            if path == "/login":
+                logins.append(peer.number)
+                peer.send(answer(b'{"token": "a/%d"}' % len(logins)))
+            else:
+                paths.append(path)
+                peer.send(answer())
+
+    page = PageSpec("/p/{token}", ("/a?t={token}", "/b"), connections=2)
+    spec = PhaseSpec("visit", 2, 0.3, kind="page", page=page)
+    with serving(handle) as server:
+        samples = run_phase(
+            server.target,
+            [RequestSpec(path) for path in spec.own_paths],
+            spec,
+            request_timeout_s=PATIENT_S,
+            deadline_s=HANG_S,
+            login=LoginSpec(RequestSpec("/login"), {"token": "json:token"}),
+        )
+    assert kinds(samples) == {None: len(samples)}
+    assert samples.paths == ("/p/{token}",)
+    assert set(paths) == {"/p/a%2F1", "/p/a%2F2", "/a?t=a%2F1", "/a?t=a%2F2", "/b"}
 
 
 def test_the_document_comes_first_and_then_so_many_assets_at_once(loop_factory: LoopFactory) -> None:

@@ -296,3 +296,20 @@ def test_an_answer_is_read_behind_a_failed_write(
     assert b"".join(data for data, _ in heard.pieces) == b"no"
     assert isinstance(heard.ends[0], OSError)
     assert len(heard.ends) == 1
+
+
+def test_a_write_behind_the_servers_end_is_told_as_a_loss(
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+) -> None:
+    """The end may have been read already, and not been reported yet."""
+    heard, server = ends
+    transport = heard.transport
+    server.close()
+    time.sleep(0.05)
+    transport._read()
+    transport.write(b"late")
+    transport.write(b"r")
+    assert transport.get_write_buffer_size() == 5
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert heard.finished
+    assert heard.ends == [None]

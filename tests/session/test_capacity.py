@@ -25,7 +25,7 @@ from pytest_espperf.history import HistoryStore
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.capacity import UNSERVED, Held, hold
 from pytest_espperf.load.talk import Caller
-from pytest_espperf.model.artifact import Capacity, PhaseReport, SessionArtifact
+from pytest_espperf.model.artifact import Capacity, ErrorReason, PhaseReport, SessionArtifact
 from pytest_espperf.model.capacity import sentence
 from pytest_espperf.model.findings import CAPACITY
 from pytest_espperf.model.verdicts import CLIENTS_WITHOUT_ANSWER
@@ -254,6 +254,41 @@ class TestVerdict:
             finding.kind == CAPACITY
             and "2 of 8 clients never got an answer in 6 of 6 runs" in finding.message
             for finding in verdict.findings
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "reason"),
+        [
+            ("WriteTimeout", "the request's body was not taken in time: 9 bytes of it are left"),
+            ("ConnectTimeout", "no TLS handshake in time on a connection that was up"),
+            ("login", "login: POST /login answers 500"),
+            ("ReadTimeout", "login: no complete response in time"),
+        ],
+    )
+    def test_an_error_that_names_the_cause_stands_in_place_of_advice(
+        self, kind: str, reason: str, rng: random.Random
+    ) -> None:
+        met = ErrorReason(kind=kind, path="/a", reason=reason, count=3, requests=9)
+        message = self.starving(rng, None, met)
+        assert "2 of 8 clients never got an answer in 6 of 6 runs, and met: " in message
+        assert message.endswith(f"{reason} (/a, 3 of 9).")
+        assert "sockets" not in message
+
+    def test_a_board_that_served_all_when_asked_needs_no_more_sockets(self, rng: random.Random) -> None:
+        met = ErrorReason(kind="ReadTimeout", path="/a", reason="no complete response in time", count=1)
+        message = self.starving(rng, Capacity(connections=8), met)
+        assert message.endswith("though the board served 8 connections at once when it was asked.")
+        assert "or give the board more sockets" in self.starving(rng, None, met)
+
+    def starving(self, rng: random.Random, capacity: Capacity | None, met: ErrorReason) -> str:
+        now = change(
+            session(rng),
+            "python_light",
+            lambda _, old: msgspec.structs.replace(old, never_answered=2, clients=8, error_reasons=(met,)),
+        )
+        verdict = judge(msgspec.structs.replace(now, capacity=capacity), history(rng, 8))
+        return next(
+            one.message for one in verdict.findings if one.kind == CAPACITY and "never got" in one.message
         )
 
     def test_one_unlucky_run_is_not_said(self, rng: random.Random) -> None:

@@ -6,23 +6,26 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from msgspec import structs
-from support.load_servers import HANG_S, PATIENT_S, Peer, answer, serving
+from support.load_servers import HANG_S, PATIENT_S, Handler, Peer, answer, serving
 from support.pytest_alone import ENVIRONMENT
 from support.sessions_at import artifacts
 from support.short_sessions import ANY_CHANGE, SHORT
 
+from pytest_espperf import load
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.gate.differences import sentence
 from pytest_espperf.load import find_delayed_acks
 from pytest_espperf.model.artifact import Comparability, PathReport, PhaseReport, SessionArtifact
-from pytest_espperf.model.workload import LoginSpec, PhaseSpec, Profile, RequestSpec
+from pytest_espperf.model.workload import LoginSpec, PhaseSpec, Profile, RequestSpec, StreamSpec
 from pytest_espperf.session.answers import Asker
 from pytest_espperf.session.identity import make_comparability
 from pytest_espperf.session.limits import phase_failures, thresholds
@@ -248,6 +251,86 @@ def test_a_login_that_fails_ends_the_session_with_its_cause(login: bytes, why: s
     assert asker.reason.endswith(" (profile shop, espperf.toml)"), "once, whatever waits for it"
     assert why in asker.reason
     assert SECRET not in asker.reason + repr(asker.answers)
+
+
+STREAMS = (PhaseSpec("talk", 1, 1.0, kind="events", stream=StreamSpec("/events")),)
+
+
+def asked_by(
+    handler: Handler, profile: Profile, *, timeout_s: float = PATIENT_S, budget_s: float = HANG_S
+) -> Asker:
+    with serving(handler) as server:
+        asker = Asker(server.target, timeout_s, sleep=lambda _: None)
+        asker.ask([profile], budget_s)
+    return asker
+
+
+@pytest.mark.parametrize("phases", [PHASES, STREAMS], ids=["requests", "streams"])
+@pytest.mark.parametrize("transport", [None, httpx.AsyncHTTPTransport])
+def test_a_login_that_hangs_ends_the_session(
+    phases: tuple[PhaseSpec, ...], transport: load.TransportFactory | None
+) -> None:
+    heads: list[bytes] = []
+
+    def hangs(peer: Peer) -> None:
+        if (head := peer.request()) is not None:
+            heads.append(head)
+            peer.until_gone()
+
+    requests = () if phases is STREAMS else (PLAIN, POST)
+    profile = Profile("shop", requests, phases, login=LOGIN, source="/me/espperf.toml: [profiles.shop]")
+    begun = time.monotonic()
+    with serving(hangs) as server:
+        asker = Asker(server.target, 0.6, transport, sleep=lambda _: None)
+        asker.ask([profile], HANG_S)
+    assert asker.reason == (
+        "login: POST /login gives no answer that can be read: ReadTimeout: no complete response in time"
+        " (profile shop, espperf.toml)"
+    )
+    assert len(heads) == 2, "as often as a path that hangs"
+    assert all(head.startswith(b"POST /login") for head in heads)
+    assert time.monotonic() - begun < HANG_S / 2
+
+
+def test_a_login_that_hangs_once_ends_no_session() -> None:
+    board = Member()
+
+    def first_hangs(peer: Peer) -> None:
+        if peer.number == 0:
+            peer.until_gone()
+        else:
+            board(peer)
+
+    for profile in (
+        Profile("shop", (PLAIN,), PHASES, (("Authorization", "Bearer {token}"),), login=LOGIN),
+        Profile("talk", (), STREAMS, login=LOGIN),
+    ):
+        asker = asked_by(first_hangs, profile, timeout_s=1.0)
+        assert asker.reason == ""
+        assert all(not answer.trouble for answer in asker.answers[profile.name].values())
+
+
+def test_a_login_without_time_to_wait_for_it_ends_no_session() -> None:
+    def hangs(peer: Peer) -> None:
+        peer.until_gone()
+
+    for phases, requests in ((PHASES, (PLAIN,)), (STREAMS, ())):
+        profile = Profile("shop", requests, phases, login=LOGIN)
+        asker = asked_by(hangs, profile, timeout_s=30.0, budget_s=0.8)
+        assert asker.reason == ""
+
+
+def test_the_login_of_streams_alone_is_tried_before_the_load() -> None:
+    profile = Profile("talk", (), STREAMS, login=LOGIN, source="/me/espperf.toml: [profiles.talk]")
+    board = Member(answer(b"", b"500 Oops"))
+    assert asked_by(board, profile).reason == ("login: POST /login answers 500 (profile talk, espperf.toml)")
+    board = Member()
+    asker = asked_by(board, profile)
+    assert (asker.reason, asker.answers) == ("", {"talk": {}})
+    assert board.asked == ["POST /login"]
+    board = Member()
+    assert asked_by(board, replace(profile, login=None)).reason == ""
+    assert board.asked == []
 
 
 def test_no_post_is_repeated_to_find_delayed_acknowledgements() -> None:
