@@ -147,7 +147,7 @@ EVENTS = '[profiles.x.phases.e]\nkind = "events"\n'
 VISIT = '[profiles.x.phases.v]\nkind = "page"\n'
 
 WRONG = {
-    'paths = [{path = "/", methods = "POST"}]': "unknown key 'metod'; did you mean 'method'?",
+    'paths = [{path = "/", methods = "POST"}]': "unknown key 'methods'; did you mean 'method'?",
     'paths = [{path = "/", method = "GE T"}]': "method: 'GE T' is no HTTP method",
     'paths = [{path = "/", method = "connect"}]': "method: CONNECT opens a tunnel",
     'paths = [{path = "/", method = 5}]': "method must be text, not a whole number",
