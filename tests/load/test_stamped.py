@@ -117,8 +117,11 @@ def test_a_clock_that_is_set_moves_no_latency(shift_ns: int, monkeypatch: pytest
 
 
 def test_a_busy_generator_does_not_show_in_latencies(loop_factory: LoopFactory) -> None:
-    """Kept from reading for 0.2 s at a time, a process that stamps for itself measures 0.2 s."""
-    with serving(delayed(0.005)) as server:
+    """Kept from reading for 0.2 s at a time, a process that stamps for itself measures 0.2 s.
+
+    An answer takes longer than the 20 ms in between, so that each is met by such a time.
+    """
+    with serving(delayed(0.05)) as server:
         samples = run_phase(
             server.target,
             HELLO,
