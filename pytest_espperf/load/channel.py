@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter_ns
-from typing import Protocol, cast
+from typing import Any, Protocol
 
-from pytest_espperf.load.acks import Acknowledger
-from pytest_espperf.load.stamped import StampedTransport
-
-_BUFFER_BYTES = 64 * 1024
+from pytest_espperf.load.endpoint import Endpoint, wants_buffer
 
 
 class ChannelOwner(Protocol):
@@ -29,18 +26,15 @@ class ChannelOwner(Protocol):
         """Take note that the channel is gone: the server ended it, or ``exc`` broke it; it is closed."""
 
 
-class Channel(asyncio.Protocol):
-    """One connection; ``opened_ns`` is when it was ready, 0 before."""
+class Channel(Endpoint):
+    """One connection."""
 
-    __slots__ = ("_acknowledger", "_all", "_last_ns", "_owner", "_transport", "opened_ns")
+    __slots__ = ("_last_ns", "_owner")
 
-    def __init__(self, owner: ChannelOwner, open_channels: set[Channel]) -> None:
+    def __init__(self, owner: ChannelOwner, open_channels: set[Any]) -> None:
+        super().__init__(open_channels)
         self._owner: ChannelOwner | None = owner
-        self._all = open_channels
-        self._transport: asyncio.Transport | StampedTransport | None = None
-        self._acknowledger: Acknowledger | None = None
         self._last_ns = 0
-        self.opened_ns = 0
 
     def write(self, data: bytes) -> int:
         """Send bytes; return the time of it in ns."""
@@ -56,36 +50,21 @@ class Channel(asyncio.Protocol):
         transport = self._transport
         return 0 if transport is None else transport.get_write_buffer_size()
 
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed, by either side."""
-        return self._transport is None
-
     def close(self) -> None:
         """Close at once; the owner gets no more calls."""
         self._owner = None
-        if self._acknowledger is not None:
-            self._acknowledger.close()
-            self._acknowledger = None
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abort()
+        self.drop_transport()
 
-    def connection_made(self, transport: asyncio.BaseTransport | StampedTransport) -> None:
-        """Start with a transport, for the event loop."""
-        self.opened_ns = self._last_ns = perf_counter_ns()
-        self._transport = cast("asyncio.Transport | StampedTransport", transport)
-        self._all.add(self)
-        if self._owner is None:
-            self.close()
-            return
-        if not isinstance(transport, StampedTransport):
-            self._acknowledger = Acknowledger(asyncio.get_running_loop(), transport)
+    @property
+    def is_given_up(self) -> bool:
+        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
+        return self._owner is None
+
+    def ready(self) -> None:
+        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
+        assert self._owner is not None
+        self._last_ns = self.opened_ns
         self._owner.on_open(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes of the server, for the event loop."""
-        self.received(data, perf_counter_ns())
 
     def received(self, data: bytes, arrived_ns: int) -> bool:
         """Take bytes of the server, and when they arrived; whether more are due now."""
@@ -113,23 +92,11 @@ class Channel(asyncio.Protocol):
 
 
 class BufferedChannel(Channel, asyncio.BufferedProtocol):
-    """A channel with a buffer of its own, as :class:`~pytest_espperf.load.connection.BufferedConnection`."""
+    """A channel that brings its own buffer."""
 
-    __slots__ = ("_buffer",)
-
-    def __init__(self, owner: ChannelOwner, open_channels: set[Channel]) -> None:
-        super().__init__(owner, open_channels)
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's interface
-        """Give the event loop somewhere to read to."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes of the server that are in the buffer, for the event loop."""
-        self.data_received(bytes(self._buffer[:nbytes]))
+    __slots__ = ()
 
 
 def channel_type(loop: asyncio.AbstractEventLoop) -> type[Channel]:
     """Choose the kind of channel that suits ``loop``."""
-    return BufferedChannel if isinstance(loop, asyncio.BaseEventLoop) else Channel
+    return BufferedChannel if wants_buffer(loop) else Channel

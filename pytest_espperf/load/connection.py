@@ -11,14 +11,13 @@ import socket
 import ssl
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import httpx
 
-from pytest_espperf.load.acks import Acknowledger
-from pytest_espperf.load.channel import Channel
+from pytest_espperf.load.endpoint import Endpoint, wants_buffer
 from pytest_espperf.load.faults import transport_error
-from pytest_espperf.load.stamped import StampedTransport, connect_stamped, kernel_stamps
+from pytest_espperf.load.stamped import connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader, no_response
 from pytest_espperf.model.workload import Target
 from pytest_espperf.system.dialing import connect_socket, numeric_address
@@ -27,7 +26,6 @@ from pytest_espperf.system.tls import tls_for
 CONTINUE_S = 1.0
 """Seconds that a body is held back for ``100 Continue``: a server need not know it (RFC 9110 10.1.1)."""
 
-_BUFFER_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
 """Of a body: what a transport is given at once, which encrypts all of it before it returns."""
 
@@ -50,21 +48,18 @@ class Owner(Protocol):
         """Drop an idle connection: the server closed it, or sent ``data`` on it, and it is closed."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Endpoint):
     """A connection and the response it waits for.
 
     Attributes:
         reader: takes the response apart.
         served: complete responses so far.
-        connected_ns, opened_ns, sent_ns, first_ns, last_ns: when TCP was up, when it was ready, when the
-            request began to be written (an upload takes its time from then on), when the response's first and
-            its latest byte arrived, those of ``100 Continue`` not counted; ``perf_counter_ns`` values,
-            ``first_ns`` 0 before that byte.
+        sent_ns, first_ns, last_ns: when the request began to be written (an upload takes its time from then
+            on), when the response's first and its latest byte arrived, those of ``100 Continue`` not counted;
+            ``perf_counter_ns`` values, ``first_ns`` 0 before that byte.
     """
 
     __slots__ = (
-        "_acknowledger",
-        "_all",
         "_awaiting",
         "_body",
         "_has_body",
@@ -72,29 +67,23 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_patience",
         "_paused",
-        "_transport",
-        "connected_ns",
         "first_ns",
         "last_ns",
-        "opened_ns",
         "reader",
         "sent_ns",
         "served",
     )
 
-    def __init__(self, owner: Owner, heads: HeadCache, open_connections: set[Connection]) -> None:
+    def __init__(self, owner: Owner, heads: HeadCache, open_connections: set[Any]) -> None:
+        super().__init__(open_connections)
         self._owner: Owner | None = owner
-        self._all = open_connections
-        self._transport: asyncio.Transport | StampedTransport | None = None
-        self._acknowledger: Acknowledger | None = None
         self._awaiting = False
         self._body = _NOTHING
         self._has_body = self._heard = self._paused = False
         self._patience: asyncio.TimerHandle | None = None
         self.reader = ResponseReader(heads)
         self.served = 0
-        self.connected_ns = perf_counter_ns()
-        self.opened_ns = self.sent_ns = self.first_ns = self.last_ns = 0
+        self.sent_ns = self.first_ns = self.last_ns = 0
 
     def send(
         self,
@@ -170,62 +159,23 @@ class Connection(asyncio.Protocol):
         """Close at once; the owner gets no more calls."""
         self._owner = None
         self._awaiting = False
-        self._stop_acknowledging()
         self._stop_patience()
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether it is closed, by either side."""
-        return self._transport is None
-
-    @property
-    def _tls(self) -> ssl.SSLObject | None:
-        transport = self._transport
-        if transport is None or isinstance(transport, StampedTransport):
-            return None
-        found: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        return found
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether TLS is spoken on it."""
-        return self._tls is not None
-
-    @property
-    def is_resumed(self) -> bool:
-        """Whether its TLS handshake took up an earlier session."""
-        tls = self._tls
-        return tls is not None and bool(tls.session_reused)
-
-    @property
-    def session(self) -> ssl.SSLSession | None:
-        """What a later handshake can take up: of TLS 1.3 known once the server has sent something."""
-        tls = self._tls
-        return None if tls is None else tls.session
+        self.drop_transport()
 
     @property
     def stale(self) -> bool:
         """Whether a break now is that of a kept-alive connection which died unanswered."""
         return self.served > 0 and not self._heard
 
-    def connection_made(self, transport: asyncio.BaseTransport | StampedTransport) -> None:
-        """Start with a transport, for the event loop."""
-        self.opened_ns = perf_counter_ns()
-        self._transport = cast("asyncio.Transport | StampedTransport", transport)
-        self._all.add(self)
-        if self._owner is None:
-            self.close()
-            return
-        if not isinstance(transport, StampedTransport):
-            self._acknowledger = Acknowledger(asyncio.get_running_loop(), transport)
-        self._owner.on_open(self)
+    @property
+    def is_given_up(self) -> bool:
+        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
+        return self._owner is None
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes of the server, for the event loop."""
-        self.received(data, perf_counter_ns())
+    def ready(self) -> None:
+        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
+        assert self._owner is not None
+        self._owner.on_open(self)
 
     def received(self, data: bytes, arrived_ns: int) -> bool:
         """Take bytes of the server, and when they arrived; whether the answer in hand lacks more."""
@@ -258,7 +208,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up when the connection is gone, for the event loop."""
         self._all.discard(self)
-        self._stop_acknowledging()
+        self.stop_acknowledging()
         if self._owner is None:
             return
         if exc is None or (self._awaiting and self._is_refusal()):
@@ -302,11 +252,6 @@ class Connection(asyncio.Protocol):
         head = self.reader.head
         return self._has_body and self.reader.is_until_close and head is not None and head.status >= 400
 
-    def _stop_acknowledging(self) -> None:
-        if self._acknowledger is not None:
-            self._acknowledger.close()
-            self._acknowledger = None
-
     def _ended(self) -> None:
         if self._owner is None:
             return
@@ -343,30 +288,14 @@ class Connection(asyncio.Protocol):
 
 
 class BufferedConnection(Connection, asyncio.BufferedProtocol):
-    """A connection that brings its own buffer, for asyncio's own loops.
+    """A connection that brings its own buffer."""
 
-    For a plain protocol they allocate 256 KiB for each read of a few hundred bytes, which triples the cost
-    of a request. (uvloop does not, and loses what a signal handler raises inside ``get_buffer``.)
-    """
-
-    __slots__ = ("_buffer",)
-
-    def __init__(self, owner: Owner, heads: HeadCache, open_connections: set[Connection]) -> None:
-        super().__init__(owner, heads, open_connections)
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's interface
-        """Give the event loop somewhere to read to."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes of the server that are in the buffer, for the event loop."""
-        self.data_received(bytes(self._buffer[:nbytes]))
+    __slots__ = ()
 
 
 def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
     """Choose the kind of connection that suits ``loop``."""
-    return BufferedConnection if isinstance(loop, asyncio.BaseEventLoop) else Connection
+    return BufferedConnection if wants_buffer(loop) else Connection
 
 
 class _Resuming:
@@ -414,9 +343,7 @@ class Connector:
         self._context = context
         self._tls_name = None if context is None else tls_name or address
 
-    async def open(
-        self, make: Callable[[], Connection | Channel], session: ssl.SSLSession | None = None
-    ) -> None:
+    async def open(self, make: Callable[[], Endpoint], session: ssl.SSLSession | None = None) -> None:
         """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
 
         With a ``session`` of an earlier connection the TLS handshake may take that up.
@@ -441,7 +368,7 @@ class Connector:
         finally:
             error = None  # a traceback that holds its own frame would live until the next collection
 
-    async def _open(self, make: Callable[[], Connection | Channel], session: ssl.SSLSession | None) -> None:
+    async def _open(self, make: Callable[[], Endpoint], session: ssl.SSLSession | None) -> None:
         """Connect first, and shake hands then: so that it is known when TCP was up."""
         loop = asyncio.get_running_loop()
         family, place = numeric_address(self._address, self._port)

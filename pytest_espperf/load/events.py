@@ -8,6 +8,7 @@ board's decision: their rate says something about the board only where it falls 
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -16,10 +17,12 @@ import httpx
 from pytest_espperf.load.connection import Connector
 from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.feed import Feed
+from pytest_espperf.load.lanes import NEVER
+from pytest_espperf.load.opening import Openings
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, header_value
 from pytest_espperf.load.sse import EventParser
-from pytest_espperf.load.streams import NEVER, Opener, StreamClient, median_ms
+from pytest_espperf.load.streams import StreamClient
 from pytest_espperf.load.wire import ResponseReader
 from pytest_espperf.model.workload import Header
 from pytest_espperf.system.loops import Deliver
@@ -55,7 +58,7 @@ class EventListener(StreamClient):
         super().__init__(traffic, number)
         self._traffic = traffic
         self.answered = False
-        self._reader = ResponseReader(traffic.opener.heads)
+        self._reader = ResponseReader(traffic.openings.heads)
         self._parser = EventParser()
         self._pieces: list[bytes] = []
         self._is_stream = False
@@ -212,7 +215,7 @@ class EventTraffic:
     ) -> None:
         self.feed = feed
         self.recorder = recorder
-        self.opener = Opener(connector)
+        self.openings = Openings(connector, recorder)
         self.timeout_ns = round(timeout_s * 1e9)
         self.request = request
         self.doors = doors
@@ -227,7 +230,7 @@ class EventTraffic:
     @property
     def label(self) -> str:
         """The engine's name."""
-        return self.opener.label
+        return self.openings.label
 
     async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in, where the profile says so."""
@@ -236,7 +239,7 @@ class EventTraffic:
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when the phase is over."""
         self._done = done
-        self.opener.start(loop)
+        self.openings.use(loop)
         for client in self._clients:
             client.open()
 
@@ -272,12 +275,12 @@ class EventTraffic:
         self._done = None
         for client in self._clients:
             client.stop()
-        await self.opener.close()
+        await self.openings.close()
         if self.doors is not None:
             await self.doors.close()
         figures = self.recorder.samples.figures
         if self.first_s:
-            figures["first_event_ms"] = median_ms(self.first_s)
+            figures["first_event_ms"] = statistics.median_high(self.first_s) * 1e3
         if self.missed:
             figures["events_missed"] = float(self.missed)
 

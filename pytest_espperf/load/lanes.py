@@ -16,7 +16,7 @@ from pytest_espperf.load.body_check import BodyCheck
 from pytest_espperf.load.connection import Connection, Connector
 from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.feed import Feed, backoff_s, pause_s
-from pytest_espperf.load.guard import SelfWatch, engine_label
+from pytest_espperf.load.guard import SelfWatch
 from pytest_espperf.load.login import DURING, ClientSession, Login
 from pytest_espperf.load.opening import KeptSession, Opening, Openings
 from pytest_espperf.load.recorder import Recorder
@@ -178,7 +178,9 @@ class Lane(Client):
     def __init__(self, traffic: LaneTraffic, number: int, session: ClientSession | None = None) -> None:
         super().__init__(traffic, number, session)
         self._connection: Connection | None = None
-        self._opening = Opening(traffic.openings, self, self._not_opened, KeptSession())
+        self._opening = Opening(
+            traffic.openings, lambda: traffic.openings.connection(self), self._not_opened, KeptSession()
+        )
         self._check: BodyCheck | None = None
         self._retried = False
 
@@ -423,7 +425,7 @@ class LaneTraffic:
     @property
     def label(self) -> str:
         """The engine's name."""
-        return engine_label(self.loop, stamped=self.openings.connector.stamped)
+        return self.openings.label
 
     async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in; where one cannot, the phase begins without it, see :meth:`Lane.log_in`.

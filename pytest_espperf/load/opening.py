@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import httpx
 
+from pytest_espperf.load.channel import Channel, ChannelOwner, channel_type
 from pytest_espperf.load.connection import Connection, Connector, Owner, connection_type
+from pytest_espperf.load.endpoint import Endpoint
+from pytest_espperf.load.guard import engine_label
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.wire import HeadCache
 
@@ -24,27 +27,39 @@ class Openings:
         connector: opens them.
         recorder: takes how long that lasted.
         resume: whether a client's TLS handshake takes up the session of its connection before.
+
+    Attributes:
+        heads: what the answers on all of them began with.
     """
 
     def __init__(self, connector: Connector, recorder: Recorder, *, resume: bool = False) -> None:
         self.connector = connector
         self.recorder = recorder
         self.resume = resume
-        self._heads = HeadCache()
-        self._open: set[Connection] = set()
+        self.heads = HeadCache()
+        self._open: set[Endpoint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def use(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Set the event loop, which decides on the kind of connection."""
+        """Set the event loop, which decides on the kind of endpoint."""
         self.loop = loop
-        self._kind = connection_type(loop)
+        self._connection_type, self._channel_type = connection_type(loop), channel_type(loop)
 
-    def make(self, owner: Owner) -> Connection:
+    @property
+    def label(self) -> str:
+        """The engine's name."""
+        return engine_label(self.loop, stamped=self.connector.stamped)
+
+    def connection(self, owner: Owner) -> Connection:
         """Make a connection that is yet to be opened."""
-        return self._kind(owner, self._heads, self._open)
+        return self._connection_type(owner, self.heads, self._open)
+
+    def channel(self, owner: ChannelOwner) -> Channel:
+        """Make a channel that is yet to be opened."""
+        return self._channel_type(owner, self._open)
 
     def run(
-        self, make: Callable[[], Connection], session: ssl.SSLSession | None, done: Callable[..., None]
+        self, make: Callable[[], Endpoint], session: ssl.SSLSession | None, done: Callable[..., None]
     ) -> asyncio.Task[None]:
         """Open one in a task of its own."""
         task = self.loop.create_task(self.connector.open(make, session))
@@ -84,7 +99,7 @@ class Opening:
 
     Args:
         openings: of the phase.
-        owner: of the connections.
+        make: makes the endpoint of one.
         failed: takes the error where one cannot be opened.
         kept: of the client, which may have several places.
 
@@ -92,20 +107,20 @@ class Opening:
         took_ns: what opening the latest connection took, TLS included.
     """
 
-    __slots__ = ("_begun_ns", "_failed", "_kept", "_made", "_openings", "_owner", "_task", "took_ns")
+    __slots__ = ("_begun_ns", "_failed", "_kept", "_made", "_make_one", "_openings", "_task", "took_ns")
 
     def __init__(
         self,
         openings: Openings,
-        owner: Owner,
+        make: Callable[[], Endpoint],
         failed: Callable[[httpx.TransportError], None],
         kept: KeptSession,
     ) -> None:
         self._openings = openings
-        self._owner = owner
+        self._make_one = make
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
-        self._made: Connection | None = None
+        self._made: Endpoint | None = None
         self._kept = kept
         self._begun_ns = self.took_ns = 0
 
@@ -119,7 +134,7 @@ class Opening:
         self._begun_ns = now_ns
         self._task = self._openings.run(self._make, self._kept.latest, self._done)
 
-    def took_over(self, connection: Connection) -> bool:
+    def took_over(self, connection: Endpoint) -> bool:
         """Take note that a connection is ready; close it and return False where it was given up before."""
         if self._task is None:
             connection.close()
@@ -149,9 +164,9 @@ class Opening:
             self._made.close()
             self._made = None
 
-    def _make(self) -> Connection:
-        self._made = connection = self._openings.make(self._owner)
-        return connection
+    def _make(self) -> Endpoint:
+        self._made = endpoint = self._make_one()
+        return endpoint
 
     def _done(self, task: asyncio.Task[None]) -> None:
         exc = None if task.cancelled() else task.exception()

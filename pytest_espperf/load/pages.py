@@ -328,7 +328,9 @@ class _Seat:
 
     def __init__(self, browser: Browser, traffic: LaneTraffic, kept: KeptSession) -> None:
         self._browser = browser
-        self.opening = Opening(traffic.openings, self, self._not_opened, kept)
+        self.opening = Opening(
+            traffic.openings, lambda: traffic.openings.connection(self), self._not_opened, kept
+        )
         self.connection: Connection | None = None
         self.request: PreparedRequest | None = None
         self.again: PreparedRequest | None = None

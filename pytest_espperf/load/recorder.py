@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_espperf.load.connection import Connection
+from pytest_espperf.load.endpoint import Endpoint
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.model.samples import PhaseSamples
 
@@ -84,16 +84,13 @@ class Recorder:
             offset_s = (end_ns - self.begin_ns) * 1e-9
             self.samples.warm_answers.append((offset_s, (end_ns - start_ns) * 1e-9, path))
 
-    def opened(self, start_ns: int, ready_ns: int) -> None:
-        """Record that a connection was opened, TLS included."""
-        if start_ns >= self.begin_ns:
-            self.samples.connect_s.append((ready_ns - start_ns) * 1e-9)
-
-    def connected(self, start_ns: int, connection: Connection) -> None:
-        """Record that a connection was opened, and what of it was TLS."""
-        self.opened(start_ns, connection.opened_ns)
-        if start_ns >= self.begin_ns and connection.is_encrypted:
-            samples = self.samples
+    def connected(self, start_ns: int, connection: Endpoint) -> None:
+        """Record that a connection was opened, which began at ``start_ns``, and what of it was TLS."""
+        if start_ns < self.begin_ns:
+            return
+        samples = self.samples
+        samples.connect_s.append((connection.opened_ns - start_ns) * 1e-9)
+        if connection.is_encrypted:
             samples.handshake_s.append((connection.opened_ns - connection.connected_ns) * 1e-9)
             samples.resumed += connection.is_resumed
 

@@ -7,86 +7,30 @@ behind a pause (:func:`~pytest_espperf.load.feed.backoff_s`), as the clients of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Protocol
 
 import httpx
 
-from pytest_espperf.load.channel import Channel, ChannelOwner, channel_type
-from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.channel import Channel
 from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.feed import backoff_s
-from pytest_espperf.load.guard import engine_label
 from pytest_espperf.load.login import DURING
+from pytest_espperf.load.opening import KeptSession, Opening, Openings
 from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.wire import HeadCache
-
-NEVER = 1 << 62
-"""A time in ns that does not come."""
 
 MOST_UNSENT_BYTES = 4 << 20
 """Bytes that may wait for a server to read them; beyond them its connection is given up."""
-
-_CLOSE_PATIENCE_S = 1.0
-_CLOSE_TURNS = 100
-_CLOSE_TURNS_AT_LEAST = 5
 
 
 class StreamHost(Protocol):
     """What a client needs of the traffic that it is part of."""
 
     recorder: Recorder
-    opener: Opener
+    openings: Openings
     timeout_ns: int
     doors: Doors | None
-
-
-class Opener:
-    """Opens channels, and knows all that are open.
-
-    Args:
-        connector: opens connections.
-    """
-
-    def __init__(self, connector: Connector) -> None:
-        self.connector = connector
-        self.channels: set[Channel] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.heads = HeadCache()
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Use an event loop from now on."""
-        self.loop = loop
-        self._make = channel_type(loop)
-
-    @property
-    def label(self) -> str:
-        """The engine's name."""
-        return engine_label(self.loop, stamped=self.connector.stamped)
-
-    def make(self, owner: ChannelOwner) -> Channel:
-        """Make a channel that is not connected yet."""
-        return self._make(owner, self.channels)
-
-    def open(self, make: Callable[[], Channel]) -> asyncio.Task[None]:
-        """Begin to open a channel."""
-        task = self.loop.create_task(self.connector.open(make))
-        self.tasks.add(task)
-        return task
-
-    async def close(self) -> None:
-        """Close everything, and see it closed (for at most a second)."""
-        for channel in tuple(self.channels):
-            channel.close()
-        if self.tasks:
-            await asyncio.wait(tuple(self.tasks), timeout=_CLOSE_PATIENCE_S)
-        # A connection made or given up this very moment takes the loop a few turns to be seen closed.
-        for turn in range(_CLOSE_TURNS):
-            await asyncio.sleep(0 if turn < _CLOSE_TURNS_AT_LEAST else _CLOSE_PATIENCE_S / _CLOSE_TURNS)
-            if turn >= _CLOSE_TURNS_AT_LEAST and not self.channels:
-                break
 
 
 class StreamClient:
@@ -105,8 +49,9 @@ class StreamClient:
         self.channel: Channel | None = None
         self.failures = 0
         self.begun_ns = 0
-        self._opening: asyncio.Task[None] | None = None
-        self._made: Channel | None = None
+        self._opening = Opening(
+            host.openings, lambda: host.openings.channel(self), self._not_opened, KeptSession()
+        )
         self._logs_in = False
         self._pause: asyncio.TimerHandle | None = None
 
@@ -148,7 +93,7 @@ class StreamClient:
     @property
     def is_opening(self) -> bool:
         """Whether a connection is being opened, or what comes before it is done."""
-        return self._opening is not None or self._logs_in
+        return self._opening.is_busy or self._logs_in
 
     def open(self) -> None:
         """Begin to open a channel; behind a login, where the client has to log in and is not."""
@@ -172,19 +117,14 @@ class StreamClient:
         """Pause, and resume."""
         self.failures += 1
         delay_s = max(at_least_s, backoff_s(self.failures))
-        self._pause = self._host.opener.loop.call_later(delay_s, self._paused)
+        self._pause = self._host.openings.loop.call_later(delay_s, self._paused)
 
     def drop(self) -> None:
         """Close the channel, or give up opening it."""
         if self._logs_in and self._host.doors is not None:
             self._host.doors.leave(self.number)
             self._logs_in = False
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        if self._made is not None:  # ready in the very moment of being given up
-            self._made.close()
-            self._made = None
+        self._opening.drop()
         if self.channel is not None:
             self.channel.close()
             self.channel = None
@@ -205,13 +145,9 @@ class StreamClient:
 
     def on_open(self, channel: Channel) -> None:
         """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
-        if self._opening is None:
-            channel.close()
-            return
-        self._opening = self._made = None
-        self.channel = channel
-        self._host.recorder.opened(self.begun_ns, channel.opened_ns)
-        self.begin()
+        if self._opening.took_over(channel):
+            self.channel = channel
+            self.begin()
 
     def on_data(self, channel: Channel, data: bytes, arrived_ns: int) -> bool:
         """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
@@ -238,23 +174,10 @@ class StreamClient:
 
     def _connect(self) -> None:
         self.begun_ns = perf_counter_ns()
-        self._opening = task = self._host.opener.open(self._make)
-        task.add_done_callback(self._opened)
+        self._opening.begin(self.begun_ns)
 
-    def _make(self) -> Channel:
-        self._made = channel = self._host.opener.make(self)
-        return channel
-
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._host.opener.tasks.discard(task)
-        exc = None if task.cancelled() else task.exception()
-        if exc is None:
-            return
-        if not isinstance(exc, httpx.TransportError):
-            raise exc
-        if self._opening is task:
-            self._opening = None
-            self.broke(exc, perf_counter_ns())
+    def _not_opened(self, exc: httpx.TransportError) -> None:
+        self.broke(exc, perf_counter_ns())
 
     def _paused(self) -> None:
         self._pause = None
@@ -273,8 +196,3 @@ def end_of_head(data: bytes | bytearray, limit: int) -> int:
     if len(data) >= limit:
         raise httpx.RemoteProtocolError(f"response head above {limit} bytes")
     return 0
-
-
-def median_ms(seconds: Sequence[float]) -> float:
-    """Compute the (upper) median in milliseconds of at least one value."""
-    return sorted(seconds)[len(seconds) // 2] * 1e3

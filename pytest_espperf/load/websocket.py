@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
@@ -26,9 +27,10 @@ from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.echoes import LOST, InFlight, Messages, SentMessage
 from pytest_espperf.load.feed import Feed
 from pytest_espperf.load.guard import SelfWatch
+from pytest_espperf.load.opening import Openings
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest
-from pytest_espperf.load.streams import Opener, StreamClient, end_of_head, median_ms
+from pytest_espperf.load.streams import StreamClient, end_of_head
 from pytest_espperf.load.wire import MAX_HEAD_BYTES
 from pytest_espperf.model.workload import StreamSpec
 from pytest_espperf.system.loops import Deliver
@@ -209,7 +211,7 @@ class WebSocketClient(StreamClient):
                 return None
             if head[9:12] == b"101":
                 return bytes(head)
-            answer = self._traffic.opener.heads.parse(bytes(head[:end]))
+            answer = self._traffic.openings.heads.parse(bytes(head[:end]))
             if answer.status >= 200:
                 refused = self._traffic.recorder.table.error(
                     answer.status, f"http_{answer.status}", 0, lambda: REFUSED
@@ -371,7 +373,7 @@ class WebSocketTraffic:
     ) -> None:
         self.feed = feed
         self.recorder = recorder
-        self.opener = Opener(connector)
+        self.openings = Openings(connector, recorder)
         self.timeout_ns = round(timeout_s * 1e9)
         self.request = request
         self.doors = doors
@@ -402,7 +404,7 @@ class WebSocketTraffic:
     @property
     def label(self) -> str:
         """The engine's name."""
-        return self.opener.label
+        return self.openings.label
 
     async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
         """Have each client log in, where the profile says so."""
@@ -411,7 +413,7 @@ class WebSocketTraffic:
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to send or to await."""
         self._done = done
-        self.opener.start(loop)
+        self.openings.use(loop)
         if self._closed_loop:
             for client in self._clients:
                 self._advance(client, 0)
@@ -452,12 +454,12 @@ class WebSocketTraffic:
             self._timer.cancel()
         for client in self._clients:
             client.farewell()
-        await self.opener.close()
+        await self.openings.close()
         if self.doors is not None:
             await self.doors.close()
         figures = self.recorder.samples.figures
         if self.upgrade_s:
-            figures["upgrade_ms"] = median_ms(self.upgrade_s)
+            figures["upgrade_ms"] = statistics.median_high(self.upgrade_s) * 1e3
         if self.foreign:
             figures["ws_unsolicited"] = float(self.foreign)
 
@@ -511,9 +513,9 @@ class WebSocketTraffic:
             ahead_s = (due_ns - perf_counter_ns()) * 1e-9
             if ahead_s > 0:
                 if ahead_s > _TIMER_SLACK_S:
-                    self._timer = self.opener.loop.call_later(ahead_s - _TIMER_SLACK_S, self._pump)
+                    self._timer = self.openings.loop.call_later(ahead_s - _TIMER_SLACK_S, self._pump)
                 else:
-                    self._timer = self.opener.loop.call_soon(self._pump)
+                    self._timer = self.openings.loop.call_soon(self._pump)
                 return
             client = self._next_client()
             if client is None:  # the next one that has a place comes back
