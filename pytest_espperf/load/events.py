@@ -14,18 +14,12 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.load.connection import Connector
-from pytest_espperf.load.doors import Doors
-from pytest_espperf.load.feed import Feed
 from pytest_espperf.load.lanes import NEVER
-from pytest_espperf.load.opening import Openings
-from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.requests import PreparedRequest, header_value
+from pytest_espperf.load.requests import header_value
 from pytest_espperf.load.sse import EventParser
-from pytest_espperf.load.streams import StreamClient
+from pytest_espperf.load.streams import StreamClient, StreamSetup, StreamTraffic
 from pytest_espperf.load.wire import ResponseReader
 from pytest_espperf.model.workload import Header
-from pytest_espperf.system.loops import Deliver
 
 ASKING: tuple[Header, ...] = (("Accept", "text/event-stream"), ("Cache-Control", "no-cache"))
 """Headers of the request, which a profile's own override."""
@@ -184,17 +178,8 @@ class EventListener(StreamClient):
                 traffic.count(MISSED, OK, arrived_ns, arrived_ns, lambda: why)
 
 
-class EventTraffic:
+class EventTraffic(StreamTraffic):
     """All listeners of a phase.
-
-    Args:
-        clients: how many.
-        feed: says when the phase ends.
-        recorder: where samples go.
-        connector: opens connections.
-        timeout_s: for a connection, and for each sign of life on it.
-        request: what opens a stream.
-        doors: how the clients log in first; None for not at all.
 
     Attributes:
         came: the outcome of an event.
@@ -202,39 +187,15 @@ class EventTraffic:
         first_s: seconds from each request to its first event.
     """
 
-    def __init__(
-        self,
-        *,
-        clients: int,
-        feed: Feed,
-        recorder: Recorder,
-        connector: Connector,
-        timeout_s: float,
-        request: PreparedRequest,
-        doors: Doors | None = None,
-    ) -> None:
-        self.feed = feed
-        self.recorder = recorder
-        self.openings = Openings(connector, recorder)
-        self.timeout_ns = round(timeout_s * 1e9)
-        self.request = request
-        self.doors = doors
-        self.came = recorder.table.index(OK, None)
+    def __init__(self, setup: StreamSetup) -> None:
+        super().__init__(setup)
+        self.came = self.recorder.table.index(OK, None)
         self.missed = 0
         self.first_s: list[float] = []
-        self._clients = [EventListener(self, number) for number in range(clients)]
+        self._clients = [EventListener(self, number) for number in range(setup.clients)]
         self._done: Callable[[], None] | None = None
 
     # --- Traffic
-
-    @property
-    def label(self) -> str:
-        """The engine's name."""
-        return self.openings.label
-
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
-        """Have each client log in, where the profile says so."""
-        return None if self.doors is None else await self.doors.log_in(deliver_signals, deadline_ns)
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when the phase is over."""
@@ -246,8 +207,7 @@ class EventTraffic:
     def sweep(self, now_ns: int) -> None:
         """Time out what is overdue, and end the phase."""
         if not self.feed.has_ended(now_ns):
-            if self.doors is not None:
-                self.doors.sweep(now_ns)
+            self.sweep_logins(now_ns)
             for client in self._clients:
                 client.expire(now_ns)
             return
@@ -275,9 +235,7 @@ class EventTraffic:
         self._done = None
         for client in self._clients:
             client.stop()
-        await self.openings.close()
-        if self.doors is not None:
-            await self.doors.close()
+        await self.close_connections()
         figures = self.recorder.samples.figures
         if self.first_s:
             figures["first_event_ms"] = statistics.median_high(self.first_s) * 1e3
@@ -285,10 +243,6 @@ class EventTraffic:
             figures["events_missed"] = float(self.missed)
 
     # --- for the listeners
-
-    def wire_of(self, number: int) -> bytes:
-        """Return the request with which a client opens its stream."""
-        return self.request.wire if self.doors is None else self.doors.wire(number, self.request)
 
     def error(self, exc: httpx.TransportError, start_ns: int, now_ns: int, during: str = "") -> None:
         """Record that a stream broke, or could not be opened for what came before it."""

@@ -15,6 +15,7 @@ from pytest_espperf.load.guard import SelfWatch
 from pytest_espperf.load.login import Login
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.load.requests import PreparedRequest, RequestMaker
+from pytest_espperf.load.streams import StreamSetup
 from pytest_espperf.model.workload import Header, PhaseSpec, RequestSpec, Target, merge_headers
 
 if TYPE_CHECKING:
@@ -68,28 +69,18 @@ def stream_traffic(
     login: Login | None = None,
 ) -> EventTraffic | WebSocketTraffic:
     """Make the clients of a phase of streams; ``request`` opens one, behind the ``login`` of each."""
-    doors = None if login is None else Doors(phase, login, connector=connector, timeout_s=timeout_s)
-    if phase.kind == EVENTS:
-        return EventTraffic(
-            clients=phase.clients,
-            feed=feed,
-            recorder=recorder,
-            connector=connector,
-            timeout_s=timeout_s,
-            request=request,
-            doors=doors,
-        )
-    from pytest_espperf.load.websocket import WebSocketTraffic  # noqa: PLC0415 - an extra
-
-    assert phase.stream is not None
-    return WebSocketTraffic(
+    setup = StreamSetup(
         clients=phase.clients,
         feed=feed,
         recorder=recorder,
         connector=connector,
         timeout_s=timeout_s,
-        watch=watch,
         request=request,
-        stream=phase.stream,
-        doors=doors,
+        doors=None if login is None else Doors(phase, login, connector=connector, timeout_s=timeout_s),
     )
+    if phase.kind == EVENTS:
+        return EventTraffic(setup)
+    from pytest_espperf.load.websocket import WebSocketTraffic  # noqa: PLC0415 - an extra
+
+    assert phase.stream is not None
+    return WebSocketTraffic(setup, watch=watch, stream=phase.stream)

@@ -7,30 +7,87 @@ behind a pause (:func:`~pytest_espperf.load.feed.backoff_s`), as the clients of 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Protocol
 
 import httpx
 
 from pytest_espperf.load.channel import Channel
+from pytest_espperf.load.connection import Connector
 from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.faults import transport_error
-from pytest_espperf.load.feed import backoff_s
+from pytest_espperf.load.feed import Feed, backoff_s
 from pytest_espperf.load.login import DURING
 from pytest_espperf.load.opening import KeptSession, Opening, Openings
 from pytest_espperf.load.recorder import Recorder
+from pytest_espperf.load.requests import PreparedRequest
+from pytest_espperf.system.loops import Deliver
 
 MOST_UNSENT_BYTES = 4 << 20
 """Bytes that may wait for a server to read them; beyond them its connection is given up."""
 
 
-class StreamHost(Protocol):
-    """What a client needs of the traffic that it is part of."""
+@dataclass(frozen=True)
+class StreamSetup:
+    """What all kinds of streams are made of.
 
+    Attributes:
+        clients: how many.
+        feed: what they do, and when the phase ends.
+        recorder: where samples go.
+        connector: opens connections.
+        timeout_s: for a connection, and for what is awaited on it.
+        request: what opens a stream.
+        doors: how the clients log in first; None for not at all.
+    """
+
+    clients: int
+    feed: Feed
     recorder: Recorder
-    openings: Openings
-    timeout_ns: int
+    connector: Connector
+    timeout_s: float
+    request: PreparedRequest
     doors: Doors | None
+
+
+class StreamTraffic:
+    """The clients of a phase of streams: what does not depend on what they send and read.
+
+    Args:
+        setup: what it is made of.
+    """
+
+    def __init__(self, setup: StreamSetup) -> None:
+        self.feed = setup.feed
+        self.recorder = setup.recorder
+        self.openings = Openings(setup.connector, setup.recorder)
+        self.timeout_ns = round(setup.timeout_s * 1e9)
+        self.request = setup.request
+        self.doors = setup.doors
+
+    @property
+    def label(self) -> str:
+        """The engine's name."""
+        return self.openings.label
+
+    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
+        """Have each client log in, where the profile says so."""
+        return None if self.doors is None else await self.doors.log_in(deliver_signals, deadline_ns)
+
+    def sweep_logins(self, now_ns: int) -> None:
+        """Time out the logins that are overdue."""
+        if self.doors is not None:
+            self.doors.sweep(now_ns)
+
+    def wire_of(self, number: int) -> bytes:
+        """Return the request with which a client opens its stream."""
+        return self.request.wire if self.doors is None else self.doors.wire(number, self.request)
+
+    async def close_connections(self) -> None:
+        """Close everything, and see it closed (for at most a second)."""
+        await self.openings.close()
+        if self.doors is not None:
+            await self.doors.close()
 
 
 class StreamClient:
@@ -43,7 +100,7 @@ class StreamClient:
         begun_ns: when the last opening began.
     """
 
-    def __init__(self, host: StreamHost, number: int) -> None:
+    def __init__(self, host: StreamTraffic, number: int) -> None:
         self._host = host
         self.number = number
         self.channel: Channel | None = None

@@ -22,18 +22,11 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from pytest_espperf.load.connection import Connector
-from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.echoes import LOST, InFlight, Messages, SentMessage
-from pytest_espperf.load.feed import Feed
 from pytest_espperf.load.guard import SelfWatch
-from pytest_espperf.load.opening import Openings
-from pytest_espperf.load.recorder import Recorder
-from pytest_espperf.load.requests import PreparedRequest
-from pytest_espperf.load.streams import StreamClient, end_of_head
+from pytest_espperf.load.streams import StreamClient, StreamSetup, StreamTraffic, end_of_head
 from pytest_espperf.load.wire import MAX_HEAD_BYTES
 from pytest_espperf.model.workload import StreamSpec
-from pytest_espperf.system.loops import Deliver
 
 SWITCHED = 101
 """The status of an upgrade; a round trip counts as an answer of this status."""
@@ -339,55 +332,32 @@ class WebSocketClient(StreamClient):
         self._flight = InFlight(self._traffic.messages, binary=self._traffic.stream.binary)
 
 
-class WebSocketTraffic:
+class WebSocketTraffic(StreamTraffic):
     """All WebSocket clients of a phase.
 
     Args:
-        clients: how many.
-        feed: when they send.
-        recorder: where samples go.
-        connector: opens connections.
-        timeout_s: total time of a round trip, connecting included.
+        setup: what it is made of; its request lacks the key of the handshake.
         watch: counts how late messages were sent, and how fast clients turned round.
-        request: what opens a WebSocket, without its key.
         stream: what is sent.
-        doors: how the clients log in first; None for not at all.
 
     Attributes:
         foreign: messages that came and answer none of ours.
         upgrade_s: seconds that each upgrade took, from its request to its answer.
     """
 
-    def __init__(
-        self,
-        *,
-        clients: int,
-        feed: Feed,
-        recorder: Recorder,
-        connector: Connector,
-        timeout_s: float,
-        watch: SelfWatch,
-        request: PreparedRequest,
-        stream: StreamSpec,
-        doors: Doors | None = None,
-    ) -> None:
-        self.feed = feed
-        self.recorder = recorder
-        self.openings = Openings(connector, recorder)
-        self.timeout_ns = round(timeout_s * 1e9)
-        self.request = request
-        self.doors = doors
+    def __init__(self, setup: StreamSetup, *, watch: SelfWatch, stream: StreamSpec) -> None:
+        super().__init__(setup)
         self.stream = stream
         self.messages = Messages(stream)
         self.numbers = itertools.count()
         self.max_bytes = max(MAX_MESSAGE_BYTES, 2 * len(self.messages.make(0)))
-        self.subprotocols = _listed(request.request.headers.get("sec-websocket-protocol", ""))
+        self.subprotocols = _listed(self.request.request.headers.get("sec-websocket-protocol", ""))
         self.foreign = 0
         self.upgrade_s: list[float] = []
         self._watch = watch
-        self._answered = recorder.table.index(SWITCHED, None)
-        self._clients = [WebSocketClient(self, number) for number in range(clients)]
-        self._closed_loop = feed.next_due_ns() is None
+        self._answered = self.recorder.table.index(SWITCHED, None)
+        self._clients = [WebSocketClient(self, number) for number in range(setup.clients)]
+        self._closed_loop = self.feed.next_due_ns() is None
         self._resting: set[WebSocketClient] = set()
         self._turn = 0
         self._timer: asyncio.Handle | None = None
@@ -396,19 +366,9 @@ class WebSocketTraffic:
 
     def handshake(self, number: int, key: str) -> bytes:
         """Make the request with which a client opens its WebSocket."""
-        wire = self.request.wire if self.doors is None else self.doors.wire(number, self.request)
-        return wire[:-2] + b"Sec-WebSocket-Key: %s\r\n\r\n" % key.encode()
+        return self.wire_of(number)[:-2] + b"Sec-WebSocket-Key: %s\r\n\r\n" % key.encode()
 
     # --- Traffic
-
-    @property
-    def label(self) -> str:
-        """The engine's name."""
-        return self.openings.label
-
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
-        """Have each client log in, where the profile says so."""
-        return None if self.doors is None else await self.doors.log_in(deliver_signals, deadline_ns)
 
     def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
         """Begin; ``done`` is called once, when nothing is left to send or to await."""
@@ -424,8 +384,7 @@ class WebSocketTraffic:
 
     def sweep(self, now_ns: int) -> None:
         """Time out what is overdue."""
-        if self.doors is not None:
-            self.doors.sweep(now_ns)
+        self.sweep_logins(now_ns)
         for client in self._clients:
             client.expire(now_ns)
         if self._closed_loop and self.feed.has_ended(now_ns) and any(one.is_ready for one in self._clients):
@@ -454,9 +413,7 @@ class WebSocketTraffic:
             self._timer.cancel()
         for client in self._clients:
             client.farewell()
-        await self.openings.close()
-        if self.doors is not None:
-            await self.doors.close()
+        await self.close_connections()
         figures = self.recorder.samples.figures
         if self.upgrade_s:
             figures["upgrade_ms"] = statistics.median_high(self.upgrade_s) * 1e3
