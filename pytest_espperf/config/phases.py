@@ -26,13 +26,21 @@ MOST_CONNECTIONS = 32
 """Of one client: browsers open six to a server."""
 
 
-class RequestsTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A phase of requests for the paths of the profile; 0 where the options or the preset decide."""
+_Rate = Annotated[float, Meta(gt=0, le=1e6)]
 
+
+class PhaseTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What phases of all kinds have; 0 where the options or the preset decide."""
+
+    kind: str = "requests"
     clients: Annotated[int, Meta(ge=1, le=1000)] = 0
     duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
-    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    kind: str = "requests"
+
+
+class RequestsTable(PhaseTable, forbid_unknown_fields=True, kw_only=True):
+    """A phase of requests for the paths of the profile."""
+
+    rate: _Rate | None = None
     reuse: bool = True
     tls_resumption: bool | None = None
     think_time_s: Annotated[float, Meta(gt=0, le=3600)] | None = None
@@ -67,17 +75,14 @@ class PageTable(RequestsTable, forbid_unknown_fields=True, kw_only=True):
             seen.add(asset)
 
 
-class WebSocketTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A phase of WebSocket messages and their echoes; 0 as in :class:`RequestsTable`."""
+class WebSocketTable(PhaseTable, forbid_unknown_fields=True, kw_only=True):
+    """A phase of WebSocket messages and their echoes."""
 
     path: str
-    kind: str = "websocket"
     message: str = ""
     size: Annotated[int, Meta(ge=1, le=MOST_MESSAGE_BYTES)] | None = None
     binary: bool = False
-    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
-    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
-    rate: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    rate: _Rate | None = None
 
     def __post_init__(self) -> None:
         self.path = check("path", url_path, self.path)
@@ -86,13 +91,10 @@ class WebSocketTable(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError(f"message has {length:,} bytes, more than {self.size or MOST_MESSAGE_BYTES:,}")
 
 
-class EventsTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A phase of server-sent events; 0 as in :class:`RequestsTable`."""
+class EventsTable(PhaseTable, forbid_unknown_fields=True, kw_only=True):
+    """A phase of server-sent events."""
 
     path: str
-    kind: str = "events"
-    clients: Annotated[int, Meta(ge=1, le=1000)] = 0
-    duration_s: Annotated[float, Meta(gt=0, le=86400)] = 0.0
 
     def __post_init__(self) -> None:
         self.path = check("path", url_path, self.path)

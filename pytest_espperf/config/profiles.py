@@ -174,14 +174,9 @@ def _ratios(value: object, where: str) -> tuple[RatioSpec, ...]:
     found = []
     for index, item in enumerate(tables):
         at = f"{where}[{index}]" if isinstance(value, list) else where
-        table = convert(item, RatioTable, at)
+        table: Any = convert(item, RatioTable, at)  # made of the list of metrics: no type knows its fields
         limits = {name: factor for name in RATIO_METRICS if (factor := getattr(table, name)) is not None}
         if not limits:
             raise TableError(f"{at}: it has no budget: give one of {', '.join(RATIO_METRICS)}")
-        found.append(RatioSpec(to=_other(table), limits=limits))
+        found.append(RatioSpec(to=table.to, limits=limits))
     return tuple(found)
-
-
-def _other(table: Any) -> str:
-    name: str = table.to
-    return name
