@@ -99,13 +99,9 @@ class OwnSeries:
         return -ratio if self.metric.better == "higher" else ratio
 
 
-def comparable(figure: OwnFigure, earlier: OwnFigure | None) -> bool:
-    """Whether an earlier session has the same figure, with values."""
-    return (
-        earlier is not None
-        and bool(earlier.values)
-        and (figure.unit, figure.better) == (earlier.unit, earlier.better)
-    )
+def comparable(figure: OwnFigure, earlier: OwnFigure) -> bool:
+    """Whether a figure of an earlier session is the same, and has values."""
+    return bool(earlier.values) and (figure.unit, figure.better) == (earlier.unit, earlier.better)
 
 
 def own_series(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) -> list[OwnSeries]:
@@ -117,8 +113,8 @@ def own_series(candidate: SessionArtifact, baseline: Sequence[SessionArtifact]) 
             tuple(
                 value
                 for session in baseline
-                if comparable(figure, earlier := session.figures.get(name))
-                and earlier is not None
+                if (earlier := session.figures.get(name)) is not None
+                and comparable(figure, earlier)
                 and (value := earlier.median) is not None
             ),
         )
@@ -245,32 +241,29 @@ def own_plain_rows(
 
 def figure_rule_findings(candidate: SessionArtifact, policy: p.GatePolicy) -> Iterator[Finding]:
     """Report the rules and floors that name an own figure without a value: they are no rules at all."""
+    yield from _without_value(candidate, dict(policy.fail_on), "a rule (--perf-fail-on)")
+    yield from _without_value(candidate, policy.min_effect, "a floor (--perf-min-effect)")
+
+
+def _without_value(candidate: SessionArtifact, named: Iterable[str], what: str) -> Iterator[Finding]:
+    """Report the own figures among some metrics that have no value, in a session that was measured whole."""
     if candidate.partial or not candidate.raw_runs:
         return
-    named = [
-        ("a rule (--perf-fail-on)", dict(policy.fail_on)),
-        ("a floor (--perf-min-effect)", policy.min_effect),
-    ]
-    for what, metrics in named:
-        for where in metrics:
-            name = where.removeprefix(f"{OWN}:")
-            figure = candidate.figures.get(name)
-            if name != where and (figure is None or figure.median is None):
-                message = f"{where} has {what}, and no value in this session."
-                yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
+    for where in named:
+        name = where.removeprefix(f"{OWN}:")
+        figure = candidate.figures.get(name)
+        if name != where and (figure is None or figure.median is None):
+            message = f"{where} has {what}, and no value in this session."
+            yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
 
 
 def figure_budget_findings(candidate: SessionArtifact) -> Iterator[Finding]:
     """Report the own figures that exceed their absolute budgets, and those with one and without a value."""
+    yield from _without_value(candidate, candidate.thresholds, "a budget (--perf-figure-limit)")
     for where, limit in candidate.thresholds.items():
         name = where.removeprefix(f"{OWN}:")
-        if name == where:
-            continue
-        figure = candidate.figures.get(name)
+        figure = candidate.figures.get(name) if name != where else None
         if figure is None or figure.median is None:
-            if not candidate.partial and candidate.raw_runs:
-                message = f"{where} has a budget (--perf-figure-limit), and no value in this session."
-                yield Finding(severity="warn", kind=FIGURES, where=where, message=message)
             continue
         value, metric = figure.median, figure.metric(name)
         if value > limit if figure.better == "lower" else value < limit:

@@ -124,6 +124,11 @@ def at_path(tree: object, path: str) -> Any:
     return tree
 
 
+def named_value(tree: object, name: str) -> Any:
+    """Find a value at a dotted path, or wherever a plain name stands; None if absent."""
+    return at_path(tree, name) if "." in name else find_figure(tree, name)
+
+
 def number_at(tree: object, name: str) -> float | None:
     """Find a value as :func:`find_figure` does, where it is a finite number."""
     return as_number(find_figure(tree, name))

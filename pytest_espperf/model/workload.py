@@ -11,7 +11,7 @@ from pytest_espperf.model.figures import (
     COUNTERS,
     KNOWN,
     at_path,
-    find_figure,
+    named_value,
 )
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -313,7 +313,6 @@ class TelemetrySpec:
     def known(self, decoded: dict[str, Any]) -> dict[str, Any]:
         """Add to a reading the board's own figures by our names; every key of the board is kept."""
         values = {name: at_path(decoded, path) for name, path in self.keys.items()}
-        for name in self.counters:
-            values[name] = at_path(decoded, name) if "." in name else find_figure(decoded, name)
+        values |= {name: named_value(decoded, name) for name in self.counters}
         found = {name: value for name, value in values.items() if value is not None}
         return {**decoded, KNOWN: found} if found else decoded

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytest_espperf.model.artifact import Finding, PhaseReport, RunRole
-from pytest_espperf.model.figures import as_number, at_path, find_figure
+from pytest_espperf.model.figures import as_number, named_value
 from pytest_espperf.model.findings import FIGURES
 from pytest_espperf.model.own_figures import add_value, likely_better
 from pytest_espperf.model.registry import Better, own_gate
@@ -100,7 +100,7 @@ class OwnFigures:
 def _read(path: str, readings: Iterable[dict[str, Any]]) -> float | None:
     """Find a number at a dotted path; a single name wherever it stands, as counters are found."""
     for reading in readings:
-        found = as_number(at_path(reading, path) if "." in path else find_figure(reading, path))
+        found = as_number(named_value(reading, path))
         if found is not None:
             return found
     return None
