@@ -319,7 +319,7 @@ class RequestReader:
 
 
 def read_header(name: str, value: object, where: str, *, framed: bool = False) -> Header:
-    """Read one header; with ``framed``, of a request whose framing is ours.
+    """Read one header; with ``framed``, refuse one that says how the request is framed: the load engine does.
 
     Raises:
         TableError: it is none, or one that a request cannot name.

@@ -327,8 +327,8 @@ class Settings:
     )
     perf_file: tuple[str, ...] = option(
         (),
-        "file of the firmware whose size is a figure of the session: its bytes, or of an ELF file the bytes "
-        "of its sections; PATH is relative to the directory where pytest was started; repeatable",
+        "record the size of a file of the firmware as a figure of the session: its bytes, or the bytes of "
+        "the sections of an ELF file; PATH is relative to the directory where pytest was started; repeatable",
         parse=word,
         metavar="NAME=PATH",
         separator="\n",

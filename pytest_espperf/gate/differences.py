@@ -109,7 +109,7 @@ _SWITCHES: Mapping[str, tuple[str, str, str]] = {
 """Facts that are recorded where they are switched off: what to say before it, for on and for off."""
 
 _USUAL: Mapping[str, Any] = {"think_time_s": 0, "kind": "requests"}
-"""Values of which nothing is recorded."""
+"""Default values: the facts of a session do not record them."""
 
 
 def _phase(phase: str, now: Any, then: Any) -> Iterator[_Fact]:

@@ -345,7 +345,7 @@ def _phase_changes(candidate: SessionArtifact, last: SessionArtifact, profile: s
 
 
 def _too_short(sessions: Iterable[SessionArtifact], profile: str, phases: AbstractSet[str]) -> set[str]:
-    """Return the phases with runs of which a path that others have was not requested."""
+    """Return the phases in which a path was requested in some runs and not in others."""
     asked: dict[str, list[set[str]]] = {}
     for session in sessions:
         for run in rounds_of(session, profile).values():
