@@ -30,7 +30,7 @@ class Skimmer:
 
     def __init__(self) -> None:
         self._decode = msgspec.json.Decoder(_light_session()).decode
-        self._known: dict[bytes, tuple[Comparability, Keys]] = {}
+        self._known: dict[bytes, tuple[Comparability | None, Keys]] = {}
 
     def row(self, path: Path, key: names.OrderKey) -> SessionRow:
         """Read the row of the session in a file, with details.
