@@ -14,7 +14,7 @@ import pytest
 from support.load_servers import LOOPS, LoopFactory
 from support.paths import TESTS
 
-from pytest_espperf.load import connection
+from pytest_espperf.load import connector
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
@@ -74,7 +74,7 @@ def loop_factory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Each kind of event loop, and asyncio's without the kernel's time stamps (macOS, Windows, TLS)."""
     if request.param != "unstamped":
         return LOOPS[str(request.param)]
-    monkeypatch.setattr(connection, "kernel_stamps", lambda: False)
+    monkeypatch.setattr(connector, "kernel_stamps", lambda: False)
     return LOOPS["asyncio"]
 
 

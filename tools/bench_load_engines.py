@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_espperf.device import resolve_target
-from pytest_espperf.load import connection, run_phase
+from pytest_espperf.load import connector, run_phase
 from pytest_espperf.load.guard import fastest_loop
 from pytest_espperf.model.workload import PhaseSpec, RequestSpec
 
@@ -58,7 +58,7 @@ def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: floa
 def ours(args: argparse.Namespace) -> Result:
     """Run this package's engine."""
     if args.engine == "unstamped":
-        vars(connection)["kernel_stamps"] = lambda: False
+        vars(connector)["kernel_stamps"] = lambda: False
     rate: float | None = args.rate
     parts = urlsplit(args.url)
     target = resolve_target(

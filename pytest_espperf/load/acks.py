@@ -9,10 +9,7 @@ has to be set again for each one, and works once everything that has arrived was
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
-import os
 import socket
 import sys
 from typing import Protocol
@@ -41,38 +38,6 @@ def acknowledge(sock: _Socket) -> None:
     """Send the acknowledgement that is due, if one is; everything that arrived must have been read.
 
     Raises:
-        OSError: a kernel without this option.
+        OSError: a kernel without this option, or a connection that is gone.
     """
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
-
-
-class Acknowledger:
-    """Acknowledges at once what an event loop's own transport reads, incomplete TLS records as well.
-
-    The transport does not report a read that completes no TLS record. So a duplicate of its socket is
-    watched: where there is something to read, the transport reads it in the same turn of the loop, and the
-    next turn acknowledges it.
-
-    Args:
-        loop: one that has ``add_reader``.
-        transport: a connected one.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
-        self._loop = loop
-        self._sock: socket.socket | None = None
-        if prompt_acks():
-            self._sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            loop.add_reader(self._sock, loop.call_soon, self._acknowledge)
-
-    def close(self) -> None:
-        """Watch no more; has to be called before the transport's socket can be closed for the other side."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            self._loop.remove_reader(sock)
-            sock.close()
-
-    def _acknowledge(self) -> None:
-        if self._sock is not None:
-            with contextlib.suppress(OSError):  # reset by the other side: the transport finds out
-                acknowledge(self._sock)

@@ -6,11 +6,10 @@ without a request and its answer: the owner makes sense of the bytes.
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter_ns
 from typing import Any, Protocol
 
-from pytest_espperf.load.endpoint import Endpoint, wants_buffer
+from pytest_espperf.load.endpoint import Endpoint
 
 
 class ChannelOwner(Protocol):
@@ -48,17 +47,12 @@ class Channel(Endpoint):
     def unsent_bytes(self) -> int:
         """Bytes written that wait in this process, because the server does not read."""
         transport = self._transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        return 0 if transport is None else transport.unsent_bytes
 
     def close(self) -> None:
         """Close at once; the owner gets no more calls."""
         self._owner = None
         self.drop_transport()
-
-    @property
-    def is_given_up(self) -> bool:
-        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
-        return self._owner is None
 
     def ready(self) -> None:
         """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
@@ -76,12 +70,11 @@ class Channel(Endpoint):
         return self._owner.on_data(self, data, arrived_ns)
 
     def eof_received(self) -> None:
-        """Close our side when the server has ended its own, for the event loop."""
+        """See :class:`~pytest_espperf.load.transport.Receiver`."""
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Clean up when the connection is gone, for the event loop."""
-        self._all.discard(self)
+        """See :class:`~pytest_espperf.load.transport.Receiver`."""
         self._end(exc)
 
     def _end(self, exc: Exception | None) -> None:
@@ -89,14 +82,3 @@ class Channel(Endpoint):
         self.close()
         if owner is not None:
             owner.on_end(self, exc)
-
-
-class BufferedChannel(Channel, asyncio.BufferedProtocol):
-    """A channel that brings its own buffer."""
-
-    __slots__ = ()
-
-
-def channel_type(loop: asyncio.AbstractEventLoop) -> type[Channel]:
-    """Choose the kind of channel that suits ``loop``."""
-    return BufferedChannel if wants_buffer(loop) else Channel

@@ -7,27 +7,18 @@ Time is stamped here, where bytes leave and arrive; where the kernel knows the a
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import httpx
 
-from pytest_espperf.load.endpoint import Endpoint, wants_buffer
+from pytest_espperf.load.endpoint import Endpoint
 from pytest_espperf.load.faults import transport_error
-from pytest_espperf.load.stamped import connect_stamped, kernel_stamps
 from pytest_espperf.load.wire import MAX_BODY_BYTES, HeadCache, ResponseReader, no_response
-from pytest_espperf.model.workload import Target
-from pytest_espperf.system.dialing import connect_socket, numeric_address
-from pytest_espperf.system.tls import tls_for
 
 CONTINUE_S = 1.0
 """Seconds that a body is held back for ``100 Continue``: a server need not know it (RFC 9110 10.1.1)."""
-
-_PIECE_BYTES = 256 * 1024
-"""Of a body: what a transport is given at once, which encrypts all of it before it returns."""
 
 _NOTHING = memoryview(b"")
 
@@ -66,7 +57,6 @@ class Connection(Endpoint):
         "_heard",
         "_owner",
         "_patience",
-        "_paused",
         "first_ns",
         "last_ns",
         "reader",
@@ -79,7 +69,7 @@ class Connection(Endpoint):
         self._owner: Owner | None = owner
         self._awaiting = False
         self._body = _NOTHING
-        self._has_body = self._heard = self._paused = False
+        self._has_body = self._heard = False
         self._patience: asyncio.TimerHandle | None = None
         self.reader = ResponseReader(heads)
         self.served = 0
@@ -120,7 +110,7 @@ class Connection(Endpoint):
             if expects:
                 self._patience = asyncio.get_running_loop().call_later(CONTINUE_S, self._go_on)
             else:
-                self._push()
+                self._go_on()
         return now
 
     @property
@@ -133,7 +123,7 @@ class Connection(Endpoint):
         if not self._has_body:
             return 0
         transport = self._transport
-        return len(self._body) + (transport.get_write_buffer_size() if transport is not None else 0)
+        return len(self._body) + (transport.unsent_bytes if transport is not None else 0)
 
     @property
     def keep_alive(self) -> bool:
@@ -167,11 +157,6 @@ class Connection(Endpoint):
         """Whether a break now is that of a kept-alive connection which died unanswered."""
         return self.served > 0 and not self._heard
 
-    @property
-    def is_given_up(self) -> bool:
-        """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
-        return self._owner is None
-
     def ready(self) -> None:
         """See :class:`~pytest_espperf.load.endpoint.Endpoint`."""
         assert self._owner is not None
@@ -202,13 +187,11 @@ class Connection(Endpoint):
         return not complete
 
     def eof_received(self) -> None:
-        """Close our side when the server has ended its own, for the event loop."""
+        """See :class:`~pytest_espperf.load.transport.Receiver`."""
         self._ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Clean up when the connection is gone, for the event loop."""
-        self._all.discard(self)
-        self.stop_acknowledging()
+        """See :class:`~pytest_espperf.load.transport.Receiver`."""
         if self._owner is None:
             return
         if exc is None or (self._awaiting and self._is_refusal()):
@@ -218,26 +201,12 @@ class Connection(Endpoint):
         else:
             self._end_idle(b"")
 
-    def pause_writing(self) -> None:
-        """Hand over no more of the body for now, for the event loop."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """Hand over more of the body, for the event loop."""
-        self._paused = False
-        if self._patience is None:
-            self._push()
-
-    def _push(self) -> None:
-        """Hand over the body, as far as the transport takes it."""
-        while self._body and not self._paused and self._transport is not None:
-            piece, self._body = self._body[:_PIECE_BYTES], self._body[_PIECE_BYTES:]
-            self._transport.write(piece)
-
     def _go_on(self) -> None:
         """Send the body that was held back."""
         self._stop_patience()
-        self._push()
+        if self._transport is not None:
+            body, self._body = self._body, _NOTHING
+            self._transport.write(body)
 
     def _stop_patience(self) -> None:
         if self._patience is not None:
@@ -285,118 +254,3 @@ class Connection(Endpoint):
         self.close()
         if owner is not None:
             owner.on_idle_end(self, data)
-
-
-class BufferedConnection(Connection, asyncio.BufferedProtocol):
-    """A connection that brings its own buffer."""
-
-    __slots__ = ()
-
-
-def connection_type(loop: asyncio.AbstractEventLoop) -> type[Connection]:
-    """Choose the kind of connection that suits ``loop``."""
-    return BufferedConnection if wants_buffer(loop) else Connection
-
-
-class _Resuming:
-    """TLS settings with a session that the handshake may take up.
-
-    The event loops' transports have no way to pass a session. All that a transport of a client does with its
-    settings is this one call.
-    """
-
-    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession) -> None:
-        self._context = context
-        self._session = session
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-    ) -> ssl.SSLObject:
-        return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, self._session)
-
-
-class Connector:
-    """Opens connections to one address.
-
-    Args:
-        address: the board's, numeric: no look-up of a name is part of a measurement.
-        port: TCP port.
-        context: TLS settings, None for plain TCP.
-        tls_name: what a certificate is checked against, "" for the address.
-
-    Attributes:
-        stamped: whether the kernel says when bytes arrived: plain TCP, where it can.
-        encrypted: whether TLS is spoken.
-    """
-
-    def __init__(
-        self, address: str, port: int, context: ssl.SSLContext | None = None, *, tls_name: str = ""
-    ) -> None:
-        self.stamped = context is None and kernel_stamps()
-        self.encrypted = context is not None
-        self._address = address
-        self._port = port
-        self._context = context
-        self._tls_name = None if context is None else tls_name or address
-
-    async def open(self, make: Callable[[], Endpoint], session: ssl.SSLSession | None = None) -> None:
-        """Open a connection; ``make`` is called once TCP is up, its ``on_open`` once it is ready.
-
-        With a ``session`` of an earlier connection the TLS handshake may take that up.
-
-        Raises:
-            httpx.ConnectError: refused, unreachable, or no TLS.
-            LocalError: this computer lacks what a connection needs.
-        """
-        error: OSError | UnicodeError | None = None
-        try:
-            if self.stamped:
-                await connect_stamped(self._address, self._port, make)
-            else:
-                await self._open(make, session)
-        # ssl.SSLError is an OSError too; UnicodeError: a certificate's name that no encoding fits.
-        except (OSError, UnicodeError) as exc:
-            error = exc
-        else:
-            return
-        try:
-            raise transport_error(error, httpx.ConnectError)
-        finally:
-            error = None  # a traceback that holds its own frame would live until the next collection
-
-    async def _open(self, make: Callable[[], Endpoint], session: ssl.SSLSession | None) -> None:
-        """Connect first, and shake hands then: so that it is known when TCP was up."""
-        loop = asyncio.get_running_loop()
-        family, place = numeric_address(self._address, self._port)
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await connect_socket(loop, sock, place)
-        except BaseException:
-            sock.close()
-            raise
-        context = self._context
-        if context is not None and session is not None:
-            context = cast("ssl.SSLContext", _Resuming(context, session))
-        await loop.create_connection(make, sock=sock, ssl=context, server_hostname=self._tls_name)
-
-
-def connector_to(target: Target, *, resume: bool = True) -> Connector:
-    """Make what opens connections to a board.
-
-    Args:
-        target: the board.
-        resume: whether a board is asked for what a later handshake can take up.
-
-    Raises:
-        UsageError: the CA file cannot be used.
-    """
-    context = tls_for(target)
-    if context is not None and not resume:
-        context.options |= ssl.OP_NO_TICKET
-    return Connector(target.address, target.port, context, tls_name=target.tls_name)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 
-from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.connector import Connector
 from pytest_espperf.load.feed import ClosedFeed
 from pytest_espperf.load.guard import SelfWatch
 from pytest_espperf.load.lanes import NEVER, Lane, LaneTraffic
@@ -122,7 +122,7 @@ class Doors:
                 door.expire(now_ns)
 
     async def close(self) -> None:
-        """Close everything, and see it closed."""
+        """Close everything."""
         await self._lanes.close()
 
     def wire(self, number: int, request: PreparedRequest) -> bytes:

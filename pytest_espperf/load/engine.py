@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import Connector, connector_to
+from pytest_espperf.load.connector import Connector, connector_to
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed, rotation
 from pytest_espperf.load.guard import (

@@ -231,7 +231,7 @@ class EventTraffic(StreamTraffic):
         return sum(not client.answered for client in self._clients)
 
     async def close(self) -> None:
-        """Close everything, and see it closed (for at most a second)."""
+        """Close everything."""
         self._done = None
         for client in self._clients:
             client.stop()

@@ -18,6 +18,7 @@ import httptools
 from pytest_espperf.load.acks import prompt_acks
 from pytest_espperf.load.processor import cpu_turns, lost_share
 from pytest_espperf.model.samples import GeneratorHealth
+from pytest_espperf.system.loops import new_loop
 
 ENGINE_VERSION = 2
 """Raised when a change makes figures incomparable with those of the version before."""
@@ -63,7 +64,7 @@ def fastest_loop() -> LoopFactory:
     try:
         module = importlib.import_module(name)
     except ImportError:
-        return asyncio.new_event_loop
+        return new_loop
     factory: LoopFactory = module.new_event_loop
     return factory
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.connector import Connector
 from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.events import ASKING, EventTraffic
 from pytest_espperf.load.feed import Feed

@@ -1,7 +1,7 @@
 """The engine's clients: most are lanes, with at most one connection and one request at a time.
 
 Lanes are driven by callbacks. When a response is complete, the next request is written before control
-returns to the event loop; a task exists only while a connection is being opened.
+returns to the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.load.body_check import BodyCheck
-from pytest_espperf.load.connection import Connection, Connector
+from pytest_espperf.load.connection import Connection
+from pytest_espperf.load.connector import Connector
 from pytest_espperf.load.faults import LoginError
 from pytest_espperf.load.feed import Feed, backoff_s, pause_s
 from pytest_espperf.load.guard import SelfWatch
@@ -232,8 +233,7 @@ class Lane(Client):
 
     def on_open(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        if not self._opening.took_over(connection):
-            return
+        self._opening.took_over(connection)
         self._connection = connection
         sent_ns = self._send(connection)
         if not self._retried:
@@ -521,13 +521,13 @@ class LaneTraffic:
         return sum(lane.in_flight for lane in self._lanes)
 
     async def close(self) -> None:
-        """Close everything, and see it closed (for at most a second)."""
+        """Close everything."""
         self._done = None
         if self._timer is not None:
             self._timer.cancel()
         for lane in self._lanes:
             lane.stop()
-        await self.openings.close()
+        self.openings.close()
 
     def _finish(self) -> None:
         done, self._done = self._done, None

@@ -374,9 +374,9 @@ class _Seat:
 
     def on_open(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        if self.opening.took_over(connection):
-            self.connection = connection
-            self._browser.take_seat(self)
+        self.opening.took_over(connection)
+        self.connection = connection
+        self._browser.take_seat(self)
 
     def on_response(self, connection: Connection) -> None:  # noqa: ARG002 - the owner's interface
         """See :class:`~pytest_espperf.load.connection.Owner`."""

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 import httpx
 
 from pytest_espperf.load.channel import Channel
-from pytest_espperf.load.connection import Connector
+from pytest_espperf.load.connector import Connector
 from pytest_espperf.load.doors import Doors
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.feed import Feed, backoff_s
@@ -84,8 +84,8 @@ class StreamTraffic:
         return self.request.wire if self.doors is None else self.doors.wire(number, self.request)
 
     async def close_connections(self) -> None:
-        """Close everything, and see it closed (for at most a second)."""
-        await self.openings.close()
+        """Close everything."""
+        self.openings.close()
         if self.doors is not None:
             await self.doors.close()
 
@@ -202,9 +202,9 @@ class StreamClient:
 
     def on_open(self, channel: Channel) -> None:
         """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""
-        if self._opening.took_over(channel):
-            self.channel = channel
-            self.begin()
+        self._opening.took_over(channel)
+        self.channel = channel
+        self.begin()
 
     def on_data(self, channel: Channel, data: bytes, arrived_ns: int) -> bool:
         """See :class:`~pytest_espperf.load.channel.ChannelOwner`."""

@@ -8,7 +8,8 @@ from time import perf_counter_ns
 
 import httpx
 
-from pytest_espperf.load.connection import Connection, Connector, connection_type, connector_to
+from pytest_espperf.load.connection import Connection
+from pytest_espperf.load.connector import Connector, connector_to
 from pytest_espperf.load.lanes import is_idle_farewell
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.requests import RequestMaker, prepare_requests
@@ -16,7 +17,6 @@ from pytest_espperf.load.wire import HeadCache
 from pytest_espperf.model.workload import RequestSpec, Target
 from pytest_espperf.system.loops import run_async
 
-_CLOSE_TURNS = 10
 _MOMENT_S = 0.05
 
 
@@ -99,17 +99,18 @@ class CheckClient:
         Raises:
             httpx.TransportError: none can be had.
         """
-        make = connection_type(asyncio.get_running_loop())
         opened = self._expect()
-
-        async def opening() -> None:
-            await self._connector.open(lambda: make(self, self._heads, self._open_connections))
-            await opened
-
+        dial = self._connector.begin(
+            asyncio.get_running_loop(),
+            lambda: Connection(self, self._heads, self._open_connections),
+            self._fail,
+        )
         try:
-            await asyncio.wait_for(opening(), self._timeout_s)
+            await asyncio.wait_for(opened, self._timeout_s)
         except asyncio.TimeoutError:
             raise httpx.ConnectTimeout(f"no connection within {self._timeout_s:g} s") from None
+        finally:
+            dial.cancel()
 
     async def ask(self) -> TimedAnswer:
         """Make the request; opens a connection where there is none.
@@ -174,12 +175,7 @@ class CheckClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close, and let the event loop see it closed."""
         self.close()
-        for _turn in range(_CLOSE_TURNS):
-            await asyncio.sleep(0)
-            if not self._open_connections:
-                break
 
     # --- the engine's Owner
 
@@ -194,8 +190,7 @@ class CheckClient:
 
     def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:  # noqa: ARG002 - see Owner
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        if self._awaited is not None and not self._awaited.done():
-            self._awaited.set_exception(exc)
+        self._fail(exc)
 
     def on_idle_end(self, connection: Connection, data: bytes) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`; the connection knows that it is closed."""
@@ -205,6 +200,10 @@ class CheckClient:
     def _expect(self) -> asyncio.Future[None]:
         self._awaited = asyncio.get_running_loop().create_future()
         return self._awaited
+
+    def _fail(self, exc: httpx.TransportError) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(exc)
 
     def _resolve(self) -> None:
         if self._awaited is not None and not self._awaited.done():

@@ -407,7 +407,7 @@ class WebSocketTraffic(StreamTraffic):
         return sum(one.asked and not one.answered for one in self._clients) if self._closed_loop else 0
 
     async def close(self) -> None:
-        """Close everything, and see it closed (for at most a second)."""
+        """Close everything."""
         self._done = None
         if self._timer is not None:
             self._timer.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -25,27 +26,60 @@ def numeric_address(address: str, port: int) -> SocketAddress:
     return found[0][0], found[0][4]
 
 
-async def connect_socket(loop: asyncio.AbstractEventLoop, sock: socket.socket, where: Any) -> None:
-    """Connect as ``loop.sock_connect`` does, which in uvloop loses the zone of an IPv6 address.
+def begin_connect(place: SocketAddress, options: Sequence[tuple[int, int, int]] = ()) -> socket.socket:
+    """Begin to connect; return the non-blocking socket, which becomes writable when that has ended.
+
+    Args:
+        place: numeric.
+        options: of the socket: level, name, value.
+
+    Raises:
+        OSError: that cannot even begin.
+    """
+    sock = socket.socket(place[0], socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option in options:
+            sock.setsockopt(*option)
+        with contextlib.suppress(BlockingIOError):
+            sock.connect(place[1])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_error(sock: socket.socket) -> OSError | None:
+    """Return why a socket that has become writable has no connection; None where it has one."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(number, os.strerror(number)) if number else None
+
+
+async def connected(loop: asyncio.AbstractEventLoop, place: SocketAddress) -> socket.socket:
+    """Connect by a loop that watches sockets.
+
+    As ``loop.sock_connect`` does, which in uvloop loses the zone of an IPv6 address.
 
     Raises:
         OSError: there is no connection.
     """
-    if isinstance(loop, getattr(asyncio, "ProactorEventLoop", ())):  # that of Windows has no add_writer
-        await loop.sock_connect(sock, where)
-        return
+    sock = begin_connect(place)
     try:
-        sock.connect(where)
-    except BlockingIOError:
         writable = loop.create_future()
         loop.add_writer(sock, _settle, writable)
         try:
             await writable
         finally:
             loop.remove_writer(sock)
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = connect_error(sock)
+    except BaseException:
+        sock.close()
+        raise
     if error:
-        raise OSError(error, os.strerror(error))
+        sock.close()
+        raise error
+    return sock
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -70,7 +104,7 @@ async def first_connected(places: Sequence[SocketAddress]) -> tuple[int, socket.
     try:
         while True:
             if begun < len(places):
-                trying[loop.create_task(_dial(loop, places[begun]))] = begun
+                trying[loop.create_task(connected(loop, places[begun]))] = begun
                 begun += 1
             patience = HEAD_START_S if begun < len(places) else None
             done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -86,14 +120,3 @@ async def first_connected(places: Sequence[SocketAddress]) -> tuple[int, socket.
                 task.result().close()
         if trying:
             await asyncio.wait(trying)
-
-
-async def _dial(loop: asyncio.AbstractEventLoop, place: SocketAddress) -> socket.socket:
-    sock = socket.socket(place[0], socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await connect_socket(loop, sock, place[1])
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -7,8 +7,9 @@ fixtures of pytest-playwright do, and so does a notebook): no second one can run
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from pytest_espperf.interrupts import deferred_signals
@@ -18,6 +19,11 @@ _WAIT_S = 0.05
 
 _T = TypeVar("_T")
 Deliver = Callable[[], None]
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop of asyncio that watches sockets of our own; that of Windows does not by itself."""
+    return asyncio.SelectorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
 
 
 def run_async(main: Coroutine[Any, Any, _T]) -> _T:
@@ -30,7 +36,7 @@ def run_async(main: Coroutine[Any, Any, _T]) -> _T:
     def run(relay: Deliver) -> _T:
         watched = _watched(main, relay)
         try:
-            return asyncio.run(watched)
+            return _run(watched)
         finally:
             watched.close()  # where not even an event loop could be made
             main.close()
@@ -92,6 +98,26 @@ def _in_thread(work: Callable[[Deliver], _T], deliver: Deliver) -> _T:
         # A traceback that holds its own frame would live until the next collection.
         raised.clear()
         interrupted.clear()
+
+
+def _run(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine as ``asyncio.run`` does, which takes no loop before Python 3.12."""
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        try:
+            loop.run_until_complete(_end_all(loop, asyncio.all_tasks(loop)))
+        finally:
+            loop.close()
+
+
+async def _end_all(loop: asyncio.AbstractEventLoop, left: Collection[asyncio.Task[Any]]) -> None:
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 async def _watched(main: Coroutine[Any, Any, _T], relay: Deliver) -> _T:

@@ -26,7 +26,7 @@ from support.load_servers import (
     wait_until,
 )
 
-from pytest_espperf.load import ask_each, connection, run_phase
+from pytest_espperf.load import ask_each, run_phase
 from pytest_espperf.load.outcomes import OutcomeTable
 from pytest_espperf.load.requests import RequestMaker, framed_body, prepare_requests
 from pytest_espperf.model.metrics import summarise
@@ -239,16 +239,10 @@ BAD: dict[str, tuple[Handler, set[str]]] = {
 }
 
 
-RESET = {name for name in BAD if name.endswith("and close")} | {"413 without a length"}
-"""Servers that close with the rest of the body unread: which resets the connection."""
-
-
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_bad_server_is_counted(name: str, chunked: bool, loop_factory: LoopFactory) -> None:
     handler, expected = BAD[name]
-    if name in RESET and not vars(connection)["kernel_stamps"]():
-        expected = expected | {"ReadError"}  # an event loop's transport may lose an answer behind a reset
     slow = expected & {"WriteTimeout", "ReadTimeout"}
     spec = replace(BIG, chunked=chunked)
     samples = drive(handler, loop_factory, requests=(spec,), timeout_s=TIMEOUT_S if slow else PATIENT_S)

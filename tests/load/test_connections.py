@@ -40,7 +40,7 @@ from support.nginx_server import needs_nginx, nginx
 from support.processes import free_port, listens, running
 
 from pytest_espperf.errors import UsageError
-from pytest_espperf.load import run_phase
+from pytest_espperf.load import connector, run_phase
 from pytest_espperf.model.metrics import summarise
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import PhaseSpec, Target
@@ -184,11 +184,10 @@ def test_a_board_that_refuses_while_it_serves(loop_factory: LoopFactory) -> None
 def test_no_local_port_left_is_this_computers_fault(
     scheme: str, monkeypatch: pytest.MonkeyPatch, loop_factory: LoopFactory
 ) -> None:
-    async def exhausted(*_: object) -> None:
+    def exhausted(*_: object) -> None:
         raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
 
-    for module in ("connection", "stamped"):
-        monkeypatch.setattr(f"pytest_espperf.load.{module}.connect_socket", exhausted)
+    monkeypatch.setattr(connector, "begin_connect", exhausted)
     samples = load(replace(NOWHERE, scheme=scheme), ONCE_EACH, loop_factory)
     assert kinds(samples) == {"local_EADDRNOTAVAIL": len(samples)}
     assert summarise(samples).generator is not None

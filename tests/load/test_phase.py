@@ -27,6 +27,7 @@ from pytest_espperf.load.guard import SelfWatch, engine_label, fastest_loop
 from pytest_espperf.load.stamped import kernel_stamps
 from pytest_espperf.model.samples import Outcome
 from pytest_espperf.model.workload import PhaseSpec, RequestSpec
+from pytest_espperf.system.loops import new_loop
 
 
 def test_requests_in_flight_at_the_end_are_awaited_and_counted(loop_factory: LoopFactory) -> None:
@@ -129,7 +130,7 @@ def test_heartbeats_count_errors() -> None:
 def test_a_phase_needs_neither_uvloop_nor_winloop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     monkeypatch.setitem(sys.modules, "winloop", None)
-    assert fastest_loop() is asyncio.new_event_loop
+    assert fastest_loop() is new_loop
     loop = asyncio.new_event_loop()
     prompt = "+quickack" if prompt_acks() else ""
     assert engine_label(loop, stamped=False) == f"asyncio+httptools{prompt}/{ENGINE_VERSION}"

@@ -36,7 +36,10 @@ from support.paths import ROOT, SUPPORT, TESTS
 from pytest_espperf.device import resolve_target
 from pytest_espperf.device.http import get
 from pytest_espperf.load import run_phase, stamped
+from pytest_espperf.load.stamped import StampedTransport
+from pytest_espperf.load.transport import Dial, Transport
 from pytest_espperf.model.samples import Outcome
+from pytest_espperf.system.dialing import begin_connect, numeric_address
 
 pytestmark = pytest.mark.skipif(not stamped.kernel_stamps(), reason="this kernel stamps nothing")
 
@@ -50,9 +53,11 @@ class Heard:
         self.pieces: list[tuple[bytes, int]] = []
         self.ends: list[Exception | None] = []
         self.finished = False
+        self.is_connected = False
 
-    def connection_made(self, transport: stamped.StampedTransport) -> None:
+    def connection_made(self, transport: Transport) -> None:
         self.transport = transport
+        self.is_connected = True
 
     def received(self, data: bytes, arrived_ns: int) -> bool:
         self.pieces.append((data, arrived_ns))
@@ -72,15 +77,21 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
+def connect_to(port: int) -> Callable[[], socket.socket]:
+    return lambda: begin_connect(numeric_address("127.0.0.1", port), StampedTransport.OPTIONS)
+
+
+def fail(error: BaseException) -> None:
+    raise AssertionError from error
+
+
 @pytest.fixture
 def ends(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Heard, socket.socket]]:
     """A stamped connection, and the server's end of it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         heard = Heard()
-        loop.run_until_complete(
-            stamped.connect_stamped("127.0.0.1", listener.getsockname()[1], lambda: heard)
-        )
-        settle(loop)
+        Dial(loop, connect_to(listener.getsockname()[1]), None, lambda: heard, StampedTransport, fail)
+        settle(loop, lambda: heard.is_connected)
         theirs, _ = listener.accept()
         with theirs:
             yield heard, theirs
@@ -232,23 +243,24 @@ def test_a_request_larger_than_any_socket_buffer_is_sent_whole(
     assert loop.run_until_complete(send()) == request
 
 
-def test_it_leaves_no_socket_behind_when_it_is_refused_or_cancelled() -> None:
-    async def refused(port: int) -> None:
-        with pytest.raises(ConnectionRefusedError):
-            await stamped.connect_stamped("127.0.0.1", port, Heard)
-
-    async def cancelled(port: int) -> None:
-        task = asyncio.ensure_future(stamped.connect_stamped("127.0.0.1", port, Heard))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
+def test_it_leaves_no_socket_behind_when_it_is_refused_or_given_up(loop: asyncio.AbstractEventLoop) -> None:
+    refusals: list[BaseException] = []
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        asyncio.run(refused(reserved.getsockname()[1]))
+        Dial(loop, connect_to(reserved.getsockname()[1]), None, Heard, StampedTransport, refusals.append)
+        settle(loop, lambda: refusals)
+    assert isinstance(refusals[0], ConnectionRefusedError)
+    made: list[Heard] = []
+
+    def make() -> Heard:
+        made.append(Heard())
+        return made[-1]
+
     with serving(always(answer())) as server:
-        asyncio.run(cancelled(server.port))
+        dial = Dial(loop, connect_to(server.port), None, make, StampedTransport, fail)
+        dial.cancel()
+        settle(loop)
+    assert made == []
 
 
 def test_what_is_left_of_a_large_body_is_not_copied(
@@ -269,7 +281,7 @@ def test_what_is_left_of_a_large_body_is_not_copied(
     transport.write(b"head")
     transport.write(body)
     transport.write(b"tail")
-    assert transport.get_write_buffer_size() > 0
+    assert transport.unsent_bytes > 0
     got = bytearray()
     theirs.setblocking(False)
 
@@ -281,7 +293,7 @@ def test_what_is_left_of_a_large_body_is_not_copied(
 
     settle(loop, taken)
     assert bytes(got) == b"head" + body + b"tail"
-    assert transport.get_write_buffer_size() == 0
+    assert transport.unsent_bytes == 0
     views = [one for one in sent if isinstance(one, memoryview)]
     assert len(views) > 1
     assert all(view.obj is body or len(view) == 4 for view in views)
@@ -312,7 +324,7 @@ def test_a_write_behind_the_servers_end_is_told_as_a_loss(
     transport._read()
     transport.write(b"late")
     transport.write(b"r")
-    assert transport.get_write_buffer_size() == 5
+    assert transport.unsent_bytes == 5
     loop.run_until_complete(asyncio.sleep(0.01))
     assert heard.finished
     assert heard.ends == [None]

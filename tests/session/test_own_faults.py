@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -23,7 +23,7 @@ from pytest_espperf.device.http import get
 from pytest_espperf.errors import ComputerError, ProbeError
 from pytest_espperf.gate import judge, measure_again
 from pytest_espperf.gate.stops import stopped_rounds, without_stops
-from pytest_espperf.load import connection, guard, limits, run_phase
+from pytest_espperf.load import connector, guard, limits, run_phase
 from pytest_espperf.load.faults import LocalError, transport_error
 from pytest_espperf.load.guard import STOP_S, SelfWatch
 from pytest_espperf.load.outcomes import classify
@@ -94,11 +94,10 @@ def lacking(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let every connect fail on this side."""
 
     def lack(name: str) -> None:
-        async def fail(*_: object) -> None:
+        def fail(*_: object) -> None:
             raise OSError(getattr(errno, name), "said by the system")
 
-        monkeypatch.setattr(connection, "kernel_stamps", lambda: True)
-        monkeypatch.setattr(connection, "connect_stamped", fail)
+        monkeypatch.setattr(connector, "begin_connect", fail)
 
     return lack
 
@@ -137,10 +136,11 @@ class TestLack:
         assert all(row.verdict != "regressed" for row in verdict.gates)
 
     def test_the_probe_names_it_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def none_left(_: object) -> None:
+        def none_left(main: Coroutine[Any, Any, Any]) -> None:
+            main.close()
             raise OSError(errno.EMFILE, "too many open files")
 
-        monkeypatch.setattr(asyncio, "run", none_left)
+        monkeypatch.setattr("pytest_espperf.device.http.run_async", none_left)
         with pytest.raises(ComputerError) as caught:
             get(NOWHERE, "/", timeout_s=1.0)
         assert "this computer has no file descriptor left" in str(caught.value)
