@@ -55,7 +55,7 @@ class Connector:
 
         Args:
             loop: one that has ``add_reader``, and runs.
-            make: makes our end once TCP is up, which is told once it is ready.
+            make: makes our end once TCP is up; it gets the transport once that is ready.
             failed: takes the error where there is no connection: refused, unreachable, or no TLS
                 (``httpx.ConnectError``), or this computer lacks what it needs (``LocalError``).
             session: of an earlier connection, which the TLS handshake may take up.

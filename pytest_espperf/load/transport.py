@@ -247,7 +247,7 @@ class Dial:
             loop.add_writer(self._sock, self._settle)
 
     def cancel(self) -> None:
-        """Give it up; nobody is told."""
+        """Give it up; ``failed`` is not called."""
         self._failed = None
         sock, self._sock = self._sock, None
         if sock is not None:
