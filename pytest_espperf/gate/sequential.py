@@ -62,12 +62,15 @@ class PairSeries:
         metric: ``rps_ok``, ``p95_ms`` or another gated figure.
         pairs: (old, new) log composites, slower larger, in the order measured.
         paced: a schedule sets the pace of the profile's phases: its throughput shows nothing.
+        at_once: both of a pair were measured at the same time: what they have in common shows in the
+            neighbours, and not in the differences.
     """
 
     profile: str
     metric: str
     pairs: tuple[tuple[float, float], ...]
     paced: bool = False
+    at_once: bool = False
 
     @property
     def name(self) -> str:
@@ -181,7 +184,7 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
     if count < p.MIN_PAIRS:
         change = median(new - old for old, new in series.pairs) if count else 0.0
         return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last)
-    found = _estimate(series.pairs)
+    found = _estimate(series.pairs, at_once=series.at_once)
     threshold = max(p.MIN_CHANGE_PAIRS, t_quantile(alpha, found.df) * found.error)
     reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error
     tolerance = p.tolerance_of(
@@ -198,7 +201,7 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
     )
 
 
-def _estimate(pairs: Sequence[tuple[float, float]]) -> _Estimate:
+def _estimate(pairs: Sequence[tuple[float, float]], *, at_once: bool) -> _Estimate:
     """Estimate the change, its standard error and the error's degrees of freedom; three pairs or more."""
     count = len(pairs)
     differences = [new - old for old, new in pairs]
@@ -217,6 +220,8 @@ def _estimate(pairs: Sequence[tuple[float, float]]) -> _Estimate:
     apart, within = max(apart, LEAST_VARIANCE), max(within, LEAST_VARIANCE)
     spread = apart + (apart - within) * count / (count - 1) if apart > within else (apart + within) / 2
     df = (count - 1) * (2 + 4 * min(1.0, within / apart)) / 3
+    if at_once:
+        spread, df = apart, count - 1.0
     return _Estimate(
         change=biweight(differences, math.sqrt(spread)) if robust else fmean(differences),
         error=math.sqrt((BIWEIGHT_VARIANCE if robust else 1.0) * spread / count),
