@@ -5,9 +5,7 @@ one ``run_index`` are a pair. Each half is judged as a session of its own where 
 (budgets, crashes, errors), and says whose finding it is.
 
 Two boards are measured at the same time: in pair 1 the old firmware is on the first one and the new one on
-the second, and from the middle on it is the reverse. What the boards differ by would then be a difference of
-the firmwares. So a pair from before the swap and one from after it are taken together: the mean of the old
-firmware's two composites against the mean of the new one's, on both boards each.
+the second, later it is the reverse. What the boards differ by leaves with that, and is said.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import median
 
 from msgspec import structs
 
@@ -71,19 +69,6 @@ class Trouble:
     message: str
 
 
-@dataclass(frozen=True)
-class Gate:
-    """The pairs of one gate, with the sizes that an answer is shown by.
-
-    Attributes:
-        series: of its pairs; of two boards, of pairs of pairs.
-        board_shift: by how much the second board is slower than the first (log ratio); None with one board.
-    """
-
-    series: PairSeries
-    board_shift: float | None = None
-
-
 def half(session: SessionArtifact, role: RunRole) -> SessionArtifact:
     """Return the rounds of one firmware as a session of its own."""
     runs = [structs.replace(run, role="run", board="") for run in session.raw_runs if run.role == role]
@@ -99,16 +84,16 @@ def half(session: SessionArtifact, role: RunRole) -> SessionArtifact:
     )
 
 
-def gates_of(session: SessionArtifact) -> list[Gate]:
-    """Make the gates of a comparison, profile by profile, from the pairs that are complete."""
+def series_of(session: SessionArtifact) -> list[PairSeries]:
+    """Make the series of a comparison's gates, profile by profile, from the pairs that are complete."""
     old, new = half(session, OLD), half(session, NEW)
-    seats = _seats(session)
-    return [gate for profile in profiles_of(session) for gate in _gates_of_profile(profile, old, new, seats)]
+    places = _places(session)
+    return [one for profile in profiles_of(session) for one in _series_of_profile(profile, old, new, places)]
 
 
-def _gates_of_profile(
-    profile: str, old: SessionArtifact, new: SessionArtifact, seats: Mapping[int, str]
-) -> Iterator[Gate]:
+def _series_of_profile(
+    profile: str, old: SessionArtifact, new: SessionArtifact, swapped: Mapping[int, bool]
+) -> Iterator[PairSeries]:
     before, after = rounds_of(old, profile), rounds_of(new, profile)
     also = gateable_phases(before)
     phases = tuple(name for name in gateable_phases(after) if name in also)
@@ -126,12 +111,13 @@ def _gates_of_profile(
             if not names:
                 continue
         pairs = _pairs(before, after, names, metric)
-        shift = None
-        if seats:
-            pairs, shift = _crossed(pairs, seats)
-        alone = all(paced.values()) and bool(paced)
-        series = PairSeries(profile, metric, tuple(pairs.values()), paced=alone, at_once=bool(seats))
-        yield Gate(series, shift)
+        yield PairSeries(
+            profile,
+            metric,
+            tuple(pairs.values()),
+            paced=all(paced.values()) and bool(paced),
+            swapped=tuple(swapped[index] for index in pairs) if swapped else (),
+        )
 
 
 def _pairs(
@@ -146,32 +132,11 @@ def _pairs(
     return found
 
 
-def _seats(session: SessionArtifact) -> dict[int, str]:
-    """Return the board of the old firmware in each pair; empty where there is one board."""
-    return {run.run_index: run.board for run in session.raw_runs if run.role == OLD and run.board}
-
-
-def _crossed(
-    pairs: Mapping[int, tuple[float, float]], seats: Mapping[int, str]
-) -> tuple[dict[int, tuple[float, float]], float | None]:
-    """Take a pair of each seating together, in the order measured.
-
-    Returns:
-        the pairs of pairs by the number of the later one, and the second board against the first.
-    """
-    first_board = next(iter(seats.values()))
-    here = [index for index in pairs if seats.get(index) == first_board]
-    there = [index for index in pairs if seats.get(index) not in {None, first_board}]
-    crossed = {}
-    for one, other in zip(here, there, strict=False):
-        means = [fmean(both) for both in zip(pairs[one], pairs[other], strict=True)]
-        crossed[max(one, other)] = (means[0], means[1])
-    if not crossed:
-        return {}, None
-    gap = {index: new - old for index, (old, new) in pairs.items()}
-    # While the old firmware is on the first board, the new one is on the second.
-    shift = (median(gap[index] for index in here) - median(gap[index] for index in there)) / 2
-    return dict(sorted(crossed.items())), shift
+def _places(session: SessionArtifact) -> dict[int, bool]:
+    """Tell of each pair whether the firmwares have changed places; empty where there is one board."""
+    boards = {run.run_index: run.board for run in session.raw_runs if run.role == OLD and run.board}
+    first = boards.get(min(boards)) if boards else ""
+    return {index: board != first for index, board in boards.items()}
 
 
 def pair_count(session: SessionArtifact) -> int:
@@ -183,12 +148,12 @@ def pair_count(session: SessionArtifact) -> int:
     )
 
 
-def board_shifts(gates: Sequence[Gate]) -> dict[str, float]:
+def board_gaps(answers: Mapping[str, PairAnswer]) -> dict[str, float]:
     """Compute by how many percent the second board is slower than the first, by profile."""
     return {
-        one.series.profile: round(pct(one.board_shift), 2)
-        for one in gates
-        if one.board_shift is not None and one.series.metric == MAIN_METRIC
+        answer.profile: round(pct(answer.boards), 2)
+        for name, answer in answers.items()
+        if answer.boards is not None and name.endswith(f":{MAIN_METRIC}")
     }
 
 
@@ -197,14 +162,14 @@ class Judged:
     """What the verdict on a comparison is made of.
 
     Attributes:
-        gates: see :func:`gates_of`.
-        answers: of them, by name.
+        series: see :func:`series_of`.
+        answers: to them, by name.
         trouble: what ended it early; None where nothing did.
         labels: of the old and of the new firmware.
         findings: further ones.
     """
 
-    gates: Sequence[Gate]
+    series: Sequence[PairSeries]
     answers: Mapping[str, PairAnswer]
     trouble: Trouble | None = None
     labels: tuple[str, str] = ("old", "new")
@@ -221,7 +186,7 @@ def judge_contest(session: SessionArtifact, judged: Judged, policy: GatePolicy) 
     """
     old, new = half(session, OLD), half(session, NEW)
     baselines = {profile: [old] for profile in profiles_of(session)}
-    rows = [_row(one.series, judged.answers[one.series.name], policy) for one in judged.gates]
+    rows = [_row(one, judged.answers[one.name], policy) for one in judged.series]
     rows += [row for name in baselines if (row := error_row(new, name, [old])) is not None]
     rows += [row for name in baselines for row in plain_rows(new, name, old, policy)]
     changed = changed_answers(new, baselines)

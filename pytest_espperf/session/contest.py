@@ -16,10 +16,10 @@ from pytest_espperf.gate.contest import (
     OLD,
     Judged,
     Trouble,
-    board_shifts,
-    gates_of,
+    board_gaps,
     judge_contest,
     pair_count,
+    series_of,
 )
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.rows import pct
@@ -35,7 +35,7 @@ from pytest_espperf.session.round_meter import RoundMeter, Seat
 from pytest_espperf.session.saving import SessionOutcome
 
 BLOCK = 3
-"""Pairs of two boards between two swaps: as many as a decision needs at least."""
+"""Pairs of two boards before the first swap; between two later ones there are twice as many."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +111,18 @@ class AbContest:
                 return
 
     def _measure_twins(self) -> None:
-        """Measure blocks of pairs on two boards at once, swapping them between: A/B, B/A B/A, A/B A/B, ..."""
+        """Measure pairs on two boards at once, each with a firmware, and swap these after some of them."""
         profiles = self._meter.profiles
         swapped, index = False, 0
-        while index < 2 * self._plan.pairs.most_pairs:
-            # The first block is followed by a swap, each later one by a swap after twice as many.
+        while index < self._plan.pairs.most_pairs:
+            # So that either place has had about as many, whenever that ends.
             block = BLOCK if index == 0 else 2 * BLOCK
             for _ in range(block):
                 index += 1
                 began_s = self._clock()
                 self._drive_twins(index, profiles, swapped=swapped)
                 profiles = self._look(index, began_s)
-                if not profiles or index == 2 * self._plan.pairs.most_pairs:
+                if not profiles or index == self._plan.pairs.most_pairs:
                     return
             swapped = not swapped
 
@@ -148,7 +148,7 @@ class AbContest:
     def _look(self, index: int, began_s: float) -> list[str]:
         """Decide after a pair; return the profiles that need another one."""
         session = self._meter.artifact()
-        self._answers = decide([one.series for one in gates_of(session)], self._plan.pairs)
+        self._answers = decide(series_of(session), self._plan.pairs)
         undecided = open_profiles(self._answers)
         self._meter.context.say(f"pair {index}: {answer_words(self._answers.values())}")
         if not undecided:
@@ -165,14 +165,14 @@ class AbContest:
     def _conclude(self) -> SessionOutcome:
         meter = self._meter
         session = meter.artifact()
-        gates = gates_of(session)
-        answers = decide([one.series for one in gates], self._plan.pairs)
+        series = series_of(session)
+        answers = decide(series, self._plan.pairs)
         meter.contest = structs.replace(
-            meter.contest, pairs=pair_count(session), board_pct=board_shifts(gates)
+            meter.contest, pairs=pair_count(session), board_pct=board_gaps(answers)
         )
         session = structs.replace(meter.artifact(), partial=bool(self._interrupted))
         judged = Judged(
-            gates=gates,
+            series=series,
             answers=answers,
             trouble=self._trouble,
             labels=(self._firmwares[OLD].facts.label, self._firmwares[NEW].facts.label),
@@ -214,11 +214,10 @@ def opening_line(meter: RoundMeter, old: Firmware, new: Firmware, plan: ContestP
     load_s = sum(phase.duration_s for profile in context.plan.profiles for phase in profile.phases)
     phases = sum(len(profile.phases) for profile in context.plan.profiles)
     pair_s = (load_s + phases * (context.plan.warmup_s + OVERHEAD_S)) * (1 if twins else 2)
-    most = plan.pairs.most_pairs * (2 if twins else 1)
     profiles = ", ".join(meter.profiles)
     return (
         f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; about "
-        f"{duration(pair_s)} a pair, at most {most} pairs"
+        f"{duration(pair_s)} a pair, at most {plan.pairs.most_pairs} pairs"
     )
 
 
