@@ -35,7 +35,7 @@ from pytest_espperf.plugin.invocation import settings_here
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.contest import WORDS
 from pytest_espperf.session.contest import AbContest, ContestPlan, opening_line
-from pytest_espperf.session.firmwares import CommandFirmware, Firmware, SlotFirmware, names_in
+from pytest_espperf.session.firmwares import CommandFirmware, Firmware, RunningCheck, SlotFirmware, names_in
 from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
@@ -130,6 +130,14 @@ def _add_firmwares(ab: argparse.ArgumentParser) -> None:
         type=checked(url_path),
         help="path on the board that does, by POST: '/ota/switch?slot={slot}'",
     )
+    add(
+        "--check-url",
+        metavar="PATH[:FIELD]",
+        type=checked(RunningCheck),
+        help="ask the board after each change which firmware runs: '/ota:running' is a field of a JSON "
+        "answer; it must say one thing with the old firmware and another one with the new, or the comparison "
+        "ends",
+    )
     add("--old-slot", metavar="SLOT", type=checked(word), help="name of the slot with the old firmware")
     add("--new-slot", metavar="SLOT", type=checked(word), help="name of the slot with the new firmware")
 
@@ -181,7 +189,7 @@ def _ab(arguments: argparse.Namespace) -> int:
     )
     show = draw_aside if sys.stderr.isatty() else None
     try:
-        with RoundMeter(settings, root, kind="ab", say=_say, show=show) as meter:
+        with RoundMeter(settings, root, kind="ab", say=_say, show=show, running=arguments.check_url) as meter:
             _say(opening_line(meter, old, new, plan))
             outcome = AbContest(meter, old, new, plan, judge.policy).run()
             outputs.write(outcome, meter)

@@ -46,7 +46,7 @@ from pytest_espperf.session.boards import named_boards
 from pytest_espperf.session.boots import TRY_S, time_boot
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
-from pytest_espperf.session.firmwares import Firmware
+from pytest_espperf.session.firmwares import Firmware, RunningCheck
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.plan import PlannedPhase
@@ -162,6 +162,7 @@ class RoundMeter:
         kind: what compares the firmwares.
         say: takes one line for the user.
         show: takes the line about the running phase, "" when it is over; ``say`` without one.
+        running: asks the board after each change which firmware runs; None for nobody.
         more: further fields of :class:`Context`.
 
     Attributes:
@@ -182,6 +183,7 @@ class RoundMeter:
         kind: ContestKind,
         say: Say = print,
         show: Say | None = None,
+        running: RunningCheck | None = None,
         **more: Any,
     ) -> None:
         settings = for_rounds(settings)
@@ -204,7 +206,8 @@ class RoundMeter:
             for one in named
         ]
         self.store = HistoryStore(self._sharing.folder)
-        self.contest = Contest(kind=kind)
+        self.contest = Contest(kind=kind, told_apart=True if running is not None else None)
+        self._running = running
         self.answers: dict[str, dict[str, dict[str, PathAnswer]]] = {}
         self._spent = _Spent()
         self._sides: list[_Side] = []
@@ -429,6 +432,8 @@ class RoundMeter:
             firmware.put(board.target, left_s)  # the flashing tool may need the very port
         took_s = context.clock() - began_s
         boot_s = self._await_boot(side, facts.label)
+        if self._running is not None:
+            self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
         side.there = side.sink.firmware = facts.label
         self._spent.firmwares[facts.label] = facts
         self._spent.switches.append(
