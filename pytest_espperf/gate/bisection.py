@@ -324,8 +324,9 @@ class _Evidence:
         places: dict[Place, float] = {(): prior + below[count] + math.log(NONE_PRIOR)}
         ones = [gap for gap, weight in enumerate(self._gap_weights) if weight > 0]
         share = 1 - NONE_PRIOR - (TWO_PRIOR if several else 0.0)
-        base = {gap: prior + math.log(share * self._gap_weights[gap]) + below[gap] for gap in ones}
-        places |= {(gap,): base[gap] + ends[gap] for gap in ones}
+        # Log evidence of what comes before each gap, of each way in which the end can begin in it.
+        before = {gap: [prior + math.log(share * self._gap_weights[gap]) + below[gap]] for gap in ones}
+        places |= {(gap,): values[0] + ends[gap] for gap, values in before.items()}
         between: dict[Place, float] = {}
         for first in ones if several else ():
             middle = [0.0] * _LEVELS
@@ -333,10 +334,12 @@ class _Evidence:
                 middle = [a + b for a, b in zip(middle, self._moved[i][second - 1], strict=True)]
                 if self._gap_weights[second] > 0:
                     weight = TWO_PRIOR * 2 * self._gap_weights[first] * self._gap_weights[second]
-                    log_weight = prior + math.log(weight) + below[first]
-                    places[first, second] = log_weight + _log_mean(middle) + ends[second]
+                    head = prior + math.log(weight) + below[first] + _log_mean(middle)
+                    before[second].append(head)
+                    places[first, second] = head + ends[second]
                     between[first, second] = _moments([middle])[0]
-        levels = [_log_sum([base[gap] + above[gap][n] for gap in ones]) for n in range(_LEVELS)]
+        heads = {gap: _log_sum(values) for gap, values in before.items()}
+        levels = [_log_sum([head + above[gap][n] for gap, head in heads.items()]) for n in range(_LEVELS)]
         return _AtNoise(places, between, levels)
 
     def _spread(self, by_gap: Mapping[int, float]) -> list[float]:
