@@ -265,8 +265,12 @@ def _start_sim(settings: Settings, closing: ExitStack, *, reference: bool) -> tu
         folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
         ca_file = str(Path(folder) / "ca.pem")
     config = sim_config(settings)
+    if reference:
+        config = replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0, slots={})
     sim = SimProcess.start(
-        replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0) if reference else config,
+        replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0, slots={})
+        if reference
+        else config,
         ca_file=Path(ca_file) if ca_file else None,
         console="socket" if settings.device_serial == SIM and not reference else "",
     )
@@ -286,6 +290,7 @@ def sim_config(settings: Settings) -> SimConfig:
         UsageError: a bad value; names its source.
     """
     from pytest_espperf.sim import config as sim  # noqa: PLC0415 - see above
+    from pytest_espperf.sim import images, values  # noqa: PLC0415 - see above
 
     def parsed(dest: str, parse: Callable[[str], Any], gather: Callable[[list[Any]], Any]) -> Any:
         try:
@@ -297,10 +302,13 @@ def sim_config(settings: Settings) -> SimConfig:
         seed=settings.sim_seed,
         time_scale=settings.sim_time_scale,
         noise=settings.sim_noise,  # type: ignore[arg-type] # the option table allows these words alone
-        slowdown=parsed("sim_slowdown", sim.parse_slowdown, lambda pairs: sim.unique(pairs, "slowdown")),
+        slowdown=parsed(
+            "sim_slowdown", values.parse_slowdown, lambda pairs: values.unique(pairs, "slowdown")
+        ),
         error_rate=parsed(
-            "sim_error_rate", sim.parse_error_rate, lambda pairs: sim.unique(pairs, "error rate")
+            "sim_error_rate", values.parse_error_rate, lambda pairs: values.unique(pairs, "error rate")
         ),
         leak_bytes=settings.sim_leak_bytes,
         faults=parsed("sim_fault", sim.parse_fault, tuple),
+        slots=parsed("sim_slot", images.parse_slot, sim.gather_slots),
     )

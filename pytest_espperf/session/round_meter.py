@@ -13,6 +13,7 @@ no record of what it is comparable with: it is never the baseline of another one
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,7 @@ from pytest_espperf.session.preflight import check_packages, make_room_for_clien
 from pytest_espperf.session.record import SessionRecord
 from pytest_espperf.session.saving import Saver, SessionOutcome, save_phase_samples
 from pytest_espperf.session.state import SessionState
+from pytest_espperf.session.twins import TwinLoad
 
 WARM_S = 0.5
 """Seconds of load by each profile that are left out after a change of firmware, besides one answer of each
@@ -68,21 +70,28 @@ class RoundSink:
     Args:
         context: of the session.
         record: takes the phases.
-        board: name of the board in a session of two, else "".
         checkpoint: writes one.
+        at_once: number of boards that are driven at the same time.
     """
 
     def __init__(
-        self, context: Context, record: SessionRecord, board: str, checkpoint: Callable[[], None]
+        self, context: Context, record: SessionRecord, checkpoint: Callable[[], None], at_once: int
     ) -> None:
         self.firmware = ""
+        self._at_once = at_once
         self._context = context
         self._record = record
-        self._board = board
+        self._board = context.plan.board
         self._checkpoint = checkpoint
 
     def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
         """Add a phase to the record, with the label of the firmware that is on the board."""
+        generator = result.report.generator
+        if generator is not None and self._at_once > 1:
+            report = structs.replace(
+                result.report, generator=structs.replace(generator, boards=self._at_once)
+            )
+            result = structs.replace(result, report=report)
         self._record.add(planned, result, board=board or self._board, firmware=self.firmware)
 
     def save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
@@ -123,6 +132,15 @@ class _Side:
         """The locked board."""
         assert self.driver.board is not None
         return self.driver.board
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A firmware on one of two boards that are measured at the same time."""
+
+    board: int
+    firmware: Firmware
+    role: RunRole
 
 
 @dataclass
@@ -172,9 +190,12 @@ class RoundMeter:
         more = {"say": say, "watch": show, "folder": self._sharing.folder, "closing": self._closing} | more
         self.context = make_context(settings, root, **more)
         named = named_boards(settings, root)
+        self._twins = TwinLoad()
+        self._saving = threading.Lock()
         self._contexts = [
             replace(
                 self.context,
+                run_load=self._twins.run_phase if len(named) > 1 else None,
                 settings=one.settings,
                 place=one.place,
                 boards=len(named),
@@ -205,7 +226,7 @@ class RoundMeter:
             self._saver.prepare(quiet=True)
             self._record = SessionRecord(self._contexts[0])
             for context in self._contexts:
-                sink = RoundSink(context, self._record, context.plan.board, self.checkpoint)
+                sink = RoundSink(context, self._record, self.checkpoint, len(self._contexts))
                 side = _Side(context, sink, PhaseDriver(context, sink))
                 side.driver.bench.find_named()
                 self._sides.append(side)
@@ -270,7 +291,8 @@ class RoundMeter:
 
     def checkpoint(self) -> None:
         """Write what is known so far to the disk."""
-        self._saver.write_checkpoint(self.artifact())
+        with self._saving:  # of two boards each comes in a thread of its own
+            self._saver.write_checkpoint(self.artifact())
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         """Write the artifacts of the judged session, and send them where the history is shared."""
@@ -319,6 +341,35 @@ class RoundMeter:
                 side.driver.run_phase(planned, side.context.budget(planned))
         return self.runs(index, role)
 
+    def measure_twins(
+        self, seats: Sequence[Seat], *, index: int, profiles: Sequence[str] | None = None
+    ) -> list[RawRun]:
+        """Measure one round of each firmware at the same time, each on a board of its own.
+
+        Each phase begins on both in the same moment, and one event loop drives both: what disturbs this
+        computer or the air disturbs both alike.
+
+        Args:
+            seats: the two firmwares.
+            index: number of the round.
+            profiles: those that are measured; all of the plan by default.
+
+        Raises:
+            BuildError: a firmware cannot be built.
+            DeviceError: one cannot be put there, or a board could not be measured with it; names which.
+        """
+        sides = [self._sides[seat.board] for seat in seats]
+        with self._timed():
+            for side, seat in zip(sides, seats, strict=True):
+                side.driver.state.hard_stop_reason = ""
+                with _named(seat.firmware.facts.label):
+                    self._put(side, seat.firmware, seat.role, self._chosen(profiles))
+            phases = [self._phases(self._sides[one.board], index, one.role, profiles) for one in seats]
+            labels = [one.firmware.facts.label for one in seats]
+            for both in zip(*phases, strict=True):
+                self._drive_together(list(zip(sides, both, labels, strict=True)))
+        return [run for seat in seats for run in self.runs(index, seat.role)]
+
     def runs(self, index: int, role: RunRole) -> list[RawRun]:
         """Return what was measured of a round."""
         return [run for run in self._record.runs() if run.run_index == index and run.role == role]
@@ -335,6 +386,18 @@ class RoundMeter:
             for profile in self._chosen(profiles)
             for phase in profile.phases
         ]
+
+    def _drive_together(self, parts: Sequence[tuple[_Side, PlannedPhase, str]]) -> None:
+        """Drive one phase on each of several boards at the same time."""
+
+        def part(side: _Side, planned: PlannedPhase, label: str) -> Callable[[], None]:
+            def drive() -> None:
+                with _named(label):
+                    side.driver.run_phase(planned, side.context.budget(planned))
+
+            return drive
+
+        self._twins.run([part(*one) for one in parts])
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -426,6 +489,21 @@ class RoundMeter:
                 request_timeout_s=settings.perf_request_timeout,
                 deadline_s=WARM_S + 2 * settings.perf_request_timeout,
             )
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Say with what a board could not be measured which firmware was on it.
+
+    Raises:
+        DeviceError: likewise.
+    """
+    try:
+        yield
+    except DeviceError as error:
+        if f"the {label} firmware" in str(error):
+            raise
+        raise DeviceError(f"the {label} firmware: {error}") from error
 
 
 def board_words(board: Board) -> str:
