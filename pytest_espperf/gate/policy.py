@@ -157,7 +157,7 @@ TOLERANCE_CONTEST = 0.05
 
 TOLERANCE_TAIL_FACTOR_CONTEST = 4.0
 """How many times as much of the p95 of a closed loop: rounds of it move three to four times as much as
-those of throughput (all levels of the bench, recordings of real servers), and each gate must come to an answer."""
+those of throughput (the levels of the bench, recordings of servers), and each gate must find an answer."""
 
 MIN_PAIRS = 3
 """Valid A/B pairs below which nothing is decided by them."""
