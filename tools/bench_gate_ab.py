@@ -58,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """One comparison: the words of the gates of the profile that is slower, and of the others; what it took."""
+    """One comparison: the words of the gates of the slower profile and of the others, and what it took."""
 
     touched: frozenset[str]
     others: frozenset[str]
@@ -164,7 +164,8 @@ def _per_mille(answers: Sequence[Answer], word: str) -> float:
 def show(task: Task, answers: Sequence[Answer]) -> None:
     """Print one line."""
     name = f"  {Path(task.source).stem:<30} {100 * (task.factor - 1):+3.0f} %"
-    took = f"pairs {median(a.pairs for a in answers):4.1f}, minutes {median(a.seconds for a in answers) / 60:5.1f}"
+    minutes = median(one.seconds for one in answers) / 60
+    took = f"pairs {median(one.pairs for one in answers):4.1f}, minutes {minutes:5.1f}"
     words: Counter[str] = Counter()
     for one in answers:
         here = one.touched if task.factor > 1 else one.touched | one.others

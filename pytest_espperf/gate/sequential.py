@@ -9,8 +9,8 @@ two neighbouring rounds of one firmware, both of n pairs so far::
     df = (n - 1) (2 + 4 min(1, ve / vd)) / 3
     E  = sqrt(1.053 s2 / n)                                  standard error of Tukey's biweight
 
-    slower  change >  max(ln 1.035, t[1 - a_n ; df] E)       sum of a_n: alpha / gates
-    faster  change < -max(ln 1.035, t[1 - a_n ; df] E)
+    slower  change >  max(ln 1.02, t[1 - a_n ; df] E)        sum of a_n: the gate's part of alpha
+    faster  change < -max(ln 1.02, t[1 - a_n ; df] E)
     same    change + t[1 - b ; df] E <= tolerance            b = EXCLUDED_TAIL / SAME_LOOKS
     open    none of them: another pair is needed
 
@@ -46,6 +46,7 @@ from pytest_espperf.gate.stats import (
     variance,
     variance_within,
 )
+from pytest_espperf.model.gates import MAIN_METRIC
 
 PairWord = Literal["slower", "faster", "same", "open"]
 
@@ -54,6 +55,9 @@ ROBUST_FROM = 5
 
 LEAST_VARIANCE = p.SESSION_SIGMA_FLOOR**2
 """Pairs are never taken to differ by less: a few that happen to agree prove nothing."""
+
+MAIN_SHARE = 0.75
+"""Of a profile's alpha the part of the throughput, where the board sets the pace: the steadiest gate."""
 
 LAST_SHARE = 0.5
 """Of a gate's alpha the part of the last look. From simulation: with equal parts a slowdown of 5 % at medium
@@ -104,7 +108,7 @@ class PairPlan:
     Attributes:
         least_pairs: pairs before which nothing is decided; 3 or more.
         most_pairs: pairs after which a gate that is still open is inconclusive.
-        tolerance: slowdown (log ratio) that "same" excludes; twice that for latencies of a closed loop.
+        tolerance: slowdown (log ratio) that "same" excludes; four times that of latencies of a closed loop.
         alpha: chance of a false "slower" of any gate at any look.
 
     Raises:
@@ -113,7 +117,7 @@ class PairPlan:
 
     least_pairs: int = p.MIN_PAIRS
     most_pairs: int = 16
-    tolerance: float = p.TOLERANCE_CONTEST
+    tolerance: float = math.log1p(p.TOLERANCE_CONTEST)
     alpha: float = p.ALPHA_CONTEST
 
     def __post_init__(self) -> None:
@@ -185,8 +189,27 @@ def decide(series: Sequence[PairSeries], plan: PairPlan) -> dict[str, PairAnswer
             they share ``alpha``.
         plan: how certain an answer has to be.
     """
-    alpha = plan.alpha / max(1, len(series))
-    return {one.name: _answer(one, plan, alpha) for one in series}
+    parts = _parts(series)
+    return {one.name: _answer(one, plan, plan.alpha * part) for one, part in zip(series, parts, strict=True)}
+
+
+def _parts(series: Sequence[PairSeries]) -> list[float]:
+    """Divide 1 among the profiles evenly, and each part among the profile's gates."""
+    gates: dict[str, list[PairSeries]] = {}
+    for one in series:
+        gates.setdefault(one.profile, []).append(one)
+    parts = []
+    for one in series:
+        rivals = gates[one.profile]
+        steady = [other.metric == MAIN_METRIC and not other.paced for other in rivals]
+        if len(rivals) == 1 or not any(steady):
+            part = 1 / len(rivals)
+        elif one.metric == MAIN_METRIC:
+            part = MAIN_SHARE
+        else:
+            part = (1 - MAIN_SHARE) / (len(rivals) - 1)
+        parts.append(part / len(gates))
+    return parts
 
 
 def open_profiles(answers: Mapping[str, PairAnswer]) -> list[str]:
@@ -216,11 +239,15 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
     if found is None:
         change = median(differences) if differences else 0.0
         return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last)
-    threshold = max(p.MIN_CHANGE_PAIRS, t_quantile(alpha * plan.share(count), found.df) * found.error)
+    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha * plan.share(count), found.df) * found.error)
     reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error
     low, high = found.change - reach, found.change + reach
     tolerance = p.tolerance_of(
-        series.metric, math.expm1(plan.tolerance), paced=series.paced, alone=series.paced
+        series.metric,
+        math.expm1(plan.tolerance),
+        paced=series.paced,
+        alone=series.paced,
+        tail_factor=p.TOLERANCE_TAIL_FACTOR_CONTEST,
     )
     word: PairWord = "open"
     if count >= plan.least_pairs:
