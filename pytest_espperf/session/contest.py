@@ -195,8 +195,10 @@ class AbContest:
             found.append(Finding(kind=INCOMPLETE, message=f"{self._interrupted}."))
         if self._ended:
             found.append(Finding(severity="warn", kind=FIRMWARES, message=f"it ended early: {self._ended}."))
+        # A command may wait for the boot by itself; a request to switch does not.
+        in_slots = any(one.how == "slot" for one in contest.firmwares)
         silent = [one for one in contest.switches if one.boot_s is None]
-        if silent and len(silent) == len(contest.switches):
+        if in_slots and contest.told_apart is None and silent and len(silent) == len(contest.switches):
             found.append(
                 Finding(
                     severity="warn",

@@ -208,8 +208,8 @@ class RunningCheck:
         for other, theirs in self._said.items():
             if other != label and theirs == said:
                 raise DeviceError(
-                    f"{self._place} says {_brief(said)} with the {label} firmware as with the {other} one: the "
-                    "board did not switch, or went back"
+                    f"{self._place} says {_brief(said)} with the {label} firmware as with the {other} one: "
+                    "the board did not switch, or went back"
                 )
 
     def _read(self, target: Target, label: str, timeout_s: float) -> str:

@@ -25,7 +25,7 @@ from msgspec import structs
 from pytest_espperf import load
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.device.http import get
-from pytest_espperf.errors import DeviceError
+from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import (
     Capacity,
@@ -42,7 +42,7 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.answers import Asker
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.boards import named_boards
+from pytest_espperf.session.boards import named_boards, refuse_one_twice
 from pytest_espperf.session.boots import TRY_S, time_boot
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -59,6 +59,9 @@ from pytest_espperf.session.twins import TwinLoad
 WARM_S = 0.5
 """Seconds of load by each profile that are left out after a change of firmware, besides one answer of each
 path: caches fill, modules are loaded, the link wakes up."""
+
+MOST_BOARDS = 2
+"""Boards that are measured at the same time, each with another firmware."""
 
 ANSWERS_S = 20.0
 """Seconds for the one answer of each path."""
@@ -192,6 +195,12 @@ class RoundMeter:
         more = {"say": say, "watch": show, "folder": self._sharing.folder, "closing": self._closing} | more
         self.context = make_context(settings, root, **more)
         named = named_boards(settings, root)
+        if len(named) > MOST_BOARDS:
+            source = settings.where("device_lab" if settings.device_lab else "device_ip")
+            raise UsageError(
+                f"{source} names {len(named)} boards: firmwares are compared on one board or two at once"
+            )
+        refuse_one_twice([one.settings for one in named])
         self._twins = TwinLoad()
         self._saving = threading.Lock()
         self._contexts = [
