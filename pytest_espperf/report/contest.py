@@ -126,7 +126,11 @@ def basis(contest: Contest) -> list[tuple[str, str]]:
 
 
 def _firmware(one: FirmwareFacts) -> str:
-    parts = [f"slot {one.slot}" if one.slot else one.how, f"commit {one.commit[:12]}" if one.commit else ""]
+    parts = [
+        f"slot {one.slot}" if one.slot else one.how,
+        f"commit {one.commit[:12]}" if one.commit else "",
+        f"version {one.version}" if one.version else "",
+    ]
     return ", ".join(filter(None, parts))
 
 
