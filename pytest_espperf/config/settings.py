@@ -501,6 +501,14 @@ class Settings:
         metavar="KIND@SECONDS[:DURATION]",
         separator="\n",
     )
+    sim_slot: tuple[str, ...] = option(
+        (),
+        "firmware in a slot of the reference device, which starts from slot a: "
+        "b:version=1.1,python_heavy=1.12; repeatable",
+        parse=word,
+        metavar="SLOT:KEY=VALUE",
+        separator="\n",
+    )
 
     sources: Mapping[str, str]
 

@@ -15,7 +15,7 @@ from pytest_espperf import device, load
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import ProbeError, UsageError
 from pytest_espperf.load.talk import Caller, why_unreadable
-from pytest_espperf.model.artifact import DELAYED_ACK
+from pytest_espperf.model.artifact import DELAYED_ACK, FIRMWARE_TOLD
 from pytest_espperf.model.workload import Profile, Target
 from pytest_espperf.session.identity import asked_for, board_name
 from pytest_espperf.system.homes import expand_user
@@ -145,9 +145,17 @@ class Board:
                 "telemetry_absent": sorted(self.telemetry.absent),
                 "notes": list(self.notes),
             }
+            | self._describe_version()
             | self._describe_acks()
             | self._describe_console()
         )
+
+    def _describe_version(self) -> dict[str, Any]:
+        """Name the version that the board tells, where the user names none: the first, that of the plan."""
+        told = self.telemetry.versions
+        if self.settings.device_firmware or not told:
+            return {}
+        return {"firmware": told[0], FIRMWARE_TOLD: True}
 
     def _describe_acks(self) -> dict[str, Any]:
         return {DELAYED_ACK: asdict(self.delayed_acks)} if self.delayed_acks is not None else {}
@@ -265,8 +273,12 @@ def _start_sim(settings: Settings, closing: ExitStack, *, reference: bool) -> tu
         folder = closing.enter_context(TemporaryDirectory(prefix="espperf-sim-"))
         ca_file = str(Path(folder) / "ca.pem")
     config = sim_config(settings)
+    if reference:
+        config = replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0, slots={})
     sim = SimProcess.start(
-        replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0) if reference else config,
+        replace(config, slowdown={}, error_rate={}, faults=(), leak_bytes=0, slots={})
+        if reference
+        else config,
         ca_file=Path(ca_file) if ca_file else None,
         console="socket" if settings.device_serial == SIM and not reference else "",
     )
@@ -286,6 +298,7 @@ def sim_config(settings: Settings) -> SimConfig:
         UsageError: a bad value; names its source.
     """
     from pytest_espperf.sim import config as sim  # noqa: PLC0415 - see above
+    from pytest_espperf.sim import images, values  # noqa: PLC0415 - see above
 
     def parsed(dest: str, parse: Callable[[str], Any], gather: Callable[[list[Any]], Any]) -> Any:
         try:
@@ -297,10 +310,13 @@ def sim_config(settings: Settings) -> SimConfig:
         seed=settings.sim_seed,
         time_scale=settings.sim_time_scale,
         noise=settings.sim_noise,  # type: ignore[arg-type] # the option table allows these words alone
-        slowdown=parsed("sim_slowdown", sim.parse_slowdown, lambda pairs: sim.unique(pairs, "slowdown")),
+        slowdown=parsed(
+            "sim_slowdown", values.parse_slowdown, lambda pairs: values.unique(pairs, "slowdown")
+        ),
         error_rate=parsed(
-            "sim_error_rate", sim.parse_error_rate, lambda pairs: sim.unique(pairs, "error rate")
+            "sim_error_rate", values.parse_error_rate, lambda pairs: values.unique(pairs, "error rate")
         ),
         leak_bytes=settings.sim_leak_bytes,
         faults=parsed("sim_fault", sim.parse_fault, tuple),
+        slots=parsed("sim_slot", images.parse_slot, sim.gather_slots),
     )

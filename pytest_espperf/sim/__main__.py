@@ -20,16 +20,16 @@ from pytest_espperf.sim.config import (
     NOISE_NAMES,
     READY,
     SimConfig,
+    gather_slots,
     option,
-    parse_error_rate,
     parse_fault,
-    parse_slowdown,
     parse_time_scale,
-    unique,
 )
 from pytest_espperf.sim.console import KINDS, open_console
+from pytest_espperf.sim.images import parse_slot
 from pytest_espperf.sim.server import serve
 from pytest_espperf.sim.tls import Certificate
+from pytest_espperf.sim.values import parse_error_rate, parse_slowdown, unique
 from pytest_espperf.system.homes import expand_user
 
 T = TypeVar("T")
@@ -122,6 +122,9 @@ def _config(args: argparse.Namespace) -> SimConfig:
         boot_info=args.boot_info,
         handshake_s=args.handshake_s,
         full_handshakes=args.full_handshakes,
+        slots=gather_slots(args.slot),
+        rollback=args.rollback,
+        boot_noise=args.boot_noise,
     )
 
 
@@ -203,6 +206,16 @@ def _parser() -> argparse.ArgumentParser:
     add("boot_info", "report uptime, boot id and reset reason", action="store_true")
     add("handshake_s", "time of a full TLS handshake", type=float, default=0.0, metavar="S")
     add("full_handshakes", "let no client resume a TLS session", action="store_true")
+    add(
+        "slot",
+        "SLOT:KEY=VALUE[,...]: the firmware in slot a or b: version, what a slowdown names, error_rate:NAME, "
+        "leak_bytes, boot_s, boots=no; repeatable",
+        type=_typed(parse_slot),
+        action="append",
+        default=[],
+    )
+    add("rollback", "boot the other slot where a firmware does not boot", action="store_true")
+    add("boot_noise", "how much boots differ, as 0.002 (default: by the noise)", type=float, metavar="X")
     return parser
 
 

@@ -7,14 +7,27 @@ is one sentence that says what is wrong and what is allowed.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
-from pytest_espperf.sim.catalog import ALL, COSTS, PROFILES, TARGETS
+from pytest_espperf.sim.images import FirmwareImage, SlotName, image_of, parse_slot, slot_of
+from pytest_espperf.sim.values import (
+    MOST_LEAKED_BYTES,
+    check_error_rates,
+    check_flag,
+    check_integer,
+    check_number,
+    check_one_of,
+    check_slowdowns,
+    parse_error_rate,
+    parse_float,
+    parse_slowdown,
+    spell,
+    unique,
+)
 
 READY = "espperf reference device listening on "
 """Beginning of the line that a device prints once it can be measured."""
@@ -58,14 +71,14 @@ class Fault:
     duration_s: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("fault kind", self.kind, FAULT_KINDS)
-        _number("fault start", self.at_s, 0, 1e9)
+        check_one_of("fault kind", self.kind, FAULT_KINDS)
+        check_number("fault start", self.at_s, 0, 1e9)
         if self.duration_s is not None:
-            _number("fault duration", self.duration_s, 0, 1e9)
+            check_number("fault duration", self.duration_s, 0, 1e9)
 
     def __str__(self) -> str:
-        duration = "" if self.duration_s is None else f":{_plain(self.duration_s)}"
-        return f"{self.kind}@{_plain(self.at_s)}{duration}"
+        duration = "" if self.duration_s is None else f":{spell(self.duration_s)}"
+        return f"{self.kind}@{spell(self.at_s)}{duration}"
 
 
 def parse_fault(text: str) -> Fault:
@@ -80,41 +93,9 @@ def parse_fault(text: str) -> Fault:
     duration = match["duration"]
     return Fault(
         cast("FaultKind", match["kind"]),  # checked by Fault itself
-        _parse_float("fault start", match["at"]),
-        None if duration is None else _parse_float("fault duration", duration),
+        parse_float("fault start", match["at"]),
+        None if duration is None else parse_float("fault duration", duration),
     )
-
-
-def parse_assignment(text: str) -> tuple[str, float]:
-    """Read ``NAME=NUMBER`` where NAME is a profile, a built-in route, or ``all``.
-
-    Raises:
-        ValueError: it has another form, an unknown name, or a value that is no finite number.
-    """
-    name, equals, value = text.strip().partition("=")
-    if not equals:
-        raise ValueError(f"{text!r} is not an assignment: write NAME=NUMBER, e.g. python_heavy=1.3")
-    return _target(name.strip()), _parse_float(f"the value of {name.strip()}", value)
-
-
-def parse_slowdown(text: str) -> tuple[str, float]:
-    """Read ``NAME=FACTOR``, e.g. ``python_heavy=1.3``.
-
-    Raises:
-        ValueError: it is no assignment, or the factor is not within 0.01 and 1000.
-    """
-    name, value = parse_assignment(text)
-    return name, _number(f"slowdown of {name}", value, 0.01, 1000)
-
-
-def parse_error_rate(text: str) -> tuple[str, float]:
-    """Read ``NAME=SHARE``, e.g. ``/hello=0.05``.
-
-    Raises:
-        ValueError: it is no assignment, or the share is not within 0 and 1.
-    """
-    name, value = parse_assignment(text)
-    return name, _number(f"error rate of {name}", value, 0, 1)
 
 
 def parse_time_scale(text: str) -> float:
@@ -123,21 +104,7 @@ def parse_time_scale(text: str) -> float:
     Raises:
         ValueError: it is no number within 0.001 and 1000.
     """
-    return _number("time scale", _parse_float("time scale", text), 0.001, 1000)
-
-
-def unique(pairs: Iterable[tuple[str, float]], what: str) -> dict[str, float]:
-    """Make a mapping of assignments.
-
-    Raises:
-        ValueError: a name stands there twice.
-    """
-    result: dict[str, float] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"{what} of {name} is given twice: give it once")
-        result[name] = value
-    return result
+    return check_number("time scale", parse_float("time scale", text), 0.001, 1000)
 
 
 @dataclass(frozen=True)
@@ -160,6 +127,10 @@ class SimConfig:
         boot_info: report ``uptime_ms``, ``boot_id`` and ``reset_reason`` in the server stats.
         handshake_s: HTTPS: what a full TLS handshake takes, one after the other; a resumed one takes a tenth.
         full_handshakes: HTTPS: no client can resume a TLS session.
+        slots: the firmware images in its two slots; it starts from slot a.
+        rollback: boot the other slot where the firmware of one does not boot.
+        boot_noise: how much boots differ: sigma of the logarithm of a factor on all service times that holds
+            until the next boot; None for what fits the noise. The first boot has the factor 1.
 
     Raises:
         ValueError: a value is not allowed.
@@ -180,40 +151,31 @@ class SimConfig:
     boot_info: bool = False
     handshake_s: float = 0.0
     full_handshakes: bool = False
+    slots: Mapping[SlotName, FirmwareImage] = field(default_factory=dict)
+    rollback: bool = False
+    boot_noise: float | None = None
 
     def __post_init__(self) -> None:
-        _integer("seed", self.seed, -(2**63), 2**63)
-        _number("time_scale", self.time_scale, 0.001, 1000)
-        _one_of("noise", self.noise, NOISE_NAMES)
-        for name, (low, high) in {"slowdown": (0.01, 1000), "error_rate": (0, 1)}.items():
-            pairs = [(_target(target), number) for target, number in getattr(self, name).items()]
-            for target, number in pairs:
-                _number(f"{name} of {target}", number, low, high)
-            object.__setattr__(self, name, MappingProxyType(unique(pairs, name)))
-        _integer("leak_bytes", self.leak_bytes, 0, 10**9)
-        _integer("max_connections", self.max_connections, 1, 1000)
-        _integer("queue_limit", self.queue_limit, 1, 1000)
-        _number("cooldown_s", self.cooldown_s, 0, 600)
-        _number("fragmentation", self.fragmentation, 0, 1)
-        _number("handshake_s", self.handshake_s, 0, 60)
-
-    def slowdown_of(self, path: str) -> float:
-        """Compute the factor on the service time of a built-in route: all matching ones multiplied."""
-        factors = (self.slowdown.get(name, 1.0) for name in (path, COSTS[path].profile, ALL))
-        return math.prod(factors)
-
-    def error_rate_of(self, path: str) -> float:
-        """Find the share of requests to a built-in route that are answered 500."""
-        for name in (path, COSTS[path].profile, ALL):
-            if name in self.error_rate:
-                return self.error_rate[name]
-        return 0.0
+        check_integer("seed", self.seed, -(2**63), 2**63)
+        check_number("time_scale", self.time_scale, 0.001, 1000)
+        check_one_of("noise", self.noise, NOISE_NAMES)
+        object.__setattr__(self, "slowdown", check_slowdowns(self.slowdown))
+        object.__setattr__(self, "error_rate", check_error_rates(self.error_rate))
+        check_integer("leak_bytes", self.leak_bytes, 0, MOST_LEAKED_BYTES)
+        check_integer("max_connections", self.max_connections, 1, 1000)
+        check_integer("queue_limit", self.queue_limit, 1, 1000)
+        check_number("cooldown_s", self.cooldown_s, 0, 600)
+        check_number("fragmentation", self.fragmentation, 0, 1)
+        check_number("handshake_s", self.handshake_s, 0, 60)
+        if self.boot_noise is not None:
+            check_number("boot_noise", self.boot_noise, 0, 1)
+        object.__setattr__(self, "slots", MappingProxyType(gather_slots(self.slots.items())))
 
     def merged(self, changes: Mapping[str, Any]) -> SimConfig:
         """Replace some values, each as a whole (``{"slowdown": {}}`` clears).
 
         ``slowdown`` and ``error_rate`` are an object, a string or a list of strings, ``fault`` is a
-        string or a list of strings, as on the command line.
+        string or a list of strings, as on the command line; so is ``slot``, or an object of images.
 
         Raises:
             ValueError: an unknown name or a value that is not allowed.
@@ -223,15 +185,16 @@ class SimConfig:
             read = _READERS.get(name)
             if read is None:
                 raise ValueError(f"{name!r} is no setting: use one of {', '.join(_READERS)}")
-            values["faults" if name == "fault" else name] = read(name, value)
+            values[_FIELDS.get(name, name)] = read(name, value)
         return replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
         """Convert all values to JSON, as :meth:`merged` reads them."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in _READERS if name != "fault"}
+        values: dict[str, Any] = {name: getattr(self, name) for name in _READERS if name not in _FIELDS}
         values["slowdown"] = dict(self.slowdown)
         values["error_rate"] = dict(self.error_rate)
         values["fault"] = [str(fault) for fault in self.faults]
+        values["slot"] = {slot: image.to_json() for slot, image in self.slots.items()}
         return values
 
     def to_args(self) -> list[str]:
@@ -240,15 +203,17 @@ class SimConfig:
         for name in _READERS:
             if name in ("slowdown", "error_rate"):
                 for target, number in getattr(self, name).items():
-                    args.append(f"{option(name)}={target}={_plain(number)}")
+                    args.append(f"{option(name)}={target}={spell(number)}")
             elif name == "fault":
                 args.extend(f"{option(name)}={fault}" for fault in self.faults)
+            elif name == "slot":
+                args.extend(f"{option(name)}={slot}:{image.to_text()}" for slot, image in self.slots.items())
             elif (value := getattr(self, name)) == getattr(default, name):
                 continue
             elif isinstance(value, bool):
                 args.append(option(name))
             else:
-                args.append(f"{option(name)}={value if isinstance(value, str) else _plain(value)}")
+                args.append(f"{option(name)}={value if isinstance(value, str) else spell(value)}")
         return args
 
 
@@ -257,59 +222,8 @@ def option(name: str) -> str:
     return f"--sim-{name.replace('_', '-')}"
 
 
-def _target(name: str) -> str:
-    slashed = name if name.startswith("/") or name in TARGETS else f"/{name}"
-    if slashed not in TARGETS:
-        raise ValueError(
-            f"{name!r} is no profile or route: use {ALL}, {', '.join(PROFILES)} or a route such as /hello"
-            f" ({', '.join(COSTS)})"
-        )
-    return slashed
-
-
-def _plain(value: float) -> str:
-    return str(value) if isinstance(value, int) else repr(value).removesuffix(".0")
-
-
-def _parse_float(what: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{what} must be a number, not {text!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number, not {text!r}")
-    return value
-
-
-def _number(what: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{what} must be a number, not {value!r}")  # noqa: TRY004 - one kind of error
-    if not low <= value <= high:  # NaN too
-        raise ValueError(f"{what} must be within {low:g} and {high:g}, not {value!r}")
-    return value
-
-
-def _integer(what: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{what} must be a whole number, not {value!r}")  # noqa: TRY004 - one kind of error
-    if not low <= value <= high:
-        raise ValueError(f"{what} must be within {low} and {high}, not {value!r}")
-    return value
-
-
-def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{value!r} is no {what}: use one of {', '.join(allowed)}")
-
-
 def _read_plain(_name: str, value: object) -> object:
     return value  # SimConfig checks it
-
-
-def _read_flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, not {value!r}")  # noqa: TRY004 - one kind of error
-    return value
 
 
 def _strings(name: str, value: object, also: str = "") -> list[str]:
@@ -330,6 +244,28 @@ def _read_faults(name: str, value: object) -> tuple[Fault, ...]:
     return tuple(parse_fault(text) for text in _strings(name, value))
 
 
+def gather_slots(pairs: Iterable[tuple[SlotName, FirmwareImage]]) -> dict[SlotName, FirmwareImage]:
+    """Make a mapping of slots to their images.
+
+    Raises:
+        ValueError: a slot stands there twice, or nothing could start from slot a.
+    """
+    images: dict[SlotName, FirmwareImage] = {}
+    for slot, image in pairs:
+        if slot in images:
+            raise ValueError(f"slot {slot} is given twice: give it once")
+        images[slot] = image
+    if "a" in images and not images["a"].boots:
+        raise ValueError("slot a is what the device starts from: it has to boot")
+    return images
+
+
+def _read_slots(name: str, value: object) -> dict[SlotName, FirmwareImage]:
+    if isinstance(value, Mapping):
+        return gather_slots((slot_of(str(slot)), image_of(image)) for slot, image in value.items())
+    return gather_slots(parse_slot(text) for text in _strings(name, value, " or an object"))
+
+
 _READERS: Mapping[str, Callable[[str, object], object]] = {
     "seed": _read_plain,
     "time_scale": _read_plain,
@@ -338,12 +274,18 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
     "error_rate": _read_assignments,
     "leak_bytes": _read_plain,
     "fault": _read_faults,
-    "rate_limit": _read_flag,
+    "rate_limit": check_flag,
     "max_connections": _read_plain,
     "queue_limit": _read_plain,
     "cooldown_s": _read_plain,
     "fragmentation": _read_plain,
-    "boot_info": _read_flag,
+    "boot_info": check_flag,
     "handshake_s": _read_plain,
-    "full_handshakes": _read_flag,
+    "full_handshakes": check_flag,
+    "slot": _read_slots,
+    "rollback": check_flag,
+    "boot_noise": _read_plain,
 }
+
+_FIELDS: Mapping[str, str] = {"fault": "faults", "slot": "slots"}
+"""The fields whose names say that there may be several."""

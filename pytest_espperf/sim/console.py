@@ -1,11 +1,18 @@
-"""The reference device's serial console, on a TCP port or a pty: what a board prints as it boots and dies."""
+"""The reference device's serial console, on a TCP port or a pty: what a board prints as it boots and dies.
+
+Lines that are typed into it are orders to the device, as those of a console component are on a board.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import re
+from collections.abc import Callable
 from typing import Literal, Protocol
+
+from pytest_espperf.sim.images import PARTITIONS, SlotName
 
 ConsoleKind = Literal["socket", "pty"]
 KINDS: tuple[ConsoleKind, ...] = ("socket", "pty")
@@ -28,10 +35,24 @@ WATCHDOG = (
 )
 
 
+FALLING_BACK = "W (93) boot: app partition is not valid, falling back to the other one"
+OFFSETS: dict[SlotName, str] = {"a": "0x10000", "b": "0x110000"}
+LONGEST_LINE = 256
+
+_BROWSER = re.compile(rb"[A-Z]{3,7} ")
+"""How every HTTP request begins: a web page can have one sent to any port of this computer."""
+
+
 class SerialLine(Protocol):
-    """A serial line: where it is to be found, and a way to put bytes on it."""
+    """A serial line: where it is to be found, and a way to put bytes on it.
+
+    Attributes:
+        url: where.
+        take: takes what is typed into it.
+    """
 
     url: str
+    take: Callable[[bytes], None]
 
     def send(self, data: bytes) -> None:
         """Put bytes on the line; they are lost if nobody reads."""
@@ -45,6 +66,9 @@ class Console:
 
     def __init__(self, line: SerialLine) -> None:
         self._line = line
+        self._typed = b""
+        self.on_line: Callable[[str], None] = _ignore
+        line.take = self._take
 
     @property
     def url(self) -> str:
@@ -55,17 +79,34 @@ class Console:
         """Print lines."""
         self._line.send("".join(f"{line}\r\n" for line in lines).encode())
 
-    def boot(self, reason: str) -> None:
-        """Print what the ROM and the application print at a boot."""
+    def load(self, reason: str, slot: SlotName, version: str) -> None:
+        """Print what the ROM and the loader print at a boot, and an application about itself."""
         self.say(
             "ESP-ROM:esp32s3-20210327",
             RESETS.get(reason, RESETS["power-on"]),
-            "I (312) main: http server on port 8080",
+            f"I (87) boot: Loaded app from partition {PARTITIONS[slot]} at offset {OFFSETS[slot]}",
+            *([f"I (196) app_init: App version:      {version}"] if version else []),
         )
+
+    def up(self) -> None:
+        """Print what an application prints that serves."""
+        self.say("I (312) main: http server on port 8080")
+
+    def _take(self, data: bytes) -> None:
+        """Gather what is typed into lines; a line too long is cut."""
+        *lines, rest = re.split(rb"[\r\n]", self._typed + data)
+        self._typed = rest[:LONGEST_LINE]
+        for line in lines:
+            if text := line[:LONGEST_LINE].decode("utf-8", "replace").strip():
+                self.on_line(text)
 
     def close(self) -> None:
         """End it."""
         self._line.close()
+
+
+def _ignore(_typed: object) -> None:
+    """Take what nobody wants."""
 
 
 class SocketLine:
@@ -73,6 +114,7 @@ class SocketLine:
 
     def __init__(self) -> None:
         self.url = ""
+        self.take: Callable[[bytes], None] = _ignore
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -91,8 +133,10 @@ class SocketLine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            while await reader.read(1024):  # what is typed is ignored
-                pass
+            typed = await reader.read(1024)
+            while typed and not _BROWSER.match(typed):
+                self.take(typed)
+                typed = await reader.read(1024)
         except OSError:
             pass
         finally:
@@ -123,6 +167,12 @@ class PtyLine:
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.url = os.ttyname(self._slave)
+        self.take: Callable[[bytes], None] = _ignore
+        asyncio.get_running_loop().add_reader(self._master, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.take(os.read(self._master, 1024))
 
     def send(self, data: bytes) -> None:
         """Send to whoever has it open."""
@@ -131,6 +181,7 @@ class PtyLine:
 
     def close(self) -> None:
         """Close both ends."""
+        asyncio.get_running_loop().remove_reader(self._master)
         os.close(self._master)
         os.close(self._slave)
 

@@ -7,6 +7,7 @@ from typing import Any
 from pytest_espperf.sim.config import SimConfig
 from pytest_espperf.sim.model import GC_THRESHOLD_BYTES, TimingModel
 from pytest_espperf.sim.noise import stream
+from pytest_espperf.sim.slots import Slots
 
 SERVER_COUNTERS = (
     "accepts_total",
@@ -83,10 +84,11 @@ _GC_BASE_BYTES = 612_000
 
 
 class Device:
-    """Counters and heap of one board; a reboot sets both back."""
+    """Counters and heap of one board, which a reboot sets back, and its two slots for firmware."""
 
     def __init__(self, config: SimConfig, model: TimingModel) -> None:
         self.config = config
+        self.slots = Slots(config.slots, rollback=config.rollback)
         self._model = model
         self._boot_id = 0
         self._logins = 0
@@ -126,7 +128,7 @@ class Device:
     def request_started(self) -> None:
         """Count a request that came in, and leak."""
         self.count("requests_started")
-        self._leaked_bytes += self.config.leak_bytes
+        self._leaked_bytes += self.config.leak_bytes + self.slots.image.leak_bytes
         self._watermark()
 
     def log_in(self) -> str:
@@ -171,6 +173,8 @@ class Device:
                 "ring_psram": True,
             },
         }
+        if self.slots.image.version:
+            stats["firmware"] = self.slots.image.version
         if self.config.boot_info:
             stats |= {
                 "uptime_ms": int((now_s - self._booted_s) * 1000),

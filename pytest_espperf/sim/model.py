@@ -8,6 +8,7 @@ not inherit it, so capacity is exactly one over the mean service time.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Literal
 
 from pytest_espperf.sim.catalog import RouteCost
 from pytest_espperf.sim.config import SimConfig
+from pytest_espperf.sim.images import FirmwareImage
 from pytest_espperf.sim.noise import BoardNoise
+from pytest_espperf.sim.values import error_rate_of, slowdown_of
 
 LINK_BYTES_PER_S = 10_000_000.0
 GC_THRESHOLD_BYTES = 192_000
@@ -40,11 +43,17 @@ class Ticket:
 
 
 class TimingModel:
-    """Worker, link and noise of one device."""
+    """Worker, link and noise of one device.
 
-    def __init__(self, config: SimConfig) -> None:
+    Args:
+        config: its settings.
+        image: the firmware that runs at first.
+    """
+
+    def __init__(self, config: SimConfig, image: FirmwareImage | None = None) -> None:
         self._config = config
-        self._noise = BoardNoise(config.seed, config.noise)
+        self.image = image or FirmwareImage()
+        self._noise = _noise_of(config)
         self._worker_free_s = 0.0
         self._link_free_s = 0.0
         self._crypto_free_s = 0.0
@@ -55,12 +64,15 @@ class TimingModel:
 
     def reconfigure(self, config: SimConfig) -> None:
         """Take new settings; the noise starts anew only where its seed or strength changed."""
-        if (config.seed, config.noise) != (self._config.seed, self._config.noise):
-            self._noise = BoardNoise(config.seed, config.noise)
+        before = self._config
+        if (config.seed, config.noise, config.boot_noise) != (before.seed, before.noise, before.boot_noise):
+            self._noise = _noise_of(config)
         self._config = config
 
-    def restart(self, now_s: float) -> None:
-        """Forget all jobs and garbage, as a reboot does."""
+    def restart(self, now_s: float, image: FirmwareImage | None = None) -> None:
+        """Forget all jobs and garbage, as a boot does: into that image, or again into the same one."""
+        self.image = image or self.image
+        self._noise.boot()
         self._worker_free_s = self._link_free_s = self._crypto_free_s = now_s
         self._leaving_s.clear()
         self.uncollected_bytes = 0
@@ -107,10 +119,12 @@ class TimingModel:
 
     def fails(self, cost: RouteCost) -> bool:
         """Draw whether this request is one of the route's configured errors."""
-        return self._noise.chance(self._config.error_rate_of(cost.path))
+        own, also = (error_rate_of(of.error_rate, cost.path) for of in (self._config, self.image))
+        return self._noise.chance(own + also - own * also)
 
     def _factor(self, cost: RouteCost, resource: Literal["worker", "link"], start_s: float) -> float:
-        return self._config.slowdown_of(cost.path) * self._noise.service_factor(resource, start_s)
+        slowdown = math.prod(slowdown_of(of.slowdown, cost.path) for of in (self._config, self.image))
+        return slowdown * self._noise.service_factor(resource, start_s)
 
     def _collect(self, alloc_bytes: int) -> float:
         """Allocate; return the pause in seconds where that made the heap due for a collection."""
@@ -122,6 +136,10 @@ class TimingModel:
         pause_s = self._noise.level.gc_pause_s
         self.gc_pause_s += pause_s
         return pause_s
+
+
+def _noise_of(config: SimConfig) -> BoardNoise:
+    return BoardNoise(config.seed, config.noise, config.boot_noise)
 
 
 class ScaledClock:

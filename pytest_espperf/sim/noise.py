@@ -1,8 +1,9 @@
 """The noise of a board on Wi-Fi, as functions of the seed and the device's time. Pure.
 
-Five effects, each with a random stream of its own so that none shifts another:
+Six effects, each with a random stream of its own so that none shifts another:
 
 * the session: one factor per resource, drawn once;
+* the boot: another one, drawn at each boot but the first;
 * the wander: a factor that drifts between knots 20 s apart, so that runs differ;
 * the jitter: a lognormal factor per request;
 * Wi-Fi spells: short windows in which every answer is held up 30 to 150 ms;
@@ -40,24 +41,34 @@ class NoiseLevel:
     jitter_sigma: float
     link_sigma: float
     gc_pause_s: float
+    boot_sigma: float
 
 
 LEVELS: Mapping[NoiseName, NoiseLevel] = MappingProxyType(
     {
-        "none": NoiseLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-        "low": NoiseLevel(0.005, 0.01, 0.005, 0.06, 0.3, 0.006),
-        "medium": NoiseLevel(0.02, 0.025, 0.01, 0.10, 0.4, 0.006),
-        "high": NoiseLevel(0.05, 0.05, 0.02, 0.15, 0.5, 0.006),
+        "none": NoiseLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        "low": NoiseLevel(0.005, 0.01, 0.005, 0.06, 0.3, 0.006, 0.0005),
+        "medium": NoiseLevel(0.02, 0.025, 0.01, 0.10, 0.4, 0.006, 0.002),
+        "high": NoiseLevel(0.05, 0.05, 0.02, 0.15, 0.5, 0.006, 0.004),
     }
 )
 
 
 class BoardNoise:
-    """All random effects of one device."""
+    """All random effects of one device.
 
-    def __init__(self, seed: int, name: NoiseName) -> None:
+    Args:
+        seed: of all of them.
+        name: of the level.
+        boot_sigma: in place of the level's.
+    """
+
+    def __init__(self, seed: int, name: NoiseName, boot_sigma: float | None = None) -> None:
         level = LEVELS[name]
         self.level = level
+        self._boot_sigma = level.boot_sigma if boot_sigma is None else boot_sigma
+        self._boots = {r: stream(seed, f"boot/{r}") for r in ("worker", "link")}
+        self._boot = dict.fromkeys(self._boots, 1.0)
         self._jitter = {r: stream(seed, f"jitter/{r}") for r in ("worker", "link")}
         self._session = {
             r: math.exp(level.session_sigma * stream(seed, f"session/{r}").gauss(0, 1))
@@ -73,7 +84,11 @@ class BoardNoise:
         """Draw the factor on one job's service time; its mean over all time and seeds is about 1."""
         sigma = self.level.jitter_sigma
         jitter = math.exp(sigma * self._jitter[resource].gauss(0, 1) - sigma * sigma / 2)
-        return jitter * self._session[resource] * self._wander[resource].factor(now_s)
+        return jitter * self._session[resource] * self._boot[resource] * self._wander[resource].factor(now_s)
+
+    def boot(self) -> None:
+        """Draw the factors that hold until the next boot."""
+        self._boot = {r: math.exp(self._boot_sigma * drawn.gauss(0, 1)) for r, drawn in self._boots.items()}
 
     def link_delay_s(self, now_s: float) -> float:
         """Draw the seconds between the end of a job and its answer's arrival."""

@@ -12,9 +12,12 @@ from pytest_espperf.sim import static
 from pytest_espperf.sim.catalog import COSTS, RouteCost
 from pytest_espperf.sim.device import Device
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
+from pytest_espperf.sim.ota import FLASH_PATH, OTA_ROUTES, SWITCH_PATH
 from pytest_espperf.sim.uploads import HANDLERS
 
 REBOOT_PATH = "/debug/reboot"
+ORDERS = frozenset({REBOOT_PATH, FLASH_PATH, SWITCH_PATH})
+"""What changes the device, and so is refused to web pages."""
 
 
 @dataclass(frozen=True)
@@ -202,4 +205,5 @@ _DEBUG: Mapping[str, tuple[str, Callable[[Request, Device, float], Response]]] =
     "/debug/server-stats": ("GET", _server_stats),
     "/debug/memory-stats": ("GET", _memory_stats),
     REBOOT_PATH: ("POST", _reboot),
+    **OTA_ROUTES,
 }

@@ -15,14 +15,15 @@ from typing import Any
 from pytest_espperf.sim.catalog import EVENTS_PATH, WEBSOCKET_PATH
 from pytest_espperf.sim.config import FaultKind, SimConfig
 from pytest_espperf.sim.connection import DeviceConnection
-from pytest_espperf.sim.console import PANIC, WATCHDOG, Console
+from pytest_espperf.sim.console import FALLING_BACK, PANIC, WATCHDOG, Console
 from pytest_espperf.sim.device import Device
-from pytest_espperf.sim.faults import DOWN, HANG, REBOOT_S, SPOILING, FaultPlan, Spoiler
+from pytest_espperf.sim.faults import DOWN, HANG, SPOILING, FaultPlan, Spoiler
+from pytest_espperf.sim.images import slot_of
 from pytest_espperf.sim.listener import Listener
 from pytest_espperf.sim.messages import Request, Response, error_response, json_response
 from pytest_espperf.sim.model import RateLimiter, ScaledClock, Ticket, TimingModel
 from pytest_espperf.sim.origin import refuse_foreign
-from pytest_espperf.sim.routes import REBOOT_PATH, CostedResponse, reply
+from pytest_espperf.sim.routes import ORDERS, CostedResponse, reply
 from pytest_espperf.sim.streams import open_stream
 from pytest_espperf.sim.tls import Certificate, TlsConnection
 
@@ -55,7 +56,7 @@ class SimServer:
         self._listener = Listener(host, port, self._accept)
         self.config = config
         self.clock = ScaledClock(config.time_scale)
-        self._model = TimingModel(config)
+        self._model = TimingModel(config, config.slots.get("a"))
         self._device = Device(config, self._model)
         self._limiter = RateLimiter()
         self._plan = FaultPlan(config.faults, 0.0)
@@ -68,6 +69,8 @@ class SimServer:
         self._moving = False
         self._boots = 0
         self._console = console
+        if console is not None:
+            console.on_line = self._obey
         self._reset_reason = "power-on"
         self._asked_to_reboot = False
 
@@ -160,7 +163,7 @@ class SimServer:
         if request.path == CONTROL_PATH:
             connection.cools = False
             connection.send(self._refuse_foreign(connection, request) or self._control(request))
-        elif request.path == REBOOT_PATH and (refusal := self._refuse_foreign(connection, request)):
+        elif request.path in ORDERS and (refusal := self._refuse_foreign(connection, request)):
             connection.send(refusal)
         elif self._plan.active(HANG, self.clock.now()):
             self._held.append(lambda: self._serve(connection, request))
@@ -241,9 +244,32 @@ class SimServer:
         self._device.responded(response.status, len(response.payload()))
         connection.send(response, give_up=pressed)
         if response.reboots:
-            self._asked_to_reboot = True
-            self._plan.add("reboot", now_s + _REBOOT_DELAY_S, REBOOT_S)
-            self._check_faults()
+            self._reboot(now_s + _REBOOT_DELAY_S)
+
+    def _reboot(self, at_s: float) -> None:
+        """Plan a reboot that was asked for."""
+        self._asked_to_reboot = True
+        self._plan.add("reboot", at_s, self._device.slots.boot_s())
+        self._check_faults()
+
+    def _obey(self, typed: str) -> None:
+        """Do what a line says that was typed into the console."""
+        console, slots = self._console, self._device.slots
+        assert console is not None  # it is its line
+        words = typed.split()
+        if words == ["ota"]:
+            console.say(json.dumps(slots.describe()))
+        elif words[:2] == ["ota", "switch"] and len(words) == 3:
+            try:
+                slots.chosen = slot_of(words[2])
+            except ValueError as error:
+                console.say(f"E (ota): {error}")
+                return
+            self._reboot(self.clock.now())
+        elif words == ["restart"]:
+            self._reboot(self.clock.now())
+        else:
+            console.say("Unrecognized command: use ota, ota switch SLOT or restart")
 
     def _lasts(self, kind: str) -> bool:
         return self._plan.active(SPOILING, self.clock.now()) == kind
@@ -261,6 +287,10 @@ class SimServer:
             config = self.config.merged(changes)
         except (ValueError, RecursionError) as error:
             return error_response(400, _sentence(error))
+        if "slot" in changes:
+            self._device.slots.replace(config.slots)
+            self._model.image = self._device.slots.image
+        self._device.slots.rollback = config.rollback
         self._reconfigure(config, new_faults="fault" in changes)
         return json_response(config.to_json())
 
@@ -322,11 +352,28 @@ class SimServer:
         self._boots += 1
         self._held.clear()
         self._cooling_s.clear()
-        self._model.restart(now_s)
+        slots = self._device.slots
+        slots.boot()
+        self._model.restart(now_s, slots.image)
         self._device.reboot(now_s, reason)
+        if slots.dead:
+            self._say_boot()
+
+    def _say_boot(self) -> None:
+        """Print a boot, and what became of each image that it tried."""
+        slots, console = self._device.slots, self._console
+        if console is None:
+            return
+        for slot in slots.tried:
+            image = slots.images[slot]
+            console.load(self._reset_reason, slot, image.version)
+            if image.boots:
+                console.up()
+            else:
+                console.say(*PANIC, *([FALLING_BACK] if slot != slots.tried[-1] else []))
 
     def _wants_up(self, now_s: float) -> bool:
-        return self._plan.active(DOWN, now_s) is None
+        return not self._device.slots.dead and self._plan.active(DOWN, now_s) is None
 
     async def _move_listener(self) -> None:
         """Bring the listener to where the plan wants it; there is one such task at a time."""
@@ -335,8 +382,7 @@ class SimServer:
             while (wanted := self._wants_up(self.clock.now())) != self._listener.is_up:
                 if wanted:
                     await self._listener.up()
-                    if self._console is not None:
-                        self._console.boot(self._reset_reason)
+                    self._say_boot()
                 else:
                     await self._listener.down()
                     for connection in list(self._connections):  # accepted while it went down

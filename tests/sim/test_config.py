@@ -17,16 +17,30 @@ from pytest_espperf.sim.config import (
     NOISE_NAMES,
     Fault,
     SimConfig,
+    parse_fault,
+    parse_time_scale,
+)
+from pytest_espperf.sim.images import SLOTS, FirmwareImage
+from pytest_espperf.sim.values import (
+    error_rate_of,
     parse_assignment,
     parse_error_rate,
-    parse_fault,
     parse_slowdown,
-    parse_time_scale,
+    slowdown_of,
 )
 
 times = st.floats(0, 1e9)
 faults = st.builds(Fault, st.sampled_from(FAULT_KINDS), times, st.none() | times)
 targets = st.sampled_from(TARGETS)
+versions = st.text("abcdefgh0123456789.-+=:", max_size=12)
+images = st.builds(
+    FirmwareImage,
+    version=versions,
+    slowdown=st.dictionaries(targets, st.floats(0.01, 1000)),
+    error_rate=st.dictionaries(targets, st.floats(0, 1)),
+    leak_bytes=st.integers(0, 10**9),
+    boot_s=st.floats(0, 600),
+)
 configs = st.builds(
     SimConfig,
     seed=st.integers(-(2**63), 2**63),
@@ -42,6 +56,9 @@ configs = st.builds(
     cooldown_s=st.floats(0, 600),
     fragmentation=st.floats(0, 1),
     boot_info=st.booleans(),
+    slots=st.dictionaries(st.sampled_from(SLOTS), images),
+    rollback=st.booleans(),
+    boot_noise=st.none() | st.floats(0, 1),
 )
 
 
@@ -161,13 +178,13 @@ def test_slowdowns_multiply_and_error_rates_go_by_the_nearest_name() -> None:
     config = SimConfig(
         slowdown={"all": 2, "python_light": 3, "/hello": 5}, error_rate={"all": 0.1, "/hello": 0.0}
     )
-    assert config.slowdown_of("/hello") == 30
-    assert config.slowdown_of("/deps") == 6
-    assert config.slowdown_of("/file") == 2
-    assert config.error_rate_of("/hello") == 0
-    assert config.error_rate_of("/file") == 0.1
-    assert SimConfig().error_rate_of("/file") == 0
-    assert SimConfig(slowdown={"hello": 2}).slowdown_of("/hello") == 2
+    assert slowdown_of(config.slowdown, "/hello") == 30
+    assert slowdown_of(config.slowdown, "/deps") == 6
+    assert slowdown_of(config.slowdown, "/file") == 2
+    assert error_rate_of(config.error_rate, "/hello") == 0
+    assert error_rate_of(config.error_rate, "/file") == 0.1
+    assert error_rate_of({}, "/file") == 0
+    assert slowdown_of(SimConfig(slowdown={"hello": 2}).slowdown, "/hello") == 2
     with pytest.raises(ValueError, match="given twice"):
         SimConfig(error_rate={"hello": 0.1, "/hello": 0.2})
 

@@ -19,9 +19,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from pytest_espperf.model.figures import number_at
 from pytest_espperf.sim import SimConfig, SimProcess
-from pytest_espperf.sim.config import parse_slowdown
 from pytest_espperf.sim.messages import Request
 from pytest_espperf.sim.streams import open_stream
+from pytest_espperf.sim.values import parse_slowdown
 
 QUIET = {"noise": "none", "time_scale": 0.1}
 DEFAULTS = {**SimConfig().to_json(), **QUIET}
