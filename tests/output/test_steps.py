@@ -206,5 +206,7 @@ def test_otava_finds_the_step_in_what_is_written(
     found = json.loads(otava("analyze", "heavy", "--since", "2020-01-01", "--output", "json"))
     stepped = {change["metric"]: point for point in found["heavy"] for change in point["changes"]}
     assert {"rps_ok", "p95_ms"} <= set(stepped)
+    near = {commit_of(number)[:8] for number in range(STEP - 1, STEP + 2)}
+    assert stepped["rps_ok"]["attributes"]["commit"] in near
     quiet = json.loads(otava("analyze", "light", "--since", "2020-01-01", "--output", "json"))
     assert quiet["light"] == []
