@@ -10,6 +10,7 @@
     +-- HistoryError             the history folder cannot be used (unwritable, full)
     |   +-- RemoteError          a shared history cannot be reached, or does not answer in time
     +-- DeviceError              the board could not be measured
+        +-- BuildError           a firmware cannot be built
         +-- BoardBusyError       another session holds the board's lock
         +-- ComputerError        this computer lacks what a connection needs
         +-- ProbeError           the health probe got no healthy answer
@@ -78,6 +79,10 @@ class RemoteError(HistoryError):
 
 class DeviceError(EspperfError):
     """The board could not be measured."""
+
+
+class BuildError(DeviceError):
+    """A firmware cannot be built, so that it cannot be measured."""
 
 
 class BoardBusyError(DeviceError):

@@ -3,6 +3,7 @@
     python tools/bench_gate.py                      # all levels, 500 judged sessions each
     python tools/bench_gate.py --sessions 5000 --levels low --parts table --no-rivals --shape heavy
     python tools/bench_gate.py --levels "" --real tools/data/*.json --histories 1,2
+    python tools/bench_gate.py --ab                 # old against new in pairs, about two minutes
 
 The *table* compares the gate with what people use today; the other parts are in ``bench_gate_cells.py``.
 A recording has no table: it is drawn from in blocks of neighbouring rounds.
@@ -22,7 +23,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import bench_gate_ab as contest
 import bench_gate_cells as cells
 import msgspec
 import numpy as np
@@ -32,6 +35,7 @@ from bench_gate_rivals import View, otava_calls, otava_function, rivals, view
 
 from pytest_espperf.gate import GatePolicy, judge, may_stop_early, measure_again, suspects
 from pytest_espperf.gate.policy import EARLY_STOP_ROUNDS
+from pytest_espperf.gate.sequential import PairPlan
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.model.verdicts import ACCEPTED
 
@@ -43,6 +47,7 @@ DRIFT_STEP = 1.02
 DRIFT_STEPS = 10
 DRIFT_SESSIONS = 20
 OTAVA_SHARE = 5
+DATA = Path(__file__).parent / "data"
 Counts = Counter[tuple[str, str, str]]
 PREVIOUS = GatePolicy(baseline="previous")
 
@@ -278,7 +283,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--ab", action="store_true", help="only old against new, see bench_gate_ab.py")
     args = parser.parse_args(argv)
+    if args.ab:
+        contests(args)
+        return
     parts = args.parts.split(",")
     levels = [level for level in args.levels.split(",") if level]
     print(f"seed {args.seed}, shape {args.shape}, {args.sessions} sessions")
@@ -305,6 +314,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             workers=args.workers,
         )
         print(f"  {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def contests(args: argparse.Namespace) -> None:
+    """Compare firmwares in pairs at the levels and on the recordings, all unless some are named."""
+    levels = [level for level in args.levels.split(",") if level]
+    real = args.real or sorted(str(path) for path in DATA.glob("*.json"))
+    print(f"seed {args.seed}, {args.sessions} comparisons of a slowdown, boots differ by {args.boots:g}")
+    task = contest.Task("", 1.0, args.sessions, 1_000_000 * args.seed, args.pool, args.boots, PairPlan())
+    contest.run_ab([*levels, *real], task, args.workers)
 
 
 def table(level: str, args: argparse.Namespace) -> None:

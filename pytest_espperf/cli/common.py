@@ -67,6 +67,22 @@ def add_command(
     return command
 
 
+class InPlaceOf(argparse.Action):
+    """An option that stands in place of a positional argument, which may then be left out.
+
+    ``nargs="?"`` would do, but before Python 3.12 takes nothing that stands after an option.
+    """
+
+    def __init__(self, *words: Any, other: argparse.Action, **how: Any) -> None:
+        super().__init__(*words, **how)
+        self._other = other
+
+    def __call__(self, parser: object, namespace: object, values: object, flag: object = None) -> None:  # noqa: ARG002 - argparse's own
+        """Take the value, and need the positional argument no more."""
+        setattr(namespace, self.dest, values)
+        self._other.required = False
+
+
 def checked(parse: Callable[[str], _T]) -> Callable[[str], _T]:
     """Make argparse's ``type`` of a parser of :mod:`pytest_espperf.config.parsers`; its message is kept."""
 

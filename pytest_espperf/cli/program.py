@@ -26,6 +26,7 @@ READER_GONE, TERMINATED = 128 + 13, 128 + 15
 MODULES = {
     "run": "run",
     "watch": "watch",
+    "ab": "ab",
     "init": "init",
     "calibrate": "calibrate",
     "sim": "sim",
@@ -109,10 +110,10 @@ def _settle(code: int, output: Guard, command: str) -> int:
     if output.reader_gone:  # head, less: it has seen enough
         return READER_GONE if code == 0 and command not in _VERDICTS else code
     _complain(f"standard output: {output.lost.strerror or output.lost}")
-    return FAILED if code == 0 and command != "run" else code
+    return FAILED if code == 0 and command not in {"run", "ab"} else code
 
 
-_VERDICTS = frozenset({"run", "judge", "compare"})
+_VERDICTS = frozenset({"run", "ab", "judge", "compare"})
 """Commands whose exit code is their result."""
 
 

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import Any
 
-from pytest_espperf.cli.common import add_command
+from pytest_espperf.cli.common import InPlaceOf, add_command
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.option import Option
 from pytest_espperf.config.settings import OPTIONS
@@ -27,21 +27,6 @@ def add_commands(commands: Any) -> None:
     add_run_arguments(run)
 
 
-class _InPlaceOf(argparse.Action):
-    """An option that stands in place of a positional argument, which may then be left out.
-
-    ``nargs="?"`` would do, but before Python 3.12 takes nothing that stands after an option.
-    """
-
-    def __init__(self, *words: Any, other: argparse.Action, **how: Any) -> None:
-        super().__init__(*words, **how)
-        self._other = other
-
-    def __call__(self, parser: object, namespace: object, values: object, flag: object = None) -> None:  # noqa: ARG002 - argparse's own
-        setattr(namespace, self.dest, values)
-        self._other.required = False
-
-
 def add_run_arguments(command: argparse.ArgumentParser) -> None:
     """Add HOST and every option of a session, and the original tool's names for them."""
     host = command.add_argument(
@@ -49,7 +34,7 @@ def add_run_arguments(command: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="the board, or 'sim' for the built-in reference device; left out with --device-lab",
     )
-    in_place = partial(command.add_argument, action=_InPlaceOf, other=host)
+    in_place = partial(command.add_argument, action=InPlaceOf, other=host)
     options = [option for option in OPTIONS if option.dest != "device_ip"]
     for option in options:
         add = in_place if option.dest == "device_lab" else command.add_argument

@@ -1,4 +1,4 @@
-"""One small GET outside of a measurement, bounded in time and size."""
+"""One small request outside of a measurement, bounded in time and size."""
 
 from __future__ import annotations
 
@@ -52,7 +52,12 @@ class _Handshake:
 
 
 def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
-    """GET a path on a fresh connection; the whole exchange takes at most ``timeout_s``.
+    """GET a path; see :func:`send`."""
+    return send(target, "GET", path, timeout_s=timeout_s)
+
+
+def send(target: Target, method: str, path: str, *, timeout_s: float) -> HttpAnswer:
+    """Send a request without a body on a fresh connection; the whole exchange takes ``timeout_s`` at most.
 
     Proxies and other settings of the environment are left out: the board is asked directly.
 
@@ -67,7 +72,7 @@ def get(target: Target, path: str, *, timeout_s: float) -> HttpAnswer:
     async def exchange() -> HttpAnswer:
         # A request of its own, and not the client's, which would add headers and put Host behind them.
         request = httpx.Request(
-            "GET",
+            method,
             target.origin + path,
             headers=merge_headers(target.own_headers(), target.headers, (("Connection", "close"),)),
             # What is connected to is an address; the certificate is the name's.

@@ -87,6 +87,11 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
     ]
 
 
+def budget_findings(candidate: SessionArtifact) -> list[Finding]:
+    """List findings about absolute budgets, crashes and errors of a session's own rounds."""
+    return [*_budgets(candidate), *_errors(candidate)]
+
+
 def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
     def failed(where: str, message: str) -> Finding:
         return Finding(severity="fail", kind=NOT_MEASURED, where=where, message=message)

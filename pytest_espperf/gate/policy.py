@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from pytest_espperf.model import registry
 from pytest_espperf.model.artifact import CellAggregate, Verdict
+from pytest_espperf.model.gates import MAIN_METRIC, TAIL
 from pytest_espperf.model.own_figures import check_name
 from pytest_espperf.model.text import nearest
 from pytest_espperf.model.verdicts import VERDICTS
@@ -145,6 +146,19 @@ ERROR_MIN_ROUNDS = 2
 TAIL_MIN_REQUESTS = registry.METRICS["p99_ms"].gateable_from
 """Pooled requests from which on p99 is gated: 14 lie above it."""
 
+ALPHA_CONTEST = 0.005
+"""Old against new in pairs from the start: chance of a false "slower" that all gates and looks share, ..."""
+
+MIN_CHANGE_CONTEST = math.log(1.02)
+"""... the log ratio below which nothing is called slower or faster, ..."""
+
+TOLERANCE_CONTEST = 0.05
+"""... and the slowdown (a share) that "same" excludes: nothing but chance stands between the firmwares."""
+
+TOLERANCE_TAIL_FACTOR_CONTEST = 4.0
+"""How many times as much of the p95 of a closed loop: rounds of it move three to four times as much as
+those of throughput (the levels of the bench, recordings of servers), and each gate must find an answer."""
+
 MIN_PAIRS = 3
 """Valid A/B pairs below which nothing is decided by them."""
 
@@ -206,6 +220,28 @@ RULE_METRICS: tuple[str, ...] = (
 def worse_by(metric: str, before: float, after: float) -> float:
     """Compute how much worse ``after`` is, in the metric's unit; negative where it is better."""
     return before - after if registry.METRICS[metric].better == "higher" else after - before
+
+
+def tolerance_of(
+    metric: str, tolerance: float, *, paced: bool, alone: bool, tail_factor: float = TOLERANCE_TAIL_FACTOR
+) -> float:
+    """Return the log ratio of the slowdown that a gate must exclude; infinite where another gate does.
+
+    A schedule sets the throughput of an open loop, and p99 hangs on too few requests. A multiple of the
+    tolerance is enough for latencies of a closed loop, where the throughput shows a slowdown too; those of a
+    paced phase are all that it has.
+
+    Args:
+        metric: of the gate.
+        tolerance: a share, 0.25 is 25 %.
+        paced: a schedule or pauses set the pace.
+        alone: no throughput is gated beside it.
+        tail_factor: the multiple.
+    """
+    if metric == TAIL or (paced and metric == MAIN_METRIC):
+        return math.inf
+    tail = registry.METRICS[metric].better == "lower" and not alone
+    return math.log1p(tolerance * (tail_factor if tail else 1.0))
 
 
 def drift_alarm(boards: int) -> float:

@@ -16,8 +16,7 @@ from pytest_espperf.gate.series import COMPOSITES, GATES, Series, natural, round
 from pytest_espperf.gate.stats import variance
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.computer import own_fault
-from pytest_espperf.model.gates import MAIN_METRIC, TAIL
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.verdicts import NOT_GATEABLE
 
 _MOST_LOG_RATIO = 700.0
@@ -49,16 +48,8 @@ def above_floor(series: Series, d: float, centre: float, policy: p.GatePolicy) -
 
 
 def tolerance_of(series: Series, policy: p.GatePolicy) -> float:
-    """Return the log ratio of the slowdown that ``unchanged`` excludes; infinite where another gate does.
-
-    A schedule sets the throughput of an open loop, and p99 hangs on too few requests. Twice the tolerance is
-    enough for latencies of a closed loop, where the throughput shows a slowdown too; those of a paced phase
-    are all that it has.
-    """
-    if series.metric == TAIL or (series.paced and series.metric == MAIN_METRIC):
-        return math.inf
-    tail = METRICS[series.metric].better == "lower" and not series.alone
-    return math.log1p(policy.tolerance * (p.TOLERANCE_TAIL_FACTOR if tail else 1.0))
+    """Return the log ratio of the slowdown that ``unchanged`` excludes; infinite where another gate does."""
+    return p.tolerance_of(series.metric, policy.tolerance, paced=series.paced, alone=series.alone)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Conducts one phase: makes the loop, keeps its time, ends it, and puts everything back."""
+"""Drives one phase, or several at once: makes the loop and the clients, and puts everything back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import Any, Protocol
 
 from pytest_espperf.errors import UsageError
+from pytest_espperf.load.conductor import Conductor, Progress, Timing, Traffic, conduct
 from pytest_espperf.load.connection import Connector, connector_to
 from pytest_espperf.load.custom import CustomTraffic, TransportFactory
 from pytest_espperf.load.feed import ClosedFeed, Feed, OpenFeed, rotation
 from pytest_espperf.load.guard import (
     LoopFactory,
     SelfWatch,
-    collect_if_needed,
     fastest_loop,
     quiet_gc,
 )
@@ -29,245 +28,30 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Header, LoginSpec, PhaseSpec, RequestSpec, Target
 from pytest_espperf.system.loops import Deliver, run_apart
 
-_SWEEP_S = 0.02
 _UNTIL_DONE_S = 1e6
 _NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How a running phase stands.
-
-    Attributes:
-        elapsed_s: since the measured part began; negative during warm-up.
-        duration_s: the phase's planned duration.
-        completed: requests that ended, errors included.
-        errors: those of them that count as errors.
-        rps: ``completed`` per elapsed second.
-        p95_ms: 95th percentile of the last 1,000 service times; None before the first.
-        clients: the phase's clients.
-    """
-
-    elapsed_s: float
-    duration_s: float
-    completed: int
-    errors: int
-    rps: float
-    p95_ms: float | None
-    clients: int
-
-
-class Traffic(Protocol):
-    """Clients at work; see :class:`~pytest_espperf.load.lanes.LaneTraffic`."""
-
-    @property
-    def label(self) -> str:
-        """Name of the engine that they are, for the comparability of what it measures."""
-
-    @property
-    def feed(self) -> Feed:
-        """What the clients do; another one may be set before they begin."""
-
-    @feed.setter
-    def feed(self, feed: Feed) -> None: ...
-
-    async def log_in(self, deliver_signals: Deliver, deadline_ns: int | None) -> BaseException | None:
-        """Have each client log in, before anything is measured; return what one met that could not."""
-
-    def start(self, loop: asyncio.AbstractEventLoop, done: Callable[[], None]) -> None:
-        """Begin; call ``done`` when nothing is left."""
-
-    def sweep(self, now_ns: int) -> None:
-        """Time out what is overdue."""
-
-    def wake(self) -> None:
-        """Take note that the feed has ended early."""
-
-    def in_flight(self) -> int:
-        """Count the requests in flight."""
-
-    def never_answered(self) -> int:
-        """Count the clients of a closed loop that asked and never got an answer."""
-
-    async def close(self) -> None:
-        """Close everything."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The times of one phase; ``perf_counter_ns`` values and seconds.
-
-    Attributes:
-        warmup_ns: when load begins.
-        begin_ns: when measuring begins.
-        steady_end_ns: closed loop after a warm-up: when starting ends; from begin to there the requests that
-            were in flight before and those still in flight after balance. 0 otherwise.
-        least_end_ns: clients that pause: what rates are computed over is the time to here at least; else 0.
-        give_up_ns: open loop: when starts not made by then are dropped; 0 in a closed loop.
-        deadline_ns: when the phase ends whatever it does; None for never.
-        heartbeat_s: seconds between heartbeats.
-    """
-
-    warmup_ns: int
-    begin_ns: int
-    steady_end_ns: int
-    least_end_ns: int
-    give_up_ns: int
-    deadline_ns: int | None
-    heartbeat_s: float
-
-
-class Conductor:
-    """Keeps a phase's time by one timer: time-outs, heartbeats, the deadline, and the loop's lag."""
-
-    def __init__(
-        self,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        traffic: Traffic,
-        feed: Feed,
-        recorder: Recorder,
-        watch: SelfWatch,
-        timing: Timing,
-        on_heartbeat: Callable[[Progress], None] | None,
-        deliver_signals: Deliver,
-    ) -> None:
-        self._deliver_signals = deliver_signals
-        self._loop = loop
-        self._traffic = traffic
-        self._feed = feed
-        self._recorder = recorder
-        self._watch = watch
-        self._timing = timing
-        self._on_heartbeat = on_heartbeat
-        self._finished: asyncio.Future[None] = loop.create_future()
-        self._failure: BaseException | None = None
-        self._measuring = False
-        self._next_heartbeat_ns = timing.warmup_ns + round(timing.heartbeat_s * _NS_PER_S)
-        self._sweep_due_ns = 0
-        self._end_ns: int | None = None
-
-    def run(self) -> None:
-        """Drive the phase to its end.
-
-        Whatever a callback raises (a signal handler's exception included) ends the phase and is raised here.
-        """
-        self._loop.set_exception_handler(self._on_exception)
-        self._loop.call_soon(self._begin)
-        try:
-            self._loop.run_until_complete(self._finished)
-            if self._failure is not None:
-                raise self._failure
-        finally:
-            # It may have stood still at the very end.
-            if self._sweep_due_ns:
-                self._watch.idle_since(perf_counter_ns() - self._sweep_due_ns)
-            samples = self._recorder.samples
-            end_ns = self._recorder.last_end_ns if self._end_ns is None else self._end_ns
-            if self._timing.steady_end_ns and not samples.cut_short:
-                end_ns = min(end_ns, self._timing.steady_end_ns)
-            if self._failure is None and not samples.cut_short:
-                end_ns = max(end_ns, self._timing.least_end_ns)
-            samples.elapsed_s = max(0, end_ns - self._timing.begin_ns) * 1e-9
-
-    def _begin(self) -> None:
-        self._tick()
-        self._traffic.start(self._loop, self._finish)
-
-    def _finish(self) -> None:
-        if not self._finished.done():
-            self._finished.set_result(None)
-
-    def _on_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End the phase for what a callback raised; the errors of sockets are handled elsewhere."""
-        exc = context.get("exception")
-        if exc is None or isinstance(exc, asyncio.CancelledError) or self._finished.done():
-            return
-        if not (isinstance(exc, OSError) and "transport" in context):
-            # Not as the future's exception: asyncio does not stop a loop for a KeyboardInterrupt in one.
-            self._failure = exc
-            self._finish()
-
-    def _tick(self) -> None:
-        try:
-            self._deliver_signals()
-        except BaseException as exc:  # noqa: BLE001 - raised again by run(), outside of the loop
-            self._failure = self._failure or exc
-            self._finish()
-        now = perf_counter_ns()
-        if self._sweep_due_ns:
-            self._watch.late(now - self._sweep_due_ns)
-            self._watch.idle_since(now - self._sweep_due_ns)
-        if self._finished.done():
-            self._sweep_due_ns = 0
-            return
-        # First of all, so that whatever holds the loop up from here on shows as the next one's lateness.
-        self._sweep_due_ns = now + round(_SWEEP_S * _NS_PER_S)
-        self._loop.call_later(_SWEEP_S, self._tick)
-        timing = self._timing
-        if not self._measuring and now >= timing.begin_ns:
-            self._measuring = True
-            self._watch.begin()
-            self._watch.idle_since(now - timing.begin_ns)  # it may have stood still across the border
-        self._traffic.sweep(now)
-        if timing.deadline_ns is not None and now >= timing.deadline_ns:
-            self._cut_short(now)
-            return
-        if timing.give_up_ns and now >= timing.give_up_ns and self._feed.next_due_ns() is not None:
-            self._recorder.samples.dropped_starts += self._feed.give_up()
-            self._traffic.wake()
-        if now >= self._next_heartbeat_ns:
-            self._next_heartbeat_ns = now + round(timing.heartbeat_s * _NS_PER_S)
-            self._beat(now)
-        collect_if_needed()
-
-    def _beat(self, now_ns: int) -> None:
-        if self._on_heartbeat is None:
-            return
-        samples = self._recorder.samples
-        elapsed_s = (now_ns - self._timing.begin_ns) * 1e-9
-        self._on_heartbeat(
-            Progress(
-                elapsed_s=elapsed_s,
-                duration_s=samples.duration_s,
-                completed=len(samples),
-                errors=self._recorder.errors,
-                rps=len(samples) / elapsed_s if elapsed_s > 0 else 0.0,
-                p95_ms=self._recorder.recent_p95_ms(),
-                clients=samples.clients,
-            )
-        )
-
-    def _cut_short(self, now_ns: int) -> None:
-        samples = self._recorder.samples
-        flying = self._traffic.in_flight()
-        samples.dropped_starts += self._feed.give_up()
-        samples.cut_short = f"inner deadline reached with {flying} requests unanswered"
-        self._end_ns = now_ns
-        self._finish()
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One call of :func:`run_phase`, whose arguments these are."""
+class Job:
+    """One phase that is to be driven; see :func:`run_phase`, whose arguments these are."""
 
     target: Target
     requests: Sequence[RequestSpec]
     phase: PhaseSpec
-    headers: Sequence[Header]
-    request_timeout_s: float
-    warmup_s: float
-    deadline_s: float | None
-    heartbeat_s: float
-    on_heartbeat: Callable[[Progress], None] | None
-    transport: TransportFactory | None
-    make_loop: LoopFactory
-    each_once: bool
-    login: LoginSpec | None
-    login_alone: bool
+    headers: Sequence[Header] = ()
+    request_timeout_s: float = 6.0
+    warmup_s: float = 0.0
+    deadline_s: float | None = None
+    heartbeat_s: float = 5.0
+    on_heartbeat: Callable[[Progress], None] | None = None
+    transport: TransportFactory | None = None
+    loop_factory: LoopFactory | None = None
+    each_once: bool = False
+    login: LoginSpec | None = None
+    login_alone: bool = False
 
 
-@quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
 def run_phase(
     target: Target,
     requests: Sequence[RequestSpec],
@@ -312,7 +96,7 @@ def run_phase(
     Raises:
         UsageError: a phase that cannot be driven (no requests, a bad rate or header, an unreadable CA file).
     """
-    job = _Job(
+    job = Job(
         target=target,
         requests=requests,
         phase=phase,
@@ -323,91 +107,166 @@ def run_phase(
         heartbeat_s=heartbeat_s,
         on_heartbeat=on_heartbeat,
         transport=transport,
-        make_loop=fastest_loop() if loop_factory is None else loop_factory,
+        loop_factory=loop_factory,
         each_once=each_once,
         login=login,
         login_alone=login_alone,
     )
-    return run_apart(lambda deliver_signals: _drive(job, deliver_signals))
+    return run_together([job])[0]
 
 
-def _drive(job: _Job, deliver_signals: Deliver) -> PhaseSamples:
-    """Drive the phase in this thread, in which no event loop runs."""
-    call_ns = perf_counter_ns()
-    phase = job.phase
-    _check(job)
-    own = job.transport is None
-    maker = RequestMaker(job.target, job.headers, own_connection=own, reuse=phase.reuse)
-    login = None if job.login is None else Login(job.login, maker, job.target)
-    asked = job.requests[:1] if phase.page is not None else job.requests
-    if phase.kind in STREAMS:
-        maker, opening = stream_request(job.target, phase, job.headers)
-        asked = (opening,)
-    recorder, prepared = _prepare(job, maker, asked)
-    samples = recorder.samples
-    browsing = None
-    if phase.page is not None:
-        parts, assets = _prepare(replace(job, phase=replace(phase, rate_rps=None)), maker, job.requests[1:])
-        samples.parts = parts.samples
-        browsing = Browsing(phase.page, assets, parts)
-    connector = connector_to(job.target, resume=phase.reuse or phase.tls_resumption) if own else None
-    watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
-    loop = job.make_loop()
-    traffic: Traffic | None = None
+@quiet_gc()  # around all of it: what it holds in circles is let go with its frame, and collected behind that
+def run_together(jobs: Sequence[Job]) -> list[PhaseSamples]:
+    """Drive phases at the same time, by one loop; their loads begin in the same moment.
+
+    Logins come first, one phase after the other. What a server does wrong is a counted outcome of its phase;
+    the others go on.
+
+    Raises:
+        UsageError: a phase that cannot be driven.
+    """
+    return run_apart(lambda deliver_signals: _drive(jobs, deliver_signals))
+
+
+def _drive(jobs: Sequence[Job], deliver_signals: Deliver) -> list[PhaseSamples]:
+    """Drive the phases in this thread, in which no event loop runs."""
+    deliver = _to_each(deliver_signals) if len(jobs) > 1 else deliver_signals
+    running = [_Running(job) for job in jobs]
+    loop = (jobs[0].loop_factory or fastest_loop())()
     try:
-        timing = _make_timing(job, call_ns)
-        feed = _make_feed(job, asked, prepared, timing.begin_ns)
-        traffic = _make_traffic(
-            job,
-            prepared,
-            feed=feed,
-            recorder=recorder,
-            connector=connector,
-            watch=watch,
-            login=login,
-            browsing=browsing,
-        )
-        if login is not None:
-            login.maker = maker
-            trouble = loop.run_until_complete(traffic.log_in(deliver_signals, timing.deadline_ns))
-            if job.login_alone or (job.each_once and trouble is not None):
-                return _login_alone(recorder, prepared[0], trouble, timing)
-            timing = _make_timing(job, call_ns)  # from now on
-            feed = traffic.feed = _make_feed(job, asked, prepared, timing.begin_ns)
-        recorder.start_at(timing.begin_ns)
-        if browsing is not None:
-            browsing.parts.start_at(timing.begin_ns)
-        Conductor(
-            loop=loop,
-            traffic=traffic,
-            feed=feed,
-            recorder=recorder,
-            watch=watch,
-            timing=timing,
-            on_heartbeat=job.on_heartbeat,
-            deliver_signals=deliver_signals,
-        ).run()
-        samples.generator = watch.health(traffic.label)
-        samples.never_answered = traffic.never_answered()
+        for one in running:
+            one.make_traffic()
+        for one in running:
+            one.log_in(loop, deliver)
+        asking = [one for one in running if not one.is_over]
+        if asking:
+            conduct([one.conductor(loop, deliver) for one in asking])
+        for one in asking:
+            one.take_health()
     finally:
-        _close(loop, traffic)
-    return samples
+        _close(loop, [one.traffic for one in running])
+    return [one.samples for one in running]
+
+
+def _to_each(deliver_signals: Deliver) -> Deliver:
+    """Raise again, for every phase that asks, what a signal's handler raised for the first one."""
+    raised: list[BaseException] = []
+
+    def deliver() -> None:
+        if raised:
+            raise raised[0]
+        try:
+            deliver_signals()
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    return deliver
+
+
+class _Running:
+    """One phase from its preparation to its samples.
+
+    Attributes:
+        samples: of it.
+        traffic: its clients, once they are made.
+        is_over: nothing is left to be asked for.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._call_ns = perf_counter_ns()
+        self.traffic: Traffic | None = None
+        self.is_over = False
+        phase = job.phase
+        _check(job)
+        own = job.transport is None
+        self._maker = RequestMaker(job.target, job.headers, own_connection=own, reuse=phase.reuse)
+        self._login = None if job.login is None else Login(job.login, self._maker, job.target)
+        self._asked = job.requests[:1] if phase.page is not None else job.requests
+        if phase.kind in STREAMS:
+            self._maker, opening = stream_request(job.target, phase, job.headers)
+            self._asked = (opening,)
+        self._recorder, self._prepared = _prepare(job, self._maker, self._asked)
+        self.samples = self._recorder.samples
+        self._browsing = None
+        if phase.page is not None:
+            unpaced = replace(job, phase=replace(phase, rate_rps=None))
+            parts, assets = _prepare(unpaced, self._maker, job.requests[1:])
+            self.samples.parts = parts.samples
+            self._browsing = Browsing(phase.page, assets, parts)
+        resume = phase.reuse or phase.tls_resumption
+        self._connector = connector_to(job.target, resume=resume) if own else None
+        self._watch = SelfWatch(clients=phase.clients, open_loop=phase.rate_rps is not None)
+
+    def make_traffic(self) -> None:
+        """Make the clients, in the thread of their loop."""
+        self._timing = _make_timing(self._job, self._call_ns)
+        self._feed = _make_feed(self._job, self._asked, self._prepared, self._timing.begin_ns)
+        self.traffic = _make_traffic(
+            self._job,
+            self._prepared,
+            feed=self._feed,
+            recorder=self._recorder,
+            connector=self._connector,
+            watch=self._watch,
+            login=self._login,
+            browsing=self._browsing,
+        )
+
+    def log_in(self, loop: asyncio.AbstractEventLoop, deliver_signals: Deliver) -> None:
+        """Have the clients log in, where they do; the phase may be over with that."""
+        if self._login is None:
+            return
+        assert self.traffic is not None
+        job = self._job
+        self._login.maker = self._maker
+        trouble = loop.run_until_complete(self.traffic.log_in(deliver_signals, self._timing.deadline_ns))
+        if job.login_alone or (job.each_once and trouble is not None):
+            _login_alone(self._recorder, self._prepared[0], trouble, self._timing)
+            self.is_over = True
+
+    def conductor(self, loop: asyncio.AbstractEventLoop, deliver_signals: Deliver) -> Conductor:
+        """Lay the times out from now on, and make what keeps them."""
+        assert self.traffic is not None
+        self._timing = _make_timing(self._job, self._call_ns)
+        self._feed = self.traffic.feed = _make_feed(
+            self._job, self._asked, self._prepared, self._timing.begin_ns
+        )
+        self._recorder.start_at(self._timing.begin_ns)
+        if self._browsing is not None:
+            self._browsing.parts.start_at(self._timing.begin_ns)
+        return Conductor(
+            loop=loop,
+            traffic=self.traffic,
+            feed=self._feed,
+            recorder=self._recorder,
+            watch=self._watch,
+            timing=self._timing,
+            on_heartbeat=self._job.on_heartbeat,
+            deliver_signals=deliver_signals,
+        )
+
+    def take_health(self) -> None:
+        """Add what the phase showed of the generator."""
+        assert self.traffic is not None
+        self.samples.generator = self._watch.health(self.traffic.label)
+        self.samples.never_answered = self.traffic.never_answered()
 
 
 def _login_alone(
     recorder: Recorder, request: PreparedRequest, trouble: BaseException | None, timing: Timing
-) -> PhaseSamples:
+) -> None:
     """Record a login that failed as the error of the first request; without it, or its time, nothing."""
     now = perf_counter_ns()
     if timing.deadline_ns is not None and now >= timing.deadline_ns:
         recorder.samples.cut_short = "inner deadline reached during the login"
     elif trouble is not None:
         recorder.add(request.index, request.failed(trouble, DURING), timing.warmup_ns, 0, now, 0)
-    return recorder.samples
 
 
 def _prepare(
-    job: _Job, maker: RequestMaker, requests: Sequence[RequestSpec]
+    job: Job, maker: RequestMaker, requests: Sequence[RequestSpec]
 ) -> tuple[Recorder, list[PreparedRequest]]:
     """Make the recorder of some of the phase's requests, and the requests ready."""
     phase = job.phase
@@ -429,7 +288,7 @@ def _prepare(
     return recorder, prepared
 
 
-def _make_timing(job: _Job, call_ns: int) -> Timing:
+def _make_timing(job: Job, call_ns: int) -> Timing:
     """Lay the times out: load begins now."""
     warmup_ns = perf_counter_ns()
     begin_ns = warmup_ns + round(job.warmup_s * _NS_PER_S)
@@ -447,7 +306,7 @@ def _make_timing(job: _Job, call_ns: int) -> Timing:
 
 
 def _make_feed(
-    job: _Job, asked: Sequence[RequestSpec], prepared: Sequence[PreparedRequest], begin_ns: int
+    job: Job, asked: Sequence[RequestSpec], prepared: Sequence[PreparedRequest], begin_ns: int
 ) -> Feed:
     if job.each_once:
         return ClosedFeed(prepared, begin_ns, _UNTIL_DONE_S, most=len(prepared))
@@ -458,7 +317,7 @@ def _make_feed(
 
 
 def _make_traffic(
-    job: _Job,
+    job: Job,
     prepared: Sequence[PreparedRequest],
     *,
     feed: Feed,
@@ -503,7 +362,7 @@ def _make_traffic(
     )
 
 
-def _check(job: _Job) -> None:
+def _check(job: Job) -> None:
     phase = job.phase
     if phase.clients < 1:
         raise UsageError(f"phase {phase.name!r} needs at least one client, not {phase.clients}")
@@ -518,10 +377,11 @@ def _check(job: _Job) -> None:
         )
 
 
-def _close(loop: asyncio.AbstractEventLoop, traffic: Traffic | None) -> None:
+def _close(loop: asyncio.AbstractEventLoop, traffics: Sequence[Traffic | None]) -> None:
     try:
-        if traffic is not None:
-            loop.run_until_complete(traffic.close())
+        for traffic in traffics:
+            if traffic is not None:
+                loop.run_until_complete(traffic.close())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

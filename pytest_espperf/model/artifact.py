@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pytest_espperf.model.contest import Contest
 from pytest_espperf.model.findings import FINDINGS, HELD_BACK, PROVISIONAL, Scope, Severity
 from pytest_espperf.model.registry import METRICS, Better, Metric, find_metric
 from pytest_espperf.model.verdicts import ACCEPTED, FAILING, MAY_JOIN, VerdictWord
@@ -266,13 +267,15 @@ class RawRun(msgspec.Struct, frozen=True, kw_only=True):
     ``role`` is ``run`` for the planned rounds, ``confirm`` for a round added because the profile was
     about to fail, ``ab-baseline`` and ``ab-candidate`` for the two halves of an interleaved pair
     (same ``run_index``) measured with the old and the new firmware, ``reference`` for a round on the
-    control board ``board``, beside the planned round of the same ``run_index``.
+    control board ``board``, beside the planned round of the same ``run_index``. ``firmware`` is its label in
+    a session that measures several; ``board`` the one of them that was measured, where there are two.
     """
 
     profile: str
     run_index: int
     role: RunRole = "run"
     board: str = ""
+    firmware: str = ""
     results: list[PhaseResult] = []
 
 
@@ -534,7 +537,8 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     for each profile that was measured in fewer rounds than planned, by decision. ``capacity`` is None where
     it was not found, or a board closes each connection behind its answer. ``answers`` has, by profile and
     path, what each path answered before the load. ``figures`` has the firmware's own figures, by name.
-    ``ratios`` has the budgets of profiles against each other.
+    ``ratios`` has the budgets of profiles against each other. ``contest`` is there where several firmwares
+    were measured against each other: such a session is no baseline.
     ``accepted`` (reason, when, by whom) and ``pinned`` are
     decisions taken later; they are kept beside the artifact, which is never
     rewritten, and filled in by the store.
@@ -564,6 +568,7 @@ class SessionArtifact(msgspec.Struct, frozen=True, kw_only=True):
     answers: dict[str, dict[str, PathAnswer]] = {}
     figures: dict[str, OwnFigure] = {}
     ratios: list[RatioBudget] = []
+    contest: Contest | None = None
     partial: bool = False
     accepted: Json | None = None
     pinned: bool = False

@@ -156,6 +156,9 @@ ENVIRONMENT_SHIFT = _kind("environment-shift", "warn")
 GATE_OFF = _kind("gate-off", "info")
 """The comparison was switched off."""
 
+FIRMWARES = _kind("firmwares", "warn", "info", kept=True)
+"""What a comparison of firmwares rests on: how they were switched, which one runs, why it ended."""
+
 DETECTABLE = _kind("detectable", "info")
 """The slowdown that the session would have noticed."""
 

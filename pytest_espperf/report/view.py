@@ -53,7 +53,7 @@ from pytest_espperf.model.verdicts import (
     mood_of,
     rank,
 )
-from pytest_espperf.report import slowdown
+from pytest_espperf.report import contest, slowdown
 
 WHY_NO_BASELINE = (INCOMPARABLE, NO_USABLE_BASELINE)
 """Findings that say why earlier sessions are no baseline."""
@@ -130,13 +130,14 @@ def make_view(session: SessionArtifact) -> View:
     verdict = gate.kind if gate is not None else "incomplete"
     gates = _worst_first(gate.gates) if gate is not None else []
     carried = gate.findings if gate is not None else []
-    headline = headline_of(gate) if gate is not None else VERDICTS[verdict].headline
+    compared = contest.headline(session)
+    headline = compared or (headline_of(gate) if gate is not None else VERDICTS[verdict].headline)
     findings = sorted(
         (finding for finding in carried if finding.kind != DETECTABLE),
         key=lambda finding: SEVERITIES.index(finding.severity),
     )
     return View(
-        verdict=verdict,
+        verdict=contest.WORDS[verdict] if compared is not None else verdict,
         mood=mood_of(verdict),
         meaning=headline.text,
         facts=_facts(session),
@@ -253,7 +254,7 @@ def blamed(session: SessionArtifact) -> list[PathChange]:
 def _accept(session: SessionArtifact) -> tuple[str, ...]:
     """Advise how an intended slowdown is accepted: this very session, in this very history."""
     gate = session.gate
-    if gate is None or not (gate.kind in SLOWER or gate.held_back):
+    if gate is None or session.contest is not None or not (gate.kind in SLOWER or gate.held_back):
         return ()
     folder = session.settings.get("perf_history")
     where = f' "--perf-history={folder}"' if folder else ""
@@ -308,6 +309,7 @@ def _facts(session: SessionArtifact) -> tuple[tuple[str, str], ...]:
         ("profiles", ", ".join(session.profiles)),
         ("runs", str(session.runs_per_profile)),
         ("stopped", session.hard_stop_reason),
+        *(contest.basis(session.contest) if session.contest is not None else ()),
     ]
     return tuple((name, value) for name, value in facts if value)
 

@@ -74,7 +74,7 @@ def time_boots(
     for _ in range(many):
         _reset(board, settings, timeout_s=min(settings.device_boot_timeout_s, ends_s - clock()), clock=clock)
         left_s = min(settings.device_boot_timeout_s, ends_s - clock())
-        took_s = _time_boot(
+        took_s = time_boot(
             lambda try_s: ask(board.target, path, timeout_s=try_s).status,
             path,
             patience_s=patience_s,
@@ -124,7 +124,7 @@ def _is_port(board: Board) -> bool:
     return board.console is not None and "://" not in board.console.url
 
 
-def _time_boot(
+def time_boot(
     ask: Callable[[float], int],
     path: str,
     *,
@@ -132,10 +132,20 @@ def _time_boot(
     within_s: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
+    after: str = "it was reset",
 ) -> float | None:
-    """Ask until the board answers after it was away; None where it never was.
+    """Ask until the board answers after it was away; return the seconds, None where it never was.
 
     A single time-out may be a lost packet: a board that is silent was away from the second one in a row on.
+
+    Args:
+        ask: sends one request, which may take so many seconds; returns the status.
+        path: that is asked for.
+        patience_s: time limit of the first attempt.
+        within_s: seconds for all of it.
+        clock: monotonic seconds.
+        sleep: seconds -> None.
+        after: what the board was away for, in words.
 
     Raises:
         DeviceError: it does not answer in time.
@@ -163,6 +173,6 @@ def _time_boot(
                 return None
         sleep(POLL_S)
     raise DeviceError(
-        f"the board gave no healthy answer to {path} for {clock() - began_s:.1f} s after it was reset; "
+        f"the board gave no healthy answer to {path} for {clock() - began_s:.1f} s after {after}; "
         f"the last try met: {last}"
     )

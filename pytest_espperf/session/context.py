@@ -14,6 +14,7 @@ from pytest_espperf.config.profiles import load_profiles
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.config.telemetry import load_telemetry
 from pytest_espperf.device import TelemetrySpec
+from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan, make_plan
 from pytest_espperf.session.time_budget import PhaseBudget, phase_budget
 
@@ -43,6 +44,7 @@ class Context:
         sleep: seconds -> None.
         began_s: start of the session on that clock.
         closing: ends what was started and releases what was taken.
+        run_load: drives a load in place of :func:`pytest_espperf.load.run_phase`; None for that one.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
     began_s: float
     closing: ExitStack = field(default_factory=ExitStack)
+    run_load: Callable[..., PhaseSamples] | None = None
 
     def budget(self, planned: PlannedPhase) -> PhaseBudget:
         """Return the seconds that the test item of one phase may take."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import DeviceError
@@ -76,7 +77,14 @@ class FirmwareSwitch:
 
 
 def run_command(
-    command: str, about: str, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    command: str,
+    about: str,
+    *,
+    timeout_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    lines: int = 1,
 ) -> None:
     """Run a shell command of the user's, which must succeed.
 
@@ -85,39 +93,32 @@ def run_command(
         about: what it is for: ``for the baseline firmware``.
         timeout_s: seconds that it may take.
         clock: monotonic seconds.
+        folder: that it works in; by default this process's.
+        environment: its variables; by default this process's.
+        lines: how many of its last lines are told where it fails.
 
     Raises:
         DeviceError: it failed or took too long; says how it ended.
     """
     began = clock()
     try:
-        code, output = _run(command, timeout_s)
+        done = commands.run(command, timeout_s, folder=folder, environment=environment)
     except subprocess.TimeoutExpired:
         raise DeviceError(f"the command {about} was not done after {timeout_s:.3g} s") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in it
         reason = getattr(error, "strerror", None) or str(error)
         raise DeviceError(f"the command {about} cannot be started: {reason}") from None
-    if code != 0:
+    if done.code != 0:
         raise DeviceError(
-            f"the command {about} ended with exit code {code} after {clock() - began:.1f} s: "
-            f"{_last_words(output)}"
+            f"the command {about} ended with exit code {done.code} after {clock() - began:.1f} s: "
+            f"{_last_words(done.text, lines)}"
         )
 
 
-def _run(command: str, timeout_s: float) -> tuple[int, str]:
-    """Run a shell command; return its exit code and the end of its output.
-
-    Raises:
-        subprocess.TimeoutExpired: it was not done in time.
-    """
-    done = commands.run(command, timeout_s)
-    return done.code, done.text
-
-
-def _last_words(output: str) -> str:
-    """Return the last line of a command's output, as it may be shown."""
-    lines = output.strip().splitlines()
-    if not lines:
+def _last_words(output: str, lines: int) -> str:
+    """Return the last lines of a command's output, as they may be shown, with bars between them."""
+    said = [line.strip() for line in output.splitlines() if line.strip()][-lines:]
+    if not said:
         return "it printed nothing"
-    last = redact(lines[-1].strip())
+    last = redact(" | ".join(said))
     return last if len(last) <= _LONGEST_WORDS else f"{last[:_LONGEST_WORDS]}..."

@@ -98,6 +98,7 @@ class Meter:
         self._warmup_s = context.plan.warmup_s
         self._clock = context.clock
         self._sleep = context.sleep
+        self._run_load = context.run_load
         self._last_reading: TelemetryReading | None = None
         self._survived = False
         self._link_behind: tuple[device.LinkReading, float] | None = None
@@ -128,7 +129,7 @@ class Meter:
         link_before = self._read_link(left) if shared is None else shared
         before = board.telemetry.read(reset=True, budget_s=TELEMETRY_S / 2)
         began_s = self._clock()
-        samples = load.run_phase(
+        samples = (self._run_load or load.run_phase)(
             board.target,
             planned.profile.requests_of(planned.phase),
             planned.phase,

@@ -42,18 +42,23 @@ class SessionRecord:
         self._context = context
         self._environment = describe_environment(context.root, context.folder)
         self._runs: dict[tuple[RunRole, str, int], list[PhaseResult]] = {}
-        self._boards: dict[RunRole, str] = {}
+        self._where: dict[tuple[RunRole, str, int], tuple[str, str]] = {}
         self._engine = ""
 
-    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
+    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "", firmware: str = "") -> None:
         """Keep one measured phase; measured once more (a rerun), it takes the place of the first.
 
-        ``board`` names the control board where it was measured there.
+        Args:
+            planned: what was measured.
+            result: what came of it.
+            board: name of the board where it is not the one of the session: the control board, or one of two.
+            firmware: label of the firmware, where a session has several.
         """
-        self._boards[planned.role] = board
-        results = self._runs.setdefault((planned.role, planned.profile.name, planned.run), [])
+        key = (planned.role, planned.profile.name, planned.run)
+        self._where[key] = (board, firmware)
+        results = self._runs.setdefault(key, [])
         results[:] = [kept for kept in results if kept.phase != result.phase] + [result]
-        if result.report.generator is not None and not board:
+        if result.report.generator is not None and planned.role != "reference":
             self._engine = result.report.generator.engine
 
     def discard(self, planned: PlannedPhase) -> None:
@@ -81,6 +86,20 @@ class SessionRecord:
         """How many of the planned phases were measured."""
         return sum(len(results) for (role, _, _), results in self._runs.items() if role == "run")
 
+    def runs(self) -> list[RawRun]:
+        """List the runs so far, in the order in which they began."""
+        return [
+            RawRun(
+                profile=profile,
+                run_index=run,
+                role=role,
+                board=self._where[role, profile, run][0],
+                firmware=self._where[role, profile, run][1],
+                results=list(results),
+            )
+            for (role, profile, run), results in self._runs.items()
+        ]
+
     def artifact(self, state: SessionState) -> SessionArtifact:
         """Return the artifact so far, without a verdict.
 
@@ -88,10 +107,7 @@ class SessionRecord:
             state: what is known besides the measured phases.
         """
         settings, plan = self._context.settings, self._context.plan
-        raw_runs = [
-            RawRun(profile=profile, run_index=run, role=role, board=self._boards[role], results=list(results))
-            for (role, profile, run), results in self._runs.items()
-        ]
+        raw_runs = self.runs()
         facts = state.facts or facts_unreached(settings)
         comparability = None
         if state.facts is not None:

@@ -7,12 +7,8 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
-from pytest_espperf.system import commands
-
-TIMEOUT_S = 5.0
-"""Longest wait for one answer of git."""
+from pytest_espperf.system.git import GitError, complaint, git
 
 NOT_KNOWN = "the commit could not be read"
 _REFUSED = re.compile(r"(?:dubious ownership|unsafe repository)\D*?'([^']+)'")
@@ -33,10 +29,6 @@ class Repository:
     trouble: str = ""
 
 
-class _GitError(Exception):
-    """An answer that git did not give."""
-
-
 def describe_repository(root: Path, *, apart: Path | None = None) -> Repository:
     """Describe the repository that a folder is in, as far as git tells; empty where there is none.
 
@@ -45,15 +37,15 @@ def describe_repository(root: Path, *, apart: Path | None = None) -> Repository:
         apart: a folder of our own in it, which is not looked at.
     """
     try:
-        head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+        head = git(root, "rev-parse", "--verify", "--quiet", "HEAD")
         if head.returncode != 0 and head.stderr.strip():
             return Repository(trouble=_why(head.stderr, root))
         commit = head.stdout.strip() or None
-    except _GitError as error:
+    except GitError as error:
         return Repository(trouble=f"{NOT_KNOWN}: {error}" if _has_git(root) else "")
     try:
         status = _status(root, apart)
-    except _GitError as error:
+    except GitError as error:
         return Repository(commit, trouble=f"whether anything is uncommitted is not known: {error}")
     if status.returncode == 0:
         return Repository(commit, dirty=bool(status.stdout.strip()))
@@ -65,33 +57,10 @@ def _status(root: Path, apart: Path | None) -> subprocess.CompletedProcess[str]:
     words = ("status", "--porcelain", "--", ":/")
     if apart is not None and apart.is_relative_to(root):
         exclude = f":(exclude,literal){apart.relative_to(root).as_posix()}"
-        status = _git(root, *words, exclude)
+        status = git(root, *words, exclude)
         if status.returncode == 0:
             return status
-    return _git(root, *words)  # the folder may lie behind a link, which git refuses
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git, and return what it answers.
-
-    Raises:
-        _GitError: it cannot be started, or does not answer in time.
-    """
-    # No file system monitor: it would be started, and stay.
-    words = ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
-    environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        with TemporaryFile() as complaints:
-            done = commands.run(words, TIMEOUT_S, stderr=complaints, environment=environment)
-            complaints.seek(0)
-            stderr = complaints.read(commands.KEPT_BYTES).decode("utf-8", "replace")
-        return subprocess.CompletedProcess(words, done.code, done.output.decode("utf-8", "replace"), stderr)
-    except FileNotFoundError:
-        raise _GitError("git is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise _GitError(f"git did not answer within {TIMEOUT_S:g} s") from None
-    except OSError as error:
-        raise _GitError(f"git cannot be started ({error.strerror or error})") from None
+    return git(root, *words)  # the folder may lie behind a link, which git refuses
 
 
 def _why(stderr: str, root: Path) -> str:
@@ -102,11 +71,10 @@ def _why(stderr: str, root: Path) -> str:
             f"{NOT_KNOWN}: git refuses {refused[1]}, which belongs to another user (dubious ownership); "
             f"git config --global --add safe.directory {refused[1]}"
         )
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    line = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "")
-    if "not a git repository" in line and not _has_git(root):
+    said = complaint(stderr)
+    if "not a git repository" in said and not _has_git(root):
         return ""
-    return f"{NOT_KNOWN}: git says {line.partition(': ')[2] or line or 'nothing'!r}"
+    return f"{NOT_KNOWN}: git says {said or 'nothing'!r}"
 
 
 def _has_git(root: Path) -> bool:

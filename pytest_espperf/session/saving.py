@@ -92,7 +92,7 @@ class Saver:
         artifact, verdict = judgement.artifact, judgement.verdict
         incomplete = not VERDICTS[verdict.kind].complete
         try:
-            latest = not incomplete and artifact.comparability is not None
+            latest = not incomplete and artifact.comparability is not None and artifact.contest is None
             saved = self.store.save(artifact, render_markdown(artifact), latest=latest)
             if incomplete:
                 self.checkpoint.write(artifact)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 KEPT_BYTES = 64 * 1024
@@ -52,6 +53,8 @@ def run(
     keep: int = KEPT_BYTES,
     stderr: int | IO[bytes] = subprocess.STDOUT,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Done:
     """Run a command to its end; on a timeout, or an exception, it is ended with all that it started.
 
@@ -63,6 +66,8 @@ def run(
         keep: bytes of the output that are kept.
         stderr: where its complaints go; by default they are part of the output.
         environment: its variables; by default this process's.
+        folder: that it works in; by default this process's.
+        stdin: what it reads; nothing by default.
 
     Raises:
         subprocess.TimeoutExpired: it was not done in time; ``output`` holds its last bytes.
@@ -74,9 +79,10 @@ def run(
     process = subprocess.Popen(  # noqa: S603 - a text is the user's own command, written for a shell
         command,
         shell=isinstance(command, str),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=stderr,
+        cwd=folder,
         bufsize=0,
         env=environment,
         creationflags=flags,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_espperf.doctor.machine import judge_repository
-from pytest_espperf.session import repository
 from pytest_espperf.session.identity import describe_environment
 from pytest_espperf.session.repository import Repository, describe_repository
+from pytest_espperf.system import git as asking
 
 HISTORY = Path("tools") / "perf_history"
 
@@ -115,7 +115,7 @@ def test_git_is_not_installed(project: Path, instead: Path) -> None:
 def test_git_that_hangs_is_not_waited_for(
     project: Path, instead: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(asking, "TIMEOUT_S", 2.0)
     script(instead, "exec /bin/sleep 100")
     assert describe_repository(project).trouble.endswith("git did not answer within 2 s")
     script(instead, 'case "$*" in *status*) exec /bin/sleep 100;; esac; echo 0123abcd')
@@ -129,7 +129,7 @@ def test_what_git_leaves_behind_with_its_output_is_not_waited_for(
     project: Path, instead: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hook or helper that holds the pipes: the answer is there, and no time-out is met."""
-    monkeypatch.setattr(repository, "TIMEOUT_S", 60.0)
+    monkeypatch.setattr(asking, "TIMEOUT_S", 60.0)
     script(instead, "/bin/sleep 60 & echo 0123abcd")
     began = time.monotonic()
     found = describe_repository(project)

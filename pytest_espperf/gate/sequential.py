@@ -1,0 +1,310 @@
+"""Old firmware against new in interleaved pairs, decided as soon as the answer is certain either way.
+
+Pairs come as AB BA AB ..., A the old firmware, so that one boot may serve two neighbouring pairs. With ``d``
+the difference of a pair's composites (new minus old, a log ratio, slower larger) and ``e`` the difference of
+two neighbouring rounds of one firmware, both of n pairs so far::
+
+    vd = variance of d,  ve = mean square of e               both 2 Vw where boots are alike
+    s2 = max(vd, ve) + max(0, vd - ve) n / (n - 1)           boots differ: neighbours share one
+    df = (n - 1) (2 + 4 min(1, ve / vd)) / 3
+    E  = sqrt(1.053 s2 / n)                                  standard error of Tukey's biweight
+
+    slower  change >  max(ln 1.02, t[1 - a_n ; df] E)        sum of a_n: the gate's part of alpha
+    faster  change < -max(ln 1.02, t[1 - a_n ; df] E)
+    same    change + t[1 - b ; df] E <= tolerance            b = EXCLUDED_TAIL / SAME_LOOKS
+    open    none of them: another pair is needed
+
+From five pairs on, differences are pulled in to 2.5 robust standard deviations before their squares are
+summed, and a disturbed pair loses its weight in the change (:mod:`pytest_espperf.gate.pairs`).
+
+Each gate looks after each pair, ``least_pairs`` to ``most_pairs``. The chance of a false alarm is divided
+among all looks of all gates, half of it for the last look (alpha spending with a union bound, which holds
+whatever depends on what). "Same" needs no correction for the number of gates: each must exclude its tolerance
+by itself. An e-process (Student's t with a normal prior of the effect, right Haar prior of the scale) was
+tried on the same simulated pairs: it is valid at any look, and needs 9 pairs for +10 % where these
+boundaries need 7, 5 pairs for "same" at low noise where they need 3, and finds 5 % in 76 % of cases where
+they do in 91 % (standard deviation of a round 2.2 %, six gates, 16 pairs). Without ``e`` +10 % takes 8 pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+from pytest_espperf.gate import policy as p
+from pytest_espperf.gate.pairs import PULLED_IN
+from pytest_espperf.gate.stats import (
+    BIWEIGHT_VARIANCE,
+    MAD_TO_SIGMA,
+    biweight,
+    mad,
+    mad_to_sigma,
+    t_quantile,
+    variance,
+    variance_within,
+)
+from pytest_espperf.model.gates import MAIN_METRIC
+
+PairWord = Literal["slower", "faster", "same", "open"]
+
+ROBUST_FROM = 5
+"""Pairs from which on one of them can be told to be disturbed."""
+
+LEAST_VARIANCE = p.SESSION_SIGMA_FLOOR**2
+"""Pairs are never taken to differ by less: a few that happen to agree prove nothing."""
+
+MAIN_SHARE = 0.75
+"""Of a profile's alpha the part of the throughput, where the board sets the pace: the steadiest gate."""
+
+LAST_SHARE = 0.5
+"""Of a gate's alpha the part of the last look. From simulation: with equal parts a slowdown of 5 % at medium
+noise is found 6 times in 100 less often, and one of 10 % a third of a pair earlier."""
+
+SAME_LOOKS = 5.0
+"""Looks in a row that count as this many independent ones, for "same": from simulation."""
+
+
+@dataclass(frozen=True)
+class PairSeries:
+    """The pairs of one gate.
+
+    Attributes:
+        profile: name of the profile.
+        metric: ``rps_ok``, ``p95_ms`` or another gated figure.
+        pairs: (old, new) log composites, slower larger, in the order measured.
+        paced: a schedule sets the pace of the profile's phases: its throughput shows nothing.
+        swapped: where the firmwares run on two boards at once, of each pair whether they have changed places;
+            empty for one board.
+
+    Raises:
+        ValueError: ``swapped`` has another length than ``pairs``.
+    """
+
+    profile: str
+    metric: str
+    pairs: tuple[tuple[float, float], ...]
+    paced: bool = False
+    swapped: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.swapped and len(self.swapped) != len(self.pairs):
+            raise ValueError(
+                f"{len(self.pairs)} pairs, but {len(self.swapped)} of them were told the boards of"
+            )
+
+    @property
+    def name(self) -> str:
+        """``profile:metric``."""
+        return f"{self.profile}:{self.metric}"
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """How many pairs may be measured, and how certain the answer has to be.
+
+    Attributes:
+        least_pairs: pairs before which nothing is decided; 3 or more.
+        most_pairs: pairs after which a gate that is still open is inconclusive.
+        tolerance: slowdown (log ratio) that "same" excludes; four times that of latencies of a closed loop.
+        alpha: chance of a false "slower" of any gate at any look.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+
+    least_pairs: int = p.MIN_PAIRS
+    most_pairs: int = 16
+    tolerance: float = math.log1p(p.TOLERANCE_CONTEST)
+    alpha: float = p.ALPHA_CONTEST
+
+    def __post_init__(self) -> None:
+        if self.least_pairs < p.MIN_PAIRS:
+            raise ValueError(f"nothing is decided by fewer than {p.MIN_PAIRS} pairs, not {self.least_pairs}")
+        if self.most_pairs < self.least_pairs:
+            raise ValueError(f"most_pairs must be at least {self.least_pairs}, not {self.most_pairs}")
+        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"the tolerance must be a log ratio above 0, not {self.tolerance:g}")
+        if not 0 < self.alpha < 0.5:
+            raise ValueError(f"alpha must be between 0 and 0.5, not {self.alpha:g}")
+
+    def share(self, pairs: int) -> float:
+        """Return the part of a gate's alpha that the look after so many pairs has."""
+        looks = self.most_pairs - self.least_pairs + 1
+        if looks == 1 or pairs >= self.most_pairs:
+            return 1.0 if looks == 1 else LAST_SHARE
+        return (1.0 - LAST_SHARE) / (looks - 1)
+
+
+@dataclass(frozen=True)
+class PairAnswer:
+    """The answer of one gate after the pairs so far.
+
+    Attributes:
+        name: ``profile:metric``.
+        word: the answer; ``open`` after ``most_pairs`` is inconclusive.
+        change: new firmware over old, log ratio, slower larger; 0.0 without a pair.
+        low, high: interval of the change (log ratios): ``high`` is what "same" excludes. Infinite with fewer
+            than three pairs, or two in each place of two boards.
+        pairs: how many it rests on.
+        threshold: log ratio beyond which it is called slower (below its negative, faster).
+        last: no more pairs may be measured.
+        boards: second board over the first, log ratio, slower larger; None for one board, and before the
+            firmwares have changed places.
+    """
+
+    name: str
+    word: PairWord
+    change: float
+    low: float
+    high: float
+    pairs: int
+    threshold: float
+    last: bool = False
+    boards: float | None = None
+
+    @property
+    def profile(self) -> str:
+        """The gate's profile."""
+        return self.name.rpartition(":")[0]
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A change, its standard error, the degrees of freedom of that, and what :class:`PairAnswer` has."""
+
+    change: float
+    error: float
+    df: float
+    boards: float | None = None
+
+
+def decide(series: Sequence[PairSeries], plan: PairPlan) -> dict[str, PairAnswer]:
+    """Answer for each gate, by name; to be asked again after each pair.
+
+    Args:
+        series: all gates of the comparison at every look, also those that are decided and measured no more:
+            they share ``alpha``.
+        plan: how certain an answer has to be.
+    """
+    parts = _parts(series)
+    return {one.name: _answer(one, plan, plan.alpha * part) for one, part in zip(series, parts, strict=True)}
+
+
+def _parts(series: Sequence[PairSeries]) -> list[float]:
+    """Divide 1 among the profiles evenly, and each part among the profile's gates."""
+    gates: dict[str, list[PairSeries]] = {}
+    for one in series:
+        gates.setdefault(one.profile, []).append(one)
+    parts = []
+    for one in series:
+        rivals = gates[one.profile]
+        steady = [other.metric == MAIN_METRIC and not other.paced for other in rivals]
+        if len(rivals) == 1 or not any(steady):
+            part = 1 / len(rivals)
+        elif one.metric == MAIN_METRIC:
+            part = MAIN_SHARE
+        else:
+            part = (1 - MAIN_SHARE) / (len(rivals) - 1)
+        parts.append(part / len(gates))
+    return parts
+
+
+def open_profiles(answers: Mapping[str, PairAnswer]) -> list[str]:
+    """List the profiles that have to be measured on, in the order of the answers.
+
+    A profile with a slower gate is decided. One with a faster gate is not before all of its gates are.
+    """
+    by_profile: dict[str, list[PairAnswer]] = {}
+    for answer in answers.values():
+        by_profile.setdefault(answer.profile, []).append(answer)
+    return [name for name, found in by_profile.items() if _is_open(found)]
+
+
+def _is_open(answers: Iterable[PairAnswer]) -> bool:
+    words = {answer.word: answer.last for answer in answers}
+    return "slower" not in words and words.get("open") is False
+
+
+def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
+    pairs = series.pairs[: plan.most_pairs]
+    count, last = len(pairs), len(pairs) >= plan.most_pairs
+    differences = [new - old for old, new in pairs]
+    if series.swapped:
+        found = _of_two_boards(differences, series.swapped[:count])
+    else:
+        found = _of_one_board(differences, pairs) if count >= p.MIN_PAIRS else None
+    if found is None:
+        change = median(differences) if differences else 0.0
+        return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last)
+    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha * plan.share(count), found.df) * found.error)
+    reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error
+    low, high = found.change - reach, found.change + reach
+    tolerance = p.tolerance_of(
+        series.metric,
+        math.expm1(plan.tolerance),
+        paced=series.paced,
+        alone=series.paced,
+        tail_factor=p.TOLERANCE_TAIL_FACTOR_CONTEST,
+    )
+    word: PairWord = "open"
+    if count >= plan.least_pairs:
+        if abs(found.change) > threshold:
+            word = "slower" if found.change > 0 else "faster"
+        elif high <= tolerance:
+            word = "same"
+    return PairAnswer(
+        series.name, word, found.change, low, high, count, threshold, last=last, boards=found.boards
+    )
+
+
+def _of_one_board(differences: Sequence[float], pairs: Sequence[tuple[float, float]]) -> _Estimate:
+    """Estimate the change from three pairs or more of one board."""
+    count = len(pairs)
+    # Pair 1 ends and pair 2 begins with the new firmware, pair 2 ends and pair 3 begins with the old one.
+    repeats = [pairs[i + 1][1 - i % 2] - pairs[i][1 - i % 2] for i in range(count - 1)]
+    robust = count >= ROBUST_FROM
+    if robust:
+        own = mad_to_sigma(count) * mad(differences)
+        alike = MAD_TO_SIGMA * median(abs(value) for value in repeats)
+        reach = PULLED_IN * max(own, math.sqrt((own**2 + alike**2) / 2))
+        apart = variance_within(differences, reach)
+        within = fmean(min(abs(value), reach) ** 2 for value in repeats)
+    else:
+        apart = variance(differences)
+        within = fmean(value**2 for value in repeats)
+    apart, within = max(apart, LEAST_VARIANCE), max(within, LEAST_VARIANCE)
+    spread = max(apart, within) + max(0.0, apart - within) * count / (count - 1)
+    return _Estimate(
+        change=biweight(differences, math.sqrt(spread)) if robust else fmean(differences),
+        error=math.sqrt((BIWEIGHT_VARIANCE if robust else 1.0) * spread / count),
+        df=(count - 1) * (2 + 4 * min(1.0, within / apart)) / 3,
+    )
+
+
+def _of_two_boards(differences: Sequence[float], swapped: Sequence[bool]) -> _Estimate | None:
+    """Estimate the change from pairs measured at once; None with fewer than two pairs in one of the places.
+
+    Half the difference of the two places' means is what the boards differ by, and leaves with it. The rounds
+    of a pair share what happens around them, so that only differences tell how much they vary.
+    """
+    count = len(differences)
+    straight = [value for value, flag in zip(differences, swapped, strict=True) if not flag]
+    crossed = [value for value, flag in zip(differences, swapped, strict=True) if flag]
+    if min(len(straight), len(crossed)) < 2:
+        return None
+    off = [value - median(place) for place in (straight, crossed) for value in place]
+    if count > ROBUST_FROM:
+        apart = variance_within(off, PULLED_IN * mad_to_sigma(count) * mad(off)) * (count - 1) / (count - 2)
+        scale = math.sqrt(max(apart, LEAST_VARIANCE))
+        here, there = biweight(straight, scale), biweight(crossed, scale)
+        factor = BIWEIGHT_VARIANCE
+    else:
+        here, there = fmean(straight), fmean(crossed)
+        freedom = count - 2
+        apart = ((len(straight) - 1) * variance(straight) + (len(crossed) - 1) * variance(crossed)) / freedom
+        factor = 1.0
+    spread = factor * max(apart, LEAST_VARIANCE) * (1 / len(straight) + 1 / len(crossed)) / 4
+    return _Estimate((here + there) / 2, math.sqrt(spread), count - 2, (here - there) / 2)

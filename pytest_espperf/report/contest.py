@@ -1,0 +1,146 @@
+"""A comparison of firmwares in words: the headline, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
+from pytest_espperf.model.contest import Contest, FirmwareFacts
+from pytest_espperf.model.gates import worst_first
+from pytest_espperf.model.verdicts import VERDICTS, Headline
+from pytest_espperf.report import slowdown
+from pytest_espperf.report.changes import gate_size, pair_text
+
+WORDS = {
+    "regressed": "slower",
+    "improved": "faster",
+    "unchanged": "same",
+    "inconclusive": "unclear",
+}
+"""What a comparison of two firmwares is called, by its verdict; any other is called as it is."""
+
+MOST_NAMED = 3
+
+NEXT: dict[str, tuple[str, ...]] = {
+    "regressed": ("espperf bisect finds the commit that did it",),
+    "inconclusive": (
+        (
+            "measure more pairs (--pairs, --minutes) or longer phases (--perf-long-duration), or with less "
+            "load on this computer"
+        ),
+    ),
+}
+
+
+def is_ab(session: SessionArtifact) -> bool:
+    """Whether a session compares two firmwares in pairs."""
+    return session.contest is not None and session.contest.kind == "ab"
+
+
+def headline(session: SessionArtifact) -> Headline | None:
+    """Say what came of a comparison; None where its verdict says it by itself, as ``failed`` does.
+
+    Example: ``python_heavy is 12 % slower (72 -> 64 req/s) after 5 pairs in 4 min``.
+    """
+    gate, contest = session.gate, session.contest
+    if gate is None or contest is None or gate.kind not in WORDS:
+        return None
+    after = effort(contest)
+    rows = [row for row in gate.gates if row.rule == MAIN_RULE]
+    if gate.kind == "regressed":
+        text = slowdown.headline(gate.gates)
+    elif gate.kind == "improved":
+        text = _faster(rows)
+    elif gate.kind == "unchanged":
+        text = _same(rows)
+    else:
+        text = _unclear(rows)
+    usual = VERDICTS[gate.kind].headline
+    return Headline(f"{text or usual.text} {after}", NEXT.get(gate.kind, ()))
+
+
+def effort(contest: Contest) -> str:
+    """``after 5 pairs in 4 min``."""
+    many = "1 pair" if contest.pairs == 1 else f"{contest.pairs} pairs"
+    return f"after {many} in {duration(contest.seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time: ``45 s``, ``4 min``, ``1 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _faster(rows: Sequence[GateRow]) -> str:
+    parts = []
+    for row in _one_each(row for row in rows if row.verdict == "improved"):
+        moved = pair_text(row.described, row.baseline, row.now)
+        parts.append(f"{row.profile} is {gate_size(row)}{f' ({moved})' if moved else ''}")
+    return "; ".join(_first(parts))
+
+
+def _same(rows: Sequence[GateRow]) -> str:
+    bounds = [row.at_most_pct for row in rows if row.at_most_pct is not None and row.metric == "rps_ok"]
+    if not bounds:
+        return "no profile is slower"
+    return f"no profile is slower by more than {max(0.0, *bounds):.1f} %"
+
+
+def _unclear(rows: Sequence[GateRow]) -> str:
+    names = dict.fromkeys(row.profile for row in rows if row.verdict == "inconclusive")
+    if not names:
+        return ""
+    return f"{', '.join(_first(list(names)))}: neither shown slower nor shown the same"
+
+
+def _one_each(rows: Iterable[GateRow]) -> list[GateRow]:
+    """Choose one gate of each profile, its throughput where that is among them."""
+    found: dict[str, GateRow] = {}
+    for row in rows:
+        if row.profile not in found or row.metric == "rps_ok":
+            found[row.profile] = row
+    return worst_first(found.values())
+
+
+def _first(parts: Sequence[str]) -> list[str]:
+    more = len(parts) - MOST_NAMED
+    return [*parts[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])]
+
+
+def basis(contest: Contest) -> list[tuple[str, str]]:
+    """List what a comparison rests on, by name: firmwares, switches, boards."""
+    facts = [(one.label, _firmware(one)) for one in contest.firmwares]
+    if contest.pairs:
+        facts.append(("pairs", f"{contest.pairs} of at most {contest.most_pairs}"))
+    facts.append(("took", duration(contest.seconds)))
+    if contest.switches:
+        facts.append(("switches", _switches(contest)))
+    if contest.boards:
+        facts.append(("boards", f"{' and '.join(contest.boards)}, swapped half way"))
+    if contest.board_pct:
+        facts.append(("board gap", _boards(contest)))
+    return facts
+
+
+def _firmware(one: FirmwareFacts) -> str:
+    parts = [f"slot {one.slot}" if one.slot else one.how, f"commit {one.commit[:12]}" if one.commit else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _switches(contest: Contest) -> str:
+    took = median(one.seconds for one in contest.switches)
+    boots = [one.boot_s for one in contest.switches if one.boot_s is not None]
+    boot = f", boot {median(boots):.1f} s" if boots else ", the board was not seen to restart"
+    return f"{len(contest.switches)}, {took:.1f} s each{boot}"
+
+
+def _boards(contest: Contest) -> str:
+    first, second = [*contest.boards, "", ""][:2]
+    parts = []
+    for profile, percent in contest.board_pct.items():
+        word = "slower" if percent >= 0 else "faster"
+        parts.append(f"{profile} {abs(percent):.1f} % {word}")
+    return f"{second} against {first}: {', '.join(parts)}; that is not in the figures"

@@ -1,0 +1,96 @@
+"""What puts a firmware on a board: placeholders, commands, slots."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from support.slot_board import slot_board
+
+from pytest_espperf.device.http import HttpAnswer
+from pytest_espperf.errors import DeviceError
+from pytest_espperf.model.workload import Target
+from pytest_espperf.session.firmwares import CommandFirmware, SlotFirmware, fill, names_in
+
+TARGET = Target(scheme="http", address="192.0.2.1", port=8080, host_header="board")
+
+
+def test_placeholders_are_replaced_and_other_braces_are_the_shells() -> None:
+    command = "for i in ${A}; do flash --host {ip}:{port} '{slot}' {other} {commit}; done"
+    filled = fill(command, TARGET, slot="b")
+    assert filled == "for i in ${A}; do flash --host 192.0.2.1:8080 'b' {other} {commit}; done"
+    assert names_in(command) == {"ip", "port", "slot", "commit"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's quotes")
+def test_a_value_is_one_word_of_the_shell() -> None:
+    assert shlex.split(fill("make -C {dir}", dir="/a b/$(x);'c'")) == ["make", "-C", "/a b/$(x);'c'"]
+
+
+def test_a_value_is_not_filled_in_again() -> None:
+    assert "{slot}" in fill("x {dir}", TARGET, dir="{slot}", slot="b")
+
+
+def test_a_command_gets_the_address_and_the_slot(tmp_path: Path) -> None:
+    script, log = tmp_path / "flash.py", tmp_path / "log"
+    script.write_text(f"import json, sys; open({str(log)!r}, 'w').write(json.dumps(sys.argv[1:]))")
+    firmware = CommandFirmware(
+        "old", f'"{sys.executable}" "{script}" {{ip}} {{port}} {{slot}}', timeout_s=30, slot="a"
+    )
+    firmware.prepare()
+    firmware.put(TARGET, 100.0)
+    assert json.loads(log.read_text()) == ["192.0.2.1", "8080", "a"]
+    assert (firmware.facts.label, firmware.facts.how, firmware.facts.slot) == ("old", "slot", "a")
+
+
+def test_a_failing_command_names_the_firmware_and_not_itself() -> None:
+    firmware = CommandFirmware("new", f'"{sys.executable}" -c "exit(3)" --password s3cret', timeout_s=30)
+    with pytest.raises(DeviceError, match=r"for the new firmware ended with exit code 3") as caught:
+        firmware.put(TARGET, 100.0)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_command_takes_no_longer_than_is_left() -> None:
+    firmware = CommandFirmware("new", f'"{sys.executable}" -c "import time; time.sleep(60)"', timeout_s=30)
+    with pytest.raises(DeviceError, match=r"was not done after 0\.2 s"):
+        firmware.put(TARGET, 0.2)
+
+
+def test_a_slot_is_switched_over_http() -> None:
+    with slot_board() as board:
+        target = Target(scheme="http", address="127.0.0.1", port=board.port, host_header="board")
+        SlotFirmware("new", "b", "/switch?slot={slot}").put(target, 10.0)
+        assert board.await_boot() == "b"
+        with pytest.raises(DeviceError, match=r"POST /switch\?slot=c, for the old .* 400: no such slot"):
+            SlotFirmware("old", "c", "/switch?slot={slot}").put(target, 10.0)
+        assert board.booted == ["b"]
+
+
+def test_a_board_that_reboots_before_it_has_answered_has_switched() -> None:
+    def gone(*_: object, **__: object) -> HttpAnswer:
+        raise DeviceError("RemoteProtocolError: Server disconnected without sending a response.")
+
+    SlotFirmware("new", "b", "/switch?slot={slot}", post=gone).put(TARGET, 10.0)
+
+
+@pytest.mark.parametrize("met", ["ConnectError: refused", "no answer within 10 s"])
+def test_a_board_that_is_not_there_has_not(met: str) -> None:
+    def away(*_: object, **__: object) -> HttpAnswer:
+        raise DeviceError(met)
+
+    with pytest.raises(DeviceError, match="for the new firmware"):
+        SlotFirmware("new", "b", "/switch", post=away).put(TARGET, 10.0)
+
+
+def test_the_name_of_a_slot_is_encoded() -> None:
+    asked: list[str] = []
+
+    def post(_: Target, method: str, path: str, *, timeout_s: float) -> HttpAnswer:
+        asked.append(f"{method} {path}")
+        return HttpAnswer(204, b"")
+
+    SlotFirmware("new", "a&b /", "/ota?slot={slot}&now=1", post=post).put(TARGET, 10.0)
+    assert asked == ["POST /ota?slot=a%26b%20%2F&now=1"]
