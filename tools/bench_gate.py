@@ -283,9 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=2000, help="simulated rounds to draw from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-rivals", action="store_true")
-    parser.add_argument(
-        "--ab", action="store_true", help="only what bench_gate_ab.py says, of old against new"
-    )
+    parser.add_argument("--ab", action="store_true", help="only old against new, see bench_gate_ab.py")
     args = parser.parse_args(argv)
     if args.ab:
         contests(args)
@@ -319,11 +317,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def contests(args: argparse.Namespace) -> None:
-    """Compare firmwares in pairs at the levels and on the recordings; on all recordings unless some are named."""
+    """Compare firmwares in pairs at the levels and on the recordings, all unless some are named."""
     levels = [level for level in args.levels.split(",") if level]
     real = args.real or sorted(str(path) for path in DATA.glob("*.json"))
     print(f"seed {args.seed}, {args.sessions} comparisons of a slowdown, boots differ by {args.boots:g}")
-    task = contest.Task("", 1.0, args.sessions, 1_000_000 * args.seed, args.pool, args.boots, PairPlan())
+    task = contest.Task(
+        "", 1.0, False, args.sessions, 1_000_000 * args.seed, args.pool, args.boots, PairPlan()
+    )
     contest.run_ab([*levels, *real], task, args.workers)
 
 

@@ -146,11 +146,20 @@ ERROR_MIN_ROUNDS = 2
 TAIL_MIN_REQUESTS = registry.METRICS["p99_ms"].gateable_from
 """Pooled requests from which on p99 is gated: 14 lie above it."""
 
-ALPHA_CONTEST = 0.0045
-"""Old against new in pairs from the start: chance of a false "slower" that all gates and looks share ..."""
+ALPHA_CONTEST = 0.0065
+"""Old against new in pairs from the start: sum of the chances of a false "slower" of all gates and looks. They
+overlap, and the variance is on the safe side: 4 in 1,000 comparisons have one (simulated, normal noise, all
+gates open to the end; 6 where boots differ by a third of what rounds do), ..."""
 
-TOLERANCE_CONTEST = math.log(1.05)
-"""... and the slowdown (log ratio) that "same" excludes there: no session's environment stands between."""
+MIN_CHANGE_CONTEST = math.log(1.02)
+"""... the log ratio below which nothing is called slower or faster, ..."""
+
+TOLERANCE_CONTEST = 0.05
+"""... and the slowdown (a share) that "same" excludes: nothing but chance stands between the firmwares."""
+
+TOLERANCE_TAIL_FACTOR_CONTEST = 4.0
+"""How many times as much of the p95 of a closed loop: rounds of it move three to four times as much as
+those of throughput (the levels of the bench, recordings of servers), and each gate must find an answer."""
 
 MIN_PAIRS = 3
 """Valid A/B pairs below which nothing is decided by them."""
@@ -215,23 +224,26 @@ def worse_by(metric: str, before: float, after: float) -> float:
     return before - after if registry.METRICS[metric].better == "higher" else after - before
 
 
-def tolerance_of(metric: str, tolerance: float, *, paced: bool, alone: bool) -> float:
+def tolerance_of(
+    metric: str, tolerance: float, *, paced: bool, alone: bool, tail_factor: float = TOLERANCE_TAIL_FACTOR
+) -> float:
     """Return the log ratio of the slowdown that a gate must exclude; infinite where another gate does.
 
-    A schedule sets the throughput of an open loop, and p99 hangs on too few requests. Twice the tolerance is
-    enough for latencies of a closed loop, where the throughput shows a slowdown too; those of a paced phase
-    are all that it has.
+    A schedule sets the throughput of an open loop, and p99 hangs on too few requests. A multiple of the
+    tolerance is enough for latencies of a closed loop, where the throughput shows a slowdown too; those of a
+    paced phase are all that it has.
 
     Args:
         metric: of the gate.
         tolerance: a share, 0.25 is 25 %.
         paced: a schedule or pauses set the pace.
         alone: no throughput is gated beside it.
+        tail_factor: the multiple.
     """
     if metric == TAIL or (paced and metric == MAIN_METRIC):
         return math.inf
     tail = registry.METRICS[metric].better == "lower" and not alone
-    return math.log1p(tolerance * (TOLERANCE_TAIL_FACTOR if tail else 1.0))
+    return math.log1p(tolerance * (tail_factor if tail else 1.0))
 
 
 def drift_alarm(boards: int) -> float:
