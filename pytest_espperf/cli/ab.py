@@ -19,10 +19,11 @@ from pytest_espperf.cli.common import (
     say,
     say_aside,
 )
+from pytest_espperf.cli.firmwares import add_firmwares, firmwares_of
 from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.option import Option
-from pytest_espperf.config.parsers import number, percent, url_path, whole, word
+from pytest_espperf.config.parsers import number, percent, whole
 from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import policy
@@ -35,7 +36,6 @@ from pytest_espperf.plugin.invocation import settings_here
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.contest import WORDS
 from pytest_espperf.session.contest import AbContest, ContestPlan, opening_line
-from pytest_espperf.session.firmwares import CommandFirmware, Firmware, SlotFirmware, names_in
 from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
@@ -66,11 +66,6 @@ NOT_TAKEN = frozenset(
 
 TOLERANCE_PCT = 100 * math.expm1(policy.TOLERANCE_CONTEST)
 
-WAYS = (
-    "--old-cmd with --new-cmd, or --switch-url or --switch-cmd with --old-slot and --new-slot, or --old and "
-    "--new with --build-cmd and --flash-cmd"
-)
-
 
 def add_commands(commands: Any) -> None:
     """Add the command to the command line."""
@@ -89,7 +84,7 @@ def add_commands(commands: Any) -> None:
         help="the board, or 'sim' for the built-in reference device; two boards, A,B: they are measured at "
         "the same time, one with each firmware, and swapped half way",
     )
-    _add_firmwares(ab)
+    add_firmwares(ab)
     _add_lengths(ab)
     ab.add_argument("--json", action="store_true", help="one JSON object: session_id, answer, gate, contest")
     ab.add_argument("-v", "--verbose", action="store_true", help="every gate and path as well")
@@ -103,35 +98,6 @@ def add_commands(commands: Any) -> None:
 
 def _flag(option: Option) -> str:
     return option.flag
-
-
-def _add_firmwares(ab: argparse.ArgumentParser) -> None:
-    firmwares = ab.add_argument_group(
-        "firmwares",
-        "In commands {ip} and {port} are the board's, {slot} is the slot's name. Commands are never shown; "
-        "each may take --perf-ab-timeout-s, and then the board --device-boot-timeout-s to answer.",
-    )
-    add = firmwares.add_argument
-    for flag, dest, which in (
-        ("--old-cmd", "perf_ab_baseline_cmd", "old"),
-        ("--new-cmd", "perf_ab_candidate_cmd", "new"),
-    ):
-        add(
-            flag,
-            dest=dest,
-            metavar="CMD",
-            help=f"shell command that puts the {which} firmware on the board (or {BY_DEST[dest].flag} of the "
-            "project's options)",
-        )
-    add("--switch-cmd", metavar="CMD", help="shell command that starts the firmware in the slot {slot}")
-    add(
-        "--switch-url",
-        metavar="PATH",
-        type=checked(url_path),
-        help="path on the board that does, by POST: '/ota/switch?slot={slot}'",
-    )
-    add("--old-slot", metavar="SLOT", type=checked(word), help="name of the slot with the old firmware")
-    add("--new-slot", metavar="SLOT", type=checked(word), help="name of the slot with the new firmware")
 
 
 def _add_lengths(ab: argparse.ArgumentParser) -> None:
@@ -172,7 +138,7 @@ def _ab(arguments: argparse.Namespace) -> int:
             raise UsageError("the board is named by HOST: leave out --device-ip")
         named["device_ip"] = [arguments.host]
     settings, root = settings_here(named)
-    old, new = firmwares_of(arguments, settings)
+    old, new = firmwares_of(arguments, settings, root, _say)
     outputs = _Outputs(settings)
     judge = Judge.from_settings(settings)
     plan = ContestPlan(
@@ -181,7 +147,7 @@ def _ab(arguments: argparse.Namespace) -> int:
     )
     show = draw_aside if sys.stderr.isatty() else None
     try:
-        with RoundMeter(settings, root, kind="ab", say=_say, show=show) as meter:
+        with RoundMeter(settings, root, kind="ab", say=_say, show=show, running=arguments.check_url) as meter:
             _say(opening_line(meter, old, new, plan))
             outcome = AbContest(meter, old, new, plan, judge.policy).run()
             outputs.write(outcome, meter)
@@ -195,54 +161,6 @@ def _ab(arguments: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     say_aside(f"[espperf] {line}")
-
-
-def firmwares_of(arguments: argparse.Namespace, settings: Settings) -> tuple[Firmware, Firmware]:
-    """Make both firmwares from the options that say how they get on the board.
-
-    Raises:
-        UsageError: the options name no way, several, or half of one.
-    """
-    slots = [arguments.switch_cmd, arguments.switch_url, arguments.old_slot, arguments.new_slot]
-    if any(slots):
-        return _slots(arguments, settings)
-    old, new = settings.perf_ab_baseline_cmd, settings.perf_ab_candidate_cmd
-    if not old and not new:
-        raise UsageError(f"nothing says how the firmwares get on the board: give {WAYS}")
-    if not old or not new:
-        given, missing = ("--old-cmd", "--new-cmd") if old else ("--new-cmd", "--old-cmd")
-        raise UsageError(f"{given} needs {missing} as well: each puts one firmware on the board")
-    if old == new:
-        raise UsageError("--old-cmd and --new-cmd are one command: one firmware would be measured twice")
-    timeout_s = settings.perf_ab_timeout_s
-    return CommandFirmware("old", old, timeout_s=timeout_s), CommandFirmware("new", new, timeout_s=timeout_s)
-
-
-def _slots(arguments: argparse.Namespace, settings: Settings) -> tuple[Firmware, Firmware]:
-    for dest in ("perf_ab_baseline_cmd", "perf_ab_candidate_cmd"):
-        if getattr(arguments, dest) is not None:
-            raise UsageError("--old-cmd and --new-cmd need no slots: leave one of both ways out")
-    if not arguments.old_slot or not arguments.new_slot:
-        raise UsageError("slots are switched between --old-slot and --new-slot: give both")
-    if arguments.old_slot == arguments.new_slot:
-        raise UsageError(
-            f"--old-slot and --new-slot are both {arguments.old_slot!r}: one firmware would be measured twice"
-        )
-    if bool(arguments.switch_cmd) == bool(arguments.switch_url):
-        raise UsageError("either --switch-url or --switch-cmd says how the board changes to a slot: give one")
-    switch = arguments.switch_cmd or arguments.switch_url
-    if "slot" not in names_in(switch):
-        flag = "--switch-cmd" if arguments.switch_cmd else "--switch-url"
-        raise UsageError(f"{flag}: {{slot}} is missing in it, so that it cannot say which slot")
-    named = (("old", arguments.old_slot), ("new", arguments.new_slot))
-    if arguments.switch_url:
-        old, new = (SlotFirmware(label, slot, switch) for label, slot in named)
-        return old, new
-    first, second = (
-        CommandFirmware(label, switch, timeout_s=settings.perf_ab_timeout_s, slot=slot)
-        for label, slot in named
-    )
-    return first, second
 
 
 class _Outputs:

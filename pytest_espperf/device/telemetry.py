@@ -15,10 +15,13 @@ from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.figures import (
     KNOWN,
     UNREAD,
+    VERSION,
     count_values,
+    find_figure,
     watched,
     within_bounds,
 )
+from pytest_espperf.model.text import one_line
 from pytest_espperf.model.workload import Target, TelemetrySpec
 
 BUSY = frozenset({429, 503, 504})
@@ -27,6 +30,9 @@ MOST_VALUES = 2_000
 
 MOST_BYTES = 64 * 1024
 """... and its length: a session keeps four readings per phase, and must be small enough to be read again."""
+
+MOST_OF_A_VERSION = 80
+MOST_VERSIONS = 100
 
 GONE = frozenset({404, 405, 410, 501})
 
@@ -60,6 +66,9 @@ class Telemetry:
         notes: what could not be read and why, each once, for the report.
         absent: the paths that the board does not have.
         answered: the paths that had a reading: a later refusal (a login that ran out) is reported.
+        versions: of the firmware, as far as the board told them, each once, in the order of their first
+            readings.
+        version: the last one that it told; "" for none.
     """
 
     target: Target
@@ -73,6 +82,8 @@ class Telemetry:
     notes: list[str] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
+    versions: list[str] = field(default_factory=list)
+    version: str = ""
 
     def read(self, *, reset: bool = False, budget_s: float = float("inf")) -> TelemetryReading:
         """Read counters and memory; never raises for a board that does not answer.
@@ -89,7 +100,15 @@ class Telemetry:
 
     def read_stats(self, *, reset: bool = False, budget_s: float = float("inf")) -> dict[str, Any]:
         """Read the counters; {} where there are none. ``reset`` zeroes them first."""
-        return self._json(self.spec.stats, self.spec.reset if reset else "", budget_s)
+        stats = self._json(self.spec.stats, self.spec.reset if reset else "", budget_s)
+        self._note_version(find_figure(stats, VERSION))
+        return stats
+
+    def _note_version(self, told: object) -> None:
+        if isinstance(told, str) and (version := one_line(told, MOST_OF_A_VERSION)):
+            self.version = version
+            if version not in self.versions and len(self.versions) < MOST_VERSIONS:
+                self.versions.append(version)
 
     def read_memory(self, *, budget_s: float = float("inf")) -> dict[str, Any]:
         """Read the heap figures; {} where there are none."""

@@ -122,10 +122,13 @@ class HistoryStore(HistoryFolder):
         """Record that a session joins the history whatever its verdict.
 
         Raises:
-            HistoryError: unknown session, one that was not completed, or an unwritable folder.
+            HistoryError: unknown session, one that was not completed or compares firmwares, or an unwritable
+                folder.
             ArtifactError: the session's file cannot be read.
         """
         entry = self.find(session) if isinstance(session, str) else session
+        if entry.artifact.contest is not None:
+            raise HistoryError(f"{entry.json_path.name} compares firmwares: it can never be a baseline")
         if not is_completed(entry.artifact):
             raise HistoryError(f"{entry.json_path.name} is incomplete: it can never be a baseline")
         return self._mark("accept", entry, reason, by)

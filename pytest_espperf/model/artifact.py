@@ -403,6 +403,9 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
         return metric.change(self.baseline, self.now)
 
 
+FIRMWARE_TOLD = "firmware_told"
+"""Key of ``device``: whether the board itself told its ``firmware`` version, which no option named."""
+
 DELAYED_ACK = "delayed_ack"
 """Key of ``device``: which paths wait for delayed acknowledgements, as ``asked`` (paths), ``waits_ms``
 (path -> milliseconds) and ``measured`` (whether the session's figures contain the wait)."""

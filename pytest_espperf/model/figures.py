@@ -17,6 +17,9 @@ DEEPEST = 20
 """Levels of nesting that are looked through."""
 
 BOOT = ("boot_id", "reset_reason", "uptime_ms")
+VERSION = "firmware"
+"""The version of the firmware that runs, where a board tells it."""
+
 HEAP = ("internal_free", "internal_largest", "internal_min_free", "psram_free")
 STARTED = "requests_started"
 
@@ -62,8 +65,10 @@ COUNTERS: Mapping[str, str] = {
 """Counters that a healthy board leaves alone, and their names for a reader."""
 
 
-WATCHED = (STARTED, *BOOT, *HEAP, *COLLECTED, *COUNTERS, *PEAKS)
+WATCHED = (STARTED, *BOOT, VERSION, *HEAP, *COLLECTED, *COUNTERS, *PEAKS)
 """The figures that a rule or a reader looks at, by our names."""
+
+_TEXTS = frozenset({*BOOT, VERSION} - {"uptime_ms"})
 
 WIDTHS = (2**16, 2**30, 2**31, 2**32)
 """Where counters wrap: 16 and 32 bits, signed ones, and MicroPython's ``ticks_ms`` (30 bits)."""
@@ -148,14 +153,14 @@ def as_number(value: object) -> float | None:
 def watched(tree: object) -> dict[str, float | str]:
     """Collect in one walk the finite numbers of :data:`WATCHED`, and all that stand under :data:`KNOWN`.
 
-    Each is the one that :func:`find_figure` finds. A boot's id and reason may be text.
+    Each is the one that :func:`find_figure` finds. A boot's id and reason, and a version, may be text.
     """
     found: dict[str, float | str] = {}
     for name, value in _all_of(tree, frozenset(WATCHED), DEEPEST).items():
         number = as_number(value)
         if number is not None:
             found[name] = number
-        elif isinstance(value, str) and name in BOOT and name != "uptime_ms":
+        elif isinstance(value, str) and name in _TEXTS:
             found[name] = value
     return found
 

@@ -15,7 +15,7 @@ from pytest_espperf import device, load
 from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import ProbeError, UsageError
 from pytest_espperf.load.talk import Caller, why_unreadable
-from pytest_espperf.model.artifact import DELAYED_ACK
+from pytest_espperf.model.artifact import DELAYED_ACK, FIRMWARE_TOLD
 from pytest_espperf.model.workload import Profile, Target
 from pytest_espperf.session.identity import asked_for, board_name
 from pytest_espperf.system.homes import expand_user
@@ -145,9 +145,17 @@ class Board:
                 "telemetry_absent": sorted(self.telemetry.absent),
                 "notes": list(self.notes),
             }
+            | self._describe_version()
             | self._describe_acks()
             | self._describe_console()
         )
+
+    def _describe_version(self) -> dict[str, Any]:
+        """Name the version that the board tells, where the user names none: the first, that of the plan."""
+        told = self.telemetry.versions
+        if self.settings.device_firmware or not told:
+            return {}
+        return {"firmware": told[0], FIRMWARE_TOLD: True}
 
     def _describe_acks(self) -> dict[str, Any]:
         return {DELAYED_ACK: asdict(self.delayed_acks)} if self.delayed_acks is not None else {}

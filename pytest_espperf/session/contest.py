@@ -24,7 +24,7 @@ from pytest_espperf.gate.contest import (
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.rows import pct
 from pytest_espperf.gate.sequential import PairAnswer, PairPlan, PairWord, decide, open_profiles
-from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact
+from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.verdicts import VERDICTS
 from pytest_espperf.report.contest import duration
@@ -179,6 +179,8 @@ class AbContest:
             findings=[*self._basis(session), *meter.findings()],
         )
         verdict = judge_contest(session, judged, self._policy)
+        findings = [*verdict.findings, *self._unchecked(session, verdict)]
+        verdict = structs.replace(verdict, findings=findings)
         fails = gate.fails(verdict, self._policy)
         passed = not fails and VERDICTS[verdict.kind].complete
         session = structs.replace(session, gate=verdict, overall_pass=passed)
@@ -193,8 +195,10 @@ class AbContest:
             found.append(Finding(kind=INCOMPLETE, message=f"{self._interrupted}."))
         if self._ended:
             found.append(Finding(severity="warn", kind=FIRMWARES, message=f"it ended early: {self._ended}."))
+        # A command may wait for the boot by itself; a request to switch does not.
+        in_slots = any(one.how == "slot" for one in contest.firmwares)
         silent = [one for one in contest.switches if one.boot_s is None]
-        if silent and len(silent) == len(contest.switches):
+        if in_slots and contest.told_apart is None and silent and len(silent) == len(contest.switches):
             found.append(
                 Finding(
                     severity="warn",
@@ -204,6 +208,14 @@ class AbContest:
                 )
             )
         return found
+
+    def _unchecked(self, session: SessionArtifact, verdict: Verdict) -> list[Finding]:
+        """Say that nobody has asked which firmware runs, where one measured twice would look as this does."""
+        contest = session.contest
+        if verdict.kind != "unchanged" or contest is None or contest.told_apart is not None:
+            return []
+        message = "whether the board ran another firmware after each change was not asked: see --check-url."
+        return [Finding(kind=FIRMWARES, message=message)]
 
 
 def opening_line(meter: RoundMeter, old: Firmware, new: Firmware, plan: ContestPlan) -> str:

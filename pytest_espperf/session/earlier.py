@@ -9,7 +9,7 @@ from pytest_espperf.config.settings import SIM, Settings
 from pytest_espperf.errors import ArtifactError, HistoryError, UsageError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.rows import Query
-from pytest_espperf.model.artifact import Capacity, SessionArtifact, has_answers
+from pytest_espperf.model.artifact import FIRMWARE_TOLD, Capacity, SessionArtifact, has_answers
 from pytest_espperf.model.standing import Standing
 from pytest_espperf.session.identity import asked_for, board_name, identity_of
 from pytest_espperf.system import regular
@@ -194,9 +194,10 @@ def remembered_capacity(store: HistoryStore, so_far: SessionArtifact) -> Capacit
 def firmware_of(session: SessionArtifact) -> dict[str, Any]:
     """Return what tells a session's firmware from another one; empty where nothing does.
 
-    The version that the user names, and the commit of the project where nothing in it is changed.
+    The version that the user names, and the commit of the project where nothing in it is changed. A version
+    that the board tells does not count: many builds may share it.
     """
-    version = session.device.get("firmware")
+    version = "" if session.device.get(FIRMWARE_TOLD) else session.device.get("firmware")
     commit, dirty = session.environment.get("git_commit"), session.environment.get("git_dirty")
     found = {"version": version} if version else {}
     if commit and not dirty:

@@ -6,6 +6,7 @@ replaced; other braces are the shell's.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from pytest_espperf.device.http import HttpAnswer, send
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.contest import FirmwareFacts
+from pytest_espperf.model.figures import named_value
 from pytest_espperf.model.text import clip
 from pytest_espperf.model.workload import Target
 from pytest_espperf.session.firmware import run_command
@@ -166,6 +168,75 @@ class SlotFirmware:
                 f"{where}, for the {self.facts.label} firmware, answers {answer.status}"
                 f"{f': {said}' if said else ''}"
             )
+
+
+class RunningCheck:
+    """Asks a board which firmware runs, so that a switch without effect is noticed.
+
+    A board may refuse a firmware, or go back to the one before when it does not boot: then one firmware would
+    be measured twice, and found the same.
+
+    Args:
+        where: ``PATH``, or ``PATH:FIELD`` with the (dotted) field of a JSON answer; what it says must be one
+            thing with each firmware, and another one with each other.
+        ask: sends the request; replaced in tests.
+
+    Raises:
+        ValueError: no path.
+    """
+
+    def __init__(self, where: str, *, ask: Callable[..., HttpAnswer] = send) -> None:
+        path, colon, name = where.rpartition(":")
+        self.path, self.name = (path, name) if colon and path else (where, "")
+        if not self.path.startswith("/"):
+            raise ValueError(f"{where!r} is neither PATH nor PATH:FIELD, as /ota:running")
+        self._ask = ask
+        self._said: dict[str, str] = {}
+
+    def check(self, target: Target, label: str, timeout_s: float) -> None:
+        """Ask, after a firmware was put on the board.
+
+        Raises:
+            DeviceError: the board does not say, or names what another firmware is, or something new.
+        """
+        said = self._read(target, label, timeout_s)
+        known = self._said.setdefault(label, said)
+        if known != said:
+            raise DeviceError(
+                f"{self._place} said {_brief(known)} with the {label} firmware, and says {_brief(said)} now"
+            )
+        for other, theirs in self._said.items():
+            if other != label and theirs == said:
+                raise DeviceError(
+                    f"{self._place} says {_brief(said)} with the {label} firmware as with the {other} one: "
+                    "the board did not switch, or went back"
+                )
+
+    def _read(self, target: Target, label: str, timeout_s: float) -> str:
+        try:
+            answer = self._ask(target, "GET", self.path, timeout_s=timeout_s)
+        except DeviceError as error:
+            raise DeviceError(f"{self.path}, with the {label} firmware: {error}") from None
+        if answer.status != 200:
+            raise DeviceError(f"{self.path}, with the {label} firmware, answers {answer.status}")
+        if not self.name:
+            return answer.body.decode("utf-8", "replace").strip()
+        try:
+            facts = json.loads(answer.body)
+        except ValueError:
+            facts = None
+        found = named_value(facts, self.name) if isinstance(facts, dict) else None
+        if found is None:
+            raise DeviceError(f"{self.path}, with the {label} firmware, has no field {self.name}")
+        return str(found)
+
+    @property
+    def _place(self) -> str:
+        return f"{self.path}:{self.name}" if self.name else self.path
+
+
+def _brief(said: str) -> str:
+    return repr(redact(clip(said, 40)))
 
 
 def _went_away(met: str) -> bool:

@@ -25,7 +25,7 @@ from msgspec import structs
 from pytest_espperf import load
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.device.http import get
-from pytest_espperf.errors import DeviceError
+from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import (
     Capacity,
@@ -42,11 +42,11 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.answers import Asker
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.boards import named_boards
+from pytest_espperf.session.boards import named_boards, refuse_one_twice
 from pytest_espperf.session.boots import TRY_S, time_boot
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
-from pytest_espperf.session.firmwares import Firmware
+from pytest_espperf.session.firmwares import Firmware, RunningCheck
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.plan import PlannedPhase
@@ -59,6 +59,9 @@ from pytest_espperf.session.twins import TwinLoad
 WARM_S = 0.5
 """Seconds of load by each profile that are left out after a change of firmware, besides one answer of each
 path: caches fill, modules are loaded, the link wakes up."""
+
+MOST_BOARDS = 2
+"""Boards that are measured at the same time, each with another firmware."""
 
 ANSWERS_S = 20.0
 """Seconds for the one answer of each path."""
@@ -162,6 +165,7 @@ class RoundMeter:
         kind: what compares the firmwares.
         say: takes one line for the user.
         show: takes the line about the running phase, "" when it is over; ``say`` without one.
+        running: asks the board after each change which firmware runs; None for nobody.
         more: further fields of :class:`Context`.
 
     Attributes:
@@ -182,6 +186,7 @@ class RoundMeter:
         kind: ContestKind,
         say: Say = print,
         show: Say | None = None,
+        running: RunningCheck | None = None,
         **more: Any,
     ) -> None:
         settings = for_rounds(settings)
@@ -190,6 +195,12 @@ class RoundMeter:
         more = {"say": say, "watch": show, "folder": self._sharing.folder, "closing": self._closing} | more
         self.context = make_context(settings, root, **more)
         named = named_boards(settings, root)
+        if len(named) > MOST_BOARDS:
+            source = settings.where("device_lab" if settings.device_lab else "device_ip")
+            raise UsageError(
+                f"{source} names {len(named)} boards: firmwares are compared on one board or two at once"
+            )
+        refuse_one_twice([one.settings for one in named])
         self._twins = TwinLoad()
         self._saving = threading.Lock()
         self._contexts = [
@@ -204,7 +215,8 @@ class RoundMeter:
             for one in named
         ]
         self.store = HistoryStore(self._sharing.folder)
-        self.contest = Contest(kind=kind)
+        self.contest = Contest(kind=kind, told_apart=True if running is not None else None)
+        self._running = running
         self.answers: dict[str, dict[str, dict[str, PathAnswer]]] = {}
         self._spent = _Spent()
         self._sides: list[_Side] = []
@@ -429,6 +441,8 @@ class RoundMeter:
             firmware.put(board.target, left_s)  # the flashing tool may need the very port
         took_s = context.clock() - began_s
         boot_s = self._await_boot(side, facts.label)
+        if self._running is not None:
+            self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
         side.there = side.sink.firmware = facts.label
         self._spent.firmwares[facts.label] = facts
         self._spent.switches.append(

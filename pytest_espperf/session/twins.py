@@ -50,7 +50,7 @@ class TwinLoad:
                 self._changed.wait()
             return self._done.pop(me)
 
-    def run(self, parts: Sequence[Callable[[], None]]) -> None:
+    def run(self, parts: Sequence[Callable[[], object]]) -> None:
         """Call each part in a thread; once all wait for their loads, drive these here.
 
         Raises:
@@ -61,7 +61,7 @@ class TwinLoad:
         self._over = None
         raised: list[tuple[bool, BaseException]] = []
 
-        def call(part: Callable[[], None]) -> None:
+        def call(part: Callable[[], object]) -> None:
             try:
                 part()
             except BaseException as error:  # noqa: BLE001 - raised below

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pytest_espperf.sim.origin import is_loopback
 
 _BACKLOG = 64
+_STEPS = 4
+"""Turns of the event loop from an accepted socket to its connection, with one to spare."""
+
 _RETRY_S = 0.05
 _RETRIES = 100
 
@@ -60,6 +63,7 @@ class Listener:
         Raises:
             OSError: the port could not be bound again, for some seconds.
         """
+        await self._stop_accepting()
         self.close()
         for _ in range(_RETRIES):
             with contextlib.suppress(OSError):
@@ -67,6 +71,17 @@ class Listener:
                 return
             await asyncio.sleep(_RETRY_S)
         self._socket = _bound(self.host, self.port)
+
+    async def _stop_accepting(self) -> None:
+        """Let what was accepted by now become connections.
+
+        asyncio forgets, open and unread, a socket that it has accepted when its server is closed before it
+        has made a transport of it: its client would wait for ever.
+        """
+        with contextlib.suppress(NotImplementedError):  # where an event loop has no readers
+            asyncio.get_running_loop().remove_reader(self._socket)
+        for _ in range(_STEPS):
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """Stop to listen and give up the port."""

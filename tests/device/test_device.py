@@ -389,6 +389,24 @@ def test_telemetry_that_is_no_object_is_noted_not_raised(body: bytes) -> None:
     assert "server-stats" in telemetry.notes[0]
 
 
+def test_the_version_that_a_board_tells_is_noted_as_often_as_it_changes() -> None:
+    told = ["1.0", "1.0", "1.1", "1.0", {"version": "2"}, 3, " ", "x" * 500, "a\x1b[31mb"]
+    answers_ = iter(told)
+    telemetry = Telemetry(
+        HERE,
+        timeout_s=1,
+        fetch=lambda *_, **__: HttpAnswer(200, json.dumps({"app": {"firmware": next(answers_)}}).encode()),
+    )
+    seen = []
+    for _ in told:
+        telemetry.read_stats()
+        seen.append(telemetry.version)
+    assert seen[:7] == ["1.0", "1.0", "1.1", "1.0", "1.0", "1.0", "1.0"]
+    assert telemetry.versions[:2] == ["1.0", "1.1"]
+    assert len(seen[7]) <= 80
+    assert "\x1b" not in seen[8]
+
+
 def test_a_silent_board_costs_no_more_than_the_budget() -> None:
     clock = Clock()
     telemetry = Telemetry(

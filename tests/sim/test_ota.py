@@ -281,6 +281,24 @@ def test_a_reboot_or_a_crash_keeps_the_slot(sim: SimProcess) -> None:
     assert eventually(sim, "/ota")["running"] == "b"
 
 
+def test_who_connects_in_the_moment_of_a_reboot_is_answered_or_reset_and_never_left_alone(
+    sim: SimProcess,
+) -> None:
+    sim.configure(slot={name: {"version": name, "boot_s": 0.1} for name in "ab"})
+    with Terminal(sim) as terminal:
+        for attempt in range(20):
+            terminal.seen = ""
+            terminal.type("restart")
+            time.sleep(attempt * 1e-4)
+            with (
+                contextlib.suppress(ConnectionError),  # which a time-out is not
+                socket.create_connection((sim.host, sim.port), timeout=PATIENCE_S) as late,
+            ):
+                late.sendall(b"GET /ota HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                late.recv(1)
+            terminal.wait_for("http server on port")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pty")
 def test_a_pty_takes_orders_too() -> None:
     with SimProcess.start(SimConfig().merged({**QUIET, "slot": TWO}), console="pty") as sim:

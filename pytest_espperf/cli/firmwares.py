@@ -1,0 +1,160 @@
+"""The options that say how two firmwares get on a board."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_espperf.cli.common import checked
+from pytest_espperf.config.parsers import url_path, word
+from pytest_espperf.config.settings import BY_DEST, Settings
+from pytest_espperf.errors import UsageError
+from pytest_espperf.session.firmwares import (
+    CommandFirmware,
+    Firmware,
+    RunningCheck,
+    SlotFirmware,
+    names_in,
+)
+from pytest_espperf.session.revisions import Revisions
+
+WAYS = (
+    "--old-cmd with --new-cmd, or --switch-url or --switch-cmd with --old-slot and --new-slot, or --old and "
+    "--new with --build-cmd and --flash-cmd"
+)
+
+_COMMANDS = ("perf_ab_baseline_cmd", "perf_ab_candidate_cmd")
+
+
+def add_firmwares(command: argparse.ArgumentParser) -> None:
+    """Add the options to a command."""
+    firmwares = command.add_argument_group(
+        "firmwares",
+        "In commands {ip} and {port} are the board's, {slot} is the slot's name, {commit} the commit and "
+        "{dir} the folder of its build. Commands are never shown; each may take --perf-ab-timeout-s, and the "
+        "board --device-boot-timeout-s to answer behind it.",
+    )
+    add = firmwares.add_argument
+    for flag, dest, which in (
+        ("--old-cmd", "perf_ab_baseline_cmd", "old"),
+        ("--new-cmd", "perf_ab_candidate_cmd", "new"),
+    ):
+        add(
+            flag,
+            dest=dest,
+            metavar="CMD",
+            help=f"shell command that puts the {which} firmware on the board (or {BY_DEST[dest].flag} of the "
+            "project's options)",
+        )
+    add(
+        "--old",
+        metavar="REV",
+        type=checked(word),
+        help="commit of the old firmware: whatever git takes for one",
+    )
+    add("--new", metavar="REV", type=checked(word), help="commit of the new firmware (default: HEAD)")
+    add("--build-cmd", metavar="CMD", help="shell command that builds a commit, in a folder with it: {dir}")
+    add("--flash-cmd", metavar="CMD", help="shell command that puts the build in {dir} on the board")
+    add("--switch-cmd", metavar="CMD", help="shell command that starts the firmware in the slot {slot}")
+    add(
+        "--switch-url",
+        metavar="PATH",
+        type=checked(url_path),
+        help="path on the board that does, by POST: '/ota/switch?slot={slot}'",
+    )
+    add(
+        "--check-url",
+        metavar="PATH[:FIELD]",
+        type=checked(RunningCheck),
+        help="ask the board after each change which firmware runs: '/ota:running' is a field of a JSON "
+        "answer; it must say one thing with the old firmware and another one with the new, or the comparison "
+        "ends",
+    )
+    add("--old-slot", metavar="SLOT", type=checked(word), help="name of the slot with the old firmware")
+    add("--new-slot", metavar="SLOT", type=checked(word), help="name of the slot with the new firmware")
+
+
+def firmwares_of(
+    arguments: argparse.Namespace, settings: Settings, root: Path, say: Callable[[str], None]
+) -> tuple[Firmware, Firmware]:
+    """Make both firmwares from the options that say how they get on the board.
+
+    Raises:
+        UsageError: the options name no way, several, or half of one.
+        BuildError: a commit cannot be built.
+    """
+    slots = [arguments.switch_cmd, arguments.switch_url, arguments.old_slot, arguments.new_slot]
+    commands = [dest for dest in _COMMANDS if getattr(arguments, dest) is not None]
+    commits = any((arguments.old, arguments.new, arguments.build_cmd, arguments.flash_cmd))
+    if bool(commands) + commits + any(slots) > 1:
+        raise UsageError(
+            f"the options say in several ways how firmwares get on the board: give one of {WAYS}"
+        )
+    if any(slots):
+        return _slots(arguments, settings)
+    if commits:
+        return _revisions(arguments, settings, root, say)
+    old, new = settings.perf_ab_baseline_cmd, settings.perf_ab_candidate_cmd
+    if not old and not new:
+        raise UsageError(f"nothing says how the firmwares get on the board: give {WAYS}")
+    if not old or not new:
+        given, missing = ("--old-cmd", "--new-cmd") if old else ("--new-cmd", "--old-cmd")
+        raise UsageError(f"{given} needs {missing} as well: each puts one firmware on the board")
+    if old == new:
+        raise UsageError("--old-cmd and --new-cmd are one command: one firmware would be measured twice")
+    timeout_s = settings.perf_ab_timeout_s
+    return CommandFirmware("old", old, timeout_s=timeout_s), CommandFirmware("new", new, timeout_s=timeout_s)
+
+
+def _slots(arguments: argparse.Namespace, settings: Settings) -> tuple[Firmware, Firmware]:
+    if not arguments.old_slot or not arguments.new_slot:
+        raise UsageError("slots are switched between --old-slot and --new-slot: give both")
+    if arguments.old_slot == arguments.new_slot:
+        raise UsageError(
+            f"--old-slot and --new-slot are both {arguments.old_slot!r}: one firmware would be measured twice"
+        )
+    if bool(arguments.switch_cmd) == bool(arguments.switch_url):
+        raise UsageError("either --switch-url or --switch-cmd says how the board changes to a slot: give one")
+    switch = arguments.switch_cmd or arguments.switch_url
+    if "slot" not in names_in(switch):
+        flag = "--switch-cmd" if arguments.switch_cmd else "--switch-url"
+        raise UsageError(f"{flag}: {{slot}} is missing in it, so that it cannot say which slot")
+    named = (("old", arguments.old_slot), ("new", arguments.new_slot))
+    if arguments.switch_url:
+        old, new = (SlotFirmware(label, slot, switch) for label, slot in named)
+        return old, new
+    first, second = (
+        CommandFirmware(label, switch, timeout_s=settings.perf_ab_timeout_s, slot=slot)
+        for label, slot in named
+    )
+    return first, second
+
+
+def _revisions(
+    arguments: argparse.Namespace, settings: Settings, root: Path, say: Callable[[str], None]
+) -> tuple[Firmware, Firmware]:
+    if not arguments.old or not arguments.flash_cmd:
+        missing = "--old" if not arguments.old else "--flash-cmd"
+        raise UsageError(
+            f"commits are built and flashed by --old, --build-cmd and --flash-cmd: {missing} is missing"
+        )
+    revisions = Revisions(
+        root,
+        build=arguments.build_cmd or "",
+        flash=arguments.flash_cmd,
+        flash_s=settings.perf_ab_timeout_s,
+        say=say,
+    )
+    old = revisions.revision(arguments.old, "--old")
+    new = revisions.revision(arguments.new or "HEAD", "--new" if arguments.new else "--new, by default")
+    if old.commit == new.commit:
+        raise UsageError(
+            f"--old and --new are the same commit, {old.short}: one firmware would be measured twice"
+        )
+    if not arguments.new and revisions.is_dirty():
+        say("WARNING: there are uncommitted changes, which are in no build: the new firmware is that of HEAD")
+    firmwares = revisions.firmware(old, "old"), revisions.firmware(new, "new")
+    for firmware in firmwares:
+        firmware.prepare()  # before anything is measured
+    return firmwares
