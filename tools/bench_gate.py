@@ -321,7 +321,9 @@ def contests(args: argparse.Namespace) -> None:
     levels = [level for level in args.levels.split(",") if level]
     real = args.real or sorted(str(path) for path in DATA.glob("*.json"))
     print(f"seed {args.seed}, {args.sessions} comparisons of a slowdown, boots differ by {args.boots:g}")
-    task = contest.Task("", 1.0, args.sessions, 1_000_000 * args.seed, args.pool, args.boots, PairPlan())
+    task = contest.Task(
+        "", 1.0, False, args.sessions, 1_000_000 * args.seed, args.pool, args.boots, PairPlan()
+    )
     contest.run_ab([*levels, *real], task, args.workers)
 
 

@@ -1,10 +1,10 @@
 """Old firmware against new in pairs, decided after each: how often it is wrong, and how long it takes.
 
 Part of ``bench_gate.py`` (``--ab``), for each level of its model and for recordings of real servers. A
-comparison has all profiles of the bench; in one of them the new firmware is as slow as told. Printed are, of
-comparisons of equal firmwares, how many have an alarm ("slower") and a false "faster", per 1,000; of unequal
-ones how many have "slower" for the profile that is slower, how many call it the same, and how many end open;
-and the median of the pairs and of the minutes until the answer of *all* profiles.
+comparison has all profiles of the bench; in one of them, or in all, the new firmware is as slow as told.
+Printed are, of comparisons of equal firmwares, how many have an alarm ("slower") and a false "faster", per
+1,000; of unequal ones how many have "slower" for the profile that is slower, how many call it the same, and
+how many end open; and the median of the pairs and of the minutes until the answer of *all* profiles.
 
 The rounds that are drawn differ by what the level says. Each boot has an effect of its own (``--boots``), and
 serves two neighbouring pairs. A recording has neighbouring rounds in the order AB BA AB ...
@@ -30,6 +30,9 @@ from pytest_espperf.gate.series import COMPOSITES, composite
 from pytest_espperf.model.artifact import RawRun
 
 FACTORS = (1.0, 1.05, 1.10)
+ROWS = ((1.0, False), (1.05, False), (1.05, True), (1.10, False))
+"""(factor, whether all profiles are slower)."""
+
 SWITCH_S = 5.0
 """Seconds for a switch of the firmware with its boot: one in a pair, as neighbours share a boot."""
 
@@ -49,6 +52,7 @@ class Task:
 
     source: str
     factor: float
+    everywhere: bool
     comparisons: int
     seed: int
     pool: int
@@ -145,7 +149,7 @@ def answers_of(task: Task) -> list[Answer]:
             else RecordedBench(_recording(task.source), seed)
         )
         slower = bench.profiles[place % len(bench.profiles)]
-        slow = {slower: task.factor}
+        slow = dict.fromkeys(bench.profiles if task.everywhere else [slower], task.factor)
         most = task.plan.most_pairs
         measure = (
             simulated(bench, slow, task.boots, most)
@@ -163,12 +167,13 @@ def _per_mille(answers: Sequence[Answer], word: str) -> float:
 
 def show(task: Task, answers: Sequence[Answer]) -> None:
     """Print one line."""
-    name = f"  {Path(task.source).stem:<30} {100 * (task.factor - 1):+3.0f} %"
+    where = ", all" if task.everywhere else ""
+    name = f"  {Path(task.source).stem:<30} {100 * (task.factor - 1):+3.0f} %{where:5}"
     minutes = median(one.seconds for one in answers) / 60
     took = f"pairs {median(one.pairs for one in answers):4.1f}, minutes {minutes:5.1f}"
     words: Counter[str] = Counter()
     for one in answers:
-        here = one.touched if task.factor > 1 else one.touched | one.others
+        here = one.touched if task.factor > 1 and not task.everywhere else one.touched | one.others
         words["slower" if "slower" in here else "open" if "open" in here else "same"] += 1
     shares = {word: 100 * n / len(answers) for word, n in words.items()}
     if task.factor == 1:
@@ -187,11 +192,16 @@ def run_ab(sources: Sequence[str], task: Task, workers: int) -> None:
         if source in LEVELS:
             _pool(source, task.pool)
         with ProcessPoolExecutor(workers) as executor:
-            for factor in FACTORS:
+            for factor, everywhere in ROWS:
                 each = math.ceil(task.comparisons * (4 if factor == 1 else 1) / PARTS)
                 parts = [
                     replace(
-                        task, source=source, factor=factor, comparisons=each, seed=task.seed + 100_000 * part
+                        task,
+                        source=source,
+                        factor=factor,
+                        everywhere=everywhere,
+                        comparisons=each,
+                        seed=task.seed + 100_000 * part,
                     )
                     for part in range(PARTS)
                 ]

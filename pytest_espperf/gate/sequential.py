@@ -18,12 +18,15 @@ From five pairs on, differences are pulled in to 2.5 robust standard deviations 
 summed, and a disturbed pair loses its weight in the change (:mod:`pytest_espperf.gate.pairs`).
 
 Each gate looks after each pair, ``least_pairs`` to ``most_pairs``. The chance of a false alarm is divided
-among all looks of all gates, half of it for the last look (alpha spending with a union bound, which holds
-whatever depends on what). "Same" needs no correction for the number of gates: each must exclude its tolerance
-by itself. An e-process (Student's t with a normal prior of the effect, right Haar prior of the scale) was
-tried on the same simulated pairs: it is valid at any look, and needs 9 pairs for +10 % where these
-boundaries need 7, 5 pairs for "same" at low noise where they need 3, and finds 5 % in 76 % of cases where
-they do in 91 % (standard deviation of a round 2.2 %, six gates, 16 pairs). Without ``e`` +10 % takes 8 pairs.
+among all looks of all gates, most of it for the last look, and the last look's among the profiles that are
+still open then: what a decided profile has not spent is theirs (alpha spending with a union bound; the sum on
+each path is alpha at most). "Same" needs no correction for the number of gates: each must exclude its
+tolerance by itself.
+
+An e-process (Student's t with a normal prior of the effect, right Haar prior of the scale) was tried on the
+same simulated pairs: it is valid at any look, and needs 9 pairs for +10 % where these boundaries need 7, 5
+pairs for "same" at low noise where they need 3, and finds 5 % in 76 % of cases where they do in 91 %
+(standard deviation of a round 2.2 %, one gate, 16 pairs). Without ``e`` +10 % takes 8 pairs.
 """
 
 from __future__ import annotations
@@ -56,14 +59,13 @@ ROBUST_FROM = 5
 LEAST_VARIANCE = p.SESSION_SIGMA_FLOOR**2
 """Pairs are never taken to differ by less: a few that happen to agree prove nothing."""
 
-MAIN_SHARE = 0.75
+MAIN_SHARE = 0.8
 """Of a profile's alpha the part of the throughput, where the board sets the pace: the steadiest gate."""
 
-LAST_SHARE = 0.5
-"""Of a gate's alpha the part of the last look. From simulation: with equal parts a slowdown of 5 % at medium
-noise is found 6 times in 100 less often, and one of 10 % a third of a pair earlier."""
+LAST_SHARE = 0.7
+"""Of a gate's alpha the part of the last look, where the power for small changes is decided."""
 
-SAME_LOOKS = 5.0
+SAME_LOOKS = 4.0
 """Looks in a row that count as this many independent ones, for "same": from simulation."""
 
 
@@ -130,12 +132,12 @@ class PairPlan:
         if not 0 < self.alpha < 0.5:
             raise ValueError(f"alpha must be between 0 and 0.5, not {self.alpha:g}")
 
-    def share(self, pairs: int) -> float:
-        """Return the part of a gate's alpha that the look after so many pairs has."""
+    def share(self, *, last: bool) -> float:
+        """Return the part of alpha that a look has: the last one, or another."""
         looks = self.most_pairs - self.least_pairs + 1
-        if looks == 1 or pairs >= self.most_pairs:
-            return 1.0 if looks == 1 else LAST_SHARE
-        return (1.0 - LAST_SHARE) / (looks - 1)
+        if looks == 1:
+            return 1.0
+        return LAST_SHARE if last else (1.0 - LAST_SHARE) / (looks - 1)
 
 
 @dataclass(frozen=True)
@@ -189,27 +191,26 @@ def decide(series: Sequence[PairSeries], plan: PairPlan) -> dict[str, PairAnswer
             they share ``alpha``.
         plan: how certain an answer has to be.
     """
-    parts = _parts(series)
-    return {one.name: _answer(one, plan, plan.alpha * part) for one, part in zip(series, parts, strict=True)}
+    measured: dict[str, int] = {}
+    for one in series:
+        measured[one.profile] = max(measured.get(one.profile, 0), len(one.pairs))
+    # One pair less: the last pair of all profiles may not be complete yet.
+    left = sum(count >= plan.most_pairs - 1 for count in measured.values())
+    answers = {}
+    for one in series:
+        last = measured[one.profile] >= plan.most_pairs
+        profiles = left if last else len(measured)
+        alpha = plan.alpha * plan.share(last=last) * _part(one, series) / profiles
+        answers[one.name] = _answer(one, plan, alpha, last=last)
+    return answers
 
 
-def _parts(series: Sequence[PairSeries]) -> list[float]:
-    """Divide 1 among the profiles evenly, and each part among the profile's gates."""
-    gates: dict[str, list[PairSeries]] = {}
-    for one in series:
-        gates.setdefault(one.profile, []).append(one)
-    parts = []
-    for one in series:
-        rivals = gates[one.profile]
-        steady = [other.metric == MAIN_METRIC and not other.paced for other in rivals]
-        if len(rivals) == 1 or not any(steady):
-            part = 1 / len(rivals)
-        elif one.metric == MAIN_METRIC:
-            part = MAIN_SHARE
-        else:
-            part = (1 - MAIN_SHARE) / (len(rivals) - 1)
-        parts.append(part / len(gates))
-    return parts
+def _part(series: PairSeries, every: Sequence[PairSeries]) -> float:
+    """Return the part of its profile's alpha that a gate has."""
+    gates = [other for other in every if other.profile == series.profile]
+    if len(gates) == 1 or not any(gate.metric == MAIN_METRIC and not gate.paced for gate in gates):
+        return 1 / len(gates)
+    return MAIN_SHARE if series.metric == MAIN_METRIC else (1 - MAIN_SHARE) / (len(gates) - 1)
 
 
 def open_profiles(answers: Mapping[str, PairAnswer]) -> list[str]:
@@ -228,9 +229,9 @@ def _is_open(answers: Iterable[PairAnswer]) -> bool:
     return "slower" not in words and words.get("open") is False
 
 
-def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
+def _answer(series: PairSeries, plan: PairPlan, alpha: float, *, last: bool) -> PairAnswer:
     pairs = series.pairs[: plan.most_pairs]
-    count, last = len(pairs), len(pairs) >= plan.most_pairs
+    count = len(pairs)
     differences = [new - old for old, new in pairs]
     if series.swapped:
         found = _of_two_boards(differences, series.swapped[:count])
@@ -238,8 +239,8 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float) -> PairAnswer:
         found = _of_one_board(differences, pairs) if count >= p.MIN_PAIRS else None
     if found is None:
         change = median(differences) if differences else 0.0
-        return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last)
-    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha * plan.share(count), found.df) * found.error)
+        return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last=last)
+    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha, found.df) * found.error)
     reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error
     low, high = found.change - reach, found.change + reach
     tolerance = p.tolerance_of(

@@ -59,7 +59,8 @@ STAND_INS = (
     (r"(duration_s = )\d+", r"\g<1>0.1"),
     (r"(--perf-confirm[ =])[1-9]", r"\g<1>1"),
     (r"(--sim-slowdown \w+=)1\.(?:75|8)", rf"\g<1>{SLOWER}"),
-    (r"(--sim-slot \S*python_heavy=)1\.8", rf"\g<1>{SLOWER}"),
+    (r"(--sim-slot b:\S*python_heavy=)1\.(?:12|8)", rf"\g<1>{SLOWER}"),
+    (r"(espperf ab \S+)", r"\g<1> --pairs 3"),
     (r"(espperf calibrate \S+)(?: --sessions \d+)?", r"\g<1> --sessions 2 --perf-runs 1"),
     (r"(sim .*--port[ =])8080", r"\g<1>0"),
     (r"\btools/(?=\w+\.py)", f"{ROOT.as_posix()}/tools/"),
@@ -324,13 +325,15 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     from pytest_espperf import device
     from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
-    from pytest_espperf.session import confirming
+    from pytest_espperf.session import boots, confirming, round_meter
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
     replace(generator, "LOST", float("inf"))
     replace(device, "read_link", partial(device.read_link, connects=1))
     replace(confirming, "PAIRS", 3)
+    replace(boots, "GOES_AWAY_S", 0.5)
+    replace(round_meter, "WARM_S", 0.1)
 
 
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
@@ -352,6 +355,6 @@ def _session_here(words: Sequence[str], **_: object) -> SimpleNamespace:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "pytest" or sys.argv[1:3] == ["espperf", "run"]:
+    if sys.argv[1] == "pytest" or sys.argv[1:3] in (["espperf", "run"], ["espperf", "ab"]):
         hurry(setattr)
     sys.exit(call(sys.argv[1:]))
