@@ -27,6 +27,7 @@ MODULES = {
     "run": "run",
     "watch": "watch",
     "ab": "ab",
+    "bisect": "bisect",
     "init": "init",
     "calibrate": "calibrate",
     "sim": "sim",
@@ -110,10 +111,10 @@ def _settle(code: int, output: Guard, command: str) -> int:
     if output.reader_gone:  # head, less: it has seen enough
         return READER_GONE if code == 0 and command not in _VERDICTS else code
     _complain(f"standard output: {output.lost.strerror or output.lost}")
-    return FAILED if code == 0 and command not in {"run", "ab"} else code
+    return FAILED if code == 0 and command not in {"run", "ab", "bisect"} else code
 
 
-_VERDICTS = frozenset({"run", "ab", "judge", "compare"})
+_VERDICTS = frozenset({"run", "ab", "bisect", "judge", "compare"})
 """Commands whose exit code is their result."""
 
 

@@ -44,6 +44,31 @@ class Switch(msgspec.Struct, frozen=True, kw_only=True):
     board: str = ""
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several firmwares among which an answer is looked for.
+
+    Attributes:
+        label: its name in messages.
+        commit: of its sources, where that is known.
+        subject: first line of that commit's message.
+        rounds: that were measured of it.
+        d_pct: change in percent against the firmware that all are compared with, slower positive; None where
+            none was measured.
+        probability: that a slowdown began here; None where that is not the question.
+        word: what came of it, where that is said of each.
+        trouble: why it could not be measured, "" where it could.
+    """
+
+    label: str
+    commit: str = ""
+    subject: str = ""
+    rounds: int = 0
+    d_pct: float | None = None
+    probability: float | None = None
+    word: str = ""
+    trouble: str = ""
+
+
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
     """A comparison of firmwares in one session: such a session is no baseline of others.
 
@@ -57,6 +82,9 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
         seconds: from the first switch to the last phase.
         board_pct: by how much the second board is slower than the first, in percent, by profile; where each
             had both firmwares.
+        word: what came of it, in a word, where the session's verdict is not the answer.
+        answer: the same in a sentence.
+        candidates: the firmwares among which the answer was looked for.
         told_apart: whether the board itself said that it runs another firmware after each switch; None where
             it says nothing of that, and was not asked.
     """
@@ -69,4 +97,7 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     most_pairs: int = 0
     seconds: float = 0.0
     board_pct: dict[str, float] = {}
+    word: str = ""
+    answer: str = ""
+    candidates: list[Candidate] = []
     told_apart: bool | None = None

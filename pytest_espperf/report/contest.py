@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
-from pytest_espperf.model.contest import Contest, FirmwareFacts
+from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
 from pytest_espperf.model.gates import worst_first
+from pytest_espperf.model.text import clip
 from pytest_espperf.model.verdicts import VERDICTS, Headline
 from pytest_espperf.report import slowdown
 from pytest_espperf.report.changes import gate_size, pair_text
+from pytest_espperf.report.layout import WIDTH, Line, columns
 
 WORDS = {
     "regressed": "slower",
@@ -44,7 +46,11 @@ def headline(session: SessionArtifact) -> Headline | None:
     Example: ``python_heavy is 12 % slower (72 -> 64 req/s) after 5 pairs in 4 min``.
     """
     gate, contest = session.gate, session.contest
-    if gate is None or contest is None or gate.kind not in WORDS:
+    if gate is None or contest is None:
+        return None
+    if contest.answer:
+        return Headline(contest.answer)
+    if gate.kind not in WORDS:
         return None
     after = effort(contest)
     rows = [row for row in gate.gates if row.rule == MAIN_RULE]
@@ -58,6 +64,14 @@ def headline(session: SessionArtifact) -> Headline | None:
         text = _unclear(rows)
     usual = VERDICTS[gate.kind].headline
     return Headline(f"{text or usual.text} {after}", NEXT.get(gate.kind, ()))
+
+
+def word_of(session: SessionArtifact, verdict: str) -> str:
+    """Return the word in place of the verdict, where a comparison has its own."""
+    contest = session.contest
+    if contest is None:
+        return verdict
+    return contest.word or WORDS.get(verdict, verdict)
 
 
 def effort(contest: Contest) -> str:
@@ -112,7 +126,8 @@ def _first(parts: Sequence[str]) -> list[str]:
 
 def basis(contest: Contest) -> list[tuple[str, str]]:
     """List what a comparison rests on, by name: firmwares, switches, boards."""
-    facts = [(one.label, _firmware(one)) for one in contest.firmwares]
+    facts = [(one.label, _candidate(one)) for one in contest.candidates]
+    facts = facts or [(one.label, _firmware(one)) for one in contest.firmwares]
     if contest.pairs:
         facts.append(("pairs", f"{contest.pairs} of at most {contest.most_pairs}"))
     facts.append(("took", duration(contest.seconds)))
@@ -123,6 +138,42 @@ def basis(contest: Contest) -> list[tuple[str, str]]:
     if contest.board_pct:
         facts.append(("board gap", _boards(contest)))
     return facts
+
+
+def _candidate(one: Candidate) -> str:
+    parts = [
+        one.word,
+        f"{one.d_pct:+.1f} % in {one.rounds} round{'s' if one.rounds > 1 else ''}" if one.rounds else "",
+        f"began here: {100 * one.probability:.0f} %" if one.probability is not None else "",
+        "cannot be measured" if one.trouble else "",
+        one.subject,
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def candidate_table(contest: Contest, compared_with: str) -> Iterator[Line]:
+    """Draw a table of the firmwares among which an answer was looked for.
+
+    Args:
+        contest: with candidates.
+        compared_with: what their changes are against, for the head.
+    """
+    doubts = any(one.probability is not None for one in contest.candidates)
+    last = "began here" if doubts else "answer"
+    texts = [one.subject or one.word for one in contest.candidates]
+    width = max(len("commit") + 2, *(len(one.label) + 2 for one in contest.candidates))
+    widths = (width, 8, 12, 12)
+    yield Line(columns(("commit" if doubts else "value", "rounds", compared_with, last), widths))
+    top = max((one.probability or 0.0 for one in contest.candidates), default=0.0)
+    for one, text in zip(contest.candidates, texts, strict=True):
+        change = f"{one.d_pct:+.1f} %" if one.d_pct is not None else "-"
+        doubt = "" if one.probability is None else f"{100 * one.probability:.0f} %"
+        row = columns((one.label, str(one.rounds or "-"), change, doubt if doubts else one.word), widths)
+        skipped = "  skipped:" if one.trouble else ""
+        yield Line(
+            clip(f"{row}{skipped}  {text}" if doubts else f"{row}{skipped}", WIDTH),
+            bold=bool(one.probability) and one.probability == top,
+        )
 
 
 def _firmware(one: FirmwareFacts) -> str:

@@ -137,7 +137,7 @@ def make_view(session: SessionArtifact) -> View:
         key=lambda finding: SEVERITIES.index(finding.severity),
     )
     return View(
-        verdict=contest.WORDS[verdict] if compared is not None else verdict,
+        verdict=contest.word_of(session, verdict),
         mood=mood_of(verdict),
         meaning=headline.text,
         facts=_facts(session),

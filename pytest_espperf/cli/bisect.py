@@ -1,0 +1,226 @@
+"""``espperf bisect``: the commit that made a board slower."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pytest_espperf.cli.common import FAILED, add_command, checked, print_lines
+from pytest_espperf.cli.json_lines import print_json
+from pytest_espperf.cli.rounds import (
+    add_build_arguments,
+    add_round_options,
+    print_saved,
+    say_begin,
+    settings_of,
+    showing,
+)
+from pytest_espperf.config.parsers import number, whole
+from pytest_espperf.errors import UsageError
+from pytest_espperf.gate.series import COMPOSITES
+from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.verdicts import mood_of
+from pytest_espperf.report import Line
+from pytest_espperf.report.contest import candidate_table
+from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState
+from pytest_espperf.session.revisions import Revision, Revisions
+from pytest_espperf.session.round_meter import RoundMeter
+
+_OF_THE_ANSWER = frozenset({"do", "passes_on", "rest", "parser", "resume", "json"})
+"""What a search does not keep for its next part."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command to the command line."""
+    bisect = add_command(
+        commands,
+        "bisect",
+        _bisect,
+        "find the commit that made a board slower: builds, flashes and measures commits between GOOD and "
+        "BAD, each beside GOOD, until it is certain where the step began. Noise is allowed for: no answer is "
+        "final, and the commit that says most is measured next. A search that was interrupted goes on with "
+        "--resume. Exit code 0 where the commit was found, 1 where not.",
+    )
+    named = [
+        bisect.add_argument("good", metavar="GOOD", help="a commit that was fast, as v1.0 or HEAD~20"),
+        bisect.add_argument("bad", metavar="BAD", help="a later commit that is slow, as main"),
+        bisect.add_argument(
+            "host", metavar="HOST", help="the board, or 'sim' for the built-in reference device"
+        ),
+    ]
+    bisect.add_argument(
+        "--resume",
+        action=_Resume,
+        others=named,
+        help="go on with the search that was begun in this folder; its options are kept, GOOD, BAD and HOST "
+        "are left out",
+    )
+    add_build_arguments(bisect, "shell command that builds a commit, in a folder of its own")
+    bisect.add_argument(
+        "--profile",
+        metavar="P",
+        help="the profile that shows the step; by default that in which BAD is slowest, of those chosen",
+    )
+    bisect.add_argument(
+        "--gate",
+        choices=COMPOSITES,
+        help="the figure that shows it (default: rps_ok; p95_ms where a schedule paces the requests)",
+    )
+    bisect.add_argument(
+        "--most",
+        metavar="N",
+        type=checked(whole(least=3, most=10_000)),
+        default=MOST_READINGS,
+        help="end without an answer after so many measurements (default: %(default)s)",
+    )
+    bisect.add_argument(
+        "--minutes",
+        metavar="M",
+        type=checked(number(above=0, most=100_000)),
+        default=0.0,
+        help="begin no measurement after so many minutes; --resume goes on (default: no limit)",
+    )
+    bisect.add_argument("--json", action="store_true", help="one JSON object: session_id, answer, contest")
+    add_round_options(bisect, named[-1])
+
+
+class _Resume(argparse.Action):
+    """A flag with which the positional arguments may be left out."""
+
+    def __init__(self, *words: Any, others: Sequence[argparse.Action], **how: Any) -> None:
+        super().__init__(*words, **(how | {"nargs": 0, "default": False}))
+        self._others = others
+
+    def __call__(self, parser: object, namespace: object, values: object, flag: object = None) -> None:  # noqa: ARG002 - argparse's own
+        """Set it."""
+        setattr(namespace, self.dest, True)
+        for other in self._others:
+            other.required = False
+
+
+def _bisect(arguments: argparse.Namespace) -> int:
+    state: SearchState | None = None
+    if arguments.resume:
+        state = SearchFile(_repository(arguments).key).load()
+        _take_kept(arguments, state)
+    _check(arguments)
+    revisions = _repository(arguments)
+    file = SearchFile(revisions.key)
+    file.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with FileLock(file.path.with_suffix(".lock"), timeout=0):
+            return _search(arguments, revisions, file, state)
+    except Timeout:
+        raise UsageError(
+            f"another search runs in this repository ({file.path}): wait until it has ended"
+        ) from None
+
+
+def _search(
+    arguments: argparse.Namespace,
+    revisions: Revisions,
+    file: SearchFile,
+    state: SearchState | None,
+) -> int:
+    ends = _ends(arguments, revisions)
+    line = [one.commit for one in ends[1:]]
+    if state is None:
+        state = SearchState(options=_kept(arguments), folder=str(Path.cwd()), good=ends[0].commit, line=line)
+    elif (state.good, state.line) != (ends[0].commit, line):
+        raise UsageError(
+            "--resume: GOOD or BAD names another commit than before: begin again without --resume"
+        )
+    settings, root = settings_of(arguments, "bisect")
+    revisions.flash_s = settings.perf_ab_timeout_s
+    with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
+        say_begin(
+            f"{meter.boards[0].name}: {len(line)} commits, {ends[0].short} is good, {ends[-1].short} is bad; "
+            "interrupted, it goes on with espperf bisect --resume"
+        )
+        search = Bisection(
+            meter,
+            revisions,
+            ends,
+            state,
+            file.save,
+            metric=arguments.gate or "",
+            most=arguments.most,
+            minutes=arguments.minutes,
+        )
+        file.save(state)
+        outcome = search.run()
+    session = outcome.artifact
+    if arguments.json:
+        print_json({"session_id": session.session_id, "found": not outcome.fails, "contest": session.contest})
+    else:
+        print_lines(_lines(session, ends[0]))
+    print_saved(outcome, aside=arguments.json)
+    return FAILED if outcome.fails or outcome.save_error else 0
+
+
+def _lines(session: SessionArtifact, good: Revision) -> list[Line]:
+    contest, gate = session.contest, session.gate
+    assert contest is not None
+    assert gate is not None
+    mood = (
+        "good" if session.overall_pass else mood_of(gate.kind if gate.kind == "inconclusive" else "unchanged")
+    )
+    lines = [Line(f"{contest.word.upper()}: {contest.answer}", mood, bold=True), Line("")]
+    lines += candidate_table(contest, f"vs {good.short}")
+    likeliest = max(contest.candidates, key=lambda one: one.probability or 0.0)
+    if session.overall_pass:
+        lines += [Line(""), Line(f"next: git show {likeliest.commit[:12]}")]
+    elif gate.kind == "inconclusive":
+        lines += [Line(""), Line("next: espperf bisect --resume --most N measures on")]
+    return lines
+
+
+def _repository(arguments: argparse.Namespace) -> Revisions:
+    return Revisions(
+        Path(arguments.repo).absolute(),
+        build=arguments.build_cmd or "",
+        flash=arguments.flash_cmd or "",
+        build_s=arguments.build_timeout,
+        say=say_begin,
+    )
+
+
+def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]:
+    good = revisions.revision(arguments.good, "GOOD")
+    return [good, *revisions.line(good, revisions.revision(arguments.bad, "BAD"))]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse a search that has no commands, and take the profile for that which is measured.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    for flag, value in (("--build-cmd", arguments.build_cmd), ("--flash-cmd", arguments.flash_cmd)):
+        if not value:
+            raise UsageError(f"{flag} is missing: commits are built and flashed by commands")
+    if arguments.profile:
+        arguments.perf_profiles = arguments.profile
+
+
+def _kept(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that the next part of the search needs."""
+    return {name: value for name, value in vars(arguments).items() if name not in _OF_THE_ANSWER}
+
+
+def _take_kept(arguments: argparse.Namespace, state: SearchState) -> None:
+    """Take the options of the search where no other ones are given.
+
+    Raises:
+        UsageError: it was begun in another folder.
+    """
+    if state.folder != str(Path.cwd()):
+        raise UsageError(f"--resume: the search was begun in {state.folder}: go there first")
+    for name, value in state.options.items():
+        if getattr(arguments, name, None) in (None, arguments.parser.get_default(name)):
+            setattr(arguments, name, value)
+    arguments.good, arguments.bad = state.good, state.line[-1]

@@ -1,0 +1,111 @@
+"""What the commands share that build, flash and measure several firmwares: ``bisect`` and ``sweep``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from pytest_espperf.cli.ab import NOT_TAKEN as NOT_OF_ROUNDS
+from pytest_espperf.cli.common import InPlaceOf, checked, draw_aside, say, say_aside
+from pytest_espperf.config.lookup import add_arguments
+from pytest_espperf.config.option import Option
+from pytest_espperf.config.parsers import number
+from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
+from pytest_espperf.errors import UsageError
+from pytest_espperf.plugin.invocation import settings_here
+from pytest_espperf.session.revisions import BUILD_S
+from pytest_espperf.session.saving import SessionOutcome
+
+NOT_TAKEN = NOT_OF_ROUNDS | {"perf_export", "perf_report", "perf_strict", "perf_fail_on", "perf_min_effect"}
+"""The options that mean nothing where the answer is which firmware, and no verdict."""
+
+
+def add_build_arguments(command: argparse.ArgumentParser, build_help: str) -> None:
+    """Add the options that say how a commit gets on the board."""
+    add = command.add_argument_group(
+        "firmwares",
+        "In commands {dir} is the folder of the build, which they work in; {commit} is the commit's id, {ip} "
+        "and {port} are the board's. Commands are never shown. Flashing may take --perf-ab-timeout-s, and "
+        "then the board --device-boot-timeout-s to answer. The repository is only read; builds are kept in "
+        "the user's cache.",
+    ).add_argument
+    add("--build-cmd", metavar="CMD", help=build_help)
+    add("--flash-cmd", metavar="CMD", help="shell command that puts the build on the board")
+    add(
+        "--build-timeout",
+        metavar="S",
+        type=checked(number(above=0, most=86400)),
+        default=BUILD_S,
+        help="seconds that a build may take (default: %(default)g)",
+    )
+    add(
+        "--repo",
+        metavar="DIR",
+        default=".",
+        help="a folder in the repository of the firmware (default: here)",
+    )
+
+
+def add_round_options(command: argparse.ArgumentParser, host: argparse.Action) -> None:
+    """Add the options of a session that mean something where rounds are measured."""
+    in_place = partial(command.add_argument, action=InPlaceOf, other=host)
+    for option in OPTIONS:
+        if option.dest in {"device_lab", "device_ip"}:
+            add_arguments(in_place, [option._replace(kind="value")], _flag)
+        elif option.dest not in NOT_TAKEN:
+            add_arguments(command.add_argument, [option], _flag)
+
+
+def _flag(option: Option) -> str:
+    return option.flag
+
+
+def settings_of(arguments: argparse.Namespace, command: str) -> tuple[Settings, Path]:
+    """Return the options in force, and the root directory of the project.
+
+    Raises:
+        UsageError: an option is bad, or not one board is named.
+    """
+    given = vars(arguments)
+    named = {option.dest: given[option.dest] for option in OPTIONS if given.get(option.dest) is not None}
+    for dest in ("device_ip", "device_lab"):
+        if dest in named and BY_DEST[dest].kind == "list" and not isinstance(named[dest], list):
+            named[dest] = [named[dest]]
+    if arguments.host is not None:
+        if "device_ip" in named:
+            raise UsageError("the board is named by HOST: leave out --device-ip")
+        named["device_ip"] = [arguments.host]
+    settings, root = settings_here(named)
+    if len(settings.device_ip) + len(settings.device_lab) > 1:
+        raise UsageError(f"{settings.where('device_ip')}: {command} measures one board")
+    return settings, root
+
+
+def say_begin(line: str) -> None:
+    """Print a line beside the answer."""
+    say_aside(f"[espperf] {line}")
+
+
+@contextmanager
+def showing() -> Iterator[Callable[[str], None] | None]:
+    """Draw the running phase where there is a terminal; its line is cleared behind Ctrl-C."""
+    show = draw_aside if sys.stderr.isatty() else None
+    try:
+        yield show
+    except KeyboardInterrupt:
+        if show is not None:
+            show("")
+        raise
+
+
+def print_saved(outcome: SessionOutcome, *, aside: bool) -> None:
+    """Say where the session was saved."""
+    out = say_aside if aside else say
+    if outcome.save_error:
+        say_aside(f"NOT SAVED: {outcome.save_error}")
+    elif outcome.saved is not None:
+        out(f"saved_json={outcome.saved.json_path}")

@@ -1,0 +1,446 @@
+"""The search for the commit that made a board slower: build, flash, measure beside the good end, remember.
+
+Each reading is one round of a commit between two rounds of the good end, so that what wanders on the bench
+falls on both. What was measured is on the disk before the next commit is chosen: a search goes on after a
+power loss where it was. A commit that cannot be built, flashed or booted is skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from pytest_espperf.errors import BuildError, DeviceError, HistoryError, UsageError
+from pytest_espperf.gate.bisection import (
+    LEAST_END_READINGS,
+    AnswerKind,
+    Beliefs,
+    BisectionAnswer,
+    BisectionReading,
+    StepAt,
+    answer_of,
+    believe,
+    next_commit,
+    reading_of,
+    weight_of,
+)
+from pytest_espperf.gate.contest import NEW, OLD
+from pytest_espperf.gate.rows import pct
+from pytest_espperf.gate.series import COMPOSITES, composite
+from pytest_espperf.history.files import write_atomic
+from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
+from pytest_espperf.model.contest import Candidate
+from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
+from pytest_espperf.model.text import one_line
+from pytest_espperf.model.verdicts import VerdictWord
+from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.revisions import Revision, Revisions
+from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.saving import SessionOutcome
+from pytest_espperf.system.homes import state_folder
+
+MOST_READINGS = 60
+"""Readings after which a search ends without an answer, unless told otherwise."""
+
+MOST_LOST = 3
+"""Rounds in a row without a figure, or tries of a commit, after which it is given up."""
+
+WORTH_SAYING = 0.25
+"""Probability from which on a commit is named while the search goes on."""
+
+VERDICT_OF: Mapping[AnswerKind, VerdictWord] = {
+    "found": "regressed",
+    "several": "regressed",
+    "none": "unchanged",
+    "open": "inconclusive",
+}
+"""The verdict of the session: on the bad end."""
+
+Levels = dict[str, float]
+"""Log composite of each gate, ``python_heavy:rps_ok``, slower larger."""
+
+
+class MeasuredCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """One round of a commit.
+
+    Attributes:
+        commit: its number in the line, from 1; 0 is the good end.
+        levels: of its round.
+        before: of the good end's round before.
+        after: of the one behind; empty where there was none.
+    """
+
+    commit: int
+    levels: Levels
+    before: Levels
+    after: Levels = {}
+
+
+class SearchState(msgspec.Struct, kw_only=True):
+    """A search, as it is kept on the disk.
+
+    Attributes:
+        options: of the command, by name.
+        folder: in which it was given.
+        good: id of the good end.
+        line: ids of the commits behind it, oldest first.
+        measured: what was measured, in order.
+        skipped: why a commit cannot be measured, by its number.
+    """
+
+    options: dict[str, Any]
+    folder: str
+    good: str
+    line: list[str]
+    measured: list[MeasuredCommit] = []
+    skipped: dict[int, str] = {}
+
+
+class SearchFile:
+    """The file of the search in one repository.
+
+    Args:
+        key: of the repository.
+        folder: where the files are; by default the user's own.
+    """
+
+    def __init__(self, key: str, folder: Path | None = None) -> None:
+        self.folder = folder or state_folder() / "bisect"
+        self.path = self.folder / f"{key}.json"
+
+    def load(self) -> SearchState:
+        """Read it.
+
+        Raises:
+            UsageError: there is none, or it cannot be read.
+        """
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=SearchState)
+        except FileNotFoundError:
+            raise UsageError(
+                "--resume: no search was begun in this repository: espperf bisect GOOD BAD HOST begins one"
+            ) from None
+        except (OSError, msgspec.MsgspecError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"--resume: {self.path}: {reason}; begin again without --resume") from None
+
+    def save(self, state: SearchState) -> None:
+        """Write it, in the place of an earlier one.
+
+        Raises:
+            HistoryError: it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise HistoryError(f"the state of the search: {self.folder}: {error.strerror or error}") from None
+        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
+
+
+class Bisection:
+    """One search.
+
+    Args:
+        meter: opened.
+        revisions: the repository.
+        ends: the good end and the commits behind it, oldest first.
+        state: with what was measured before.
+        save: keeps the state.
+        metric: of the gate; "" for the throughput, or the p95 where a schedule paces the profile.
+        most: readings after which it ends.
+        minutes: after which no reading is begun; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        meter: RoundMeter,
+        revisions: Revisions,
+        ends: Sequence[Revision],
+        state: SearchState,
+        save: Callable[[SearchState], None],
+        *,
+        metric: str = "",
+        most: int = MOST_READINGS,
+        minutes: float = 0.0,
+    ) -> None:
+        self.state = state
+        self._meter = meter
+        self._revisions = revisions
+        self._ends = list(ends)
+        self._save = save
+        self._metric = metric
+        self._most = most
+        self._ends_s = meter.context.clock() + minutes * 60 if minutes else math.inf
+        self._weights = [weight_of(one.paths) for one in ends[1:]]
+        self._failed: dict[int, int] = {}
+        self._index = len(state.measured)
+        self._say = meter.context.say
+
+    def run(self) -> SessionOutcome:
+        """Measure until the answer is certain; judge and save what was measured.
+
+        Raises:
+            BuildError: an end cannot be built.
+            DeviceError: an end, or the board, could not be measured; what was is kept.
+            KeyboardInterrupt: again, once what was measured is saved.
+        """
+        try:
+            self._search()
+        except KeyboardInterrupt:
+            self._conclude(interrupted=True)
+            raise
+        except DeviceError:
+            if self.state.measured:
+                self._conclude(interrupted=True)
+            raise
+        return self._conclude()
+
+    # --- measuring
+
+    def _search(self) -> None:
+        before: Levels | None = None
+        while True:
+            beliefs, answer = self.stand()
+            if self._is_over(answer):
+                return
+            if before is None:
+                before = self._round(0, OLD)
+            commit = next_commit(beliefs, self._readings(), self.state.skipped, self._ready())
+            levels = self._try(commit)
+            if levels is None:
+                continue
+            self._index += 1
+            after = self._round(0, OLD)
+            row = MeasuredCommit(commit=commit, levels=levels, before=before, after=after)
+            self.state.measured = [*self.state.measured, row]
+            self._save(self.state)
+            self._say(self._progress())
+            before = after
+
+    def _is_over(self, answer: BisectionAnswer) -> bool:
+        if answer.kind != "open" and self.state.measured:
+            return True
+        if len(self.state.measured) >= self._most:
+            return True
+        return self._meter.context.clock() >= self._ends_s and bool(self.state.measured)
+
+    def _try(self, commit: int) -> Levels | None:
+        """Measure a round of a commit; None where it cannot be measured, which is remembered.
+
+        Raises:
+            DeviceError: the good end cannot be measured either, or it is the bad one.
+        """
+        try:
+            return self._round(commit, NEW)
+        except BuildError as error:
+            self._skip(commit, error)
+        except DeviceError as error:
+            # Is it this firmware, or the board?
+            self._round(0, OLD)
+            self._failed[commit] = self._failed.get(commit, 0) + 1
+            if self._failed[commit] >= MOST_LOST:
+                self._skip(commit, error)
+        return None
+
+    def _skip(self, commit: int, error: DeviceError) -> None:
+        if commit == len(self._weights):
+            raise error
+        self._say(f"skipping {self._ends[commit].short}: {error}")
+        self.state.skipped = self.state.skipped | {commit: str(error)}
+        self._save(self.state)
+
+    def _round(self, commit: int, role: RunRole) -> Levels:
+        """Measure a round of a commit until it has a figure.
+
+        Raises:
+            BuildError: it cannot be built.
+            DeviceError: it cannot be put on the board or measured, or has no figure again and again.
+        """
+        firmware = self._revisions.firmware(self._ends[commit])
+        for _ in range(MOST_LOST):
+            runs = self._meter.measure(firmware, index=self._index, role=role, profiles=self._profiles())
+            levels = levels_of(runs)
+            if levels:
+                if not self._metric:
+                    self._metric = _usual_metric(runs)
+                return levels
+        raise DeviceError(
+            f"{self._ends[commit].short}: no round of {MOST_LOST} had a figure: this computer, not the "
+            "board, set the pace"
+        )
+
+    def _profiles(self) -> list[str]:
+        """Name the profiles that are measured: all until it is known which one shows the step best."""
+        gate = self.gate()
+        return [gate.rpartition(":")[0]] if gate else self._meter.profiles
+
+    def _ready(self) -> set[int]:
+        return {n for n, one in enumerate(self._ends) if n and self._revisions.is_built(one)}
+
+    # --- what is known
+
+    def gate(self) -> str:
+        """Return the gate that decides, ``python_heavy:rps_ok``; "" until it is known.
+
+        Of several profiles it is that in which the bad end is slowest.
+        """
+        metric = self._metric or MAIN_METRIC
+        profiles = self._meter.profiles
+        if len(profiles) == 1:
+            return f"{profiles[0]}:{metric}"
+        ends = [row for row in self.state.measured[:LEAST_END_READINGS] if row.commit == len(self._weights)]
+        if len(ends) < LEAST_END_READINGS:
+            return ""
+        changes: dict[str, float] = {}
+        for name in (f"{profile}:{metric}" for profile in profiles):
+            found = [one.change for row in ends if (one := reading_at(row, name)) is not None]
+            if len(found) == len(ends):
+                changes[name] = min(found)
+        return max(changes, key=changes.__getitem__, default="")
+
+    def _readings(self) -> list[BisectionReading]:
+        gate = self.gate() or f"{self._meter.profiles[0]}:{self._metric or MAIN_METRIC}"
+        rows = (reading_at(row, gate) for row in self.state.measured)
+        return [one for one in rows if one is not None]
+
+    def stand(self) -> tuple[Beliefs, BisectionAnswer]:
+        """Return the beliefs and the answer of all that was measured."""
+        beliefs = believe(self._weights, self._readings())
+        return beliefs, answer_of(beliefs, self.state.skipped)
+
+    def _progress(self) -> str:
+        """``measured abc1234: +11.9 %; likeliest def5678: 63 %``."""
+        last, gate = self.state.measured[-1], self.gate()
+        reading = reading_at(last, gate) if gate else None
+        change = f": {pct(reading.change):+.1f} %" if reading is not None else ""
+        likeliest = [step for step in self.stand()[1].steps if step.probability >= WORTH_SAYING]
+        guess = f"; likeliest {' and '.join(map(self._step, likeliest))}" if likeliest else ""
+        return f"measured {self._ends[last.commit].short}{change}{guess}"
+
+    def _step(self, step: StepAt) -> str:
+        shorts = " or ".join(self._ends[commit].short for commit in step.commits[:3])
+        more = f" or {len(step.commits) - 3} more" if len(step.commits) > 3 else ""
+        return f"{shorts}{more}: {probability(step.probability)}"
+
+    # --- the end
+
+    def _conclude(self, *, interrupted: bool = False) -> SessionOutcome:
+        meter = self._meter
+        beliefs, answer = self.stand()
+        word, text = self._words(beliefs, answer)
+        meter.contest = structs.replace(
+            meter.contest, word=word, answer=text, candidates=self._candidates(beliefs)
+        )
+        session = structs.replace(meter.artifact(), partial=interrupted)
+        kind = VERDICT_OF[answer.kind]
+        findings = [*meter.findings()]
+        if interrupted:
+            findings.append(Finding(kind=INCOMPLETE, message="the search was interrupted."))
+        for commit, reason in self.state.skipped.items():
+            short = self._ends[commit].short
+            findings.append(
+                Finding(severity="warn", kind=FIRMWARES, message=f"{short} is skipped: {reason}.")
+            )
+        gate = self.gate()
+        verdict = Verdict(
+            kind="incomplete" if interrupted else kind,
+            baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
+            gates=[_row(gate, beliefs, kind, len(self.state.measured))] if gate else [],
+            findings=findings,
+        )
+        found = answer.kind in {"found", "several"}
+        session = structs.replace(session, gate=verdict, overall_pass=found and not interrupted)
+        return meter.save(Judgement(session, verdict, fails=not found))
+
+    def _words(self, beliefs: Beliefs, answer: BisectionAnswer) -> tuple[str, str]:
+        """Return the word and the sentence of the answer."""
+        good, bad = self._ends[0].short, self._ends[-1].short
+        many = f"after {len(self.state.measured)} measurements"
+        profile = self.gate().rpartition(":")[0] or self._meter.profiles[0]
+        if answer.kind == "none":
+            return "no step", f"{bad} is not slower than {good} ({profile}), {many}"
+        if answer.kind == "several":
+            steps = " and ".join(f"{self._named(step)} ({pct(step.change):+.0f} %)" for step in answer.steps)
+            return "found", f"more than one step: {steps}; {profile}, {many}"
+        if answer.kind == "found":
+            slower = f"{profile} is {pct(beliefs.change):.0f} % slower from there on"
+            return "found", f"{self._named(answer.steps[0])}; {slower}, {many}"
+        if beliefs.none > 0.5 or beliefs.two + max(beliefs.began) < beliefs.none:
+            return "not found", f"{good} and {bad} cannot be told apart ({profile}), {many}"
+        likeliest = self._named(answer.steps[0])
+        return "not found", f"not certain {many}; the likeliest is {likeliest}"
+
+    def _named(self, step: StepAt) -> str:
+        """``abc1234 (Escape values): 97 %``; of commits that cannot be told apart, all."""
+        names = [
+            f"{one.short} ({one_line(one.subject, 60)})" for one in map(self._ends.__getitem__, step.commits)
+        ]
+        return f"{' or '.join(names)}: {probability(step.probability)}"
+
+    def _candidates(self, beliefs: Beliefs) -> list[Candidate]:
+        readings: dict[int, list[float]] = {}
+        for reading in self._readings():
+            readings.setdefault(reading.commit, []).append(reading.change)
+        return [
+            Candidate(
+                label=one.short,
+                commit=one.commit,
+                subject=one_line(one.subject, 200),
+                rounds=len(readings.get(n, ())),
+                d_pct=round(pct(sum(changes) / len(changes)), 2) if (changes := readings.get(n)) else None,
+                probability=round(beliefs.began[n - 1], 4) if n else None,
+                trouble=self.state.skipped.get(n, ""),
+            )
+            for n, one in enumerate(self._ends)
+        ]
+
+
+def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
+    profile, _, metric = gate.rpartition(":")
+    return GateRow(
+        name=gate,
+        profile=profile,
+        metric=metric,
+        verdict=word,
+        d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
+        rounds=readings,
+        detail="the bad end against the good one",
+    )
+
+
+def probability(share: float) -> str:
+    """Format a probability: ``97 %``; never 100."""
+    return f"{min(99.9, 100 * share):.3g} %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def reading_at(row: MeasuredCommit, gate: str) -> BisectionReading | None:
+    """Make the reading of one gate; None where a round has no figure of it."""
+    if gate not in row.levels or gate not in row.before:
+        return None
+    return reading_of(row.commit, row.levels[gate], row.before[gate], row.after.get(gate))
+
+
+def levels_of(runs: Sequence[RawRun]) -> Levels:
+    """Return the log composites of a round."""
+    found: Levels = {}
+    for run in runs:
+        phases = {result.phase: result for result in run.results}
+        paced = {name: result.report.paced for name, result in phases.items()}
+        names: Mapping[str, Sequence[str]] = {MAIN_METRIC: of_throughput(paced)}
+        for metric in COMPOSITES:
+            value = composite(phases, names.get(metric, tuple(phases)), metric)
+            if value is not None:
+                found[f"{run.profile}:{metric}"] = value
+    return found
+
+
+def _usual_metric(runs: Sequence[RawRun]) -> str:
+    """Choose the throughput, or the p95 where schedules or pauses pace all phases."""
+    paced = all(result.report.paced for run in runs for result in run.results)
+    return "p95_ms" if paced else MAIN_METRIC
