@@ -59,10 +59,10 @@ ROBUST_FROM = 5
 LEAST_VARIANCE = p.SESSION_SIGMA_FLOOR**2
 """Pairs are never taken to differ by less: a few that happen to agree prove nothing."""
 
-MAIN_SHARE = 0.8
+MAIN_SHARE = 0.85
 """Of a profile's alpha the part of the throughput, where the board sets the pace: the steadiest gate."""
 
-LAST_SHARE = 0.7
+LAST_SHARE = 0.8
 """Of a gate's alpha the part of the last look, where the power for small changes is decided."""
 
 SAME_LOOKS = 4.0
@@ -281,7 +281,8 @@ def _of_one_board(differences: Sequence[float], pairs: Sequence[tuple[float, flo
     return _Estimate(
         change=biweight(differences, math.sqrt(spread)) if robust else fmean(differences),
         error=math.sqrt((BIWEIGHT_VARIANCE if robust else 1.0) * spread / count),
-        df=(count - 1) * (2 + 4 * min(1.0, within / apart)) / 3,
+        # In whole tenths, downwards: quantiles are kept.
+        df=math.floor((count - 1) * (20 + 40 * min(1.0, within / apart)) / 3) / 10,
     )
 
 

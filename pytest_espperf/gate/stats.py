@@ -258,7 +258,7 @@ def t_upper_tail(t: float, df: float) -> float:
     return tail if t >= 0 else 1.0 - tail
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def t_quantile(tail: float, df: float) -> float:
     """Return the value that Student's t with ``df`` degrees of freedom exceeds with probability ``tail``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -80,6 +81,42 @@ def test_the_other_parts_run_on_levels_and_on_recordings(
     printed = capsys.readouterr().out
     for said in ("alarms", "unchanged though 30 % slower", "joined", "a hang of 3 s", "early end, x1.2"):
         assert said in printed
+
+
+def test_old_against_new_runs_on_levels_and_on_recordings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench_gate
+    import bench_gate_ab as contest
+
+    monkeypatch.setattr(contest, "ProcessPoolExecutor", in_process)
+    monkeypatch.setattr(contest, "PARTS", 1)
+    real = str(TOOLS / "data" / "rounds_two_writes_quiet.json")
+    bench_gate.main(
+        ["--ab", "--levels", "low", "--real", real, "--sessions", "2", "--pool", "20", "--boots", "0.002"]
+    )
+    printed = capsys.readouterr().out
+    assert "boots differ by 0.002" in printed
+    for source in ("low ", "rounds_two_writes_quiet "):
+        rows = [line for line in printed.splitlines() if line.startswith(f"  {source}")]
+        assert len(rows) == len(contest.ROWS)
+        assert "alarms   0.0" in rows[0]
+        assert "slower 100.0 %" in rows[-1]  # 10 %, far beyond the noise
+
+
+def test_pairs_of_a_recording_are_neighbours_in_the_order_ab_ba() -> None:
+    import bench_gate_ab as contest
+    import bench_gate_flow as flow
+
+    recording = flow.Recording.load(TOOLS / "data" / "rounds_microdot_quiet.json")
+    bench = flow.RecordedBench(recording, seed=1)
+    measure = contest.recorded(bench, {"python_heavy": 2.0}, 6)
+    drawn = flow.RecordedBench(recording, seed=1).draw({}, 6).rounds("python_heavy", 1, 6, "run")
+    rounds = [contest._values(run) for run in drawn]
+    for pair, (old, new) in enumerate(((0, 1), (3, 2), (4, 5))):
+        before, after = measure("python_heavy", pair)
+        assert before == rounds[old]
+        assert after == pytest.approx([value + math.log(2.0) for value in rounds[new]])
 
 
 def test_recordings_are_drawn_in_blocks() -> None:
