@@ -59,7 +59,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         verdict: the gate's word, "" where there was no gate (files of the original tool).
         joins: whether it joins the baseline by its verdict, see :attr:`Verdict.joins_baseline`.
         held_back: it looks slower without proof.
-        completed: False for sessions that were interrupted.
+        completed: False for sessions that were interrupted, and for those that compare firmwares.
         measured: False where no request succeeded: such a session is no evidence about any firmware.
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
@@ -178,7 +178,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         accepted_only: those that are history (:attr:`SessionRow.in_history`).
-        completed_only: leave out interrupted ones.
+        completed_only: leave out interrupted ones, and comparisons of firmwares.
         pinned_only: the fixed anchors.
         comparable_with: at least one profile can be compared.
         comparability_key: wholly comparable: equal keys.
@@ -263,7 +263,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         joins=standing.joins,
         held_back=standing.held_back,
         overall_pass=artifact.overall_pass,
-        completed=standing.complete,
+        completed=standing.complete and artifact.contest is None,
         measured=has_answers(artifact),
         schema_version=0 if artifact.session_id.startswith("s0-") else artifact.schema_version,
         runs=artifact.runs_per_profile,

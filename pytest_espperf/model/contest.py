@@ -18,12 +18,14 @@ class FirmwareFacts(msgspec.Struct, frozen=True, kw_only=True):
         how: what puts it on a board: ``command``, ``slot`` or ``revision``.
         commit: of its sources, where that is known.
         slot: of the board, where it stays in one.
+        version: that the board told while it ran, "" where it tells none.
     """
 
     label: str
     how: str = ""
     commit: str = ""
     slot: str = ""
+    version: str = ""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,8 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
         word: what came of it, in a word, where the session's verdict is not the answer.
         answer: the same in a sentence.
         candidates: the firmwares among which the answer was looked for.
-        told_apart: whether the board itself said, after each switch, which firmware runs; None: not asked.
+        told_apart: whether the board itself said that it runs another firmware after each switch; None where
+            it says nothing of that, and was not asked.
     """
 
     kind: ContestKind

@@ -177,7 +177,11 @@ def candidate_table(contest: Contest, compared_with: str) -> Iterator[Line]:
 
 
 def _firmware(one: FirmwareFacts) -> str:
-    parts = [f"slot {one.slot}" if one.slot else one.how, f"commit {one.commit[:12]}" if one.commit else ""]
+    parts = [
+        f"slot {one.slot}" if one.slot else one.how,
+        f"commit {one.commit[:12]}" if one.commit else "",
+        f"version {one.version}" if one.version else "",
+    ]
     return ", ".join(filter(None, parts))
 
 

@@ -197,6 +197,16 @@ class AbContest:
             found.append(Finding(severity="warn", kind=FIRMWARES, message=f"it ended early: {self._ended}."))
         # A command may wait for the boot by itself; a request to switch does not.
         in_slots = any(one.how == "slot" for one in contest.firmwares)
+        if contest.told_apart is False:
+            version = contest.firmwares[0].version
+            found.append(
+                Finding(
+                    severity="warn",
+                    kind=FIRMWARES,
+                    message=f"the board tells version {version} with either firmware: make sure that it "
+                    "runs another one after each change (--check-url).",
+                )
+            )
         silent = [one for one in contest.switches if one.boot_s is None]
         if in_slots and contest.told_apart is None and silent and len(silent) == len(contest.switches):
             found.append(

@@ -215,7 +215,7 @@ class RoundMeter:
             for one in named
         ]
         self.store = HistoryStore(self._sharing.folder)
-        self.contest = Contest(kind=kind, told_apart=True if running is not None else None)
+        self.contest = Contest(kind=kind)
         self._running = running
         self.answers: dict[str, dict[str, dict[str, PathAnswer]]] = {}
         self._spent = _Spent()
@@ -290,12 +290,14 @@ class RoundMeter:
             switches=list(spent.switches),
             boards=[one.plan.board for one in self._contexts if one.plan.board],
             seconds=round(spent.ended_s - began_s, 3),
+            told_apart=self._told_apart(),
         )
         names = [side.board.name for side in self._sides]
         return structs.replace(
             artifact,
             target=" and ".join(names) if len(names) > 1 else artifact.target,
             comparability=None,  # neither firmware's figures are those of a session of one
+            device={**artifact.device, "firmware": self.context.settings.device_firmware},  # not that of one
             contest=contest,
             runs_per_profile=len(rounds),
             boards=1,
@@ -351,6 +353,7 @@ class RoundMeter:
             self._put(side, firmware, role, self._chosen(profiles))
             for planned in self._phases(side, index, role, profiles):
                 side.driver.run_phase(planned, side.context.budget(planned))
+            self._take_version(side)
         return self.runs(index, role)
 
     def measure_twins(
@@ -380,6 +383,8 @@ class RoundMeter:
             labels = [one.firmware.facts.label for one in seats]
             for both in zip(*phases, strict=True):
                 self._drive_together(list(zip(sides, both, labels, strict=True)))
+            for side in sides:
+                self._take_version(side)
         return [run for seat in seats for run in self.runs(index, seat.role)]
 
     def runs(self, index: int, role: RunRole) -> list[RawRun]:
@@ -444,7 +449,7 @@ class RoundMeter:
         if self._running is not None:
             self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
         side.there = side.sink.firmware = facts.label
-        self._spent.firmwares[facts.label] = facts
+        self._spent.firmwares.setdefault(facts.label, facts)
         self._spent.switches.append(
             Switch(
                 label=facts.label,
@@ -454,9 +459,31 @@ class RoundMeter:
             )
         )
         side.driver.bench.meter.forget()
+        board.telemetry.version = ""
         self._warm_up(side, facts.label, role, profiles)
         board.heard()  # that it has booted is no news
         side.driver.own.switched(role)
+
+    def _take_version(self, side: _Side) -> None:
+        """Keep the version that the board told with its telemetry.
+
+        Raises:
+            DeviceError: it told another one with this firmware before.
+        """
+        told, known = side.board.telemetry.version, self._spent.firmwares[side.there]
+        if known.version and told and known.version != told:
+            raise DeviceError(
+                f"the board tells version {told} with the {known.label} firmware, and told {known.version} "
+                "before: it did not switch, or went back"
+            )
+        self._spent.firmwares[side.there] = structs.replace(known, version=known.version or told)
+
+    def _told_apart(self) -> bool | None:
+        """Whether the board said that another firmware ran after each change; None for not a word of it."""
+        if self._running is not None:
+            return True
+        versions = [one.version for one in self._spent.firmwares.values()]
+        return len(set(versions)) == len(versions) if len(versions) > 1 and all(versions) else None
 
     def _await_boot(self, side: _Side, label: str) -> float | None:
         """Wait until the board answers; return the seconds, None where it was never seen away."""

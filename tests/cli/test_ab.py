@@ -104,6 +104,7 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert "switches" in shown
     assert main(["list"]) == 0
     assert "regressed" in capsys.readouterr().out
+    assert main(["show", "latest"]) == 4  # of ordinary sessions
 
 
 def test_json_has_the_answer_alone_on_the_standard_output(
@@ -171,6 +172,21 @@ def test_the_reference_device_with_two_slots(capsys: pytest.CaptureFixture[str])
     assert main(["ab", "sim", *SIM_SLOTS, *SIM, *slots]) == 1
     out = capsys.readouterr().out
     assert out.startswith("SLOWER: python_heavy is ")
+
+
+def test_the_version_that_a_board_tells_tells_firmwares_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("espperf.toml").unlink()  # which switches telemetry off
+    facts = {"noise": "none", "time_scale": 0.05}
+    words = [word for word in SIM if not word.startswith("--sim")] + [*SIM_SLOTS[:3], *NO_CHANGE, "--pairs=3"]
+    for versions, said in ((("1.0", "1.1"), ""), (("1.0", "1.0"), "tells version 1.0 with either firmware")):
+        images = {slot: {"version": version} for slot, version in zip("ab", versions, strict=True)}
+        with SimProcess.start(SimConfig().merged({**facts, "slot": images})) as sim:
+            assert main(["ab", f"127.0.0.1:{sim.port}", *words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [one["version"] for one in found["contest"]["firmwares"]] == list(versions)
+        assert found["contest"]["told_apart"] is (not said)
+        messages = " ".join(one["message"] for one in found["gate"]["findings"])
+        assert (said in messages) if said else ("either firmware" not in messages)
 
 
 def test_a_firmware_of_the_reference_device_that_rolls_back(capsys: pytest.CaptureFixture[str]) -> None:
