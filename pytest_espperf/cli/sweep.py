@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         "sweep",
         _sweep,
         "find the best value of a knob: builds and flashes a firmware for each value, measures all of them "
-        "in interleaved rounds, and says which is best and which cannot be told apart, corrected for their "
+        "in interleaved rounds, and says which is best and which cannot be distinguished, corrected for their "
         "number. The sources are those of a commit; without --build-cmd the board is only configured.",
     )
     sweep.add_argument(

@@ -375,12 +375,12 @@ class Bisection:
             slower = f"{profile} is {pct(beliefs.change):.0f} % slower from there on"
             return "found", f"{self._named(answer.steps[0])}; {slower}, {many}"
         if beliefs.none > 0.5 or beliefs.two + max(beliefs.began) < beliefs.none:
-            return "not found", f"{good} and {bad} cannot be told apart ({profile}), {many}"
+            return "not found", f"{good} and {bad} cannot be distinguished ({profile}), {many}"
         likeliest = self._named(answer.steps[0])
         return "not found", f"not certain {many}; the likeliest is {likeliest}"
 
     def _named(self, step: StepAt) -> str:
-        """``abc1234 (Escape values): 97 %``; of commits that cannot be told apart, all."""
+        """``abc1234 (Escape values): 97 %``; of commits that cannot be distinguished, all."""
         names = [
             f"{one.short} ({one_line(one.subject, 60)})" for one in map(self._ends.__getitem__, step.commits)
         ]

@@ -30,7 +30,7 @@ ROUNDS = 6
 
 _KNOB = re.compile(r"\{(knob|KNOB|value)\}")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
-_WORDS = {"best": "best", "alike": "cannot be told apart", "worse": "worse"}
+_WORDS = {"best": "best", "alike": "cannot be distinguished", "worse": "worse"}
 
 
 @dataclass(frozen=True)

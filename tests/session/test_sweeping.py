@@ -61,7 +61,7 @@ def test_the_best_is_named_and_what_cannot_be_told_apart() -> None:
 
 def test_values_that_do_the_same_cannot_be_told_apart() -> None:
     outcome = swept(FakeMeter(lambda *_: 1.0, kind="sweep", noise=0.02))
-    assert "cannot be told apart" in answer(outcome)
+    assert "cannot be distinguished" in answer(outcome)
     assert " is best" not in answer(outcome)
     assert not outcome.fails
 
