@@ -11,9 +11,12 @@ from pytest_espperf.cli.history import open_history, say_skipped
 from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.artifact import Json
+from pytest_espperf.output.files import parse_folder, write_file
 from pytest_espperf.output.reports import check_installed, write_history
 from pytest_espperf.output.trends import gather_history
+from pytest_espperf.report.exports.otava import CONFIG, render_otava
 from pytest_espperf.report.html.data import HistoryPage, Trend
+from pytest_espperf.report.steps import step_lines
 from pytest_espperf.system import regular
 from pytest_espperf.system.homes import expand_user
 
@@ -39,15 +42,22 @@ def add_commands(commands: Any) -> None:
         "--json",
         action="store_true",
         help="print the data of the page as one object: sessions (file, session_id, time_utc, board, tag, "
-        "verdict, commit, firmware, worst_pct) and gates (board, profile, metric, unit, better, points)",
+        "verdict, commit, firmware, worst_pct) and gates (board, profile, metric, unit, better, points, "
+        "changes: where the level changed)",
+    )
+    how.add_argument(
+        "--otava",
+        metavar="FOLDER",
+        help="write the history for Apache Otava: CSV files and the otava.yaml that names them",
     )
 
 
 def _trend(arguments: argparse.Namespace) -> int:
-    if not arguments.json:
+    if not (arguments.json or arguments.otava):
         check_installed("espperf trend")
+    folder = parse_folder(arguments.otava, Path.cwd(), "--otava") if arguments.otava else None
     path = Path(expand_user(arguments.output or USUAL, "--output"))
-    if not arguments.json and regular.is_folder(path):
+    if not (arguments.json or folder) and regular.is_folder(path):
         raise UsageError(f"--output: {path} is a folder: name a file")
     store = open_history(arguments)
     page = gather_history(store, arguments.board)
@@ -57,9 +67,16 @@ def _trend(arguments: argparse.Namespace) -> int:
         raise UsageError(f"there is no session{of_board} in {store.folder}")
     if arguments.json:
         print_json(_described(page))
+        return 0
+    if folder is not None:
+        for name, text in render_otava(page).items():
+            write_file(folder / name, text.encode("utf-8", "replace"))
+        say(str(folder / CONFIG))
     else:
         write_history(page, path)
         say(str(path))
+    for line in step_lines(page.trends):
+        say(line)
     return 0
 
 
@@ -100,5 +117,19 @@ def _gate(trend: Trend) -> Json:
                 "opens": point.opens,
             }
             for point in trend.points
+        ],
+        "changes": [
+            {
+                "file": (session := trend.points[change.at].session).file,
+                "session_id": session.session_id,
+                "time_utc": session.when,
+                "commit": session.commit,
+                "firmware": session.firmware,
+                "before": change.before,
+                "after": change.after,
+                "d_pct": change.d_pct,
+                "confidence": change.confidence,
+            }
+            for change in trend.changes
         ],
     }

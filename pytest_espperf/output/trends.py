@@ -12,7 +12,15 @@ from pytest_espperf.model.artifact import Json
 from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.registry import METRICS, Metric, find_metric, own_gate
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER, UNJUDGED
-from pytest_espperf.report.html.data import HistoryPage, PointKind, Trend, TrendPoint, TrendSession
+from pytest_espperf.output.steps import with_changes
+from pytest_espperf.report.html.data import (
+    OTHER_WORKLOAD,
+    HistoryPage,
+    PointKind,
+    Trend,
+    TrendPoint,
+    TrendSession,
+)
 from pytest_espperf.report.layout import short_commit
 
 SHOWN_OF_A_COMMIT = 8
@@ -42,7 +50,9 @@ def gather_history(store: HistoryStore, board: str = "", link: Link | None = Non
         if row.completed:
             by_board.setdefault(row.board, []).append(row)
     trends = [
-        trend for name in sorted(by_board) for trend in _of_board(name, by_board[name], sessions.__getitem__)
+        with_changes(trend)
+        for name in sorted(by_board)
+        for trend in _of_board(name, by_board[name], sessions.__getitem__)
     ]
     return HistoryPage(tuple(sessions.values()), tuple(trends))
 
@@ -155,6 +165,7 @@ def _session(row: SessionRow, *, is_this: bool = False, link: str = "") -> Trend
         worst_pct=row.worst_pct,
         is_this=is_this,
         link=link,
+        moment=_moment(row.stamp),
     )
 
 
@@ -165,7 +176,7 @@ def _opens(before: SessionRow | None, row: SessionRow, profile: str) -> str:
     if row.opens_epoch:
         return "accepted" if row.accepted is not None else row.verdict
     now, then = (row.base_key, row.profiles.get(profile)), (before.base_key, before.profiles.get(profile))
-    return "other settings" if now != then else ""
+    return OTHER_WORKLOAD if now != then else ""
 
 
 def _point(
@@ -230,6 +241,14 @@ def _composite(row: SessionRow, profile: str, metric: str) -> float | None:
     if min(known) <= 0:
         return None
     return math.exp(math.fsum(map(math.log, known)) / len(known))
+
+
+def _moment(stamp: str) -> str:
+    """Format ``20260131T235959Z`` as ``2026-01-31T23:59:59Z``."""
+    day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
+    return (
+        f"{day}T{stamp[9:11]}:{stamp[11:13]}:{stamp[13:15]}Z" if len(stamp) == len("20260131T235959Z") else ""
+    )
 
 
 def _when(stamp: str) -> str:

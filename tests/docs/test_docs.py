@@ -94,7 +94,7 @@ FOREIGN_OPTIONS = {
 MORE_RUNS = ("README.md", "judging.md", "commands.md", "tutorial.md")
 """Pages with a firmware that is slower on purpose: three runs are needed to show it."""
 
-OWN_BENCH = ("bisect.md", "pytest-embedded.md")
+OWN_BENCH = ("bisect.md", "old-against-new.md", "pytest-embedded.md")
 """Pages that need more than a board: each has a test of its own."""
 
 VERDICTS = {part for word in get_args(VerdictWord) for part in (*word.split("-"), *word.upper().split("-"))}
@@ -282,6 +282,16 @@ def test_a_bisection_finds_the_commit_that_made_it_slower(
     assert bench.run("python ../bisect_step.py")[0] == 128
     bench.write("slowness.txt", "not a number")
     assert bench.run("python ../bisect_step.py")[0] == 125
+
+
+@posix_only
+def test_old_against_new_is_measured_and_bisected(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    culprit = make_repository(bench, monkeypatch)
+    for image in ("old.bin", "new.bin"):
+        bench.write(f"build/{image}", "1")
+    monkeypatch.setenv("ESPPERF_DEVICE_BOOT_TIMEOUT_S", "60")
+    transcript = run_page(DOCS / "old-against-new.md", bench)
+    assert f"{culprit[:7]}" in transcript
 
 
 # --- what is named

@@ -59,7 +59,7 @@ STAND_INS = (
     (r"(duration_s = )\d+", r"\g<1>0.1"),
     (r"(--perf-confirm[ =])[1-9]", r"\g<1>1"),
     (r"(--sim-slowdown \w+=)1\.(?:75|8)", rf"\g<1>{SLOWER}"),
-    (r"(--sim-slot b:\S*python_heavy=)1\.12", rf"\g<1>{SLOWER}"),
+    (r"(--sim-slot b:\S*python_heavy=)1\.(?:12|8)", rf"\g<1>{SLOWER}"),
     (r"(espperf ab \S+)", r"\g<1> --pairs 3"),
     (r"(espperf calibrate \S+)(?: --sessions \d+)?", r"\g<1> --sessions 2 --perf-runs 1"),
     (r"(sim .*--port[ =])8080", r"\g<1>0"),

@@ -47,8 +47,8 @@ def render_csv(session: SessionArtifact) -> str:
     gap = [""] * (len(COLUMNS) - 3 + len(some))
     for name, figure in session.figures.items():
         for value in figure.values:
-            keys = map(_inert, (session.session_id, session.timestamp_utc, session.tag))
-            writer.writerow((*keys, *gap, _inert(name), value, _inert(figure.unit)))
+            keys = map(inert_cell, (session.session_id, session.timestamp_utc, session.tag))
+            writer.writerow((*keys, *gap, inert_cell(name), value, inert_cell(figure.unit)))
     return text.getvalue()
 
 
@@ -72,11 +72,12 @@ def _rows(
         numbers = [getattr(report, name) for name in NUMBERS.values()]
         numbers += [report.value(name) for name in some]
         numbers += [None] * (len(OWN_COLUMNS) if session.figures else 0)
-        yield [_inert(key) if isinstance(key, str) else key for key in keys] + [
+        yield [inert_cell(key) if isinstance(key, str) else key for key in keys] + [
             "" if number is None else number for number in numbers
         ]
 
 
-def _inert(text: str) -> str:
+def inert_cell(text: str) -> str:
+    """Return a text as one printable line that no spreadsheet takes for a formula."""
     shown = printable(text)
     return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown

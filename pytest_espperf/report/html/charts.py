@@ -24,6 +24,7 @@ from pytest_espperf.report.html.data import (
     TrendPoint,
     TrendSession,
 )
+from pytest_espperf.report.steps import change_text
 
 MOST = 1e12
 """What no board, phase or histogram has: beyond it nothing is drawn."""
@@ -88,6 +89,10 @@ def _gate(trend: Trend, places: Mapping[str, int]) -> Json:
             ]
             for point in trend.points
             if _drawable(point.value)
+        ],
+        "changes": [
+            [places[trend.points[one.at].session.file], printable(change_text(trend, one))]
+            for one in trend.changes
         ],
     }
 

@@ -15,6 +15,9 @@ PointKind = Literal["history", "accepted", "pinned", "doubtful", "failing", "els
 ``trend.js`` knows them by their place in this list.
 """
 
+OTHER_WORKLOAD = "other settings"
+"""What a point opens whose session had another workload than the one before it."""
+
 Curve = Sequence[tuple[float, float]]
 """``(percentile, milliseconds)``, ascending."""
 
@@ -26,6 +29,7 @@ class TrendSession:
     Attributes:
         file: its file name in the history; it identifies the session on a page.
         when: its time, for people.
+        moment: its time, for programs, as ``2026-01-31T23:59:59Z``.
         session_id: of the session.
         board: which it was measured on.
         tag: "" where it has none.
@@ -47,6 +51,7 @@ class TrendSession:
     worst_pct: float | None = None
     is_this: bool = False
     link: str = ""
+    moment: str = ""
 
     @property
     def name(self) -> str:
@@ -86,10 +91,31 @@ class TrendPoint:
 
 
 @dataclass(frozen=True)
+class LevelChange:
+    """A session at which the level of a gate changed.
+
+    Attributes:
+        at: place of its point: the first one of the new level.
+        before, after: the levels, in the metric's unit.
+        d_pct: their difference in percent, slower positive.
+        confidence: from 0 to 1, that it is no chance.
+    """
+
+    at: int
+    before: float
+    after: float
+    d_pct: float
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Trend:
     """The history of one gate on one board, oldest first.
 
     Of a firmware's own figure the profile is "", and unit and direction are given.
+
+    Attributes:
+        changes: where its level changed, oldest first.
     """
 
     board: str
@@ -98,6 +124,7 @@ class Trend:
     points: tuple[TrendPoint, ...]
     unit: str = ""
     better: str = ""
+    changes: tuple[LevelChange, ...] = ()
 
     @property
     def group(self) -> str:

@@ -28,6 +28,7 @@ from pytest_espperf.report.html.data import (
     Trend,
     TrendSession,
 )
+from pytest_espperf.report.steps import change_text, gathered
 from pytest_espperf.report.view import (
     View,
     bound_text,
@@ -137,6 +138,10 @@ def render_history(page: HistoryPage) -> str:
         "trend.html.jinja",
         page=page,
         boards=boards,
+        steps=[
+            (session, [change_text(trend, change) for trend, change in changes])
+            for session, changes in gathered(trends)[:TABLE_ROWS]
+        ],
         verdicts=verdicts,
         profiles=sorted({trend.group for trend in page.trends}),
         metrics=list({one.metric: (one.metric, one.described.label) for one in page.trends}.values()),

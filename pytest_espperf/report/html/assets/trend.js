@@ -38,6 +38,7 @@ const trends = (() => {
       session.commit ? `commit ${session.commit}` : "",
       session.firmware ? `firmware ${session.firmware}` : "",
       point.opens ? point.opens : "",
+      gate.steps[point.session] ? `a step began: ${gate.steps[point.session]}` : "",
       session.link ? "click for its report" : "",
     ].filter(Boolean);
   };
@@ -68,7 +69,9 @@ const trends = (() => {
     const marks = [];
     points.forEach((point, place) => {
       const before = place ? own[place - 1].firmware : own[place].firmware;
-      if (point.opens) marks.push({ at: place - 0.5, colour: "plain", dash: true, strong: true, label: point.opens });
+      const step = gate.steps[point.session];
+      if (step) marks.push({ at: place - 0.5, colour: "warn", strong: true, label: `step${own[place].commit ? ` at ${own[place].commit}` : ""}` });
+      else if (point.opens) marks.push({ at: place - 0.5, colour: "plain", dash: true, strong: true, label: point.opens });
       else if (own[place].firmware && own[place].firmware !== before) {
         marks.push({ at: place - 0.5, colour: "line", label: own[place].firmware, isFirmware: true });
       }
@@ -90,7 +93,8 @@ const trends = (() => {
   const named = (names, rows) => rows.map((row) => Object.fromEntries(names.map((name, place) => [name, row[place]])));
   const read = (data) => ({
     sessions: named(data.session_fields, data.sessions),
-    gates: data.gates.map((gate) => ({ ...gate, points: named(data.point_fields, gate.points) })),
+    gates: data.gates.map((gate) => ({
+      ...gate, points: named(data.point_fields, gate.points), steps: Object.fromEntries(gate.changes || []) })),
   });
 
   return { pct, read, spec };
