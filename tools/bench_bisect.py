@@ -11,7 +11,7 @@ from one round to the next), and now and then something that makes a round 5 to 
 Of the commits a third touches documents only; the culprit never is one.
 
 The rival is what ``git bisect run`` does with a script that measures each commit once and calls it bad where
-it is slower than half of the step, of which it is told the true size.
+it is slower than half of the step, and knows its true size.
 """
 
 from __future__ import annotations

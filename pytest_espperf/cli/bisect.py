@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         _bisect,
         "find the commit that made a board slower: builds, flashes and measures commits between GOOD and "
         "BAD, each beside GOOD, until it is certain where the step began. Noise is allowed for: no answer is "
-        "final, and the commit that says most is measured next. A search that was interrupted goes on with "
+        "final, and the commit that says most is measured next. A search that was interrupted continues with "
         "--resume. Exit code 0 where the commit was found, 1 where not.",
     )
     named = [
@@ -139,7 +139,7 @@ def _search(
     with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
         say_begin(
             f"{meter.boards[0].name}: {len(line)} commits, {ends[0].short} is good, {ends[-1].short} is bad; "
-            "interrupted, it goes on with espperf bisect --resume"
+            "interrupted, it continues with espperf bisect --resume"
         )
         search = Bisection(
             meter,

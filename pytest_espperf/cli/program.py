@@ -28,6 +28,7 @@ MODULES = {
     "watch": "watch",
     "ab": "ab",
     "bisect": "bisect",
+    "sweep": "sweep",
     "init": "init",
     "calibrate": "calibrate",
     "sim": "sim",

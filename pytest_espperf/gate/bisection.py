@@ -32,7 +32,7 @@ LEAST_STEP = math.log(1.02)
 """Log ratio below which a step is none."""
 
 MOST_STEP = math.log(4.0)
-"""Log ratio of the largest step that is told from larger ones."""
+"""Log ratio of the largest step that is distinguished from larger ones."""
 
 NONE_PRIOR, TWO_PRIOR = 0.2, 0.08
 """Probability beforehand of no step, and of two; one step has the rest."""
@@ -116,7 +116,7 @@ class StepAt:
     """One step.
 
     Attributes:
-        commits: the commits it may have begun at that no measurement can tell apart, the likeliest first.
+        commits: the commits it may have begun at that no measurement can distinguish, the likeliest first.
         probability: that it began at one of them.
         change: log ratio.
     """

@@ -143,7 +143,7 @@ def basis(contest: Contest) -> list[tuple[str, str]]:
 def _candidate(one: Candidate) -> str:
     parts = [
         one.word,
-        f"{one.d_pct:+.1f} % in {one.rounds} round{'s' if one.rounds > 1 else ''}" if one.rounds else "",
+        f"{one.d_pct:+.1f} % in {one.rounds} run{'s' if one.rounds > 1 else ''}" if one.rounds else "",
         f"began here: {100 * one.probability:.0f} %" if one.probability is not None else "",
         "cannot be measured" if one.trouble else "",
         one.subject,
@@ -163,7 +163,7 @@ def candidate_table(contest: Contest, compared_with: str) -> Iterator[Line]:
     texts = [one.subject or one.word for one in contest.candidates]
     width = max(len("commit") + 2, *(len(one.label) + 2 for one in contest.candidates))
     widths = (width, 8, 12, 12)
-    yield Line(columns(("commit" if doubts else "value", "rounds", compared_with, last), widths))
+    yield Line(columns(("commit" if doubts else "value", "runs", compared_with, last), widths))
     top = max((one.probability or 0.0 for one in contest.candidates), default=0.0)
     for one, text in zip(contest.candidates, texts, strict=True):
         change = f"{one.d_pct:+.1f} %" if one.d_pct is not None else "-"

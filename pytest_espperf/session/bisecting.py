@@ -92,6 +92,7 @@ class SearchState(msgspec.Struct, kw_only=True):
         line: ids of the commits behind it, oldest first.
         measured: what was measured, in order.
         skipped: why a commit cannot be measured, by its number.
+        metric: of the gate; "" until it is chosen.
     """
 
     options: dict[str, Any]
@@ -100,6 +101,7 @@ class SearchState(msgspec.Struct, kw_only=True):
     line: list[str]
     measured: list[MeasuredCommit] = []
     skipped: dict[int, str] = {}
+    metric: str = ""
 
 
 class SearchFile:
@@ -152,7 +154,8 @@ class Bisection:
         ends: the good end and the commits behind it, oldest first.
         state: with what was measured before.
         save: keeps the state.
-        metric: of the gate; "" for the throughput, or the p95 where a schedule paces the profile.
+        metric: of the gate, where another one is asked for than the throughput, or the p95 where a schedule
+            paces the profile.
         most: readings after which it ends.
         minutes: after which no reading is begun; 0 for no limit.
     """
@@ -174,7 +177,7 @@ class Bisection:
         self._revisions = revisions
         self._ends = list(ends)
         self._save = save
-        self._metric = metric
+        state.metric = metric or state.metric
         self._most = most
         self._ends_s = meter.context.clock() + minutes * 60 if minutes else math.inf
         self._weights = [weight_of(one.paths) for one in ends[1:]]
@@ -267,8 +270,8 @@ class Bisection:
             runs = self._meter.measure(firmware, index=self._index, role=role, profiles=self._profiles())
             levels = levels_of(runs)
             if levels:
-                if not self._metric:
-                    self._metric = _usual_metric(runs)
+                if not self.state.metric:
+                    self.state.metric = usual_metric(runs)
                 return levels
         raise DeviceError(
             f"{self._ends[commit].short}: no round of {MOST_LOST} had a figure: this computer, not the "
@@ -290,7 +293,7 @@ class Bisection:
 
         Of several profiles it is that in which the bad end is slowest.
         """
-        metric = self._metric or MAIN_METRIC
+        metric = self.state.metric or MAIN_METRIC
         profiles = self._meter.profiles
         if len(profiles) == 1:
             return f"{profiles[0]}:{metric}"
@@ -305,7 +308,7 @@ class Bisection:
         return max(changes, key=changes.__getitem__, default="")
 
     def _readings(self) -> list[BisectionReading]:
-        gate = self.gate() or f"{self._meter.profiles[0]}:{self._metric or MAIN_METRIC}"
+        gate = self.gate() or f"{self._meter.profiles[0]}:{self.state.metric or MAIN_METRIC}"
         rows = (reading_at(row, gate) for row in self.state.measured)
         return [one for one in rows if one is not None]
 
@@ -372,12 +375,12 @@ class Bisection:
             slower = f"{profile} is {pct(beliefs.change):.0f} % slower from there on"
             return "found", f"{self._named(answer.steps[0])}; {slower}, {many}"
         if beliefs.none > 0.5 or beliefs.two + max(beliefs.began) < beliefs.none:
-            return "not found", f"{good} and {bad} cannot be told apart ({profile}), {many}"
+            return "not found", f"{good} and {bad} cannot be distinguished ({profile}), {many}"
         likeliest = self._named(answer.steps[0])
         return "not found", f"not certain {many}; the likeliest is {likeliest}"
 
     def _named(self, step: StepAt) -> str:
-        """``abc1234 (Escape values): 97 %``; of commits that cannot be told apart, all."""
+        """``abc1234 (Escape values): 97 %``; of commits that cannot be distinguished, all."""
         names = [
             f"{one.short} ({one_line(one.subject, 60)})" for one in map(self._ends.__getitem__, step.commits)
         ]
@@ -440,7 +443,7 @@ def levels_of(runs: Sequence[RawRun]) -> Levels:
     return found
 
 
-def _usual_metric(runs: Sequence[RawRun]) -> str:
+def usual_metric(runs: Sequence[RawRun]) -> str:
     """Choose the throughput, or the p95 where schedules or pauses pace all phases."""
     paced = all(result.report.paced for run in runs for result in run.results)
     return "p95_ms" if paced else MAIN_METRIC

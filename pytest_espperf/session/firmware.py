@@ -95,7 +95,7 @@ def run_command(
         clock: monotonic seconds.
         folder: that it works in; by default this process's.
         environment: its variables; by default this process's.
-        lines: how many of its last lines are told where it fails.
+        lines: how many of its last lines the message has where it fails.
 
     Raises:
         DeviceError: it failed or took too long; says how it ended.

@@ -178,15 +178,19 @@ class Revisions:
 
     # --- builds
 
-    def firmware(self, revision: Revision, label: str = "", *, build: str = "") -> RevisionFirmware:
+    def firmware(
+        self, revision: Revision, label: str = "", *, build: str = "", flash: str = ""
+    ) -> RevisionFirmware:
         """Make the firmware of a commit.
 
         Args:
             revision: the commit.
             label: what messages call it; by default the beginning of its id.
-            build: its command, in place of that of all.
+            build: command that builds it, in place of that of all.
+            flash: command that flashes it, likewise.
         """
-        return RevisionFirmware(self, revision, label or revision.short, build or self.build_command)
+        commands = build or self.build_command, flash or self.flash_command
+        return RevisionFirmware(self, revision, label or revision.short, *commands)
 
     def is_built(self, revision: Revision, build: str = "") -> bool:
         """Whether a finished build of a commit is kept."""
@@ -304,13 +308,15 @@ class RevisionFirmware:
         revision: the commit.
         label: what messages call it.
         build: command that builds it.
+        flash: command that puts the build on a board.
     """
 
-    def __init__(self, revisions: Revisions, revision: Revision, label: str, build: str) -> None:
+    def __init__(self, revisions: Revisions, revision: Revision, label: str, build: str, flash: str) -> None:
         self.facts = FirmwareFacts(label=label, how="revision", commit=revision.commit)
         self.revision = revision
         self._revisions = revisions
         self._build = build
+        self._flash = flash
 
     def prepare(self) -> None:
         """Build it, unless a build is kept.
@@ -329,7 +335,7 @@ class RevisionFirmware:
         """
         folder, revisions = self._folder(), self._revisions
         run_command(
-            fill(revisions.flash_command, target, commit=self.revision.commit, dir=str(folder)),
+            fill(self._flash, target, commit=self.revision.commit, dir=str(folder)),
             f"that flashes {self.facts.label}",
             timeout_s=min(revisions.flash_s, within_s),
             clock=revisions.clock,

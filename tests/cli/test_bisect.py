@@ -1,0 +1,190 @@
+"""``espperf bisect`` on the reference device, with a real repository whose seventh commit is slower."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.firmware_repo import BUILD, CULPRIT, FirmwareRepository, make_firmware_repository
+from support.short_sessions import NO_TIME_BUDGETS
+
+from pytest_espperf.cli import main
+from pytest_espperf.history import load_session
+from pytest_espperf.sim import SimConfig, SimProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+PATIENCE_S = 500
+LOAD = (
+    "--perf-profiles=python_heavy",
+    "--perf-burst-duration=0.5",
+    "--perf-long-duration=0.5",
+    "--perf-settle-ms=0",
+    "--perf-between-runs-ms=0",
+    "--perf-metrics-retries=0",
+    "--device-boot-timeout-s=6",
+    *NO_TIME_BUDGETS,
+)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> FirmwareRepository:
+    return make_firmware_repository(tmp_path, broken=[4], unbootable=[8], boot_s=0.1)
+
+
+@pytest.fixture
+def board() -> Iterator[str]:
+    with SimProcess.start(SimConfig(noise="none", rollback=True)) as sim:
+        yield f"{sim.host}:{sim.port}"
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def words(repository: FirmwareRepository, *more: str) -> list[str]:
+    flash = repository.flash_command()
+    folder = repository.root.parent / "history"
+    return [f"--build-cmd={BUILD}", f"--flash-cmd={flash}", f"--perf-history={folder}", *LOAD, *more]
+
+
+def started(repository: FirmwareRepository, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest_espperf.cli", "bisect", *arguments],
+        cwd=repository.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_culprit_is_found_though_the_power_goes_and_commits_do_not_build(
+    repository: FirmwareRepository, board: str
+) -> None:
+    before = repository.state()
+    with started(repository, repository.good, repository.bad, board, *words(repository)) as first:
+        assert first.stderr is not None
+        measured = 0
+        for line in first.stderr:
+            measured += "] measured " in line
+            if measured == 3:
+                break
+        first.send_signal(signal.SIGKILL)
+        first.wait(30)
+    assert measured == 3
+    assert repository.state() == before
+
+    with started(repository, "--resume", "--json") as second:
+        out, err = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 0, err
+    assert repository.state() == before
+    found = json.loads(out)
+    contest = found["contest"]
+    assert found["found"] is True
+    assert contest["answer"].startswith(f"{repository.culprit[:7]} (Escape values in the template): 9")
+    by_commit = {one["commit"]: one for one in contest["candidates"]}
+    assert list(by_commit) == list(repository.commits)
+    assert by_commit[repository.culprit]["probability"] > 0.95
+    assert 6 < by_commit[repository.bad]["d_pct"] < 20
+    total = sum(one["rounds"] for one in contest["candidates"])
+    assert err.count("] measured ") == total - 3  # nothing was measured twice
+    for index in (4, 8):  # that of the eighth is tried only where it matters
+        assert by_commit[repository.commits[index]]["rounds"] == 0
+
+    # It is over: to resume it shows the answer again, and the session is in the history.
+    with started(repository, "--resume") as third:
+        out, err = third.communicate(timeout=PATIENCE_S)
+    assert third.returncode == 0, err
+    assert out.startswith("FOUND: ")
+    assert f"next: git show {repository.culprit[:12]}" in out
+    assert "] measured " not in err
+
+
+def test_ends_of_one_speed_have_no_culprit(
+    repository: FirmwareRepository,
+    board: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(repository.root)
+    good, bad = repository.commits[0], repository.commits[CULPRIT - 1]
+    assert main(["bisect", good, bad, board, *words(repository)]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("NO STEP: ")
+    assert f"{bad[:7]} is not slower than {good[:7]}" in said.out
+    saved = next(line for line in said.out.splitlines() if line.startswith("saved_json=")).partition("=")[2]
+    session = load_session(Path(saved))
+    assert session.contest is not None
+    assert session.contest.kind == "bisect"
+    assert session.comparability is None
+    # It is shown as what it is, and no later session is compared with it.
+    assert main(["show", saved]) == 0
+    assert "NO STEP" in capsys.readouterr().out
+    assert not (repository.root / "tools").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{good}", "{bad}", "sim"], "--build-cmd is missing"),
+        (["{good}", "{bad}", "sim", "--build-cmd=x"], "--flash-cmd is missing"),
+        (["{bad}", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "does not come before BAD"),
+        (["nothing", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "GOOD: 'nothing': "),
+        (
+            ["{good}", "{bad}", "10.0.0.1,10.0.0.2", "--build-cmd=x", "--flash-cmd=x"],
+            "bisect measures one board",
+        ),
+        (
+            ["{good}", "{bad}", "sim", "--device-ip=sim", "--build-cmd=x", "--flash-cmd=x"],
+            "leave out --device-ip",
+        ),
+        (["{good}", "{bad}", "sim", "--repo=..", "--build-cmd=x", "--flash-cmd=x"], "in the repository"),
+        (["--resume"], "no search was begun"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    arguments: list[str],
+    message: str,
+    repository: FirmwareRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(repository.root)
+    given = [word.format(good=repository.good, bad=repository.bad) for word in arguments]
+    assert main(["bisect", *given]) == 4
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in said
+    assert said.startswith("espperf: ")
+
+
+def test_the_ends_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bisect"])
+    assert ended.value.code == 4
+    assert "GOOD, BAD, HOST" in capsys.readouterr().err
+
+
+def test_a_second_search_in_a_repository_waits_for_the_first(
+    repository: FirmwareRepository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from filelock import FileLock
+
+    from pytest_espperf.session.bisecting import SearchFile
+    from pytest_espperf.session.revisions import Revisions
+
+    monkeypatch.chdir(repository.root)
+    file = SearchFile(Revisions(repository.root, build="", flash="").key)
+    file.folder.mkdir(parents=True)
+    with FileLock(file.path.with_suffix(".lock")):
+        assert main(["bisect", repository.good, repository.bad, "sim", *words(repository)]) == 4
+    assert "another search runs in this repository" in capsys.readouterr().err

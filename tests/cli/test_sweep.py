@@ -1,0 +1,104 @@
+"""``espperf sweep`` on the reference device: six workers are right, four and eight are slower alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.firmware_repo import BUILD, FirmwareRepository, make_firmware_repository
+from support.short_sessions import NO_TIME_BUDGETS
+
+from pytest_espperf.cli import main
+from pytest_espperf.sim import SimConfig, SimProcess
+
+pytestmark = pytest.mark.timeout(600)
+
+LOAD = (
+    "--perf-profiles=python_heavy",
+    "--perf-burst-duration=0.4",
+    "--perf-long-duration=0.4",
+    "--perf-settle-ms=0",
+    "--perf-between-runs-ms=0",
+    "--perf-metrics-retries=0",
+    *NO_TIME_BUDGETS,
+)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FirmwareRepository:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    repository = make_firmware_repository(tmp_path, boot_s=0.1)
+    monkeypatch.chdir(repository.root)
+    return repository
+
+
+@pytest.fixture
+def board() -> Iterator[str]:
+    with SimProcess.start(SimConfig(noise="none")) as sim:
+        yield f"{sim.host}:{sim.port}"
+
+
+def test_every_value_is_built_and_measured_and_one_is_best(
+    repository: FirmwareRepository, board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = repository.state()
+    words = [
+        f"--build-cmd={BUILD} {{knob}}={{value}}",
+        f"--flash-cmd={repository.flash_command()}",
+        f"--perf-history={repository.root.parent / 'history'}",
+        "--rounds=5",
+        "--json",
+        *LOAD,
+    ]
+    # Far apart, so that a busy computer does not hide it: 1 is slower by 25 %, 14 by 40 %.
+    assert main(["sweep", "WORKERS=1,6,14", board, *words]) == 0
+    said = capsys.readouterr()
+    contest = json.loads(said.out)["contest"]
+    assert contest["word"] == "WORKERS"
+    assert contest["answer"].startswith("6 is best; ")
+    assert {one["label"]: one["word"] for one in contest["candidates"]} == {
+        "1": "worse",
+        "6": "best",
+        "14": "worse",
+    }
+    assert repository.state() == before
+    assert said.err.count("] building WORKERS=") == 3
+
+
+def test_a_board_may_be_configured_without_a_build(
+    repository: FirmwareRepository, board: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = repository.root.parent / "log"
+    flash = f"echo {{value}} {{port}} >> {log}"
+    words = [f"--flash-cmd={flash}", f"--perf-history={repository.root.parent / 'history'}", *LOAD]
+    assert main(["sweep", "POOL=a,b", board, "--rounds=3", "--repo=/nowhere", *words]) == 0
+    assert "cannot be distinguished" in capsys.readouterr().out
+    switched = log.read_text().split()[::2]
+    assert set(switched) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["A=1,2", "sim"], "--flash-cmd is missing"),
+        (["A=1,2", "sim", "--build-cmd=x", "--flash-cmd=y"], "{value} is missing"),
+        (["A=1,2", "sim", "--build-cmd=x {value}", "--flash-cmd=y", "--at=nothing"], "--at: 'nothing': "),
+        (["A=1,2", "10.0.0.1,10.0.0.2", "--flash-cmd={value}"], "sweep measures one board"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    arguments: list[str], message: str, repository: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert repository.good
+    assert main(["sweep", *arguments]) == 4
+    assert message in capsys.readouterr().err
+
+
+def test_a_knob_needs_values(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "A=1", "sim"])
+    assert ended.value.code == 4
+    assert "two different values" in capsys.readouterr().err
