@@ -31,7 +31,7 @@ from pytest_espperf.report.contest import duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.progress import OVERHEAD_S
-from pytest_espperf.session.round_meter import RoundMeter, Seat
+from pytest_espperf.session.round_meter import RoundMeter, Placing
 from pytest_espperf.session.saving import SessionOutcome
 
 BLOCK = 3
@@ -135,9 +135,9 @@ class AbContest:
 
     def _drive_twins(self, index: int, profiles: Sequence[str], *, swapped: bool) -> None:
         roles: tuple[RunRole, RunRole] = (NEW, OLD) if swapped else (OLD, NEW)
-        seats = [Seat(board, self._firmwares[role], role) for board, role in enumerate(roles)]
+        placings = [Placing(board, self._firmwares[role], role) for board, role in enumerate(roles)]
         try:
-            self._meter.measure_twins(seats, index=index, profiles=profiles)
+            self._meter.measure_twins(placings, index=index, profiles=profiles)
         except DeviceError as error:
             self._fail("", index, error)
 

@@ -138,7 +138,7 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class Seat:
+class Placing:
     """A firmware on one of two boards that are measured at the same time."""
 
     board: int
@@ -357,7 +357,7 @@ class RoundMeter:
         return self.runs(index, role)
 
     def measure_twins(
-        self, seats: Sequence[Seat], *, index: int, profiles: Sequence[str] | None = None
+        self, placings: Sequence[Placing], *, index: int, profiles: Sequence[str] | None = None
     ) -> list[RawRun]:
         """Measure one round of each firmware at the same time, each on a board of its own.
 
@@ -365,7 +365,7 @@ class RoundMeter:
         computer or the air disturbs both alike.
 
         Args:
-            seats: the two firmwares.
+            placings: the two firmwares.
             index: number of the round.
             profiles: those that are measured; all of the plan by default.
 
@@ -373,19 +373,19 @@ class RoundMeter:
             BuildError: a firmware cannot be built.
             DeviceError: one cannot be put there, or a board could not be measured with it; names which.
         """
-        sides = [self._sides[seat.board] for seat in seats]
+        sides = [self._sides[placing.board] for placing in placings]
         with self._timed():
-            for side, seat in zip(sides, seats, strict=True):
+            for side, placing in zip(sides, placings, strict=True):
                 side.driver.state.hard_stop_reason = ""
-                with _named(seat.firmware.facts.label):
-                    self._put(side, seat.firmware, seat.role, self._chosen(profiles))
-            phases = [self._phases(self._sides[one.board], index, one.role, profiles) for one in seats]
-            labels = [one.firmware.facts.label for one in seats]
+                with _named(placing.firmware.facts.label):
+                    self._put(side, placing.firmware, placing.role, self._chosen(profiles))
+            phases = [self._phases(self._sides[one.board], index, one.role, profiles) for one in placings]
+            labels = [one.firmware.facts.label for one in placings]
             for both in zip(*phases, strict=True):
                 self._drive_together(list(zip(sides, both, labels, strict=True)))
             for side in sides:
                 self._take_version(side)
-        return [run for seat in seats for run in self.runs(index, seat.role)]
+        return [run for placing in placings for run in self.runs(index, placing.role)]
 
     def runs(self, index: int, role: RunRole) -> list[RawRun]:
         """Return what was measured of a round."""

@@ -20,7 +20,7 @@ from pytest_espperf.model.contest import Contest, FirmwareFacts, Switch
 from pytest_espperf.session.contest import AbContest, ContestPlan
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.judging import Judgement
-from pytest_espperf.session.round_meter import Seat
+from pytest_espperf.session.round_meter import Placing
 from pytest_espperf.session.saving import SessionOutcome
 
 OLD, NEW = SlotFirmware("old", "a", "/s"), SlotFirmware("new", "b", "/s")
@@ -38,7 +38,7 @@ class FakeMeter:
         self.now = 0.0
         self.said: list[str] = []
         self.asked: list[tuple[int, str, tuple[str, ...]]] = []
-        self.seated: list[tuple[str, ...]] = []
+        self.placed: list[tuple[str, ...]] = []
         self.slower = slower or {}
         self.noise = noise
         self.gap = 1.0
@@ -65,10 +65,10 @@ class FakeMeter:
         self.asked.append((index, firmware.facts.label, tuple(profiles)))
         self._round(index, role, profiles, "")
 
-    def measure_twins(self, seats: Sequence[Seat], *, index: int, profiles: Sequence[str]) -> None:
-        self.seated.append(tuple(seat.firmware.facts.label for seat in seats))
-        for seat in seats:
-            self._round(index, seat.role, profiles, "AB"[seat.board])
+    def measure_twins(self, placings: Sequence[Placing], *, index: int, profiles: Sequence[str]) -> None:
+        self.placed.append(tuple(placing.firmware.facts.label for placing in placings))
+        for placing in placings:
+            self._round(index, placing.role, profiles, "AB"[placing.board])
         self.now -= 60.0
 
     def _round(self, index: int, role: RunRole, profiles: Sequence[str], board: str) -> None:
@@ -203,7 +203,7 @@ def test_two_boards_swap_their_firmwares() -> None:
     meter = FakeMeter(boards=2, noise=0.3)
     compare(meter, pairs=12)
     here, there = ("old", "new"), ("new", "old")
-    assert meter.seated == [here] * 3 + [there] * 6 + [here] * 3
+    assert meter.placed == [here] * 3 + [there] * 6 + [here] * 3
 
 
 def test_what_two_boards_differ_by_is_no_slowdown_and_is_said() -> None:
@@ -211,7 +211,7 @@ def test_what_two_boards_differ_by_is_no_slowdown_and_is_said() -> None:
     meter.gap = 1.2
     outcome = compare(meter)
     assert outcome.verdict.kind == "unchanged"
-    assert len(meter.seated) >= 5  # both places were measured
+    assert len(meter.placed) >= 5  # both places were measured
     assert outcome.artifact.contest is not None
     assert outcome.artifact.contest.board_pct["heavy"] == pytest.approx(20, abs=3)
 
