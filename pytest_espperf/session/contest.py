@@ -31,7 +31,7 @@ from pytest_espperf.report.contest import duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.progress import OVERHEAD_S
-from pytest_espperf.session.round_meter import RoundMeter, Placing
+from pytest_espperf.session.round_meter import Placing, RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
 
 BLOCK = 3

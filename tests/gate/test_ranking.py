@@ -1,4 +1,4 @@
-"""Values of a knob: the best, and what cannot be told apart from it."""
+"""Values of a knob: the best, and what cannot be distinguished from it."""
 
 from __future__ import annotations
 
