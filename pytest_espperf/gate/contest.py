@@ -5,7 +5,7 @@ one ``run_index`` are a pair. Each half is judged as a session of its own where 
 (budgets, crashes, errors), and says whose finding it is.
 
 Two boards are measured at the same time: in pair 1 the old firmware is on the first one and the new one on
-the second, later it is the reverse. What the boards differ by leaves with that, and is said.
+the second, later it is the reverse. What the boards differ by leaves with that, and is reported.
 """
 
 from __future__ import annotations
