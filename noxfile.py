@@ -98,6 +98,14 @@ def embedded(session: nox.Session) -> None:
 
 
 @nox.session
+def otava(session: nox.Session) -> None:
+    """Test that Apache Otava reads what is written for it."""
+    session.install("-e", ".[report]", "hypothesis", "pytest-xdist", "apache-otava>=0.8")
+    session.run("otava", "--help", silent=True)  # as for lab
+    session.run("pytest", "tests/output/test_steps.py", *session.posargs)
+
+
+@nox.session
 def plugins(session: nox.Session) -> None:
     """Test beside plugins that report, repeat or select tests."""
     session.install("-e", ".[plugins-test]")
