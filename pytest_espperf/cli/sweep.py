@@ -36,8 +36,8 @@ def add_commands(commands: Any) -> None:
         "sweep",
         _sweep,
         "find the best value of a knob: builds and flashes a firmware for each value, measures all of them "
-        "in interleaved rounds, and says which is best and which cannot be distinguished, corrected for how "
-        "many they are. The sources are those of a commit; without --build-cmd the board is only configured.",
+        "in interleaved rounds, and says which is best and which cannot be distinguished, corrected for "
+        "their number. The sources are those of a commit; without --build-cmd the board is only configured.",
     )
     sweep.add_argument(
         "knob", metavar="KNOB=A,B,C", type=checked(parse_knob), help="a name and its values: WORKERS=4,6,8"

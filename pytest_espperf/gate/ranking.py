@@ -38,7 +38,7 @@ class Rank:
 
     Attributes:
         value: as it was given.
-        word: ``best``: the least composite; ``alike``: cannot be told apart from it; ``worse``.
+        word: ``best``: the least composite; ``alike``: cannot be distinguished from it; ``worse``.
         change: against the best, log ratio, slower larger; 0.0 of the best.
         low, high: simultaneous interval of the change; both 0.0 of the best.
     """
@@ -57,8 +57,8 @@ class Ranking:
     Attributes:
         ranks: of each value.
         rounds: how many it rests on.
-        reach: difference (log ratio) from which on two values can be told apart.
-        apart: pairs of values that are worse, neighbours in the order, and can be told apart from each other.
+        reach: difference (log ratio) from which on two values can be distinguished.
+        apart: pairs of values that are worse, neighbours in the order, and can be distinguished from each other.
     """
 
     ranks: tuple[Rank, ...]
@@ -78,24 +78,24 @@ class Ranking:
 
     @property
     def sentence(self) -> str:
-        """What a person says: "6 is best; 4 is 8 % slower, 8 10 %; 4 and 8 cannot be told apart"."""
+        """What a person says: "6 is best; 4 is 8 % slower, 8 10 %; 4 and 8 cannot be distinguished"."""
         worse = [rank for rank in self.ranks if rank.word == "worse"]
         names = self.candidates
         if not worse:
             limit = f"a difference of {_pct(self.reach)} would show"
-            return f"{_listed(names)} cannot be told apart: {limit}"
+            return f"{_listed(names)} cannot be distinguished: {limit}"
         if len(names) == 1:
             parts = [f"{self.best} is best"]
         else:
-            parts = [f"{self.best} looks best, and cannot be told apart from {_listed(names[1:])}"]
+            parts = [f"{self.best} looks best, and cannot be distinguished from {_listed(names[1:])}"]
         first, *rest = worse
         slower = [f"{first.value} is {_pct(first.change)} slower", *(_short(rank) for rank in rest)]
         parts.append(", ".join(slower))
-        parts += [f"{_listed(group)} cannot be told apart" for group in self._groups(worse)]
+        parts += [f"{_listed(group)} cannot be distinguished" for group in self._groups(worse)]
         return "; ".join(parts)
 
     def _groups(self, worse: Sequence[Rank]) -> list[list[str]]:
-        """Group worse values that follow each other and cannot be told apart; groups of two or more."""
+        """Group worse values that follow each other and cannot be distinguished; groups of two or more."""
         groups: list[list[str]] = []
         for rank in worse:
             if groups and (groups[-1][-1], rank.value) not in self.apart:

@@ -95,9 +95,7 @@ class PairSeries:
 
     def __post_init__(self) -> None:
         if self.swapped and len(self.swapped) != len(self.pairs):
-            raise ValueError(
-                f"{len(self.pairs)} pairs, but {len(self.swapped)} of them were told the boards of"
-            )
+            raise ValueError(f"{len(self.pairs)} pairs, but {len(self.swapped)} of them have a place")
 
     @property
     def name(self) -> str:

@@ -63,7 +63,9 @@ class Firmware(Protocol):
 
 
 def fill(command: str, target: Target | None = None, **facts: str) -> str:
-    """Replace the placeholders of a command, each by its value as one word of the shell.
+    """Replace the placeholders of a command, each by its value as one word of the shell, or as part of one.
+
+    A placeholder may stand in quotes: ``"{dir}/build/app.bin"``.
 
     Args:
         command: of the user.
@@ -73,7 +75,13 @@ def fill(command: str, target: Target | None = None, **facts: str) -> str:
     known = dict(facts)
     if target is not None:
         known |= {"ip": target.address, "port": str(target.port)}
-    return _PLACEHOLDER.sub(lambda found: _word(known[found[1]]) if found[1] in known else found[0], command)
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in known:
+            return found[0]
+        return _quoted(known[found[1]], _open_quote(command[: found.start()]))
+
+    return _PLACEHOLDER.sub(value, command)
 
 
 def names_in(command: str) -> frozenset[str]:
@@ -81,10 +89,28 @@ def names_in(command: str) -> frozenset[str]:
     return frozenset(_PLACEHOLDER.findall(command))
 
 
-def _word(text: str) -> str:
+def _open_quote(command: str) -> str:
+    """Return the quote that is open at the end of a part of a command; "" for none."""
+    quote, escaped = "", False
+    for char in command:
+        if escaped:
+            escaped = False
+        elif char == "\\" and quote != "'" and sys.platform != "win32":
+            escaped = True
+        elif char == quote:
+            quote = ""
+        elif not quote and (char == '"' or (char == "'" and sys.platform != "win32")):
+            quote = char
+    return quote
+
+
+def _quoted(text: str, quote: str) -> str:
+    """Write a text for the shell, which obeys nothing in it; within a quote that is open."""
     if sys.platform == "win32":
-        return subprocess.list2cmdline([text])
-    return shlex.quote(text)
+        return text if quote else subprocess.list2cmdline([text])
+    if quote == '"':
+        return re.sub(r'([\\"$`])', r"\\\1", text)
+    return text.replace("'", "'\\''") if quote else shlex.quote(text)
 
 
 class CommandFirmware:

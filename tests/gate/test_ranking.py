@@ -45,20 +45,20 @@ def test_those_that_are_worse_may_be_alike_among_themselves() -> None:
     found = rank_values(measured(random.Random(2), {"4": 0.10, "6": 0.0, "8": 0.101}, 6, sigma=0.005))
     assert found.best == "6"
     assert found.sentence.startswith("6 is best; ")
-    assert found.sentence.endswith("4 and 8 cannot be told apart")
+    assert found.sentence.endswith("4 and 8 cannot be distinguished")
 
 
 def test_the_best_may_not_be_alone() -> None:
     found = rank_values(measured(random.Random(3), {"a": 0.0, "b": 0.001, "c": 0.2}, 5, sigma=0.01))
     assert set(found.candidates) == {"a", "b"}
-    assert "cannot be told apart from" in found.sentence
+    assert "cannot be distinguished from" in found.sentence
     assert "c is 2" in found.sentence
 
 
 def test_all_may_be_alike() -> None:
     found = rank_values(measured(random.Random(4), dict.fromkeys("abc", 0.0), 5))
     assert len(found.candidates) == 3
-    assert "cannot be told apart: a difference of" in found.sentence
+    assert "cannot be distinguished: a difference of" in found.sentence
 
 
 def test_equal_figures_are_alike_and_a_constant_difference_is_not_certain_by_itself() -> None:

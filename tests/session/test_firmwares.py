@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def test_placeholders_are_replaced_and_other_braces_are_the_shells() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell's quotes")
 def test_a_value_is_one_word_of_the_shell() -> None:
     assert shlex.split(fill("make -C {dir}", dir="/a b/$(x);'c'")) == ["make", "-C", "/a b/$(x);'c'"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the quotes of a POSIX shell")
+@pytest.mark.parametrize("command", ['"{dir}/x"', "'{dir}/x'", "{dir}/x", "'a'\"{dir}/x\"", '\\"{dir}/x'])
+def test_a_placeholder_may_stand_in_quotes(command: str) -> None:
+    folder = "/a b/$(touch x)`y`\"';\\z$HOME"
+    said = subprocess.run(
+        ["/bin/sh", "-c", f"printf %s {fill(command, dir=folder)}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.removeprefix("a").removeprefix('"') == f"{folder}/x"
 
 
 def test_a_value_is_not_filled_in_again() -> None:
