@@ -58,7 +58,7 @@ class Ranking:
         ranks: of each value.
         rounds: how many it rests on.
         reach: difference (log ratio) from which on two values can be distinguished.
-        apart: pairs of values that are worse, neighbours in the order, and can be distinguished from each other.
+        apart: pairs of worse values, neighbours in the order, that can be distinguished from each other.
     """
 
     ranks: tuple[Rank, ...]
