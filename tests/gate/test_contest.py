@@ -159,7 +159,7 @@ def test_a_change_within_the_users_floor_is_none() -> None:
 
 
 def test_a_rule_of_the_users_holds_between_the_firmwares() -> None:
-    session = contest(slower=1.02, noise=0.0)
+    session = contest(slower=1.015, noise=0.0)
     assert judged(session).kind == "unchanged"
     verdict = judged(session, GatePolicy(fail_on=(("rps_ok", 1.0),)))
     assert verdict.kind == "regressed"

@@ -64,7 +64,7 @@ def test_a_calm_profile_ends_after_two_runs(project: Project, workers: int) -> N
     assert measured(artifact) == [("run", 1), ("run", 2)]
     assert artifact["ended_early"] == {"one": {"after": 2, "planned": 4, "why": "calm"}}
     assert artifact["runs_per_profile"] == 4
-    assert artifact["gate"]["verdict"] == "improved"
+    assert artifact["gate"]["verdict"] in {"improved", "unchanged"}
     gates = {row["name"]: row["rounds"] for row in artifact["gate"]["gates"]}
     assert (gates["one:rps_ok"], gates["one:p95_ms"]) == (2, 2)
     result.stdout.fnmatch_lines(

@@ -79,7 +79,7 @@ def test_pauses_set_the_throughput_which_is_not_judged(project: Project) -> None
     assert project.run(ANY_CHANGE).ret == 0
     report = reports(project)["calm"]
     assert report["think_time_s"] == 0.2
-    assert report["elapsed"] == pytest.approx(1.0)
+    assert report["elapsed"] > 0.99
     assert 2 <= report["ok"] <= 10
     assert report["stalled_s"] == 0
 

@@ -20,7 +20,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[SimProcess]:
-    with SimProcess.start(SimConfig().merged({"noise": "none", "time_scale": 0.01})) as running:
+    with SimProcess.start(SimConfig().merged({"noise": "none"})) as running:
         yield running
 
 
