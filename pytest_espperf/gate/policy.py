@@ -146,10 +146,10 @@ ERROR_MIN_ROUNDS = 2
 TAIL_MIN_REQUESTS = registry.METRICS["p99_ms"].gateable_from
 """Pooled requests from which on p99 is gated: 14 lie above it."""
 
-ALPHA_CONTEST = 0.0065
-"""Old against new in pairs from the start: sum of the chances of a false "slower" of all gates and looks.
-They overlap, and the variance is on the safe side: 4 in 1,000 comparisons have one (simulated, normal noise,
-all gates open to the end; 6 where boots differ by a third of what rounds do), ..."""
+ALPHA_CONTEST = 0.004
+"""Old against new in pairs from the start: the chance of a false "slower" that all gates and looks share. Set
+by simulation, so that about 5 in 1,000 comparisons have one at most (:mod:`~pytest_espperf.gate.sequential`),
+..."""
 
 MIN_CHANGE_CONTEST = math.log(1.02)
 """... the log ratio below which nothing is called slower or faster, ..."""
