@@ -55,7 +55,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         d_pct: change in percent against the firmware that all are compared with, slower positive; None where
             none was measured.
         probability: that a slowdown began here; None where that is not the question.
-        word: what came of it, where that is said of each.
+        word: what came of it, where each has an answer of its own.
         trouble: why it could not be measured, "" where it could.
     """
 
