@@ -118,5 +118,7 @@ def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, F
 def _lines(session: SessionArtifact) -> list[Line]:
     contest = session.contest
     assert contest is not None
-    head = Line(f"{contest.word}: {contest.answer}", "good" if session.overall_pass else "warn", bold=True)
+    head = Line(
+        f"{contest.word.upper()}: {contest.answer}", "good" if session.overall_pass else "warn", bold=True
+    )
     return [head, Line(""), *candidate_table(contest, "vs best")] if contest.candidates else [head]

@@ -95,7 +95,7 @@ def board_row(board: str, session: SessionArtifact) -> BoardRow:
     view = make_view(session)
     return BoardRow(
         board=board,
-        verdict=view.verdict,
+        verdict=session.gate.kind if session.gate is not None else "incomplete",
         mood=view.mood,
         meaning=view.meaning,
         worst=next((row for row in view.gates if _was_compared(row)), None),

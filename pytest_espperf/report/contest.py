@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
 from pytest_espperf.model.gates import worst_first
-from pytest_espperf.model.text import clip
+from pytest_espperf.model.text import clip, one_line
 from pytest_espperf.model.verdicts import VERDICTS, Headline
 from pytest_espperf.report import slowdown
 from pytest_espperf.report.changes import gate_size, pair_text
 from pytest_espperf.report.layout import WIDTH, Line, columns
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9. -]{0,39}")
 
 WORDS = {
     "regressed": "slower",
@@ -71,7 +74,8 @@ def word_of(session: SessionArtifact, verdict: str) -> str:
     contest = session.contest
     if contest is None:
         return verdict
-    return contest.word or WORDS.get(verdict, verdict)
+    # A word is shown as it is: an artifact may hold anything.
+    return contest.word if _WORD.fullmatch(contest.word) else WORDS.get(verdict, verdict)
 
 
 def effort(contest: Contest) -> str:
@@ -126,8 +130,8 @@ def _first(parts: Sequence[str]) -> list[str]:
 
 def basis(contest: Contest) -> list[tuple[str, str]]:
     """List what a comparison rests on, by name: firmwares, switches, boards."""
-    facts = [(one.label, _candidate(one)) for one in contest.candidates]
-    facts = facts or [(one.label, _firmware(one)) for one in contest.firmwares]
+    facts = [(one_line(one.label), _candidate(one)) for one in contest.candidates]
+    facts = facts or [(one_line(one.label), _firmware(one)) for one in contest.firmwares]
     if contest.pairs:
         facts.append(("pairs", f"{contest.pairs} of at most {contest.most_pairs}"))
     facts.append(("took", duration(contest.seconds)))
@@ -141,9 +145,10 @@ def basis(contest: Contest) -> list[tuple[str, str]]:
 
 
 def _candidate(one: Candidate) -> str:
+    many = f" in {one.rounds} run{'' if one.rounds == 1 else 's'}"
     parts = [
         one.word,
-        f"{one.d_pct:+.1f} % in {one.rounds} run{'s' if one.rounds > 1 else ''}" if one.rounds else "",
+        f"{one.d_pct:+.1f} %{many}" if one.d_pct is not None else "",
         f"began here: {100 * one.probability:.0f} %" if one.probability is not None else "",
         "cannot be measured" if one.trouble else "",
         one.subject,

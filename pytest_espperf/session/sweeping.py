@@ -28,6 +28,8 @@ ALPHA = 0.05
 ROUNDS = 6
 """Rounds of each value, unless told otherwise."""
 
+NOT_ENOUGH = "not enough rounds have figures that can be compared"
+
 _KNOB = re.compile(r"\{(knob|KNOB|value)\}")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _WORDS = {"best": "best", "alike": "cannot be distinguished", "worse": "worse"}
@@ -181,8 +183,8 @@ class Sweep:
         ]
         meter.contest = structs.replace(
             meter.contest,
-            word=self._knob.name,
-            answer="; ".join(sentences) or "not enough rounds have figures that can be compared",
+            word="sweep",
+            answer=f"{self._knob.name}: {'; '.join(sentences) or NOT_ENOUGH}",
             candidates=[
                 one for profile, ranking in rankings.items() for one in self._candidates(profile, ranking)
             ],
