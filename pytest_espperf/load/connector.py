@@ -13,7 +13,7 @@ import httpx
 from pytest_espperf.load.endpoint import Endpoint
 from pytest_espperf.load.faults import transport_error
 from pytest_espperf.load.stamped import StampedTransport, kernel_stamps
-from pytest_espperf.load.transport import Dial, Transport
+from pytest_espperf.load.transport import Dial, EncryptedTransport, Transport
 from pytest_espperf.model.workload import Target
 from pytest_espperf.system.dialing import SocketAddress, begin_connect, numeric_address
 from pytest_espperf.system.tls import tls_for
@@ -38,7 +38,7 @@ class Connector:
     ) -> None:
         self.stamped = context is None and kernel_stamps()
         self.encrypted = context is not None
-        self._kind: type[Transport] = StampedTransport if self.stamped else Transport
+        self._kind = _kind_of(context, stamped=self.stamped)
         self._address = address
         self._port = port
         self._context = context
@@ -70,6 +70,7 @@ class Connector:
                 self._context.wrap_socket,
                 server_hostname=self._tls_name,
                 do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
                 session=session,
             )
         return Dial(loop, self._connect, wrap, make, self._kind, fail)
@@ -80,6 +81,12 @@ class Connector:
     @functools.cached_property
     def _place(self) -> SocketAddress:
         return numeric_address(self._address, self._port)
+
+
+def _kind_of(context: ssl.SSLContext | None, *, stamped: bool) -> type[Transport]:
+    if context is not None:
+        return EncryptedTransport
+    return StampedTransport if stamped else Transport
 
 
 def connector_to(target: Target, *, resume: bool = True) -> Connector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from contextlib import suppress
@@ -11,15 +12,17 @@ SPARE = 16
 
 _OPEN_WHERE_UNKNOWN = 16
 _WANTED_AT_LEAST = 256
+_MOST_SELECTED = 512
 
 
 def raise_file_limit(clients: int) -> str:
     """Allow this process as many connections; return why that is impossible, "" if it is not.
 
-    The soft limit of open files is raised towards the hard one where that suffices. Windows has none.
+    The soft limit of open files is raised towards the hard one where that suffices. Windows has none, but
+    one of the sockets that asyncio watches there.
     """
     if sys.platform == "win32":
-        return ""
+        return _too_many_to_watch(clients)
     import resource  # noqa: PLC0415 - POSIX only
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,6 +36,16 @@ def raise_file_limit(clients: int) -> str:
     return (
         f"{clients} clients need {needed} file descriptors, and this computer allows {soft} to this process: "
         f"run 'ulimit -n {max(needed, _WANTED_AT_LEAST)}' first, or use fewer clients"
+    )
+
+
+def _too_many_to_watch(clients: int) -> str:
+    """Say why Windows' ``select`` cannot watch as many connections; "" if it can, or is not asked."""
+    if clients + SPARE <= _MOST_SELECTED or importlib.util.find_spec("winloop") is not None:
+        return ""
+    return (
+        f"{clients} clients need {clients + SPARE} sockets, and Windows watches {_MOST_SELECTED} of them: "
+        "run 'pip install winloop' first, or use fewer clients"
     )
 
 

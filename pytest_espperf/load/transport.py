@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 import sys
@@ -29,7 +31,7 @@ NOT_YET = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantW
 """What a socket raises that has nothing to read, or takes nothing, for now."""
 
 _RECORD_BYTES = 16 * 1024  # the longest TLS record: more at once is not taken in parts
-_MOST_READS = 128  # in a row: more than any receive buffer holds
+_MOST_READS = 128  # in a row: other connections have their turn then
 _MOST_SENDS = 16  # in a row: other connections have their turn then
 
 
@@ -61,13 +63,16 @@ class Transport:
     OPTIONS: ClassVar[Sequence[tuple[int, int, int]]] = ()
     """What its socket is set to before it connects: level, name, value."""
 
+    MOST_BYTES: ClassVar[int] = sys.maxsize
+    """What is sent at once: what the socket takes of more would not be known."""
+
+    IN_RECORDS: ClassVar[bool] = False
+    """Whether something may have come and yet there is nothing to read, since a record is not complete."""
+
     __slots__ = (
         "_failure",
-        "_is_encrypted",
         "_loop",
-        "_most_bytes",
         "_receiver",
-        "_send",
         "_sock",
         "_unsent",
     )
@@ -76,9 +81,6 @@ class Transport:
         self._loop = loop
         self._sock: socket.socket | None = sock
         self._receiver = receiver
-        self._send = sock.send
-        self._is_encrypted = isinstance(sock, ssl.SSLSocket)
-        self._most_bytes = _RECORD_BYTES if self._is_encrypted else sys.maxsize
         self._unsent: deque[memoryview] = deque()
         self._failure: OSError | None = None
         loop.add_reader(sock, self._read)
@@ -88,7 +90,7 @@ class Transport:
     @property
     def tls(self) -> ssl.SSLSocket | None:
         """The encrypted socket; None for a plain one, and once it is closed."""
-        return self._sock if isinstance(self._sock, ssl.SSLSocket) else None
+        return None
 
     @property
     def unsent_bytes(self) -> int:
@@ -100,13 +102,13 @@ class Transport:
 
         Nothing is sent any more where the connection is lost already, and that not reported yet.
         """
-        if self._unsent or self._sock is None or len(data) > self._most_bytes:
+        if self._unsent or self._sock is None or len(data) > self.MOST_BYTES:
             self._unsent.append(memoryview(data))
             if len(self._unsent) == 1 and self._sock is not None:
                 self._write_on()
             return
         try:
-            sent = self._send(data)
+            sent = self.send(data)
         except NOT_YET:
             sent = 0
         except OSError as exc:
@@ -125,6 +127,15 @@ class Transport:
             self._loop.remove_writer(sock)
             sock.close()
 
+    def send(self, data: bytes | memoryview) -> int:
+        """Give the socket bytes; return how many it took.
+
+        Raises:
+            OSError: it takes none for now (``NOT_YET``), or never will.
+        """
+        assert self._sock is not None
+        return self._sock.send(data)
+
     def receive(self) -> tuple[bytes, int]:
         """Read from the socket; return the bytes and for how many ns this computer has had them.
 
@@ -139,10 +150,10 @@ class Transport:
         assert sock is not None
         for _ in range(_MOST_SENDS):
             piece = self._unsent[0]
-            part = piece[: self._most_bytes]
+            part = piece[: self.MOST_BYTES]
             try:
-                sent = self._send(part)
-            except ssl.SSLWantReadError:  # something of the server's comes first: see _read
+                sent = self.send(part)
+            except ssl.SSLWantReadError:  # something of the server's comes first: then _read goes on here
                 self._loop.remove_writer(sock)
                 return
             except NOT_YET:
@@ -163,28 +174,34 @@ class Transport:
 
     def _fail(self, exc: OSError) -> None:
         """Send no more. What the server said before it refused the rest is still to be read: 413, say."""
-        self._failure = exc
+        # Without the frames, which hold this object.
+        self._failure = exc.with_traceback(None)
+        self._failure.__context__ = None
         assert self._sock is not None
         self._loop.remove_writer(self._sock)
         self._loop.call_soon(self._read_rest)
 
     def _read_rest(self) -> None:
         if self._sock is not None:
-            self._read()
+            self._read_on()
             self._release(self._failure)
 
     def _read(self) -> None:
+        if self._sock is not None:  # this may be a later turn of the loop
+            self._read_on()
+            if self._unsent and self._sock is not None and self._failure is None:
+                self._write_on()
+
+    def _read_on(self) -> None:
         # To the end of what there is while an answer is incomplete: behind its data may stand a reset, for
-        # which uvloop calls once and never again. Of TLS something has come though no record is complete.
-        incomplete = self._is_encrypted
+        # which uvloop calls once and never again.
+        incomplete = self.IN_RECORDS
         for _ in range(_MOST_READS):
             try:
                 data, late_ns = self.receive()
             except NOT_YET:
                 if incomplete:
                     self._acknowledge()
-                if self._unsent and self._failure is None:
-                    self._write_on()
                 return
             except OSError as exc:
                 self._release(exc)
@@ -197,6 +214,7 @@ class Transport:
             incomplete = self._receiver.received(data, perf_counter_ns() - late_ns)
             if not incomplete or self._sock is None:
                 return
+        self._loop.call_soon(self._read)
 
     def _acknowledge(self) -> None:
         if self._sock is not None and prompt_acks():
@@ -207,6 +225,70 @@ class Transport:
         if self._sock is not None:
             self.abort()
             self._loop.call_soon(self._receiver.connection_lost, exc)
+
+
+class EncryptedTransport(Transport):
+    """A connection over TLS; its socket must not suppress ragged ends."""
+
+    MOST_BYTES = _RECORD_BYTES
+    IN_RECORDS = True
+
+    __slots__ = ("_tls",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, receiver: Receiver) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        self._tls = sock
+        super().__init__(loop, sock, receiver)
+
+    @property
+    def tls(self) -> ssl.SSLSocket | None:
+        """See :class:`Transport`."""
+        return self._tls if self._sock is not None else None
+
+    def abort(self) -> None:
+        """See :class:`Transport`."""
+        if self._sock is not None:
+            # A socket that is closed with something unread, a farewell say, resets the connection.
+            with contextlib.suppress(OSError):
+                socket.socket.recv(self._tls, READ_BYTES)
+        super().abort()
+
+    def send(self, data: bytes | memoryview) -> int:
+        """See :class:`Transport`."""
+        try:
+            return self._tls.send(data)
+        except ssl.SSLEOFError:
+            raise _reset_error() from None
+
+    def receive(self) -> tuple[bytes, int]:
+        """See :class:`Transport`."""
+        try:
+            return self._tls.recv(READ_BYTES), 0
+        except ssl.SSLWantWriteError:  # an answer to a new handshake in the midst of it
+            if not self._unsent:
+                self._loop.add_writer(self._tls, self._read_again)
+            raise
+        except ssl.SSLEOFError as exc:
+            if _is_reset(exc):
+                raise _reset_error() from None
+            return b"", 0
+
+    def _read_again(self) -> None:
+        self._loop.remove_writer(self._tls)
+        self._read()
+
+
+def _is_reset(exc: ssl.SSLEOFError) -> bool:
+    """Whether a reset, and not the server's end without a farewell, is behind an error of OpenSSL 3.
+
+    Python before 3.11.9 and 3.12.3 makes the same error of both, but for the reason. With an older OpenSSL it
+    raises what the socket says.
+    """
+    return ssl.OPENSSL_VERSION_INFO >= (3,) and exc.reason != "UNEXPECTED_EOF_WHILE_READING"
+
+
+def _reset_error() -> ConnectionResetError:
+    return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
 class Dial:

@@ -53,7 +53,12 @@ def begin_connect(place: SocketAddress, options: Sequence[tuple[int, int, int]] 
 def connect_error(sock: socket.socket) -> OSError | None:
     """Return why a socket that has become writable has no connection; None where it has one."""
     number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return OSError(number, os.strerror(number)) if number else None
+    if not number:
+        return None
+    known: dict[int, str] = getattr(
+        socket, "errorTab", {}
+    )  # of Windows, whose numbers strerror() does not know
+    return OSError(number, known.get(number) or os.strerror(number))
 
 
 async def connected(loop: asyncio.AbstractEventLoop, place: SocketAddress) -> socket.socket:

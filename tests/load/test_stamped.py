@@ -265,19 +265,19 @@ def test_it_leaves_no_socket_behind_when_it_is_refused_or_given_up(loop: asyncio
 
 
 def test_what_is_left_of_a_large_body_is_not_copied(
-    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]
+    loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the rest for each packet is a second for 10 MB, in which no other client is served."""
     heard, theirs = ends
     transport = heard.transport
     sent: list[object] = []
-    really = transport._send
+    really = Transport.send
 
-    def spy(data: bytes | memoryview) -> int:
+    def spy(of: Transport, data: bytes | memoryview) -> int:
         sent.append(data)
-        return really(data)
+        return really(of, data)
 
-    transport._send = spy  # type: ignore[assignment]
+    monkeypatch.setattr(Transport, "send", spy)
     body = random.Random(1).randbytes(20_000_000)
     transport.write(b"head")
     transport.write(body)
