@@ -83,7 +83,7 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert main(["ab", board.address, *SLOTS, *SHORT, *words]) == 1
     said = capsys.readouterr()
     assert said.out.startswith("SLOWER: page is ")
-    assert "slower (" in said.out
+    assert " % slower " in said.out
     assert " pairs in " in said.out.replace("\n  ", " ")
     assert "saved_json=" in said.out
     assert "switching to the old firmware" in said.err

@@ -114,7 +114,7 @@ def test_the_first_answers_after_a_switch_are_left_out(board: SlotBoard, tmp_pat
 
 
 def test_every_phase_is_on_disk_at_once(board: SlotBoard, tmp_path: Path) -> None:
-    with meter_of(board, tmp_path) as meter:
+    with meter_of(board, tmp_path, device_boot_timeout_s="1") as meter:
         meter.measure(OLD, index=1, role="ab-baseline", profiles=["page"])
         kept = latest(tmp_path)
         board.slots["b"].boots = False
