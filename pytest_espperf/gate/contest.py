@@ -131,7 +131,7 @@ def _series_of_profile(
 
 
 def _grain(rounds: Sequence[Mapping[str, PhaseResult]], names: Sequence[str]) -> float:
-    """Return the step (log ratio) in which the throughput of a profile comes: the mean of its phases' steps."""
+    """Return the step (log ratio) in which a profile's throughput comes: the mean of its phases' steps."""
     steps = []
     for name in names:
         reports = [one[name].report for one in rounds if name in one]

@@ -104,7 +104,19 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert "switches" in shown
     assert main(["list"]) == 0
     assert "regressed" in capsys.readouterr().out
-    assert main(["show", "latest"]) == 4  # of ordinary sessions
+    short = row.session_id[:8]
+    for command in (["show", "latest"], ["report", "latest~0"], ["export", "latest", "csv=x.csv"]):
+        assert main(command) == 4, command
+        refused = capsys.readouterr().err
+        assert f"'latest' does not mean; the newest is {short} (espperf show {short})" in refused
+    for command in (["judge", short], ["compare", short, short], ["pin", short, "--reason=x"]):
+        assert main(command) == 4, command
+        assert "compares firmwares" in capsys.readouterr().err
+    assert main(["pin", short, "--undo"]) == 0
+    assert main(["comment", short]) == 0
+    assert "**SLOWER**: page is " in capsys.readouterr().out
+    assert main(["prune", "--keep=0"]) == 0
+    assert main(["run", board.address, *SHORT, "--perf-runs=1", f"--perf-baseline={short}"]) == 4
 
 
 def test_json_has_the_answer_alone_on_the_standard_output(
