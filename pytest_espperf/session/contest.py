@@ -60,6 +60,9 @@ class AbContest:
         new: the one that is judged.
         plan: how long.
         policy: floors and rules.
+
+    Attributes:
+        outcome: what was measured, judged and saved; None before that.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class AbContest:
         self._ended = ""
         self._interrupted = ""
         self._answers: dict[str, PairAnswer] = {}
+        self.outcome: SessionOutcome | None = None
         meter.contest = structs.replace(meter.contest, most_pairs=plan.pairs.most_pairs)
 
     def run(self) -> SessionOutcome:
@@ -82,7 +86,7 @@ class AbContest:
         A board or a firmware that fails ends it, and is named in the verdict; so does Ctrl-C.
 
         Raises:
-            KeyboardInterrupt: again, once what was measured is saved.
+            KeyboardInterrupt: again, once what was measured is saved: :attr:`outcome`.
         """
         try:
             self._measure()
@@ -184,7 +188,8 @@ class AbContest:
         fails = gate.fails(verdict, self._policy)
         passed = not fails and VERDICTS[verdict.kind].complete
         session = structs.replace(session, gate=verdict, overall_pass=passed)
-        return meter.save(Judgement(session, verdict, fails))
+        self.outcome = meter.save(Judgement(session, verdict, fails))
+        return self.outcome
 
     def _basis(self, session: SessionArtifact) -> list[Finding]:
         """Say what the verdict rests on besides the figures."""

@@ -331,7 +331,7 @@ def test_three_boards_are_too_many(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> None:
     board.slots["b"].delay_s = 0.003
     words = [sys.executable, "-m", "pytest_espperf.cli", "ab", board.address, *SLOTS, *SHORT, "--pairs=900"]
-    noisy = ["--tolerance=0.0001"]
+    noisy = ["--tolerance=0.0001", "--perf-export=csv=kept.csv", "--perf-report=kept.html"]
     with subprocess.Popen(
         [*words, *noisy], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as process:
@@ -342,7 +342,7 @@ def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> No
                     break
             time.sleep(0.2)
             process.send_signal(how)
-            _, said = process.communicate(timeout=60)
+            out, said = process.communicate(timeout=60)
         finally:
             process.kill()
     kept = load_session(history() / names.PARTIAL)
@@ -351,5 +351,9 @@ def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> No
     if how != signal.SIGKILL:
         assert process.returncode == (2 if how == signal.SIGINT else 128 + how)
         assert "interrupted" in said or "terminated" in said
+        assert out.startswith("INCOMPLETE: interrupted after ")
+        assert "saved_json=" in out
+        assert Path("kept.csv").exists()
+        assert Path("kept.html").exists()
         (row,) = HistoryStore(history()).select()
         assert row.verdict == "incomplete"
