@@ -274,6 +274,7 @@ def _row(series: PairSeries, answer: PairAnswer, policy: GatePolicy) -> GateRow:
         threshold_pct=printed(pct(answer.threshold)) if bounded else None,
         smallest_detectable_pct=printed(pct(answer.threshold)) if bounded else None,
         at_most_pct=printed(pct(answer.high)) if math.isfinite(answer.high) else None,
+        at_least_pct=printed(pct(answer.low)) if math.isfinite(answer.low) else None,
         baseline=before,
         now=now,
         rounds=answer.pairs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
@@ -33,6 +33,11 @@ NEXT: dict[str, tuple[str, ...]] = {
         ),
     ),
 }
+
+
+def gate_words(session: SessionArtifact) -> Mapping[str, str]:
+    """Return the words for the verdicts of a session's gates that are not called as they are."""
+    return WORDS if is_ab(session) else {}
 
 
 def is_ab(session: SessionArtifact) -> bool:

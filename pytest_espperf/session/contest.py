@@ -26,8 +26,10 @@ from pytest_espperf.gate.rows import pct
 from pytest_espperf.gate.sequential import PairAnswer, PairPlan, PairWord, decide, open_profiles
 from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import VERDICTS
-from pytest_espperf.report.contest import duration
+from pytest_espperf.report.changes import divided
+from pytest_espperf.report.contest import WORDS, duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.progress import OVERHEAD_S
@@ -187,7 +189,9 @@ class AbContest:
         verdict = structs.replace(verdict, findings=findings)
         fails = gate.fails(verdict, self._policy)
         passed = not fails and VERDICTS[verdict.kind].complete
-        session = structs.replace(session, gate=verdict, overall_pass=passed)
+        assert session.contest is not None
+        contest = structs.replace(session.contest, word=WORDS.get(verdict.kind, ""))
+        session = structs.replace(session, gate=verdict, overall_pass=passed, contest=contest)
         self.outcome = meter.save(Judgement(session, verdict, fails))
         return self.outcome
 
@@ -265,7 +269,8 @@ def _in_words(answer: PairAnswer) -> str:
     if answer.word == "slower":
         return f"slower by {pct(answer.change):.1f} %"
     if answer.word == "faster":
-        return f"faster ({pct(answer.change):+.1f} %)"
+        metric = METRICS.get(answer.name.rpartition(":")[2])
+        return f"faster by {-divided(metric, pct(answer.change)):.1f} %"
     if answer.word == "same":
         return f"the same (at most {pct(answer.high):.1f} % slower)"
     if math.isfinite(answer.high):
