@@ -149,11 +149,20 @@ def _ab(arguments: argparse.Namespace) -> int:
     try:
         with RoundMeter(settings, root, kind="ab", say=_say, show=show, running=arguments.check_url) as meter:
             _say(opening_line(meter, old, new, plan))
-            outcome = AbContest(meter, old, new, plan, judge.policy).run()
+            contest = AbContest(meter, old, new, plan, judge.policy)
+            try:
+                outcome = contest.run()
+            except KeyboardInterrupt:
+                if show is not None:
+                    show("")  # the ^C of the terminal stands there
+                if contest.outcome is not None:
+                    outputs.write(contest.outcome, meter)
+                    _print(arguments, contest.outcome, outputs.done)
+                raise
             outputs.write(outcome, meter)
     except KeyboardInterrupt:
         if show is not None:
-            show("")  # the ^C of the terminal stands there
+            show("")
         raise
     _print(arguments, outcome, outputs.done)
     return FAILED if outcome.fails or outcome.save_error or outputs.done.errors else 0

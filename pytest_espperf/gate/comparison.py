@@ -52,8 +52,15 @@ def compare(a: SessionArtifact, b: SessionArtifact, rules: Rules = ()) -> Compar
         rules: ``(metric, percent)`` as of ``--perf-fail-on``: what B may be worse by.
 
     Raises:
-        UsageError: there are rules, and the two are not comparable or have no figure for one of them.
+        UsageError: there are rules, and the two are not comparable or have no figure for one of them; or one
+            of the sessions compares firmwares.
     """
+    for which, session in (("A", a), ("B", b)):
+        if session.contest is not None:
+            raise UsageError(
+                f"{which}, {session.session_id}, compares firmwares: it has the figures of several, and its "
+                f"own answer (espperf show {session.session_id[:8]})"
+            )
     unknown = _unknown(a, b)
     comparison = Comparison(
         a=a,

@@ -11,6 +11,7 @@ the second, later it is the reverse. What the boards differ by leaves with that,
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -35,7 +36,15 @@ from pytest_espperf.gate.series import (
     phases_with,
     rounds_of,
 )
-from pytest_espperf.model.artifact import Finding, GateRow, Json, RunRole, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import (
+    Finding,
+    GateRow,
+    Json,
+    PhaseResult,
+    RunRole,
+    SessionArtifact,
+    Verdict,
+)
 from pytest_espperf.model.findings import ANSWERS, BROKEN, BUDGET, NOT_MEASURED
 from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.metrics import aggregate
@@ -117,7 +126,33 @@ def _series_of_profile(
             tuple(pairs.values()),
             paced=all(paced.values()) and bool(paced),
             swapped=tuple(swapped[index] for index in pairs) if swapped else (),
+            grain=_grain([*before.values(), *after.values()], names) if metric == MAIN_METRIC else 0.0,
         )
+
+
+def _grain(rounds: Sequence[Mapping[str, PhaseResult]], names: Sequence[str]) -> float:
+    """Return the step (log ratio) in which a profile's throughput comes: the mean of its phases' steps."""
+    steps = []
+    for name in names:
+        reports = [one[name].report for one in rounds if name in one]
+        counts = [report.ok for report in reports if report.ok > 0]
+        if counts:
+            most = max(report.clients for report in reports)
+            steps.append(math.log1p(_step(counts, most) / median(counts)))
+    return sum(steps) / len(names) if names else 0.0
+
+
+def _step(counts: Sequence[int], most: int) -> int:
+    """Return the step in which numbers of answers come, 1 or more and at most ``most``.
+
+    The clients of a board that answers them in turn end a phase together or not at all: then numbers differ
+    by multiples of the clients. A round in four may be off, as where an answer came just too late.
+    """
+    for step in range(min(most, *counts), 1, -1):
+        ((_, alike),) = Counter(count % step for count in counts).most_common(1)
+        if 4 * alike >= 3 * len(counts):
+            return step
+    return 1
 
 
 def _pairs(
@@ -239,6 +274,7 @@ def _row(series: PairSeries, answer: PairAnswer, policy: GatePolicy) -> GateRow:
         threshold_pct=printed(pct(answer.threshold)) if bounded else None,
         smallest_detectable_pct=printed(pct(answer.threshold)) if bounded else None,
         at_most_pct=printed(pct(answer.high)) if math.isfinite(answer.high) else None,
+        at_least_pct=printed(pct(answer.low)) if math.isfinite(answer.low) else None,
         baseline=before,
         now=now,
         rounds=answer.pairs,

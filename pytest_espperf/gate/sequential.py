@@ -14,6 +14,16 @@ two neighbouring rounds of one firmware, both of n pairs so far::
     same    change + t[1 - b ; df] E <= tolerance            b = EXCLUDED_TAIL / SAME_LOOKS
     open    none of them: another pair is needed
 
+Figures come in steps: the clients of a board that answers them in turn end a phase together or not at all.
+With ``g`` the step, what rounding may move a mean by is no more than::
+
+    r = g exp(-2 pi2 v / g2)         v = max(0, s2 / 2 - g2 / 12), the variance of a round before rounding
+
+(twice the bias of a rounded normal value, rounded up). It is next to nothing where rounds vary by half a
+step, and a whole step where they do not vary: then pairs agree because both are rounded alike. It is added to
+what the change must exceed, and to both ends of its interval; and pairs never vary by
+less than rounding makes them, ``g2 / 6``.
+
 From five pairs on, differences are pulled in to 2.5 robust standard deviations before their squares are
 summed, and a disturbed pair loses its weight in the change (:mod:`pytest_espperf.gate.pairs`).
 
@@ -35,7 +45,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Literal
 
@@ -82,6 +92,7 @@ class PairSeries:
         paced: a schedule sets the pace of the profile's phases: its throughput shows nothing.
         swapped: where the firmwares run on two boards at once, of each pair whether they have changed places;
             empty for one board.
+        grain: smallest step (log ratio) in which the composites can come; 0.0 for none.
 
     Raises:
         ValueError: ``swapped`` has another length than ``pairs``.
@@ -92,6 +103,7 @@ class PairSeries:
     pairs: tuple[tuple[float, float], ...]
     paced: bool = False
     swapped: tuple[bool, ...] = ()
+    grain: float = 0.0
 
     def __post_init__(self) -> None:
         if self.swapped and len(self.swapped) != len(self.pairs):
@@ -175,11 +187,15 @@ class PairAnswer:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A change, its standard error, the degrees of freedom of that, and what :class:`PairAnswer` has."""
+    """A change, its standard error and the degrees of freedom of that, and what :class:`PairAnswer` has.
+
+    ``rounding`` is what the steps of the figures may have moved the change by.
+    """
 
     change: float
     error: float
     df: float
+    rounding: float
     boards: float | None = None
 
 
@@ -202,7 +218,20 @@ def decide(series: Sequence[PairSeries], plan: PairPlan) -> dict[str, PairAnswer
         profiles = left if last else len(measured)
         alpha = plan.alpha * plan.share(last=last) * _part(one, series) / profiles
         answers[one.name] = _answer(one, plan, alpha, last=last)
-    return answers
+    faster = {answer.profile for answer in answers.values() if answer.word == "faster"}
+    return {
+        name: replace(answer, word="faster") if answer.profile in faster and _is_lower(answer) else answer
+        for name, answer in answers.items()
+    }
+
+
+def _is_lower(answer: PairAnswer) -> bool:
+    """Whether a gate whose slowdown is excluded is faster itself, by its interval.
+
+    That is less certain than by its threshold, and is asked only where another gate of the profile is faster
+    by that: then there is no false "faster" of a profile that this could add.
+    """
+    return answer.word == "same" and answer.high < -p.MIN_CHANGE_CONTEST
 
 
 def _part(series: PairSeries, every: Sequence[PairSeries]) -> float:
@@ -234,14 +263,14 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float, *, last: bool) -> 
     count = len(pairs)
     differences = [new - old for old, new in pairs]
     if series.swapped:
-        found = _of_two_boards(differences, series.swapped[:count])
+        found = _of_two_boards(differences, series.swapped[:count], series.grain)
     else:
-        found = _of_one_board(differences, pairs) if count >= p.MIN_PAIRS else None
+        found = _of_one_board(differences, pairs, series.grain) if count >= p.MIN_PAIRS else None
     if found is None:
         change = median(differences) if differences else 0.0
         return PairAnswer(series.name, "open", change, -math.inf, math.inf, count, math.inf, last=last)
-    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha, found.df) * found.error)
-    reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error
+    threshold = max(p.MIN_CHANGE_CONTEST, t_quantile(alpha, found.df) * found.error + found.rounding)
+    reach = t_quantile(p.EXCLUDED_TAIL / SAME_LOOKS, found.df) * found.error + found.rounding
     low, high = found.change - reach, found.change + reach
     tolerance = p.tolerance_of(
         series.metric,
@@ -261,7 +290,17 @@ def _answer(series: PairSeries, plan: PairPlan, alpha: float, *, last: bool) -> 
     )
 
 
-def _of_one_board(differences: Sequence[float], pairs: Sequence[tuple[float, float]]) -> _Estimate:
+def _rounding(spread: float, grain: float) -> float:
+    """Bound what steps of the figures can move a mean difference by, for pairs with a variance."""
+    if grain <= 0:
+        return 0.0
+    unrounded = max(0.0, spread / 2 - grain**2 / 12)
+    return grain * math.exp(-2 * math.pi**2 * unrounded / grain**2)
+
+
+def _of_one_board(
+    differences: Sequence[float], pairs: Sequence[tuple[float, float]], grain: float
+) -> _Estimate:
     """Estimate the change from three pairs or more of one board."""
     count = len(pairs)
     # Pair 1 ends and pair 2 begins with the new firmware, pair 2 ends and pair 3 begins with the old one.
@@ -276,17 +315,19 @@ def _of_one_board(differences: Sequence[float], pairs: Sequence[tuple[float, flo
     else:
         apart = variance(differences)
         within = fmean(value**2 for value in repeats)
-    apart, within = max(apart, LEAST_VARIANCE), max(within, LEAST_VARIANCE)
+    least = max(LEAST_VARIANCE, grain**2 / 6)
+    apart, within = max(apart, least), max(within, least)
     spread = max(apart, within) + max(0.0, apart - within) * count / (count - 1)
     return _Estimate(
         change=biweight(differences, math.sqrt(spread)) if robust else fmean(differences),
         error=math.sqrt((BIWEIGHT_VARIANCE if robust else 1.0) * spread / count),
         # In whole tenths, downwards: quantiles are kept.
         df=math.floor((count - 1) * (20 + 40 * min(1.0, within / apart)) / 3) / 10,
+        rounding=_rounding(max(apart, within), grain),
     )
 
 
-def _of_two_boards(differences: Sequence[float], swapped: Sequence[bool]) -> _Estimate | None:
+def _of_two_boards(differences: Sequence[float], swapped: Sequence[bool], grain: float) -> _Estimate | None:
     """Estimate the change from pairs measured at once; None with fewer than two pairs in one of the places.
 
     Half the difference of the two places' means is what the boards differ by, and leaves with it. The rounds
@@ -297,16 +338,20 @@ def _of_two_boards(differences: Sequence[float], swapped: Sequence[bool]) -> _Es
     crossed = [value for value, flag in zip(differences, swapped, strict=True) if flag]
     if min(len(straight), len(crossed)) < 2:
         return None
+    least = max(LEAST_VARIANCE, grain**2 / 6)
     off = [value - median(place) for place in (straight, crossed) for value in place]
     if count > ROBUST_FROM:
         apart = variance_within(off, PULLED_IN * mad_to_sigma(count) * mad(off)) * (count - 1) / (count - 2)
-        scale = math.sqrt(max(apart, LEAST_VARIANCE))
+        apart = max(apart, least)
+        scale = math.sqrt(apart)
         here, there = biweight(straight, scale), biweight(crossed, scale)
         factor = BIWEIGHT_VARIANCE
     else:
         here, there = fmean(straight), fmean(crossed)
         freedom = count - 2
         apart = ((len(straight) - 1) * variance(straight) + (len(crossed) - 1) * variance(crossed)) / freedom
-        factor = 1.0
-    spread = factor * max(apart, LEAST_VARIANCE) * (1 / len(straight) + 1 / len(crossed)) / 4
-    return _Estimate((here + there) / 2, math.sqrt(spread), count - 2, (here - there) / 2)
+        apart, factor = max(apart, least), 1.0
+    spread = factor * apart * (1 / len(straight) + 1 / len(crossed)) / 4
+    return _Estimate(
+        (here + there) / 2, math.sqrt(spread), count - 2, _rounding(apart, grain), (here - there) / 2
+    )

@@ -3,7 +3,7 @@
 In this order: ``latest`` (and ``latest~2``: two completed sessions before it), a session's id, its file
 name with or without the suffix, a tag (its newest completed session), the beginning of an id (at least four
 characters, meaning one session only). A reference is compared with what is in the folder and never opened
-as a path.
+as a path. A comparison of firmwares is no completed session in this sense.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import index, names
@@ -23,6 +24,7 @@ MIN_PREFIX = 4
 """Fewest characters of an id that are taken as its beginning."""
 
 _SHOWN = 5
+_MOST_READ = 50
 _LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 
 
@@ -122,9 +124,27 @@ def _counted_back(history: HistoryFolder, rows: list[SessionRow], count: int) ->
     newest = latest(history)
     start = next((i for i, row in enumerate(completed) if newest and row.session_id == newest.session_id), 0)
     if start + count >= len(completed):
-        have = f"{len(completed) - start} completed sessions up to the latest"
-        raise HistoryError(f"latest~{count} does not exist: {history.folder} has {have}")
+        count_there = len(completed) - start
+        have = f"{count_there} completed session{'' if count_there == 1 else 's'} up to the latest"
+        named = f"latest~{count}" if count else "latest"
+        raise HistoryError(
+            f"{named} does not exist: {history.folder} has {have}{_comparisons(history, rows)}"
+        )
     return completed[start + count].name
+
+
+def _comparisons(history: HistoryFolder, rows: list[SessionRow]) -> str:
+    """Name the newest comparison of firmwares, which no ``latest`` means; "" without one."""
+    # Rows do not say what a session is: those that are not completed are read, the newest first.
+    others = (row for row in rows if not row.completed and not row.comparability_key)
+    for row in islice(others, _MOST_READ):
+        entry = history.entry_of(row)
+        if entry is not None and entry.artifact.contest is not None:
+            return (
+                f", and comparisons of firmwares, which 'latest' does not mean; the newest is "
+                f"{row.session_id[:8]} (espperf show {row.session_id[:8]})"
+            )
+    return ""
 
 
 def _only(ref: str, rows: list[SessionRow]) -> str:

@@ -146,10 +146,12 @@ class HistoryStore(HistoryFolder):
         """Keep a session as a fixed anchor.
 
         Raises:
-            HistoryError: unknown session, or an unwritable folder.
+            HistoryError: unknown session, one that compares firmwares, or an unwritable folder.
             ArtifactError: the session's file cannot be read.
         """
         entry = self.find(session) if isinstance(session, str) else session
+        if entry.artifact.contest is not None:
+            raise HistoryError(f"{entry.json_path.name} compares firmwares: it can never be an anchor")
         return self._mark("pin", entry, reason, by)
 
     def unpin(self, session: SavedSession | str) -> SavedSession:

@@ -356,7 +356,8 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
     ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
     one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
-    excluded (one-sided, 95 %). Each is None above 300 %, and where nothing was compared. ``rounds`` counts
+    excluded (one-sided, 95 %); ``at_least_pct`` the smallest one, where firmwares are compared in pairs.
+    Each is None above 300 %, and where nothing was compared. ``rounds`` counts
     the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` is
     how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
     of the noise without proof: its session is held back from the baseline. ``unit`` and ``better`` are those
@@ -377,6 +378,7 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     reliable_pct: float | None = None
     at_most_pct: float | None = None
+    at_least_pct: float | None = None
     rounds: int = 0
     suspect: bool = False
     confirmation: str = ""

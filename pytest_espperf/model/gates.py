@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_espperf.model.artifact import GateRow, Verdict
+from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
 from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 
@@ -68,4 +68,8 @@ def worst_gate(verdict: Verdict) -> GateRow | None:
         for row in worst_first(verdict.gates)
         if row.verdict != NOT_GATEABLE and change_of(row) is not None
     ]
+    if any(row.at_least_pct is not None for row in judged):
+        # Of firmwares in pairs, those that the answer is about: "faster" is no gate's worst verdict.
+        answer = [row for row in judged if row.rule == MAIN_RULE and row.metric != POINTS]
+        judged = [row for row in answer if row.verdict == verdict.kind] or judged
     return gate_of_profile(judged, judged[0].profile) if judged else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
@@ -38,6 +38,11 @@ NEXT: dict[str, tuple[str, ...]] = {
 }
 
 
+def gate_words(session: SessionArtifact) -> Mapping[str, str]:
+    """Return the words for the verdicts of a session's gates that are not called as they are."""
+    return WORDS if is_ab(session) else {}
+
+
 def is_ab(session: SessionArtifact) -> bool:
     """Whether a session compares two firmwares in pairs."""
     return session.contest is not None and session.contest.kind == "ab"
@@ -49,10 +54,12 @@ def headline(session: SessionArtifact) -> Headline | None:
     Example: ``python_heavy is 12 % slower (72 -> 64 req/s) after 5 pairs in 4 min``.
     """
     gate, contest = session.gate, session.contest
-    if gate is None or contest is None:
+    if contest is None:
         return None
     if contest.answer:
         return Headline(contest.answer)
+    if gate is None or gate.kind == "incomplete":
+        return _interrupted(gate.gates if gate is not None else [], contest)
     if gate.kind not in WORDS:
         return None
     after = effort(contest)
@@ -67,6 +74,25 @@ def headline(session: SessionArtifact) -> Headline | None:
         text = _unclear(rows)
     usual = VERDICTS[gate.kind].headline
     return Headline(f"{text or usual.text} {after}", NEXT.get(gate.kind, ()))
+
+
+def _interrupted(gates: Sequence[GateRow], contest: Contest) -> Headline:
+    """Say how far a comparison came, and what is known by then."""
+    rows = [row for row in gates if row.rule == MAIN_RULE]
+    slower = slowdown.headline([row for row in rows if row.verdict == "regressed"])
+    decided = {row.profile for row in rows if row.verdict == "regressed"}
+    faster = _faster([row for row in rows if row.profile not in decided])
+    unclear = _unclear([row for row in rows if row.profile not in decided])
+    parts = [part for part in (slower, faster, unclear) if part]
+    if rows and contest.pairs and not parts:
+        parts = [_same(rows)]
+    after = effort(contest) if contest.pairs else f"after {duration(contest.seconds)}, before the first pair"
+    return Headline(
+        f"interrupted {after}{': ' if parts else ''}{'; '.join(parts)}",
+        ("run the same command again: a comparison needs all of its pairs in one go",)
+        if contest.kind == "ab"
+        else ("run the same command again",),
+    )
 
 
 def word_of(session: SessionArtifact, verdict: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact, Verdict
 from pytest_espperf.model.text import clip, flat, grouped
@@ -15,6 +15,7 @@ from pytest_espperf.report.view import (
     bound_text,
     finding_text,
     format_metric,
+    interval_text,
     legend,
     make_view,
     signed_pct,
@@ -70,14 +71,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int 
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
 
 
-def gate_table(rows: Iterable[GateRow]) -> list[str]:
-    """Lay out a short table of gates: the baseline's value, this session's, and the change."""
+def gate_table(rows: Iterable[GateRow], words: Mapping[str, str]) -> list[str]:
+    """Lay out a short table of gates: the baseline's value, this session's, and the change.
+
+    Args:
+        rows: the gates.
+        words: what verdicts are called that are not called by their own word.
+    """
     return table(
         ("gate", "verdict", "baseline", "now", "change"),
         [
             (
                 code(clip(row.name, MOST_OF_A_NAME)),
-                escape(row.verdict),
+                escape(words.get(row.verdict, row.verdict)),
                 value_text(row.described, row.baseline),
                 value_text(row.described, row.now),
                 gate_size(row) or "-",
@@ -88,10 +94,16 @@ def gate_table(rows: Iterable[GateRow]) -> list[str]:
     )
 
 
-def baseline_sentence(verdict: Verdict, shown: Sequence[GateRow]) -> str:
-    """Explain a short table of gates: what the baseline is, and what is left out; "" for nothing."""
+def baseline_sentence(verdict: Verdict, shown: Sequence[GateRow], words: Mapping[str, str]) -> str:
+    """Explain a short table of gates: what the baseline is, and what is left out; "" for nothing.
+
+    Args:
+        verdict: of the session.
+        shown: the gates of the table.
+        words: see :func:`gate_table`.
+    """
     against = baseline_text(verdict)
-    parts = [f"the baseline is {against}" if against else "", others_text(verdict, shown)]
+    parts = [f"the baseline is {against}" if against else "", others_text(verdict, shown, words)]
     return ". ".join(escape(part[:1].upper() + part[1:]) for part in parts if part) + (
         "." if any(parts) else ""
     )
@@ -106,7 +118,7 @@ def render_markdown(session: SessionArtifact) -> str:
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
     lines += [f"**{view.verdict.upper()}**: {escape(view.meaning)}.", ""]
     if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
-        lines += [*gate_table(shown), "", baseline_sentence(session.gate, shown), ""]
+        lines += [*gate_table(shown, view.words), "", baseline_sentence(session.gate, shown, view.words), ""]
     lines += _section("Findings", _finding_lines(one for one in view.findings if one.severity != "info"))
     lines += _section("Where", _place_table(blamed(session)[:MOST_PLACES]))
     lines += _section("Next", [f"- {escape(step)}" for step in view.next_steps])
@@ -152,20 +164,28 @@ def _gates(view: View) -> list[str]:
     rows = [
         (
             code(row.name),
-            escape(row.verdict),
+            escape(view.word(row)),
             _gate_value(row, row.baseline),
             _gate_value(row, row.now),
-            signed_pct(row.d_pct),
-            bound_text(row, row.smallest_detectable_pct),
-            bound_text(row, row.at_most_pct),
+            view.change(row),
+            *_bounds(view, row),
             str(row.rounds or "-"),
-            str(row.sessions),
+            *([] if view.intervals else [str(row.sessions)]),
         )
         for row in view.gates
     ]
-    head = ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs", "sessions")
-    below = f"{escape(legend(view.gates))}. {escape(view.detectable)}".strip()
+    head: tuple[str, ...] = ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs")
+    head = (*head, "sessions")
+    if view.intervals:
+        head = ("gate", "verdict", "old", "new", "change", "interval", "pairs")
+    below = f"{escape(legend(view.gates, intervals=view.intervals))}. {escape(view.detectable)}".strip()
     return [*table(head, rows, numeric_from=2), "", below]
+
+
+def _bounds(view: View, row: GateRow) -> list[str]:
+    if view.intervals:
+        return [interval_text(row)]
+    return [bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)]
 
 
 def _gate_value(row: GateRow, value: float | None) -> str:

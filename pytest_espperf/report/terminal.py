@@ -18,6 +18,7 @@ from pytest_espperf.report.view import (
     bound_text,
     finding_text,
     format_metric,
+    interval_text,
     legend,
     make_view,
     signed_pct,
@@ -28,6 +29,7 @@ MOST_PLACES = 5
 
 _NAME = 21
 _GATE_WIDTHS = (_NAME, 10, 10, 9, 9, 9)
+_INTERVAL_WIDTHS = (_NAME, 10, 10, 10, 18)
 _PLACE_WIDTHS = (44, 12, 12, 12)
 _FIGURE_WIDTHS = (34, 24, 20)
 _CELL_WIDTHS = (34, 9, 9, 9, 9, 9)
@@ -79,14 +81,17 @@ def _gates(view: View, verbosity: int) -> list[Line]:
     shown = [row for row in listed if not (fails and row.verdict == "unchanged")]
     if verbosity > 0:
         listed = shown = list(view.gates)
-    head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
-    lines = [Line(f"{head}  verdict", bold=True), *(_gate(row) for row in shown)]
+    if view.intervals:
+        head = columns(("gate", "old", "new", "change", "interval"), _INTERVAL_WIDTHS)
+    else:
+        head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
+    lines = [Line(f"{head}  verdict", bold=True), *(_gate(view, row) for row in shown)]
     if folded := len(listed) - len(shown):
         many = f"{folded} more gates are" if folded > 1 else "1 more gate is"
-        lines.append(Line(f"{many} unchanged (-v shows all)"))
-    if any(UNKNOWN in _bounds(row) for row in shown):
+        lines.append(Line(f"{many} {view.words.get('unchanged', 'unchanged')} (-v shows all)"))
+    if any(UNKNOWN in _bounds(view, row) for row in shown):
         lines.append(Line(f"?: {UNKNOWN}, more than 300 %"))
-    lines += [Line(text) for text in wrapped(legend(shown))]
+    lines += [Line(text) for text in wrapped(legend(shown, intervals=view.intervals))]
     if verbosity > 0:
         explained = [row for row in shown if row.detail]
         lines += [Line(text) for row in explained for text in wrapped(f"{row.name}: {row.detail}", hanging=2)]
@@ -109,15 +114,17 @@ def _says_nothing(row: GateRow) -> bool:
     return not _was_compared(row) or (row.verdict == "unchanged" and row.metric == "error_rate")
 
 
-def _gate(row: GateRow) -> Line:
+def _gate(view: View, row: GateRow) -> Line:
     cells = (
         _gate_name(row),
         format_metric(row.described, row.baseline),
         format_metric(row.described, row.now),
-        signed_pct(row.d_pct),
-        *("?" if text == UNKNOWN else text for text in _bounds(row)),
+        view.change(row),
+        *("?" if text == UNKNOWN else text for text in _bounds(view, row)),
     )
-    return Line(f"{columns(cells, _GATE_WIDTHS)}  {short_of(row.verdict)}", mood_of(row.verdict))
+    widths = _INTERVAL_WIDTHS if view.intervals else _GATE_WIDTHS
+    word = view.words.get(row.verdict) or short_of(row.verdict)
+    return Line(f"{columns(cells, widths)}  {word}", mood_of(row.verdict))
 
 
 def _gate_name(row: GateRow) -> str:
@@ -126,8 +133,10 @@ def _gate_name(row: GateRow) -> str:
     return clip(head, max(4, _NAME - 1 - len(colon + tail))) + colon + printable(tail)
 
 
-def _bounds(row: GateRow) -> tuple[str, str]:
-    """Format the smallest slowdown that fails, and the largest that is not excluded."""
+def _bounds(view: View, row: GateRow) -> tuple[str, ...]:
+    """Format the smallest slowdown that fails, and the largest that is not excluded; or the interval."""
+    if view.intervals:
+        return (interval_text(row),)
     return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 

@@ -6,7 +6,7 @@ alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_espperf.model.artifact import (
@@ -54,6 +54,7 @@ from pytest_espperf.model.verdicts import (
     rank,
 )
 from pytest_espperf.report import contest, slowdown
+from pytest_espperf.report.changes import divided_pct
 
 WHY_NO_BASELINE = (INCOMPARABLE, NO_USABLE_BASELINE)
 """Findings that say why earlier sessions are no baseline."""
@@ -108,6 +109,8 @@ class View:
         places: paths against the baseline, worst first.
         detectable: the slowdown that would have been noticed, in one sentence.
         next_steps: what to do, one sentence each.
+        words: what verdicts of gates are called, where it is not their own word.
+        intervals: changes of gates are known by an interval, in place of a threshold and a bound.
     """
 
     verdict: str
@@ -122,6 +125,16 @@ class View:
     places: tuple[PathChange, ...]
     detectable: str
     next_steps: tuple[str, ...]
+    words: Mapping[str, str]
+    intervals: bool
+
+    def word(self, row: GateRow) -> str:
+        """Return what the verdict of a gate is called."""
+        return self.words.get(row.verdict, row.verdict)
+
+    def change(self, row: GateRow) -> str:
+        """Format the change of a gate, slower positive: ``+12.0 %``."""
+        return signed_pct(divided_pct(row, row.d_pct) if self.intervals else row.d_pct)
 
 
 def make_view(session: SessionArtifact) -> View:
@@ -155,6 +168,8 @@ def make_view(session: SessionArtifact) -> View:
             *_own_budgets(session),
             *_accept(session),
         ),
+        words=contest.gate_words(session),
+        intervals=contest.is_ab(session),
     )
 
 
@@ -269,8 +284,13 @@ def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
     return (f"look at {worst.path} in {worst.profile}:{worst.phase} first: p95 {moved}",)
 
 
-def legend(gates: Sequence[GateRow]) -> str:
-    """Units and directions of the gated metrics, in one sentence; "" where there is none."""
+def legend(gates: Sequence[GateRow], *, intervals: bool = False) -> str:
+    """Units and directions of the gated metrics, in one sentence; "" where there is none.
+
+    Args:
+        gates: those of the table.
+        intervals: see :class:`View`.
+    """
     metrics = dict.fromkeys(row.described for row in gates if row.described is not None)
     parts = []
     for one in metrics:
@@ -278,6 +298,8 @@ def legend(gates: Sequence[GateRow]) -> str:
         parts.append(f"{one.name}{unit} ({'more' if one.better == 'higher' else 'less'} is better)")
     if not parts:
         return ""
+    if intervals:
+        return f"{', '.join(parts)}; slower is positive, interval: the changes that are not excluded"
     return (
         f"{', '.join(parts)}; slower is positive, fails at: the smallest slowdown that fails, at most: the "
         "largest that is not excluded"
@@ -371,6 +393,20 @@ def bound_text(row: GateRow, value: float | None) -> str:
         # Rows of the first version have no number of rounds.
         return UNKNOWN if row.rounds and row.metric != "p99_ms" else "-"
     return f"{value:.1f} %" if abs(value) <= MOST_PCT else UNKNOWN
+
+
+def interval_text(row: GateRow) -> str:
+    """Format the interval of a gate's change, slower positive: ``+7.3 to +13.7 %``."""
+    if row.rule != MAIN_RULE or row.metric == "error_rate":
+        return "-"
+    low, high = (divided_pct(row, value) for value in (row.at_least_pct, row.at_most_pct))
+    if low is None and high is None:
+        return UNKNOWN if row.rounds else "-"
+    if high is None or abs(high) > MOST_PCT:
+        return f"above {signed_pct(low)}"
+    if low is None:
+        return f"below {signed_pct(high)}"
+    return f"{signed_pct(low).removesuffix(' %')} to {signed_pct(high)}"
 
 
 def format_metric(metric: Metric | None, value: float | None) -> str:

@@ -26,8 +26,10 @@ from pytest_espperf.gate.rows import pct
 from pytest_espperf.gate.sequential import PairAnswer, PairPlan, PairWord, decide, open_profiles
 from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import VERDICTS
-from pytest_espperf.report.contest import duration
+from pytest_espperf.report.changes import divided
+from pytest_espperf.report.contest import WORDS, duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.progress import OVERHEAD_S
@@ -60,6 +62,9 @@ class AbContest:
         new: the one that is judged.
         plan: how long.
         policy: floors and rules.
+
+    Attributes:
+        outcome: what was measured, judged and saved; None before that.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class AbContest:
         self._ended = ""
         self._interrupted = ""
         self._answers: dict[str, PairAnswer] = {}
+        self.outcome: SessionOutcome | None = None
         meter.contest = structs.replace(meter.contest, most_pairs=plan.pairs.most_pairs)
 
     def run(self) -> SessionOutcome:
@@ -82,7 +88,7 @@ class AbContest:
         A board or a firmware that fails ends it, and is named in the verdict; so does Ctrl-C.
 
         Raises:
-            KeyboardInterrupt: again, once what was measured is saved.
+            KeyboardInterrupt: again, once what was measured is saved: :attr:`outcome`.
         """
         try:
             self._measure()
@@ -183,8 +189,11 @@ class AbContest:
         verdict = structs.replace(verdict, findings=findings)
         fails = gate.fails(verdict, self._policy)
         passed = not fails and VERDICTS[verdict.kind].complete
-        session = structs.replace(session, gate=verdict, overall_pass=passed)
-        return meter.save(Judgement(session, verdict, fails))
+        assert session.contest is not None
+        contest = structs.replace(session.contest, word=WORDS.get(verdict.kind, ""))
+        session = structs.replace(session, gate=verdict, overall_pass=passed, contest=contest)
+        self.outcome = meter.save(Judgement(session, verdict, fails))
+        return self.outcome
 
     def _basis(self, session: SessionArtifact) -> list[Finding]:
         """Say what the verdict rests on besides the figures."""
@@ -260,7 +269,8 @@ def _in_words(answer: PairAnswer) -> str:
     if answer.word == "slower":
         return f"slower by {pct(answer.change):.1f} %"
     if answer.word == "faster":
-        return f"faster ({pct(answer.change):+.1f} %)"
+        metric = METRICS.get(answer.name.rpartition(":")[2])
+        return f"faster by {-divided(metric, pct(answer.change)):.1f} %"
     if answer.word == "same":
         return f"the same (at most {pct(answer.high):.1f} % slower)"
     if math.isfinite(answer.high):

@@ -202,9 +202,15 @@ def judge_again(session: SessionArtifact, store: HistoryStore, settings: Setting
         root: what the path of a baseline is relative to.
 
     Raises:
-        UsageError: a bad rule, or a baseline that is not there before the session, or not of its board.
+        UsageError: a bad rule, or a baseline that is not there before the session, or not of its board; or
+            the session compares firmwares.
         HistoryError: the history cannot be read.
     """
+    if session.contest is not None:
+        raise UsageError(
+            f"{session.session_id} compares firmwares: it was judged by its own runs, and never by a history "
+            f"(espperf show {session.session_id[:8]})"
+        )
     judge = Judge.from_settings(settings)
     before = store.before(_place(session, store))
     judge.baselines.find_named(before, root, board=identity_of(session), alone=True)

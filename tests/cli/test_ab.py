@@ -104,7 +104,19 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert "switches" in shown
     assert main(["list"]) == 0
     assert "regressed" in capsys.readouterr().out
-    assert main(["show", "latest"]) == 4  # of ordinary sessions
+    short = row.session_id[:8]
+    for command in (["show", "latest"], ["report", "latest~0"], ["export", "latest", "csv=x.csv"]):
+        assert main(command) == 4, command
+        refused = capsys.readouterr().err
+        assert f"'latest' does not mean; the newest is {short} (espperf show {short})" in refused
+    for command in (["judge", short], ["compare", short, short], ["pin", short, "--reason=x"]):
+        assert main(command) == 4, command
+        assert "compares firmwares" in capsys.readouterr().err
+    assert main(["pin", short, "--undo"]) == 0
+    assert main(["comment", short]) == 0
+    assert "**SLOWER**: page is " in capsys.readouterr().out
+    assert main(["prune", "--keep=0"]) == 0
+    assert main(["run", board.address, *SHORT, "--perf-runs=1", f"--perf-baseline={short}"]) == 4
 
 
 def test_json_has_the_answer_alone_on_the_standard_output(
@@ -319,7 +331,7 @@ def test_three_boards_are_too_many(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> None:
     board.slots["b"].delay_s = 0.003
     words = [sys.executable, "-m", "pytest_espperf.cli", "ab", board.address, *SLOTS, *SHORT, "--pairs=900"]
-    noisy = ["--tolerance=0.0001"]
+    noisy = ["--tolerance=0.0001", "--perf-export=csv=kept.csv", "--perf-report=kept.html"]
     with subprocess.Popen(
         [*words, *noisy], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as process:
@@ -330,7 +342,7 @@ def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> No
                     break
             time.sleep(0.2)
             process.send_signal(how)
-            _, said = process.communicate(timeout=60)
+            out, said = process.communicate(timeout=60)
         finally:
             process.kill()
     kept = load_session(history() / names.PARTIAL)
@@ -339,5 +351,9 @@ def test_what_was_measured_survives(how: signal.Signals, board: SlotBoard) -> No
     if how != signal.SIGKILL:
         assert process.returncode == (2 if how == signal.SIGINT else 128 + how)
         assert "interrupted" in said or "terminated" in said
+        assert out.startswith("INCOMPLETE: interrupted after ")
+        assert "saved_json=" in out
+        assert Path("kept.csv").exists()
+        assert Path("kept.html").exists()
         (row,) = HistoryStore(history()).select()
         assert row.verdict == "incomplete"

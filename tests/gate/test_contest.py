@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import pytest
@@ -104,6 +105,31 @@ def test_a_half_is_a_session_of_its_own() -> None:
     new = half(contest(3, slower=1.2, noise=0.0), NEW)
     assert {one.role for one in new.raw_runs} == {"run"}
     assert new.aggregated["python_heavy:burst"].sample_count == 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "clients", "step"),
+    [
+        ((80, 82, 96, 94, 94, 96, 90, 96), 2, 2),
+        ((80, 81, 96, 94, 95, 96, 90, 97), 2, 1),
+        ((80, 84, 96, 93, 88, 92), 4, 4),  # one answer came too late
+        ((160, 168, 160, 152), 8, 8),
+        ((150, 150, 150), 8, 8),  # nobody knows
+        ((3, 3, 3), 8, 3),
+        ((151, 163, 158, 149, 170, 161), 1, 1),
+    ],
+)
+def test_the_step_of_the_throughput_follows_from_the_numbers(
+    counts: Sequence[int], clients: int, step: int
+) -> None:
+    runs = [
+        run("python_light", 1 + i // 2, [1.0], OLD if i % 2 == 0 else NEW, ok=count, clients=clients)
+        for i, count in enumerate(counts)
+    ]
+    session = structs.replace(contest(0, profiles=["python_light"]), raw_runs=runs)
+    grains = {one.metric: one.grain for one in series_of(session)}
+    assert grains["rps_ok"] == pytest.approx(math.log1p(step / median(counts)))
+    assert grains["p95_ms"] == 0.0
 
 
 def test_two_boards_swap_and_their_gap_is_told_apart() -> None:

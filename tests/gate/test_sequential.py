@@ -61,6 +61,51 @@ def test_words(change: float, word: str) -> None:
     assert found.change == pytest.approx(change, abs=0.004)
 
 
+STEPS = ((94, 96), (94, 96), (94, 96), (94, 96), (92, 94), (90, 96))
+"""Answers of two equal firmwares in a second, by two clients that a board serves in turn."""
+
+
+def test_figures_that_agree_by_rounding_prove_nothing() -> None:
+    logs = tuple((-math.log(old), -math.log(new)) for old, new in STEPS)
+    for pairs in (logs, tuple((new, old) for old, new in logs)):
+        coarse = answer(PairSeries("p", "rps_ok", pairs, grain=math.log(96 / 94)))
+        assert coarse.word in {"same", "open"}
+        assert coarse.low < 0 < coarse.high
+        assert answer(PairSeries("p", "rps_ok", pairs)).word in {"slower", "faster"}  # as it looks without
+
+
+@pytest.mark.parametrize("boards", [False, True])
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.005, 0.02])
+def test_rounded_figures_of_equal_firmwares_raise_no_alarm(noise: float, boards: bool) -> None:
+    rng = random.Random(3)
+    grain = 0.025
+    words: Counter[str] = Counter()
+    for _ in range(60):
+        # Where they lie between two steps differs by a hair: far below what is called a change.
+        level = rng.uniform(0, grain)
+        values = [
+            [grain * round((level + offset + rng.gauss(0, noise)) / grain) for offset in (0.0, 0.004)]
+            for _ in range(8)
+        ]
+        pairs = tuple((old, new) for old, new in values)
+        swapped = tuple(i % 2 == 1 for i in range(8)) if boards else ()
+        words[answer(PairSeries("p", "rps_ok", pairs, swapped=swapped, grain=grain)).word] += 1
+    assert words["slower"] == words["faster"] == 0
+    assert words["same"] >= 40 or noise > 0.01  # of the rest the two lie on either side of a step
+
+
+def test_a_change_of_several_steps_is_found() -> None:
+    pairs = ((0.0, 0.1), (0.025, 0.1), (0.0, 0.125), (0.0, 0.1), (0.025, 0.125))
+    assert answer(PairSeries("p", "rps_ok", pairs, grain=0.025)).word == "slower"
+
+
+def test_a_step_far_below_the_noise_changes_nothing() -> None:
+    loud = series(0.02, 8, noise=8.0)
+    fine = answer(replace(loud, grain=0.004))
+    assert fine.threshold == pytest.approx(answer(loud).threshold, rel=1e-3)
+    assert fine.high == pytest.approx(answer(loud).high, rel=1e-3)
+
+
 def test_nothing_is_decided_before_the_least_pairs() -> None:
     for count in range(3):
         found = answer(series(0.5, count))

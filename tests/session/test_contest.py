@@ -17,6 +17,7 @@ from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.sequential import PairPlan
 from pytest_espperf.model.artifact import RawRun, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.contest import Contest, FirmwareFacts, Switch
+from pytest_espperf.report.view import make_view
 from pytest_espperf.session.contest import AbContest, ContestPlan
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.judging import Judgement
@@ -174,6 +175,32 @@ def test_ctrl_c_keeps_what_was_measured() -> None:
     assert judgement.verdict.kind == "incomplete"
     assert judgement.artifact.partial
     assert judgement.artifact.raw_runs
+    view = make_view(judgement.artifact)
+    assert view.verdict == "incomplete"
+    assert view.meaning == (
+        "interrupted after 1 pair in 3 min: light, heavy: neither shown slower nor shown the same"
+    )
+    (step,) = view.next_steps
+    assert step.startswith("run the same command again")
+
+
+def test_ctrl_c_keeps_what_is_certain_by_then() -> None:
+    meter = FakeMeter(slower={"heavy": 1.5})
+    meter.noise = 0.03
+    meter.fails[4] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        compare(meter)
+    meaning = make_view(meter.saved[0].artifact).meaning
+    assert meaning.startswith("interrupted after 3 pairs in 7 min: heavy is ")
+    assert meaning.endswith("light: neither shown slower nor shown the same")
+
+
+def test_a_checkpoint_alone_says_that_it_is_one() -> None:
+    meter = FakeMeter()
+    compare(meter)
+    view = make_view(structs.replace(meter.artifact(), gate=None))
+    assert view.meaning.startswith("interrupted after ")
+    assert "-k" not in " ".join(view.next_steps)
 
 
 def test_boards_never_seen_to_restart_are_a_warning() -> None:

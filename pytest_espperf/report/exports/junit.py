@@ -10,9 +10,12 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, UNJUDGED
+from pytest_espperf.report import contest
 from pytest_espperf.report.exports.figures import began, properties, usable
 from pytest_espperf.report.slowdown import gate_message
 from pytest_espperf.report.view import failing_findings, finding_name, headline_of
@@ -54,16 +57,17 @@ def _session_suite(root: ET.Element, session: SessionArtifact) -> None:
         _answer(case, "skipped", UNJUDGED, "the session has no verdict")
         return
     if verdict.kind == "incomplete":
-        _answer(case, "skipped", verdict.kind, _sentence(verdict))
+        _answer(case, "skipped", verdict.kind, _sentence(session, verdict))
     elif not session.overall_pass:
-        _answer(case, "failure", verdict.kind, _sentence(verdict))
+        _answer(case, "failure", contest.word_of(session, verdict.kind), _sentence(session, verdict))
     for finding in failing_findings(verdict):
         name = ": ".join(dict.fromkeys((finding_name(finding), finding.kind)))
         _answer(_case(suite, "espperf", name), "failure", finding.kind, finding.message)
 
 
-def _sentence(verdict: Verdict) -> str:
-    return f"{verdict.kind}: {headline_of(verdict).text}"
+def _sentence(session: SessionArtifact, verdict: Verdict) -> str:
+    headline = contest.headline(session) or headline_of(verdict)
+    return f"{contest.word_of(session, verdict.kind)}: {headline.text}"
 
 
 def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gates: list[GateRow]) -> None:
@@ -80,14 +84,17 @@ def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gat
             if (value := getattr(row, figure)) is not None
         ),
     )
+    words = contest.gate_words(session)
     for row in gates:
-        case = _case(suite, name, row.name)
+        case, word = _case(suite, name, row.name), words.get(row.verdict, row.verdict)
         if row.verdict in FAILING:
-            _answer(case, "failure", row.verdict, gate_message(row, gates))
+            _answer(case, "failure", word, gate_message(row, gates))
         elif row.verdict == NOT_GATEABLE:
             _answer(case, "skipped", row.verdict, row.detail)
         elif row.verdict != "unchanged":
-            ET.SubElement(case, "system-out").text = printable(gate_message(row, gates))
+            ET.SubElement(case, "system-out").text = printable(
+                gate_message(structs.replace(row, verdict=word), gates)
+            )
 
 
 def _suite(root: ET.Element, session: SessionArtifact, name: str) -> ET.Element:

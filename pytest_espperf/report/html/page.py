@@ -20,6 +20,7 @@ from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped, printable
 from pytest_espperf.model.verdicts import BLAMING, Mood, mood_of, rank
 from pytest_espperf.report.boards import Overview
+from pytest_espperf.report.changes import divided_pct
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_data
 from pytest_espperf.report.html.data import (
     Distribution,
@@ -34,6 +35,7 @@ from pytest_espperf.report.view import (
     bound_text,
     finding_text,
     format_metric,
+    interval_text,
     legend,
     make_view,
     signed_pct,
@@ -110,7 +112,7 @@ def render_html(data: ReportData, home: str = "") -> str:
         about=list(_about(data)),
         findings=[(finding.severity, finding_text(finding)) for finding in view.findings],
         gates=_gates(view),
-        legend=legend(view.gates),
+        legend=legend(view.gates, intervals=view.intervals),
         places=[place for place in view.places if place.metric == "p95_ms"],
         trends=[_trend(trend) for trend in data.trends],
         trend_data=to_script(trend_data(data.trends)),
@@ -167,7 +169,7 @@ def _figures(view: View) -> list[HeadFigure]:
     compared = [row for row in view.gates if row.baseline is not None and row.now is not None]
     slower = [row for row in compared if row.verdict in BLAMING]
     if compared:
-        return [_figure(row) for row in (slower or compared)[:MOST_FIGURES]]
+        return [_figure(view, row) for row in (slower or compared)[:MOST_FIGURES]]
     last_phases = {row.name.partition(":")[0]: row for row in view.cells if not row.is_path}
     return [
         HeadFigure(f"{row.name} {METRICS[metric].label}", "", METRICS[metric].format(value))
@@ -177,7 +179,7 @@ def _figures(view: View) -> list[HeadFigure]:
     ][:MOST_FIGURES]
 
 
-def _figure(row: GateRow) -> HeadFigure:
+def _figure(view: View, row: GateRow) -> HeadFigure:
     metric = row.described
     unit = metric.unit if metric else ""
     change = ""
@@ -185,7 +187,8 @@ def _figure(row: GateRow) -> HeadFigure:
         points = row.metric == "error_rate"
         words = ("more", "less") if points else change_words(metric)
         word = words[0] if row.d_pct > 0 else words[1]
-        change = f"{abs(row.d_pct):.1f} {'points' if points else '%'} {word}"
+        size = divided_pct(row, row.d_pct) if view.intervals else row.d_pct
+        change = f"{abs(size or 0.0):.1f} {'points' if points else '%'} {word}"
     return HeadFigure(
         name=row.name
         if row.is_own
@@ -322,10 +325,12 @@ def _gates(view: View) -> list[dict[str, str]]:
         {
             "name": row.name,
             "verdict": row.verdict,
+            "word": view.word(row),
             "baseline": format_metric(row.described, row.baseline),
             "now": format_metric(row.described, row.now),
             "unit": row.described.unit if row.described is not None else "",
-            "slower": signed_pct(row.d_pct),
+            "slower": view.change(row),
+            "interval": interval_text(row),
             "fails": bound_text(row, row.smallest_detectable_pct),
             "at_most": bound_text(row, row.at_most_pct),
             "runs": str(row.rounds or "-"),

@@ -1,0 +1,121 @@
+"""A comparison of two firmwares in every report: one size of a change, one word for it, an interval."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+
+import pytest
+from msgspec import structs
+from support.gate_sessions import run
+
+from pytest_espperf.gate.contest import NEW, OLD, Judged, judge_contest, series_of
+from pytest_espperf.gate.policy import GatePolicy
+from pytest_espperf.gate.sequential import PairPlan, decide
+from pytest_espperf.model.artifact import RunRole, SessionArtifact
+from pytest_espperf.model.contest import Contest
+from pytest_espperf.model.gates import worst_gate
+from pytest_espperf.report import render_terminal
+from pytest_espperf.report.comment import render_comment
+from pytest_espperf.report.exports.badge import render_badge
+from pytest_espperf.report.exports.junit import render_junit
+from pytest_espperf.report.html.data import ReportData
+from pytest_espperf.report.html.page import render_html
+from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.session.contest import answer_words
+
+PLAN = PairPlan(most_pairs=6)
+
+
+def compared(factor: float, *, noise: float = 0.01, pairs: int = 6) -> tuple[SessionArtifact, str]:
+    """A comparison whose new firmware takes so many times as long; and its last line of progress."""
+    rng = random.Random(4)
+    runs = []
+    for index in range(1, pairs + 1):
+        roles: tuple[RunRole, RunRole] = (OLD, NEW)
+        for role in roles:
+            times = factor if role == NEW else 1.0
+            runs.append(run("page", index, [times * math.exp(rng.gauss(0, noise)) for _ in range(2)], role))
+    contest = Contest(kind="ab", pairs=pairs, most_pairs=6, seconds=60.0)
+    session = SessionArtifact(session_id="abcd1234", profiles=["page"], raw_runs=runs, contest=contest)
+    series = series_of(session)
+    answers = decide(series, PLAN)
+    verdict = judge_contest(session, Judged(series=series, answers=answers), GatePolicy())
+    return structs.replace(session, gate=verdict), answer_words(answers.values())
+
+
+def texts(session: SessionArtifact) -> dict[str, str]:
+    return {
+        "terminal": "\n".join(line.text for line in render_terminal(session, verbosity=1)),
+        "markdown": render_markdown(session),
+        "comment": render_comment(session),
+        "page": re.sub(
+            r"<[^>]+>", " ", render_html(ReportData(session)).split("<main>")[1].split("<script")[0]
+        ),
+        "junit": render_junit(session),
+        "badge": render_badge(session),
+    }
+
+
+def test_a_faster_firmware_has_one_size_everywhere() -> None:
+    session, progress = compared(0.5)
+    shown = texts(session)
+    headline = shown["terminal"].splitlines()[0]
+    (size,) = re.findall(r"page is ([0-9]+) % faster", headline)
+    old, new = (float(text) for text in re.findall(r"([0-9.]+) -> ([0-9.]+) req/s", headline)[0])
+    assert 100 * (new / old - 1) == pytest.approx(float(size), abs=2)
+    (told,) = re.findall(r"page faster by ([0-9.]+) %", progress)
+    assert float(told) == pytest.approx(float(size), abs=0.51)
+    row = next(line for line in shown["terminal"].splitlines() if line.startswith("page:rps_ok "))
+    assert f"-{told} %" in row
+    assert row.endswith("faster")
+    assert f"-{told} %" in shown["markdown"]
+    assert f"-{told} %" in shown["page"]
+    assert f"{size} % faster" in shown["comment"]
+    assert f"faster: page {size} % faster" in shown["badge"]
+
+
+def test_what_is_shown_to_be_faster_is_called_so() -> None:
+    session, _ = compared(0.5)
+    assert session.gate is not None
+    words = {row.metric: row.verdict for row in session.gate.gates}
+    assert words["rps_ok"] == words["p95_ms"] == "improved"
+    worst = worst_gate(session.gate)
+    assert worst is not None
+    assert worst.name == "page:rps_ok"
+
+
+@pytest.mark.parametrize(
+    ("factor", "noise", "word"),
+    [(1.3, 0.01, "slower"), (0.5, 0.01, "faster"), (1.0, 0.005, "same"), (1.0, 0.3, "unclear")],
+)
+def test_the_answer_has_one_word_everywhere(factor: float, noise: float, word: str) -> None:
+    session, _ = compared(factor, noise=noise)
+    assert session.gate is not None
+    for name, text in texts(session).items():
+        if not (name == "junit" and word == "same"):  # a test that passes says nothing
+            assert word in text.lower(), name
+        for_readers = re.sub(r"<property [^>]*>", "", text)  # the artifact's field, for programs
+        assert not re.search("regressed|improved|unchanged|inconclusive", for_readers), name
+    worst = worst_gate(session.gate)
+    assert worst is not None
+    assert worst.verdict == session.gate.kind
+
+
+def test_the_interval_stands_in_place_of_thresholds() -> None:
+    session, _ = compared(1.3)
+    shown = texts(session)
+    row = next(line for line in shown["terminal"].splitlines() if line.startswith("page:rps_ok "))
+    low, high = (float(text) for text in re.findall(r"([+-][0-9.]+) to ([+-][0-9.]+) %", row)[0])
+    assert 20 < low < 30 < high < 40
+    for name in ("terminal", "markdown", "page"):
+        assert "interval" in shown[name], name
+        assert "fails at" not in shown[name], name
+    assert all(len(line) <= 80 for line in shown["terminal"].splitlines())
+
+
+def test_too_few_pairs_have_no_interval() -> None:
+    session, _ = compared(1.3, pairs=2)
+    row = next(line.text for line in render_terminal(session) if line.text.startswith("page:rps_ok "))
+    assert row.split()[-2:] == ["?", "unclear"]
