@@ -93,6 +93,9 @@ class SearchState(msgspec.Struct, kw_only=True):
         measured: what was measured, in order.
         skipped: why a commit cannot be measured, by its number.
         metric: of the gate; "" until it is chosen.
+        board: as it was named; "" where it was looked for.
+        device_id: of it, where the user gave one.
+        finished: whether the answer is certain.
     """
 
     options: dict[str, Any]
@@ -102,6 +105,19 @@ class SearchState(msgspec.Struct, kw_only=True):
     measured: list[MeasuredCommit] = []
     skipped: dict[int, str] = {}
     metric: str = ""
+    board: str = ""
+    device_id: str = ""
+    finished: bool = False
+
+    @property
+    def span(self) -> str:
+        """Its ends as the user named them: ``v1.0..main``."""
+        return f"{self.options.get('good') or self.good[:7]}..{self.options.get('bad') or self.line[-1][:7]}"
+
+    @property
+    def many(self) -> str:
+        """``3 measurements``."""
+        return counted(len(self.measured), "measurement")
 
 
 class SearchFile:
@@ -115,6 +131,13 @@ class SearchFile:
     def __init__(self, key: str, folder: Path | None = None) -> None:
         self.folder = folder or state_folder() / "bisect"
         self.path = self.folder / f"{key}.json"
+
+    def kept(self) -> SearchState | None:
+        """Read it; None where there is none that can be read."""
+        try:
+            return self.load()
+        except UsageError:
+            return None
 
     def load(self) -> SearchState:
         """Read it.
@@ -130,7 +153,7 @@ class SearchFile:
             ) from None
         except (OSError, msgspec.MsgspecError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--resume: {self.path}: {reason}; begin again without --resume") from None
+            raise UsageError(f"--resume: {self.path}: {reason}; begin again with --new") from None
 
     def save(self, state: SearchState) -> None:
         """Write it, in the place of an earlier one.
@@ -312,6 +335,11 @@ class Bisection:
         rows = (reading_at(row, gate) for row in self.state.measured)
         return [one for one in rows if one is not None]
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether the answer stands, so that nothing is left to measure."""
+        return bool(self.state.measured) and self.stand()[1].kind != "open"
+
     def stand(self) -> tuple[Beliefs, BisectionAnswer]:
         """Return the beliefs and the answer of all that was measured."""
         beliefs = believe(self._weights, self._readings())
@@ -364,7 +392,7 @@ class Bisection:
     def _words(self, beliefs: Beliefs, answer: BisectionAnswer) -> tuple[str, str]:
         """Return the word and the sentence of the answer."""
         good, bad = self._ends[0].short, self._ends[-1].short
-        many = f"after {len(self.state.measured)} measurements"
+        many = f"after {self.state.many}"
         profile = self.gate().rpartition(":")[0] or self._meter.profiles[0]
         if answer.kind == "none":
             return "no step", f"{bad} is not slower than {good} ({profile}), {many}"
@@ -415,6 +443,11 @@ def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
         rounds=readings,
         detail="the bad end against the good one",
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many there are: ``1 commit``, ``3 commits``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def probability(share: float) -> str:

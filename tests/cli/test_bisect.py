@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from support.firmware_repo import BUILD, CULPRIT, FirmwareRepository, make_firmware_repository
 from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.cli import main
 from pytest_espperf.history import load_session
+from pytest_espperf.session.bisecting import MeasuredCommit, SearchFile, SearchState
+from pytest_espperf.session.revisions import Revisions
 from pytest_espperf.sim import SimConfig, SimProcess
 
 pytestmark = pytest.mark.timeout(600)
@@ -177,14 +181,114 @@ def test_the_ends_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_second_search_in_a_repository_waits_for_the_first(
     repository: FirmwareRepository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from filelock import FileLock
-
-    from pytest_espperf.session.bisecting import SearchFile
-    from pytest_espperf.session.revisions import Revisions
-
     monkeypatch.chdir(repository.root)
     file = SearchFile(Revisions(repository.root, build="", flash="").key)
     file.folder.mkdir(parents=True)
     with FileLock(file.path.with_suffix(".lock")):
         assert main(["bisect", repository.good, repository.bad, "sim", *words(repository)]) == 4
     assert "another search runs in this repository" in capsys.readouterr().err
+
+
+# --- a search that goes on
+
+
+@pytest.fixture
+def unfinished(repository: FirmwareRepository, monkeypatch: pytest.MonkeyPatch) -> FirmwareRepository:
+    """A repository with a search of which one commit was measured, on the board ``10.0.0.1``."""
+    monkeypatch.chdir(repository.root)
+    keep_search(repository)
+    return repository
+
+
+def keep_search(repository: FirmwareRepository, **changes: Any) -> SearchFile:
+    options = {
+        "good": repository.good,
+        "bad": "main",
+        "host": "10.0.0.1",
+        "build_cmd": "true",
+        "flash_cmd": "false",
+        "device_id": "desk",
+    }
+    measured = MeasuredCommit(
+        commit=11, levels={"python_heavy:rps_ok": 1.1}, before={"python_heavy:rps_ok": 1.0}
+    )
+    kept: dict[str, Any] = {
+        "options": options,
+        "folder": str(repository.root),
+        "good": repository.good,
+        "line": list(repository.commits[1:]),
+        "measured": [measured],
+        "board": "10.0.0.1",
+        "device_id": "desk",
+    }
+    file = SearchFile(Revisions(repository.root, build="", flash="").key)
+    file.save(SearchState(**(kept | changes)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["HEAD~3", "HEAD~1", "10.0.0.2"], "--resume takes no GOOD, BAD: GOOD is 'HEAD~3'"),
+        (["{good}", "HEAD~1"], "--resume takes no GOOD, BAD: BAD is 'HEAD~1'"),
+        (["{good}", "{bad}", "10.0.0.2"], "the search measures 10.0.0.1 (desk), not 10.0.0.2 (desk)"),
+        (["--device-ip=10.0.0.2"], "cannot be joined"),
+        (["--device-ip=10.0.0.2", "--device-id=lab"], "not 10.0.0.2 (lab)"),
+        (["--device-id=lab"], "not 10.0.0.1 (lab)"),
+        (["--new"], "give one of them"),
+    ],
+)
+def test_a_search_goes_on_with_its_own_ends_and_board(
+    arguments: list[str], message: str, unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.format(good=unfinished.good, bad=unfinished.bad) for word in arguments]
+    assert main(["bisect", "--resume", *given]) == 4
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_same_board_may_have_another_address(
+    unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One that does not resolve: the search has got as far as the board.
+    assert main(["bisect", "--resume", "--device-ip=board.invalid", "--device-id=desk", *LOAD]) == 4
+    said = capsys.readouterr().err
+    assert "board.invalid" in said
+    assert "cannot be joined" not in said
+
+
+def test_an_unfinished_search_is_not_thrown_away(
+    unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = [
+        "bisect",
+        unfinished.good,
+        "HEAD~1",
+        "board.invalid",
+        "--build-cmd=true",
+        "--flash-cmd=true",
+        *LOAD,
+    ]
+    assert main(begin) == 4
+    said = capsys.readouterr().err
+    assert f"is not finished ({unfinished.good}..main, 1 measurement, begun in " in said
+    assert "--resume continues with it, --new drops it" in said
+    assert main([*begin, "--new"]) == 4  # that the board has no address
+    assert "board.invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changes", [{"finished": True}, {"measured": []}])
+def test_a_search_of_which_nothing_is_lost_is_replaced(
+    changes: dict[str, Any], unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_search(unfinished, **changes)
+    begin = [
+        "bisect",
+        unfinished.good,
+        "HEAD~1",
+        "board.invalid",
+        "--build-cmd=true",
+        "--flash-cmd=true",
+        *LOAD,
+    ]
+    assert main(begin) == 4
+    assert "board.invalid" in capsys.readouterr().err

@@ -250,5 +250,5 @@ def test_a_search_is_kept_on_the_disk(tmp_path: Path) -> None:
     file.save(state)
     assert file.load() == state
     file.path.write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match="begin again without --resume"):
+    with pytest.raises(UsageError, match="begin again with --new"):
         file.load()
