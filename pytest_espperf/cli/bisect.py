@@ -142,6 +142,7 @@ def _search(
 ) -> int:
     ends = _ends(arguments, revisions)
     line = [one.commit for one in ends[1:]]
+    revisions.warn_of_uncommitted()
     settings, root = settings_of(arguments, "bisect")
     board = next(iter([*settings.device_ip, *settings.device_lab]), "")
     if state is None:

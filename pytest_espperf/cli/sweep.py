@@ -105,8 +105,7 @@ def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, F
         say=say_begin,
     )
     revision = revisions.revision(arguments.at, "--at")
-    if revisions.is_dirty():
-        say_begin(f"WARNING: what is uncommitted is not measured: the sources are those of {revision.short}")
+    revisions.warn_of_uncommitted()
     return {
         value: revisions.firmware(
             revision, label, build=knob.fill(arguments.build_cmd, value), flash=knob.fill(flash, value)

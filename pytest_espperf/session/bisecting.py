@@ -368,7 +368,12 @@ class Bisection:
         meter.contest = structs.replace(
             meter.contest, word=word, answer=text, candidates=self._candidates(beliefs)
         )
-        session = structs.replace(meter.artifact(), partial=interrupted)
+        session = meter.artifact()
+        session = structs.replace(
+            session,
+            partial=interrupted,
+            environment=clean_build_of(session.environment, self._ends[-1].commit),
+        )
         kind = VERDICT_OF[answer.kind]
         findings = [*meter.findings()]
         if interrupted:
@@ -443,6 +448,11 @@ def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
         rounds=readings,
         detail="the bad end against the good one",
     )
+
+
+def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:
+    """Describe where a session was measured whose firmware was built from a commit, not from a work tree."""
+    return {**environment, "git_commit": commit, "git_dirty": False, "git_trouble": ""}
 
 
 def counted(count: int, noun: str) -> str:

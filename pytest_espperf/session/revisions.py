@@ -43,6 +43,9 @@ BUILD_S = 1800.0
 KEPT_BUILDS = 30
 """Builds that are kept of a repository: those used last, besides all of the last day."""
 
+UNCOMMITTED = "WARNING: uncommitted changes are not measured: firmwares are built from commits"
+"""What is said where a work tree differs from its commit."""
+
 _DAY_S = 86400.0
 _GIT_S = 60.0
 _FETCH_S = 600.0
@@ -175,6 +178,11 @@ class Revisions:
     def is_dirty(self) -> bool:
         """Whether anything is uncommitted, and so in no build."""
         return bool(self._run("status", "--porcelain", "--untracked-files=no").stdout.strip())
+
+    def warn_of_uncommitted(self) -> None:
+        """Say so where anything is uncommitted, since no build has it."""
+        if self.is_dirty():
+            self._say(UNCOMMITTED)
 
     # --- builds
 

@@ -16,7 +16,7 @@ from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.gates import MAIN_METRIC
-from pytest_espperf.session.bisecting import Levels, levels_of, usual_metric
+from pytest_espperf.session.bisecting import Levels, clean_build_of, levels_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
@@ -200,8 +200,12 @@ class Sweep:
             baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
             findings=findings,
         )
+        session = meter.artifact()
+        commits = {firmware.facts.commit for firmware in self._firmwares.values()}
+        if len(commits) == 1 and (commit := commits.pop()):
+            session = structs.replace(session, environment=clean_build_of(session.environment, commit))
         session = structs.replace(
-            meter.artifact(),
+            session,
             partial=interrupted,
             gate=verdict,
             overall_pass=bool(rankings) and not interrupted,

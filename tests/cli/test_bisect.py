@@ -272,8 +272,11 @@ def test_an_unfinished_search_is_not_thrown_away(
     said = capsys.readouterr().err
     assert f"is not finished ({unfinished.good}..main, 1 measurement, begun in " in said
     assert "--resume continues with it, --new drops it" in said
+    (unfinished.root / "README.md").write_text("changed", encoding="utf-8")
     assert main([*begin, "--new"]) == 4  # that the board has no address
-    assert "board.invalid" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "board.invalid" in said
+    assert "WARNING: uncommitted changes are not measured" in said
 
 
 @pytest.mark.parametrize("changes", [{"finished": True}, {"measured": []}])

@@ -78,6 +78,14 @@ def test_the_commit_is_found_and_every_reading_is_saved() -> None:
     assert contest.candidates[7].probability == pytest.approx(1, abs=0.04)
 
 
+def test_the_session_is_that_of_the_bad_end_without_uncommitted_changes() -> None:
+    meter = FakeMeter(slower_from(CULPRIT))
+    meter.environment = {"git_commit": "f" * 40, "git_dirty": True, "host": "desk"}
+    environment = search(meter)[0].run().artifact.environment
+    assert (environment["git_commit"], environment["git_dirty"]) == (LINE[-1].commit, False)
+    assert environment["host"] == "desk"
+
+
 def test_it_goes_on_where_it_was() -> None:
     whole = FakeMeter(slower_from(CULPRIT))
     search(whole)[0].run()

@@ -15,7 +15,7 @@ from support.paths import ROOT
 from pytest_espperf.errors import BuildError, DeviceError, UsageError
 from pytest_espperf.model.workload import Target
 from pytest_espperf.session import revisions as module
-from pytest_espperf.session.revisions import Revisions
+from pytest_espperf.session.revisions import UNCOMMITTED, Revisions
 
 BOARD = Target("http", "127.0.0.1", 8080, "board")
 COPY = f'"{sys.executable}" build.py'
@@ -304,7 +304,7 @@ def test_an_interrupted_build_leaves_the_repository_as_it_was(
     builds, began = tmp_path / "builds", tmp_path / "began"
     script = (
         "import pathlib, sys\n"
-        "from pytest_espperf.session.revisions import Revisions\n"
+        "from pytest_espperf.session.revisions import UNCOMMITTED, Revisions\n"
         f"build = 'touch {began}; sleep 60'\n"
         f"r = Revisions(pathlib.Path({str(project)!r}), build=build, flash='',"
         f" builds=pathlib.Path({str(builds)!r}))\n"
@@ -327,3 +327,13 @@ def test_an_interrupted_build_leaves_the_repository_as_it_was(
     revisions = of(project)
     revision = revisions.revision("HEAD", "x")
     assert (revisions.built(revision, COPY, "x") / "out").read_text() == "3"
+
+
+def test_uncommitted_changes_are_warned_of(project: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    revisions = Revisions(project, build="", flash="", builds=tmp_path / "builds", say=lines.append)
+    revisions.warn_of_uncommitted()
+    assert lines == []
+    (project / "source").write_text("changed", encoding="utf-8")
+    revisions.warn_of_uncommitted()
+    assert lines == [UNCOMMITTED]

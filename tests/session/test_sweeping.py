@@ -19,8 +19,8 @@ FACTORS = {"4": 1.08, "6": 1.0, "8": 1.1}
 class Labelled:
     """A firmware that is only a label; its build may fail."""
 
-    def __init__(self, label: str, error: Exception | None = None) -> None:
-        self.facts = FirmwareFacts(label=label)
+    def __init__(self, label: str, error: Exception | None = None, commit: str = "") -> None:
+        self.facts = FirmwareFacts(label=label, commit=commit)
         self._error = error
 
     def prepare(self) -> None:
@@ -57,6 +57,19 @@ def test_the_best_is_named_and_what_cannot_be_told_apart() -> None:
     labels = [label for label, *_ in meter.measured]
     assert all(sorted(labels[i : i + 3]) == ["4", "6", "8"] for i in range(0, 18, 3))
     assert len({index for _, _, index, _ in meter.measured}) == 18
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_the_session_is_that_of_the_commit_that_was_built(built: bool) -> None:
+    meter = FakeMeter(by_value, kind="sweep")
+    meter.environment = {"git_commit": "f" * 40, "git_dirty": True}
+    firmwares: Any = {value: Labelled(value, commit="a" * 40 if built else "") for value in KNOB.values}
+    given: Any = meter
+    environment = Sweep(given, KNOB, firmwares).run().artifact.environment
+    # Without a build nothing is known of what the work tree has to do with the firmware.
+    assert (environment["git_commit"], environment["git_dirty"]) == (
+        ("a" * 40, False) if built else ("f" * 40, True)
+    )
 
 
 def test_values_that_do_the_same_are_alike() -> None:

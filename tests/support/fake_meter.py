@@ -43,6 +43,7 @@ class FakeMeter:
         self.now_s = 0.0
         self.lines: list[str] = []
         self.changes: dict[str, Any] = {}
+        self.environment: dict[str, Any] = {}
         self.context: Any = SimpleNamespace(clock=lambda: self.now_s, say=self.lines.append)
         self._factor = factor
         self._noise = noise
@@ -68,7 +69,13 @@ class FakeMeter:
         return runs
 
     def artifact(self) -> SessionArtifact:
-        return session(random.Random(0), raw_runs=self._runs, contest=self.contest, comparability=None)
+        return session(
+            random.Random(0),
+            raw_runs=self._runs,
+            contest=self.contest,
+            comparability=None,
+            environment=self.environment,
+        )
 
     def findings(self) -> list[Any]:
         return []
