@@ -28,6 +28,9 @@ ALPHA = 0.05
 ROUNDS = 6
 """Rounds of each value, unless told otherwise."""
 
+LEAST_VALUES = 2
+"""Values below which there is nothing to compare."""
+
 NOT_ENOUGH = "not enough rounds have figures that can be compared"
 
 _KNOB = re.compile(r"\{(knob|KNOB|value)\}")
@@ -101,13 +104,16 @@ class Sweep:
     def run(self) -> SessionOutcome:
         """Measure all rounds; judge and save them.
 
+        It ends early where fewer than two values are left.
+
         Raises:
-            DeviceError: fewer than two values can be measured.
             KeyboardInterrupt: again, once what was measured is saved.
         """
         try:
             self._build()
             for index in range(self._rounds):
+                if len(self._kept()) < LEAST_VALUES:
+                    break
                 self._round(index)
         except KeyboardInterrupt:
             self._conclude(interrupted=True)
@@ -127,8 +133,6 @@ class Sweep:
     def _leave_out(self, value: str, error: DeviceError) -> None:
         self._trouble[value] = str(error)
         self._meter.context.say(f"leaving out {self._knob.name}={value}: {error}")
-        if len(self._kept()) < 2:
-            raise error
 
     def _kept(self) -> list[str]:
         return [value for value in self._knob.values if value not in self._trouble]
@@ -139,6 +143,9 @@ class Sweep:
             number = index * len(self._knob.values) + place + 1
             try:
                 levels = self._measure(value, number)
+            except BuildError as error:  # a build that is not kept any more
+                self._leave_out(value, error)
+                continue
             except DeviceError:
                 try:  # the second time it is not chance
                     levels = self._measure(value, number)
@@ -146,7 +153,8 @@ class Sweep:
                     self._leave_out(value, error)
                     continue
             self._levels[value].append(levels)
-        self._meter.context.say(f"round {index + 1} of {self._rounds} is measured")
+        if len(self._kept()) >= LEAST_VALUES:
+            self._meter.context.say(f"round {index + 1} of {self._rounds} is measured")
 
     def _measure(self, value: str, number: int) -> Levels:
         runs = self._meter.measure(self._firmwares[value], index=number, role=NEW)
@@ -184,9 +192,11 @@ class Sweep:
         meter.contest = structs.replace(
             meter.contest,
             word="sweep",
-            answer=f"{self._knob.name}: {'; '.join(sentences) or NOT_ENOUGH}",
+            answer=f"{self._knob.name}: {'; '.join(sentences) or self._why_none()}",
             candidates=[
-                one for profile, ranking in rankings.items() for one in self._candidates(profile, ranking)
+                one
+                for profile, ranking in (rankings.items() or [("", None)])
+                for one in self._candidates(profile, ranking)
             ],
         )
         findings = [*meter.findings()]
@@ -212,16 +222,26 @@ class Sweep:
         )
         return meter.save(Judgement(session, verdict, fails=not rankings))
 
-    def _candidates(self, profile: str, ranking: Ranking) -> list[Candidate]:
-        several = len(self._meter.profiles) > 1
-        ranked = {rank.value: rank for rank in ranking.ranks}
+    def _why_none(self) -> str:
+        """Say why nothing can be ranked."""
+        kept = self._kept()
+        if len(kept) >= LEAST_VALUES:
+            return NOT_ENOUGH
+        left = f"only {kept[0]} can be measured" if kept else "none can be measured"
+        return f"nothing to compare, {left}"
+
+    def _candidates(self, profile: str, ranking: Ranking | None) -> list[Candidate]:
+        several = bool(profile) and len(self._meter.profiles) > 1
+        ranked = {rank.value: rank for rank in ranking.ranks} if ranking is not None else {}
         found = []
         for value in self._knob.values:
             rank = ranked.get(value)
             found.append(
                 Candidate(
                     label=f"{profile} {value}" if several else value,
-                    rounds=ranking.rounds if rank is not None else 0,
+                    rounds=ranking.rounds
+                    if ranking is not None and rank is not None
+                    else len(self._levels[value]),
                     d_pct=round(pct(rank.change), 2) if rank is not None else None,
                     word=_WORDS[rank.word] if rank is not None else "",
                     trouble=self._trouble.get(value, ""),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.fake_meter import FakeMeter, broken, unbuilt
 
-from pytest_espperf.errors import BuildError, DeviceError, UsageError
+from pytest_espperf.errors import UsageError
 from pytest_espperf.model.contest import FirmwareFacts
 from pytest_espperf.session.saving import SessionOutcome
 from pytest_espperf.session.sweeping import Sweep, check_commands, order_of, parse_knob
@@ -98,8 +98,18 @@ def test_a_value_that_does_not_build_is_left_out() -> None:
     assert answer(outcome).startswith("6 is best; 8 is ")
     assert {label for label, *_ in meter.measured} == {"6", "8"}
     assert [one.message for one in outcome.verdict.findings] == ["WORKERS=4 is left out: cannot be built."]
-    with pytest.raises(BuildError):
-        swept(FakeMeter(by_value, kind="sweep"), ("4", "8"))
+    meter = FakeMeter(by_value, kind="sweep")
+    outcome = swept(meter, ("4", "8"))
+    assert answer(outcome) == "nothing to compare, only 6 can be measured"
+    assert outcome.fails
+    assert outcome.verdict.kind == "inconclusive"
+    assert meter.measured == []
+    assert outcome.artifact.contest is not None
+    assert [one.trouble for one in outcome.artifact.contest.candidates] == [
+        "cannot be built",
+        "",
+        "cannot be built",
+    ]
 
 
 def test_a_value_that_dies_is_left_out_the_second_time() -> None:
@@ -113,8 +123,26 @@ def test_a_value_that_dies_is_left_out_the_second_time() -> None:
     outcome = swept(FakeMeter(by_value, kind="sweep", trouble=trouble))
     assert answer(outcome).startswith("6 is best; 4 is ")
     assert calls.count("8") == 2
-    with pytest.raises(DeviceError, match="no answer"):
-        swept(FakeMeter(by_value, kind="sweep", trouble=lambda _: broken("no answer")))
+
+
+def test_the_others_are_tried_where_one_cannot_be_flashed() -> None:
+    tried: list[str] = []
+
+    def trouble(label: str) -> Exception | None:
+        tried.append(label)
+        return broken("flashing failed") if label != "8" else None
+
+    meter = FakeMeter(by_value, kind="sweep", trouble=trouble)
+    outcome = swept(meter)
+    assert answer(outcome) == "nothing to compare, only 8 can be measured"
+    assert outcome.fails
+    assert tried == ["4", "4", "6", "6", "8"]
+    assert [line for line in meter.lines if "flashing failed" in line] == [
+        "leaving out WORKERS=4: flashing failed",
+        "leaving out WORKERS=6: flashing failed",
+    ]
+    nothing = swept(FakeMeter(by_value, kind="sweep", trouble=lambda _: broken("no answer")))
+    assert answer(nothing) == "nothing to compare, none can be measured"
 
 
 def test_each_value_is_first_as_often_as_the_others() -> None:
