@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from pytest_espperf.cli.rounds import (
     showing,
 )
 from pytest_espperf.config.parsers import number, whole
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import ArtifactError, UsageError
 from pytest_espperf.gate.series import COMPOSITES
+from pytest_espperf.history import load_session
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table
-from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState
+from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState, counted
 from pytest_espperf.session.revisions import Revision, Revisions
 from pytest_espperf.session.round_meter import RoundMeter
 
@@ -127,6 +129,8 @@ def _bisect(arguments: argparse.Namespace) -> int:
         with FileLock(file.path.with_suffix(".lock"), timeout=0):
             if state is None and not arguments.new:
                 _refuse_to_drop(file)
+            if state is not None and (session := _answered(state)) is not None:
+                return _show(arguments, session)
             return _search(arguments, revisions, file, state)
     except Timeout:
         raise UsageError(
@@ -163,7 +167,8 @@ def _search(
     revisions.flash_s = settings.perf_ab_timeout_s
     with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
         say_begin(
-            f"{meter.boards[0].name}: {len(line)} commits, {ends[0].short} is good, {ends[-1].short} is bad; "
+            f"{meter.boards[0].name}: {counted(len(line), 'commit')}, {ends[0].shown} is good, "
+            f"{ends[-1].shown} is bad; "
             "interrupted, it continues with espperf bisect --resume"
         )
         search = Bisection(
@@ -179,17 +184,34 @@ def _search(
         file.save(state)
         outcome = search.run()
         state.finished = search.is_certain
+        state.saved = str(outcome.saved.json_path) if outcome.saved is not None else ""
         file.save(state)
-    session = outcome.artifact
-    if arguments.json:
-        print_json({"session_id": session.session_id, "found": not outcome.fails, "contest": session.contest})
-    else:
-        print_lines(_lines(session, ends[0]))
+    code = _show(arguments, outcome.artifact, lost=bool(search.lost))
     print_saved(outcome, aside=arguments.json)
-    return FAILED if outcome.fails or outcome.save_error else 0
+    return FAILED if outcome.save_error else code
 
 
-def _lines(session: SessionArtifact, good: Revision) -> list[Line]:
+def _answered(state: SearchState) -> SessionArtifact | None:
+    """Return the session of a search that has its answer; None where there is more to measure."""
+    if not state.finished or not state.saved:
+        return None
+    try:
+        return load_session(Path(state.saved))
+    except ArtifactError:  # it was removed: its answer can be had again
+        return None
+
+
+def _show(arguments: argparse.Namespace, session: SessionArtifact, *, lost: bool = False) -> int:
+    """Print the answer; return the exit code."""
+    found = session.overall_pass
+    if arguments.json:
+        print_json({"session_id": session.session_id, "found": found, "contest": session.contest})
+    else:
+        print_lines(_lines(session, lost=lost))
+    return 0 if found else FAILED
+
+
+def _lines(session: SessionArtifact, *, lost: bool) -> list[Line]:
     contest, gate = session.contest, session.gate
     assert contest is not None
     assert gate is not None
@@ -197,10 +219,12 @@ def _lines(session: SessionArtifact, good: Revision) -> list[Line]:
         "good" if session.overall_pass else mood_of(gate.kind if gate.kind == "inconclusive" else "unchanged")
     )
     lines = [Line(f"{contest.word.upper()}: {contest.answer}", mood, bold=True), Line("")]
-    lines += candidate_table(contest, f"vs {good.short}")
+    lines += candidate_table(contest, f"vs {contest.candidates[0].label}")
     likeliest = max(contest.candidates, key=lambda one: one.probability or 0.0)
     if session.overall_pass:
         lines += [Line(""), Line(f"next: git show {likeliest.commit[:12]}")]
+    elif lost:
+        lines += [Line(""), Line("next: espperf bisect --resume continues when it can be measured")]
     elif gate.kind == "inconclusive":
         lines += [Line(""), Line("next: espperf bisect --resume --most N measures on")]
     return lines
@@ -217,8 +241,12 @@ def _repository(arguments: argparse.Namespace) -> Revisions:
 
 
 def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]:
-    good = revisions.revision(arguments.good, "GOOD")
-    return [good, *revisions.line(good, revisions.revision(arguments.bad, "BAD"))]
+    good, bad = (
+        revisions.revision(commit, end) for commit, end in ((arguments.good, "GOOD"), (arguments.bad, "BAD"))
+    )
+    if arguments.resume:  # the names may be those of other commits by now
+        good, bad = replace(good, name=arguments.good_name), replace(bad, name=arguments.bad_name)
+    return [good, *revisions.line(good, bad)]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -306,4 +334,5 @@ def _take_kept(arguments: argparse.Namespace, state: SearchState) -> None:
             continue
         if getattr(arguments, name, None) in (None, arguments.parser.get_default(name)):
             setattr(arguments, name, value)
+    arguments.good_name, arguments.bad_name = (state.options.get(end) or "" for end in ("good", "bad"))
     arguments.good, arguments.bad = state.good, state.line[-1]

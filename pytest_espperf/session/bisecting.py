@@ -66,6 +66,10 @@ Levels = dict[str, float]
 """Log composite of each gate, ``python_heavy:rps_ok``, slower larger."""
 
 
+class _EndLostError(Exception):
+    """The good or the bad end cannot be measured; says which, and why."""
+
+
 class MeasuredCommit(msgspec.Struct, frozen=True, kw_only=True):
     """One round of a commit.
 
@@ -96,6 +100,7 @@ class SearchState(msgspec.Struct, kw_only=True):
         board: as it was named; "" where it was looked for.
         device_id: of it, where the user gave one.
         finished: whether the answer is certain.
+        saved: file of the session with that answer, "" for none.
     """
 
     options: dict[str, Any]
@@ -108,6 +113,7 @@ class SearchState(msgspec.Struct, kw_only=True):
     board: str = ""
     device_id: str = ""
     finished: bool = False
+    saved: str = ""
 
     @property
     def span(self) -> str:
@@ -207,25 +213,29 @@ class Bisection:
         self._failed: dict[int, int] = {}
         self._index = len(state.measured)
         self._say = meter.context.say
+        self.lost = ""
+        """Which end cannot be measured, and why; "" where both can."""
 
     def run(self) -> SessionOutcome:
-        """Measure until the answer is certain; judge and save what was measured.
+        """Measure until the answer is certain, or an end cannot be measured; judge and save all readings.
 
         Raises:
-            BuildError: an end cannot be built.
-            DeviceError: an end, or the board, could not be measured; what was is kept.
             KeyboardInterrupt: again, once what was measured is saved.
         """
         try:
+            self._note()
             self._search()
         except KeyboardInterrupt:
             self._conclude(interrupted=True)
             raise
-        except DeviceError:
-            if self.state.measured:
-                self._conclude(interrupted=True)
-            raise
+        except _EndLostError as error:
+            self.lost = str(error)
         return self._conclude()
+
+    def _note(self) -> None:
+        """Say in the checkpoints what a search is that was killed."""
+        answer = f"the search was interrupted after {self.state.many}; espperf bisect --resume continues"
+        self._meter.contest = structs.replace(self._meter.contest, word="not found", answer=answer)
 
     # --- measuring
 
@@ -236,16 +246,17 @@ class Bisection:
             if self._is_over(answer):
                 return
             if before is None:
-                before = self._round(0, OLD)
+                before = self._good_round()
             commit = next_commit(beliefs, self._readings(), self.state.skipped, self._ready())
             levels = self._try(commit)
             if levels is None:
                 continue
             self._index += 1
-            after = self._round(0, OLD)
+            after = self._good_round()
             row = MeasuredCommit(commit=commit, levels=levels, before=before, after=after)
             self.state.measured = [*self.state.measured, row]
             self._save(self.state)
+            self._note()
             self._say(self._progress())
             before = after
 
@@ -260,26 +271,53 @@ class Bisection:
         """Measure a round of a commit; None where it cannot be measured, which is remembered.
 
         Raises:
-            DeviceError: the good end cannot be measured either, or it is the bad one.
+            _EndLostError: the good end cannot be measured either, or it is the bad one.
         """
         try:
             return self._round(commit, NEW)
         except BuildError as error:
             self._skip(commit, error)
         except DeviceError as error:
+            tries = self._failed.get(commit, 0) + 1
+            self._say_try(commit, tries, error)
             # Is it this firmware, or the board?
-            self._round(0, OLD)
-            self._failed[commit] = self._failed.get(commit, 0) + 1
-            if self._failed[commit] >= MOST_LOST:
+            self._good_round()
+            self._failed[commit] = tries
+            if tries >= MOST_LOST:
                 self._skip(commit, error)
         return None
 
     def _skip(self, commit: int, error: DeviceError) -> None:
+        why = self._why(commit, error)
         if commit == len(self._weights):
-            raise error
-        self._say(f"skipping {self._ends[commit].short}: {error}")
-        self.state.skipped = self.state.skipped | {commit: str(error)}
+            raise _EndLostError(f"BAD, {self._ends[commit].shown}, {why}")
+        self._say(f"skipping {self._ends[commit].short}, which {why}")
+        self.state.skipped = self.state.skipped | {commit: why}
         self._save(self.state)
+
+    def _why(self, commit: int, error: DeviceError) -> str:
+        """``cannot be measured, in 3 tries: ...``."""
+        if isinstance(error, BuildError):
+            return str(error).removeprefix(f"{self._ends[commit].short} ")
+        return f"cannot be measured, in {MOST_LOST} tries: {error}"
+
+    def _say_try(self, commit: int, tries: int, error: DeviceError) -> None:
+        self._say(f"{self._ends[commit].shown}: try {tries} of {MOST_LOST} failed: {error}")
+
+    def _good_round(self) -> Levels:
+        """Measure a round of the good end.
+
+        Raises:
+            _EndLostError: it cannot be built, or not be measured again and again.
+        """
+        for tries in range(1, MOST_LOST + 1):
+            try:
+                return self._round(0, OLD)
+            except DeviceError as error:
+                if isinstance(error, BuildError) or tries == MOST_LOST:
+                    raise _EndLostError(f"GOOD, {self._ends[0].shown}, {self._why(0, error)}") from None
+                self._say_try(0, tries, error)
+        raise AssertionError
 
     def _round(self, commit: int, role: RunRole) -> Levels:
         """Measure a round of a commit until it has a figure.
@@ -346,25 +384,30 @@ class Bisection:
         return beliefs, answer_of(beliefs, self.state.skipped)
 
     def _progress(self) -> str:
-        """``measured abc1234: +11.9 %; likeliest def5678: 63 %``."""
+        """``measured abc1234: +11.9 %; likeliest def5678 (63 %)``."""
         last, gate = self.state.measured[-1], self.gate()
         reading = reading_at(last, gate) if gate else None
         change = f": {pct(reading.change):+.1f} %" if reading is not None else ""
-        likeliest = [step for step in self.stand()[1].steps if step.probability >= WORTH_SAYING]
-        guess = f"; likeliest {' and '.join(map(self._step, likeliest))}" if likeliest else ""
+        steps = self.stand()[1].steps
+        if len(steps) > 1:  # each has a probability of its own: their sum may be anything up to 200 %
+            guess = f"; likely two steps, at {' and at '.join(map(self._step, steps))}"
+        elif steps and steps[0].probability >= WORTH_SAYING:
+            guess = f"; likeliest {self._step(steps[0])}"
+        else:
+            guess = ""
         return f"measured {self._ends[last.commit].short}{change}{guess}"
 
     def _step(self, step: StepAt) -> str:
         shorts = " or ".join(self._ends[commit].short for commit in step.commits[:3])
         more = f" or {len(step.commits) - 3} more" if len(step.commits) > 3 else ""
-        return f"{shorts}{more}: {probability(step.probability)}"
+        return f"{shorts}{more} ({probability(step.probability)})"
 
     # --- the end
 
     def _conclude(self, *, interrupted: bool = False) -> SessionOutcome:
         meter = self._meter
         beliefs, answer = self.stand()
-        word, text = self._words(beliefs, answer)
+        word, text = ("not found", self.lost) if self.lost else self._words(beliefs, answer)
         meter.contest = structs.replace(
             meter.contest, word=word, answer=text, candidates=self._candidates(beliefs)
         )
@@ -374,14 +417,14 @@ class Bisection:
             partial=interrupted,
             environment=clean_build_of(session.environment, self._ends[-1].commit),
         )
-        kind = VERDICT_OF[answer.kind]
+        kind = "inconclusive" if self.lost else VERDICT_OF[answer.kind]
         findings = [*meter.findings()]
         if interrupted:
             findings.append(Finding(kind=INCOMPLETE, message="the search was interrupted."))
         for commit, reason in self.state.skipped.items():
             short = self._ends[commit].short
             findings.append(
-                Finding(severity="warn", kind=FIRMWARES, message=f"{short} is skipped: {reason}.")
+                Finding(severity="warn", kind=FIRMWARES, message=f"{short} is skipped, it {reason}.")
             )
         gate = self.gate()
         verdict = Verdict(
@@ -390,13 +433,13 @@ class Bisection:
             gates=[_row(gate, beliefs, kind, len(self.state.measured))] if gate else [],
             findings=findings,
         )
-        found = answer.kind in {"found", "several"}
+        found = answer.kind in {"found", "several"} and not self.lost
         session = structs.replace(session, gate=verdict, overall_pass=found and not interrupted)
-        return meter.save(Judgement(session, verdict, fails=not found))
+        return keep(meter, Judgement(session, verdict, fails=not found))
 
     def _words(self, beliefs: Beliefs, answer: BisectionAnswer) -> tuple[str, str]:
         """Return the word and the sentence of the answer."""
-        good, bad = self._ends[0].short, self._ends[-1].short
+        good, bad = self._ends[0].shown, self._ends[-1].shown
         many = f"after {self.state.many}"
         profile = self.gate().rpartition(":")[0] or self._meter.profiles[0]
         if answer.kind == "none":
@@ -409,8 +452,10 @@ class Bisection:
             return "found", f"{self._named(answer.steps[0])}; {slower}, {many}"
         if beliefs.none > 0.5 or beliefs.two + max(beliefs.began) < beliefs.none:
             return "not found", f"{good} and {bad} cannot be distinguished ({profile}), {many}"
-        likeliest = self._named(answer.steps[0])
-        return "not found", f"not certain {many}; the likeliest is {likeliest}"
+        if len(answer.steps) > 1:
+            both = " and at ".join(map(self._named, answer.steps))
+            return "not found", f"not certain {many}; two steps are likely, at {both}"
+        return "not found", f"not certain {many}; the likeliest is {self._named(answer.steps[0])}"
 
     def _named(self, step: StepAt) -> str:
         """``abc1234 (Escape values): 97 %``; of commits that cannot be distinguished, all."""
@@ -448,6 +493,14 @@ def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
         rounds=readings,
         detail="the bad end against the good one",
     )
+
+
+def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
+    """Save a session, unless nothing was measured."""
+    if judgement.artifact.raw_runs:
+        return meter.save(judgement)
+    meter.drop()
+    return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
 
 
 def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:

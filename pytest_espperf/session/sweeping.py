@@ -16,7 +16,7 @@ from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.gates import MAIN_METRIC
-from pytest_espperf.session.bisecting import Levels, clean_build_of, levels_of, usual_metric
+from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
@@ -109,6 +109,8 @@ class Sweep:
         Raises:
             KeyboardInterrupt: again, once what was measured is saved.
         """
+        note = f"{self._knob.name}: the sweep was interrupted"
+        self._meter.contest = structs.replace(self._meter.contest, word="sweep", answer=note)
         try:
             self._build()
             for index in range(self._rounds):
@@ -220,7 +222,7 @@ class Sweep:
             gate=verdict,
             overall_pass=bool(rankings) and not interrupted,
         )
-        return meter.save(Judgement(session, verdict, fails=not rankings))
+        return keep(meter, Judgement(session, verdict, fails=not rankings))
 
     def _why_none(self) -> str:
         """Say why nothing can be ranked."""

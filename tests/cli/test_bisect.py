@@ -105,13 +105,48 @@ def test_the_culprit_is_found_though_the_power_goes_and_commits_do_not_build(
     for index in (4, 8):  # that of the eighth is tried only where it matters
         assert by_commit[repository.commits[index]]["rounds"] == 0
 
-    # It is over: to resume it shows the answer again, and the session is in the history.
+    # It is over: to resume it shows the answer again, which is in the history once.
+    history = repository.root.parent / "history"
+    kept = sorted(file.name for file in history.iterdir())
     with started(repository, "--resume") as third:
         out, err = third.communicate(timeout=PATIENCE_S)
     assert third.returncode == 0, err
     assert out.startswith("FOUND: ")
     assert f"next: git show {repository.culprit[:12]}" in out
     assert "] measured " not in err
+    assert sorted(file.name for file in history.iterdir()) == kept
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("good", "", "NOT FOUND: GOOD, {end}, cannot be built: the command that builds it ended "),
+        ("bad", "", "NOT FOUND: BAD, broken ({end}), cannot be built: "),
+        ("", "false", "NOT FOUND: GOOD, {good}, cannot be measured, in 3 tries: the command that flashes "),
+    ],
+)
+def test_an_end_that_cannot_be_measured_is_no_bad_input(
+    case: tuple[str, str, str],
+    repository: FirmwareRepository,
+    board: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end, flash, said = case  # which one, a command that flashes, the answer
+    monkeypatch.chdir(repository.root)
+    broken, good = repository.commits[4], repository.commits[0]
+    repository.git("tag", "broken", broken)
+    ends = [broken[:7], repository.bad] if end == "good" else [good, "broken" if end else repository.bad]
+    given = words(repository, *([f"--flash-cmd={flash}"] if flash else []))
+    assert main(["bisect", *ends, board, *given]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(said.format(end=broken[:7], good=good[:7]))
+    assert "next: espperf bisect --resume continues" in out
+    if flash:
+        assert [line.partition(": try ")[2][0] for line in err.splitlines() if ": try " in line] == ["1", "2"]
+    if end != "bad":  # nothing was measured, and nothing is kept
+        assert not list((repository.root.parent / "history").glob("*.json"))
+    assert not (repository.root.parent / "history" / "latest.partial.json").exists()
 
 
 def test_ends_of_one_speed_have_no_culprit(
@@ -142,7 +177,7 @@ def test_ends_of_one_speed_have_no_culprit(
     [
         (["{good}", "{bad}", "sim"], "--build-cmd is missing"),
         (["{good}", "{bad}", "sim", "--build-cmd=x"], "--flash-cmd is missing"),
-        (["{bad}", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "does not come before BAD"),
+        (["{bad}", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "they are swapped: espperf bisect "),
         (["nothing", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "GOOD: 'nothing': "),
         (
             ["{good}", "{bad}", "10.0.0.1,10.0.0.2", "--build-cmd=x", "--flash-cmd=x"],

@@ -41,6 +41,7 @@ class FakeMeter:
         self.contest = Contest(kind=kind)
         self.measured: list[tuple[str, RunRole, int, tuple[str, ...]]] = []
         self.now_s = 0.0
+        self.dropped = False
         self.lines: list[str] = []
         self.changes: dict[str, Any] = {}
         self.environment: dict[str, Any] = {}
@@ -79,6 +80,9 @@ class FakeMeter:
 
     def findings(self) -> list[Any]:
         return []
+
+    def drop(self) -> None:
+        self.dropped = True
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
