@@ -219,7 +219,7 @@ def _lines(session: SessionArtifact, *, lost: bool) -> list[Line]:
         "good" if session.overall_pass else mood_of(gate.kind if gate.kind == "inconclusive" else "unchanged")
     )
     lines = [Line(f"{contest.word.upper()}: {contest.answer}", mood, bold=True), Line("")]
-    lines += candidate_table(contest, f"vs {contest.candidates[0].label}")
+    lines += candidate_table(contest)
     likeliest = max(contest.candidates, key=lambda one: one.probability or 0.0)
     if session.overall_pass:
         lines += [Line(""), Line(f"next: git show {likeliest.commit[:12]}")]

@@ -120,4 +120,4 @@ def _lines(session: SessionArtifact) -> list[Line]:
     head = Line(
         f"{contest.word.upper()}: {contest.answer}", "good" if session.overall_pass else "warn", bold=True
     )
-    return [head, Line(""), *candidate_table(contest, "vs best")] if contest.candidates else [head]
+    return [head, Line(""), *candidate_table(contest)] if contest.candidates else [head]

@@ -31,7 +31,7 @@ from pytest_espperf.gate.bisection import (
 )
 from pytest_espperf.gate.contest import NEW, OLD
 from pytest_espperf.gate.rows import pct
-from pytest_espperf.gate.series import COMPOSITES, composite
+from pytest_espperf.gate.series import COMPOSITES, composite, natural
 from pytest_espperf.history.files import write_atomic
 from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
@@ -369,9 +369,12 @@ class Bisection:
         return max(changes, key=changes.__getitem__, default="")
 
     def _readings(self) -> list[BisectionReading]:
-        gate = self.gate() or f"{self._meter.profiles[0]}:{self.state.metric or MAIN_METRIC}"
+        gate = self._shown_gate()
         rows = (reading_at(row, gate) for row in self.state.measured)
         return [one for one in rows if one is not None]
+
+    def _shown_gate(self) -> str:
+        return self.gate() or f"{self._meter.profiles[0]}:{self.state.metric or MAIN_METRIC}"
 
     @property
     def is_certain(self) -> bool:
@@ -430,12 +433,26 @@ class Bisection:
         verdict = Verdict(
             kind="incomplete" if interrupted else kind,
             baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
-            gates=[_row(gate, beliefs, kind, len(self.state.measured))] if gate else [],
+            gates=[self._row(gate, beliefs, kind)] if gate else [],
             findings=findings,
         )
         found = answer.kind in {"found", "several"} and not self.lost
         session = structs.replace(session, gate=verdict, overall_pass=found and not interrupted)
         return keep(meter, Judgement(session, verdict, fails=not found))
+
+    def _row(self, gate: str, beliefs: Beliefs, word: str) -> GateRow:
+        profile, _, metric = gate.rpartition(":")
+        return GateRow(
+            name=gate,
+            profile=profile,
+            metric=metric,
+            verdict=word,
+            baseline=self._figure(0, gate),
+            now=self._figure(len(self._weights), gate),
+            d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
+            rounds=len(self.state.measured),
+            detail="the bad end against the good one",
+        )
 
     def _words(self, beliefs: Beliefs, answer: BisectionAnswer) -> tuple[str, str]:
         """Return the word and the sentence of the answer."""
@@ -464,7 +481,16 @@ class Bisection:
         ]
         return f"{' or '.join(names)}: {probability(step.probability)}"
 
+    def _figure(self, commit: int, gate: str) -> float | None:
+        """Return the mean of what was measured of a commit, in the unit of a gate."""
+        rows = self.state.measured
+        levels = [row.levels for row in rows if row.commit == commit]
+        if commit == 0:
+            levels = [side for row in rows for side in (row.before, row.after)]
+        return mean_of([one[gate] for one in levels if gate in one], gate.rpartition(":")[2])
+
     def _candidates(self, beliefs: Beliefs) -> list[Candidate]:
+        gate = self._shown_gate()
         readings: dict[int, list[float]] = {}
         for reading in self._readings():
             readings.setdefault(reading.commit, []).append(reading.change)
@@ -477,22 +503,11 @@ class Bisection:
                 d_pct=round(pct(sum(changes) / len(changes)), 2) if (changes := readings.get(n)) else None,
                 probability=round(beliefs.began[n - 1], 4) if n else None,
                 trouble=self.state.skipped.get(n, ""),
+                figure=self._figure(n, gate),
+                metric=gate.rpartition(":")[2],
             )
             for n, one in enumerate(self._ends)
         ]
-
-
-def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
-    profile, _, metric = gate.rpartition(":")
-    return GateRow(
-        name=gate,
-        profile=profile,
-        metric=metric,
-        verdict=word,
-        d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
-        rounds=readings,
-        detail="the bad end against the good one",
-    )
 
 
 def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
@@ -501,6 +516,11 @@ def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
         return meter.save(judgement)
     meter.drop()
     return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
+
+
+def mean_of(levels: Sequence[float], metric: str) -> float | None:
+    """Return the geometric mean of log composites in the unit of their metric; None where there is none."""
+    return round(natural(sum(levels) / len(levels), metric), 3) if levels else None
 
 
 def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:

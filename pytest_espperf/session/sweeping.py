@@ -16,7 +16,7 @@ from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.gates import MAIN_METRIC
-from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, usual_metric
+from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, mean_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
@@ -234,10 +234,13 @@ class Sweep:
 
     def _candidates(self, profile: str, ranking: Ranking | None) -> list[Candidate]:
         several = bool(profile) and len(self._meter.profiles) > 1
+        metric = self._metric or MAIN_METRIC
         ranked = {rank.value: rank for rank in ranking.ranks} if ranking is not None else {}
         found = []
         for value in self._knob.values:
             rank = ranked.get(value)
+            gate = f"{profile or self._meter.profiles[0]}:{metric}"
+            levels = [one[gate] for one in self._levels[value] if gate in one]
             found.append(
                 Candidate(
                     label=f"{profile} {value}" if several else value,
@@ -247,6 +250,8 @@ class Sweep:
                     d_pct=round(pct(rank.change), 2) if rank is not None else None,
                     word=_WORDS[rank.word] if rank is not None else "",
                     trouble=self._trouble.get(value, ""),
+                    figure=mean_of(levels, metric),
+                    metric=metric,
                 )
             )
         return found

@@ -77,6 +77,13 @@ def test_the_commit_is_found_and_every_reading_is_saved() -> None:
     assert contest is not None
     assert sum(one.rounds for one in contest.candidates) == len(saves)
     assert contest.candidates[7].probability == pytest.approx(1, abs=0.04)
+    # Figures stand beside percents.
+    first, last = contest.candidates[0].figure, contest.candidates[-1].figure
+    assert first is not None
+    assert last is not None
+    assert first / last == pytest.approx(1.12, rel=0.03)
+    assert (contest.candidates[0].metric, contest.candidates[1].figure) == ("rps_ok", None)
+    assert [(row.baseline, row.now) for row in outcome.verdict.gates] == [(first, last)]
 
 
 def test_the_session_is_that_of_the_bad_end_without_uncommitted_changes() -> None:

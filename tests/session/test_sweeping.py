@@ -52,6 +52,10 @@ def test_the_best_is_named_and_what_cannot_be_told_apart() -> None:
     assert not outcome.fails
     assert outcome.artifact.contest is not None
     words = {one.label: (one.word, one.rounds) for one in outcome.artifact.contest.candidates}
+    figures = {one.label: one.figure for one in outcome.artifact.contest.candidates}
+    assert figures["6"] is not None
+    assert figures["4"] is not None
+    assert figures["6"] / figures["4"] == pytest.approx(1.08, rel=0.03)
     assert words == {"4": ("worse", 6), "6": ("best", 6), "8": ("worse", 6)}
     # Each value once a round, and every round is kept apart.
     labels = [label for label, *_ in meter.measured]
