@@ -19,6 +19,7 @@ from pytest_espperf.model.gates import MAIN_METRIC
 from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, mean_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.progress import OVERHEAD_S
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
 
@@ -65,7 +66,9 @@ def parse_knob(text: str) -> Knob:
     values = [value.strip() for value in listed.split(",")]
     if not equals or _NAME.fullmatch(name) is None or not all(values):
         raise ValueError(f"{text!r} is no knob with values: write KNOB=4,6,8")
-    if len(set(values)) < len(values) or len(values) < 2:
+    if twice := next((value for value in values if values.count(value) > 1), ""):
+        raise ValueError(f"{text!r}: {twice} is given twice")
+    if len(values) < LEAST_VALUES:
         raise ValueError(f"{text!r}: a sweep needs two different values or more")
     if any(not re.fullmatch(r"[\w.+:@%/-]+", value) for value in values):
         raise ValueError(f"{text!r}: a value has letters, digits and . + - _ : @ % / only")
@@ -255,6 +258,14 @@ class Sweep:
                 )
             )
         return found
+
+
+def load_s_of(meter: RoundMeter, knob: Knob, rounds: int) -> float:
+    """Estimate the seconds that all rounds take, besides builds, switches and boots."""
+    plan = meter.context.plan
+    phases = [phase for profile in plan.profiles for phase in profile.phases]
+    round_s = sum(phase.duration_s + plan.warmup_s + OVERHEAD_S for phase in phases)
+    return round_s * rounds * len(knob.values)
 
 
 def order_of(values: Sequence[str], index: int) -> list[str]:

@@ -149,6 +149,11 @@ def test_the_others_are_tried_where_one_cannot_be_flashed() -> None:
     assert answer(nothing) == "nothing to compare, none can be measured"
 
 
+def test_a_value_that_is_given_twice_is_named() -> None:
+    with pytest.raises(ValueError, match="'W=1,12,1,2': 1 is given twice"):
+        parse_knob("W=1,12,1,2")
+
+
 def test_each_value_is_first_as_often_as_the_others() -> None:
     firsts = [order_of(KNOB.values, index)[0] for index in range(6)]
     assert sorted(firsts) == ["4", "4", "6", "6", "8", "8"]
@@ -168,5 +173,5 @@ def test_the_knob_and_its_values_stand_in_the_commands() -> None:
 
 @pytest.mark.parametrize("text", ["WORKERS", "=4,5", "W=4", "W=4,,5", "W=4,4", "W=", "W=4;rm,5", "a b=1,2"])
 def test_other_knobs_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no knob|different values|letters"):
+    with pytest.raises(ValueError, match=r"no knob|different values|letters|twice"):
         parse_knob(text)
