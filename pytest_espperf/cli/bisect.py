@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ from pytest_espperf.cli.rounds import (
     showing,
 )
 from pytest_espperf.config.parsers import number, whole
-from pytest_espperf.errors import UsageError
+from pytest_espperf.errors import ArtifactError, UsageError
 from pytest_espperf.gate.series import COMPOSITES
+from pytest_espperf.history import load_session
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table
-from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState
+from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState, counted
 from pytest_espperf.session.revisions import Revision, Revisions
 from pytest_espperf.session.round_meter import RoundMeter
 
-_OF_THE_ANSWER = frozenset({"do", "passes_on", "rest", "parser", "resume", "json"})
+_OF_THE_ANSWER = frozenset({"do", "passes_on", "rest", "parser", "resume", "new", "json"})
 """What a search does not keep for its next part."""
+
+_BOARD = ("host", "device_ip", "device_lab")
+"""The ways in which a board is named."""
 
 
 def add_commands(commands: Any) -> None:
@@ -56,8 +61,14 @@ def add_commands(commands: Any) -> None:
         "--resume",
         action=_Resume,
         others=named,
-        help="go on with the search that was begun in this folder; its options are kept, GOOD, BAD and HOST "
-        "are left out",
+        help="continue with the search that was begun in this repository, in the folder where it was begun; "
+        "its options are kept, GOOD, BAD and HOST are left out. A board has to be the same one: at a new "
+        "address it is named by HOST's option --device-ip and by the same --device-id as before",
+    )
+    bisect.add_argument(
+        "--new",
+        action="store_true",
+        help="begin another search, and drop an unfinished one of this repository",
     )
     add_build_arguments(bisect, "shell command that builds a commit, in a folder of its own")
     bisect.add_argument(
@@ -105,7 +116,10 @@ class _Resume(argparse.Action):
 def _bisect(arguments: argparse.Namespace) -> int:
     state: SearchState | None = None
     if arguments.resume:
+        if arguments.new:
+            raise UsageError("--resume continues with a search, and --new drops it: give one of them")
         state = SearchFile(_repository(arguments).key).load()
+        _refuse_other_ends(arguments, state)
         _take_kept(arguments, state)
     _check(arguments)
     revisions = _repository(arguments)
@@ -113,6 +127,10 @@ def _bisect(arguments: argparse.Namespace) -> int:
     file.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with FileLock(file.path.with_suffix(".lock"), timeout=0):
+            if state is None and not arguments.new:
+                _refuse_to_drop(file)
+            if state is not None and (session := _answered(state)) is not None:
+                return _show(arguments, session)
             return _search(arguments, revisions, file, state)
     except Timeout:
         raise UsageError(
@@ -128,17 +146,29 @@ def _search(
 ) -> int:
     ends = _ends(arguments, revisions)
     line = [one.commit for one in ends[1:]]
-    if state is None:
-        state = SearchState(options=_kept(arguments), folder=str(Path.cwd()), good=ends[0].commit, line=line)
-    elif (state.good, state.line) != (ends[0].commit, line):
-        raise UsageError(
-            "--resume: GOOD or BAD names another commit than before: begin again without --resume"
-        )
+    revisions.warn_of_uncommitted()
     settings, root = settings_of(arguments, "bisect")
+    board = next(iter([*settings.device_ip, *settings.device_lab]), "")
+    if state is None:
+        state = SearchState(
+            options=_kept(arguments),
+            folder=str(Path.cwd()),
+            good=ends[0].commit,
+            line=line,
+            board=board,
+            device_id=settings.device_id,
+        )
+    elif state.board and (state.board, state.device_id) != (board, settings.device_id):
+        _refuse_another_board(arguments, state, board, settings.device_id)
+    if (state.good, state.line) != (ends[0].commit, line):
+        raise UsageError(
+            "--resume: the commits between GOOD and BAD are other ones than before: begin again with --new"
+        )
     revisions.flash_s = settings.perf_ab_timeout_s
     with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
         say_begin(
-            f"{meter.boards[0].name}: {len(line)} commits, {ends[0].short} is good, {ends[-1].short} is bad; "
+            f"{meter.boards[0].name}: {counted(len(line), 'commit')}, {ends[0].shown} is good, "
+            f"{ends[-1].shown} is bad; "
             "interrupted, it continues with espperf bisect --resume"
         )
         search = Bisection(
@@ -153,16 +183,35 @@ def _search(
         )
         file.save(state)
         outcome = search.run()
-    session = outcome.artifact
-    if arguments.json:
-        print_json({"session_id": session.session_id, "found": not outcome.fails, "contest": session.contest})
-    else:
-        print_lines(_lines(session, ends[0]))
+        state.finished = search.is_certain
+        state.saved = str(outcome.saved.json_path) if outcome.saved is not None else ""
+        file.save(state)
+    code = _show(arguments, outcome.artifact, lost=bool(search.lost))
     print_saved(outcome, aside=arguments.json)
-    return FAILED if outcome.fails or outcome.save_error else 0
+    return FAILED if outcome.save_error else code
 
 
-def _lines(session: SessionArtifact, good: Revision) -> list[Line]:
+def _answered(state: SearchState) -> SessionArtifact | None:
+    """Return the session of a search that has its answer; None where there is more to measure."""
+    if not state.finished or not state.saved:
+        return None
+    try:
+        return load_session(Path(state.saved))
+    except ArtifactError:  # it was removed: its answer can be had again
+        return None
+
+
+def _show(arguments: argparse.Namespace, session: SessionArtifact, *, lost: bool = False) -> int:
+    """Print the answer; return the exit code."""
+    found = session.overall_pass
+    if arguments.json:
+        print_json({"session_id": session.session_id, "found": found, "contest": session.contest})
+    else:
+        print_lines(_lines(session, lost=lost))
+    return 0 if found else FAILED
+
+
+def _lines(session: SessionArtifact, *, lost: bool) -> list[Line]:
     contest, gate = session.contest, session.gate
     assert contest is not None
     assert gate is not None
@@ -170,10 +219,12 @@ def _lines(session: SessionArtifact, good: Revision) -> list[Line]:
         "good" if session.overall_pass else mood_of(gate.kind if gate.kind == "inconclusive" else "unchanged")
     )
     lines = [Line(f"{contest.word.upper()}: {contest.answer}", mood, bold=True), Line("")]
-    lines += candidate_table(contest, f"vs {good.short}")
+    lines += candidate_table(contest)
     likeliest = max(contest.candidates, key=lambda one: one.probability or 0.0)
     if session.overall_pass:
         lines += [Line(""), Line(f"next: git show {likeliest.commit[:12]}")]
+    elif lost:
+        lines += [Line(""), Line("next: espperf bisect --resume continues when it can be measured")]
     elif gate.kind == "inconclusive":
         lines += [Line(""), Line("next: espperf bisect --resume --most N measures on")]
     return lines
@@ -190,8 +241,12 @@ def _repository(arguments: argparse.Namespace) -> Revisions:
 
 
 def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]:
-    good = revisions.revision(arguments.good, "GOOD")
-    return [good, *revisions.line(good, revisions.revision(arguments.bad, "BAD"))]
+    good, bad = (
+        revisions.revision(commit, end) for commit, end in ((arguments.good, "GOOD"), (arguments.bad, "BAD"))
+    )
+    if arguments.resume:  # the names may be those of other commits by now
+        good, bad = replace(good, name=arguments.good_name), replace(bad, name=arguments.bad_name)
+    return [good, *revisions.line(good, bad)]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -212,6 +267,58 @@ def _kept(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name not in _OF_THE_ANSWER}
 
 
+def _refuse_to_drop(file: SearchFile) -> None:
+    """Refuse to begin a search in the place of one that is not finished.
+
+    Raises:
+        UsageError: there is one.
+    """
+    kept = file.kept()
+    if kept is not None and not kept.finished and (kept.measured or kept.skipped):
+        raise UsageError(
+            f"a search in this repository is not finished ({kept.span}, {kept.many}, begun in "
+            f"{kept.folder}): "
+            "espperf bisect --resume continues with it, --new drops it"
+        )
+
+
+def _refuse_other_ends(arguments: argparse.Namespace, state: SearchState) -> None:
+    """Refuse ends that are not those of the search that goes on.
+
+    Raises:
+        UsageError: GOOD or BAD is another commit, or no commit.
+    """
+    revisions = _repository(arguments)
+    for given, kept, name in ((arguments.good, state.good, "GOOD"), (arguments.bad, state.line[-1], "BAD")):
+        if given is not None and revisions.revision(given, f"--resume: {name}").commit != kept:
+            raise UsageError(
+                f"--resume takes no GOOD, BAD: {name} is {given!r}, and the search is that of {state.span}; "
+                "leave them out, or begin another search with --new"
+            )
+
+
+def _refuse_another_board(
+    arguments: argparse.Namespace, state: SearchState, board: str, device_id: str
+) -> None:
+    """Refuse to join measurements of two boards, unless the user says that they are one.
+
+    Raises:
+        UsageError: nothing says that it is the same board.
+    """
+    said = arguments.device_id_again or not state.options.get("device_id")
+    if device_id and device_id == state.device_id and said:
+        return
+    raise UsageError(
+        f"--resume: the search measures {_board_text(state.board, state.device_id)}, not "
+        f"{_board_text(board, device_id)}: what was measured on two boards cannot be joined; give the "
+        "--device-id of before if it is the same board, or begin another search with --new"
+    )
+
+
+def _board_text(board: str, device_id: str) -> str:
+    return f"{board} ({device_id})" if device_id else board or "a board that is looked for"
+
+
 def _take_kept(arguments: argparse.Namespace, state: SearchState) -> None:
     """Take the options of the search where no other ones are given.
 
@@ -220,7 +327,12 @@ def _take_kept(arguments: argparse.Namespace, state: SearchState) -> None:
     """
     if state.folder != str(Path.cwd()):
         raise UsageError(f"--resume: the search was begun in {state.folder}: go there first")
+    arguments.device_id_again = getattr(arguments, "device_id", None)
+    named = any(getattr(arguments, name, None) for name in _BOARD)
     for name, value in state.options.items():
+        if named and name in _BOARD:
+            continue
         if getattr(arguments, name, None) in (None, arguments.parser.get_default(name)):
             setattr(arguments, name, value)
+    arguments.good_name, arguments.bad_name = (state.options.get(end) or "" for end in ("good", "bad"))
     arguments.good, arguments.bad = state.good, state.line[-1]

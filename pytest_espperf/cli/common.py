@@ -25,12 +25,18 @@ DEFAULT_HISTORY = Path("tools") / "perf_history"
 SESSION_HELP = "id or its beginning, file, tag, 'latest' or 'latest~1'"
 
 
+_MOST_OF_A_USAGE = 6
+"""Lines of a usage that is shown beside a mistake."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but with pytest's exit code for usage errors."""
 
     def error(self, message: str) -> Any:
-        """End with the usage line and one sentence."""
-        self.print_usage(sys.stderr)
+        """End with the usage and one sentence; a usage of many lines would hide that, and is only named."""
+        usage = self.format_usage()
+        short = usage.count("\n") <= _MOST_OF_A_USAGE
+        print(usage.rstrip() if short else f"usage: see {self.prog} --help", file=sys.stderr)
         self.exit(USAGE_ERROR, f"{inert(f'{self.prog}: error: {message}')}\n")
 
 

@@ -22,11 +22,11 @@ from pytest_espperf.gate.ranking import LEAST_ROUNDS
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report import Line
-from pytest_espperf.report.contest import candidate_table
+from pytest_espperf.report.contest import candidate_table, duration
 from pytest_espperf.session.firmwares import CommandFirmware, Firmware
 from pytest_espperf.session.revisions import Revisions
 from pytest_espperf.session.round_meter import RoundMeter
-from pytest_espperf.session.sweeping import ROUNDS, Sweep, check_commands, parse_knob
+from pytest_espperf.session.sweeping import ROUNDS, Sweep, check_commands, load_s_of, parse_knob
 
 
 def add_commands(commands: Any) -> None:
@@ -73,8 +73,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
     settings, root = settings_of(arguments, "sweep")
     firmwares = _firmwares(arguments, settings)
     with showing() as show, RoundMeter(settings, root, kind="sweep", say=say_begin, show=show) as meter:
+        about = duration(load_s_of(meter, knob, arguments.rounds))
         say_begin(
-            f"{meter.boards[0].name}: {arguments.rounds} rounds of {knob.name}={', '.join(knob.values)}"
+            f"{meter.boards[0].name}: {arguments.rounds} rounds of {knob.name}={', '.join(knob.values)}; "
+            f"about {about}, and builds, switches and boots besides"
         )
         outcome = Sweep(meter, knob, firmwares, rounds=arguments.rounds, metric=arguments.gate or "").run()
     session = outcome.artifact
@@ -105,8 +107,7 @@ def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, F
         say=say_begin,
     )
     revision = revisions.revision(arguments.at, "--at")
-    if revisions.is_dirty():
-        say_begin(f"WARNING: what is uncommitted is not measured: the sources are those of {revision.short}")
+    revisions.warn_of_uncommitted()
     return {
         value: revisions.firmware(
             revision, label, build=knob.fill(arguments.build_cmd, value), flash=knob.fill(flash, value)
@@ -121,4 +122,4 @@ def _lines(session: SessionArtifact) -> list[Line]:
     head = Line(
         f"{contest.word.upper()}: {contest.answer}", "good" if session.overall_pass else "warn", bold=True
     )
-    return [head, Line(""), *candidate_table(contest, "vs best")] if contest.candidates else [head]
+    return [head, Line(""), *candidate_table(contest)] if contest.candidates else [head]

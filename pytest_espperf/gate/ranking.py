@@ -78,7 +78,7 @@ class Ranking:
 
     @property
     def sentence(self) -> str:
-        """What a person says: "6 is best; 4 is 8 % slower, 8 10 %; 4 and 8 cannot be distinguished"."""
+        """The answer: "6 is best; 4 is 8 % slower, 8 is 9 % slower; 4 and 8 cannot be distinguished"."""
         worse = [rank for rank in self.ranks if rank.word == "worse"]
         names = self.candidates
         if not worse:
@@ -88,9 +88,7 @@ class Ranking:
             parts = [f"{self.best} is best"]
         else:
             parts = [f"{self.best} looks best, and cannot be distinguished from {_listed(names[1:])}"]
-        first, *rest = worse
-        slower = [f"{first.value} is {_pct(first.change)} slower", *(_short(rank) for rank in rest)]
-        parts.append(", ".join(slower))
+        parts.append(", ".join(f"{rank.value} is {_pct(rank.change)} slower" for rank in worse))
         parts += [f"{_listed(group)} cannot be distinguished" for group in self._groups(worse)]
         return "; ".join(parts)
 
@@ -109,10 +107,6 @@ def _pct(log_ratio: float) -> str:
     """Say a log ratio in percent, with a digit behind the point below ten."""
     percent = 100.0 * math.expm1(log_ratio)
     return f"{percent:.1f} %" if abs(percent) < 10 else f"{percent:.0f} %"
-
-
-def _short(rank: Rank) -> str:
-    return f"{rank.value} {_pct(rank.change)}"
 
 
 def _listed(names: Sequence[str]) -> str:

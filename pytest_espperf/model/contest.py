@@ -57,6 +57,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         probability: that a slowdown began here; None where that is not the question.
         word: what came of it, where each has an answer of its own.
         trouble: why it could not be measured, "" where it could.
+        figure: geometric mean of what was measured of it, in the unit of ``metric``; None where nothing was.
+        metric: of that figure, by name.
     """
 
     label: str
@@ -67,6 +69,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     probability: float | None = None
     word: str = ""
     trouble: str = ""
+    figure: float | None = None
+    metric: str = ""
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pytest_espperf.model.artifact import Json, PathChange, SessionArtifact
 from pytest_espperf.model.text import clip, flat
 from pytest_espperf.report.changes import pair_text, short_list, size_text
 from pytest_espperf.report.exports.figures import began, board_of
-from pytest_espperf.report.markdown import baseline_sentence, code, escape, gate_table
+from pytest_espperf.report.markdown import baseline_sentence, candidate_markdown, code, escape, gate_table
 from pytest_espperf.report.view import View, blamed, finding_text, make_view
 
 MOST_GATES = 4
@@ -43,6 +43,8 @@ def render_comment(session: SessionArtifact, links: Links = ()) -> str:
         lines += [*gate_table(shown, view.words), "", baseline_sentence(session.gate, shown, view.words), ""]
     places = _slowest(session)
     where = [f"- where: {_place(place)}" for place in places]
+    if candidates := candidate_markdown(session):
+        lines += [*candidates, ""]
     if listed := [*_findings(view), *where, *_next(view, places)]:
         lines += [*listed, ""]
     if links:

@@ -9,6 +9,7 @@ from statistics import median
 from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
 from pytest_espperf.model.gates import worst_first
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, one_line
 from pytest_espperf.model.verdicts import VERDICTS, Headline
 from pytest_espperf.report import slowdown
@@ -26,6 +27,8 @@ WORDS = {
 """What a comparison of two firmwares is called, by its verdict; any other is called as it is."""
 
 MOST_NAMED = 3
+
+_MOST_OF_A_LABEL = 30
 
 NEXT: dict[str, tuple[str, ...]] = {
     "regressed": ("espperf bisect finds the commit that did it",),
@@ -182,29 +185,48 @@ def _candidate(one: Candidate) -> str:
     return ", ".join(filter(None, parts))
 
 
-def candidate_table(contest: Contest, compared_with: str) -> Iterator[Line]:
-    """Draw a table of the firmwares among which an answer was looked for.
+def candidate_rows(contest: Contest) -> list[tuple[str, ...]]:
+    """List the firmwares among which an answer was looked for: a head, and a row of texts for each.
 
-    Args:
-        contest: with candidates.
-        compared_with: what their changes are against, for the head.
+    The last column is a text: the answer, the subject of a commit, or why it could not be measured.
     """
-    doubts = any(one.probability is not None for one in contest.candidates)
-    last = "began here" if doubts else "answer"
-    texts = [one.subject or one.word for one in contest.candidates]
-    width = max(len("commit") + 2, *(len(one.label) + 2 for one in contest.candidates))
-    widths = (width, 8, 12, 12)
-    yield Line(columns(("commit" if doubts else "value", "runs", compared_with, last), widths))
-    top = max((one.probability or 0.0 for one in contest.candidates), default=0.0)
-    for one, text in zip(contest.candidates, texts, strict=True):
-        change = f"{one.d_pct:+.1f} %" if one.d_pct is not None else "-"
-        doubt = "" if one.probability is None else f"{100 * one.probability:.0f} %"
-        row = columns((one.label, str(one.rounds or "-"), change, doubt if doubts else one.word), widths)
-        skipped = "  skipped:" if one.trouble else ""
-        yield Line(
-            clip(f"{row}{skipped}  {text}" if doubts else f"{row}{skipped}", WIDTH),
-            bold=bool(one.probability) and one.probability == top,
+    candidates = contest.candidates
+    if not candidates:
+        return []
+    doubts = contest.kind == "bisect"
+    metric = next((METRICS[one.metric] for one in candidates if one.metric in METRICS), None)
+    named = f"{metric.label} {metric.unit}" if metric is not None and metric.unit == "ms" else ""
+    head = ("commit" if doubts else "value", "runs", named or (metric.unit if metric is not None else ""))
+    against = f"vs {one_line(candidates[0].label, 12)}" if doubts else "vs best"
+    rows = [(*head, against, *(("began here", "") if doubts else ("answer",)))]
+    for one in candidates:
+        text = f"{'skipped' if doubts else 'left out'}: {one.trouble}" if one.trouble else ""
+        chance = "-" if one.probability is None else f"{100 * one.probability:.0f} %"
+        rows.append(
+            (
+                one_line(one.label),
+                str(one.rounds or "-"),
+                metric.number(one.figure) if metric is not None else "-",
+                f"{one.d_pct:+.1f} %" if one.d_pct is not None else "-",
+                *((chance,) if doubts else ()),
+                one_line(text or (one.subject if doubts else one.word)),
+            )
         )
+    return rows
+
+
+def candidate_table(contest: Contest) -> Iterator[Line]:
+    """Draw a table of the firmwares among which an answer was looked for; nothing where there are none."""
+    rows = candidate_rows(contest)
+    if not rows:
+        return
+    widths = [2 + max(len(row[n]) for row in rows) for n in range(len(rows[0]) - 1)]
+    widths[0] = min(widths[0], _MOST_OF_A_LABEL)
+    top = max((one.probability or 0.0 for one in contest.candidates), default=0.0)
+    chances = [None, *(one.probability for one in contest.candidates)]
+    for row, chance in zip(rows, chances, strict=True):
+        line = f"{columns(row[:-1], widths)}  {row[-1]}".rstrip()
+        yield Line(clip(line, WIDTH), bold=bool(chance) and chance == top)
 
 
 def _firmware(one: FirmwareFacts) -> str:

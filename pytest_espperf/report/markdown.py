@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact, Verdict
 from pytest_espperf.model.text import clip, flat, grouped
 from pytest_espperf.report.changes import baseline_text, gate_size, others_text, short_list, value_text
+from pytest_espperf.report.contest import candidate_rows
 from pytest_espperf.report.view import (
     CellRow,
     View,
@@ -71,6 +72,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric_from: int 
     return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
 
 
+def candidate_markdown(session: SessionArtifact) -> list[str]:
+    """Lay out the firmwares among which an answer was looked for; [] where there are none."""
+    rows = candidate_rows(session.contest) if session.contest is not None else []
+    shown = [(row[-1], *row[:-1]) for row in rows]  # the text first: the other columns are figures
+    named = [
+        tuple(escape(clip(cell, MOST_OF_A_NAME)) for cell in (label, text, *figures))
+        for text, label, *figures in shown
+    ]
+    return table(named[0], named[1:], numeric_from=2) if named else []
+
+
 def gate_table(rows: Iterable[GateRow], words: Mapping[str, str]) -> list[str]:
     """Lay out a short table of gates: the baseline's value, this session's, and the change.
 
@@ -119,6 +131,8 @@ def render_markdown(session: SessionArtifact) -> str:
     lines += [f"**{view.verdict.upper()}**: {escape(view.meaning)}.", ""]
     if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
         lines += [*gate_table(shown, view.words), "", baseline_sentence(session.gate, shown, view.words), ""]
+    if candidates := candidate_markdown(session):
+        lines += [*candidates, ""]
     lines += _section("Findings", _finding_lines(one for one in view.findings if one.severity != "info"))
     lines += _section("Where", _place_table(blamed(session)[:MOST_PLACES]))
     lines += _section("Next", [f"- {escape(step)}" for step in view.next_steps])

@@ -9,6 +9,7 @@ from pytest_espperf.model.findings import Severity
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, grouped, printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, Mood, mood_of, short_of
+from pytest_espperf.report.contest import candidate_table
 from pytest_espperf.report.layout import Line, columns, wrapped
 from pytest_espperf.report.view import (
     UNKNOWN,
@@ -51,6 +52,8 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
     lines += finding_lines(view.further)
     if verbosity < 0:
         return lines
+    if session.contest is not None and session.contest.candidates:
+        lines += [Line(""), *candidate_table(session.contest)]
     if any(_was_compared(row) or verbosity > 0 for row in view.gates):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:

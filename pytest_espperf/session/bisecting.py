@@ -31,7 +31,7 @@ from pytest_espperf.gate.bisection import (
 )
 from pytest_espperf.gate.contest import NEW, OLD
 from pytest_espperf.gate.rows import pct
-from pytest_espperf.gate.series import COMPOSITES, composite
+from pytest_espperf.gate.series import COMPOSITES, composite, natural
 from pytest_espperf.history.files import write_atomic
 from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
@@ -66,6 +66,10 @@ Levels = dict[str, float]
 """Log composite of each gate, ``python_heavy:rps_ok``, slower larger."""
 
 
+class _EndLostError(Exception):
+    """The good or the bad end cannot be measured; says which, and why."""
+
+
 class MeasuredCommit(msgspec.Struct, frozen=True, kw_only=True):
     """One round of a commit.
 
@@ -93,6 +97,10 @@ class SearchState(msgspec.Struct, kw_only=True):
         measured: what was measured, in order.
         skipped: why a commit cannot be measured, by its number.
         metric: of the gate; "" until it is chosen.
+        board: as it was named; "" where it was looked for.
+        device_id: of it, where the user gave one.
+        finished: whether the answer is certain.
+        saved: file of the session with that answer, "" for none.
     """
 
     options: dict[str, Any]
@@ -102,6 +110,20 @@ class SearchState(msgspec.Struct, kw_only=True):
     measured: list[MeasuredCommit] = []
     skipped: dict[int, str] = {}
     metric: str = ""
+    board: str = ""
+    device_id: str = ""
+    finished: bool = False
+    saved: str = ""
+
+    @property
+    def span(self) -> str:
+        """Its ends as the user named them: ``v1.0..main``."""
+        return f"{self.options.get('good') or self.good[:7]}..{self.options.get('bad') or self.line[-1][:7]}"
+
+    @property
+    def many(self) -> str:
+        """``3 measurements``."""
+        return counted(len(self.measured), "measurement")
 
 
 class SearchFile:
@@ -115,6 +137,13 @@ class SearchFile:
     def __init__(self, key: str, folder: Path | None = None) -> None:
         self.folder = folder or state_folder() / "bisect"
         self.path = self.folder / f"{key}.json"
+
+    def kept(self) -> SearchState | None:
+        """Read it; None where there is none that can be read."""
+        try:
+            return self.load()
+        except UsageError:
+            return None
 
     def load(self) -> SearchState:
         """Read it.
@@ -130,7 +159,7 @@ class SearchFile:
             ) from None
         except (OSError, msgspec.MsgspecError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--resume: {self.path}: {reason}; begin again without --resume") from None
+            raise UsageError(f"--resume: {self.path}: {reason}; begin again with --new") from None
 
     def save(self, state: SearchState) -> None:
         """Write it, in the place of an earlier one.
@@ -184,25 +213,29 @@ class Bisection:
         self._failed: dict[int, int] = {}
         self._index = len(state.measured)
         self._say = meter.context.say
+        self.lost = ""
+        """Which end cannot be measured, and why; "" where both can."""
 
     def run(self) -> SessionOutcome:
-        """Measure until the answer is certain; judge and save what was measured.
+        """Measure until the answer is certain, or an end cannot be measured; judge and save all readings.
 
         Raises:
-            BuildError: an end cannot be built.
-            DeviceError: an end, or the board, could not be measured; what was is kept.
             KeyboardInterrupt: again, once what was measured is saved.
         """
         try:
+            self._note()
             self._search()
         except KeyboardInterrupt:
             self._conclude(interrupted=True)
             raise
-        except DeviceError:
-            if self.state.measured:
-                self._conclude(interrupted=True)
-            raise
+        except _EndLostError as error:
+            self.lost = str(error)
         return self._conclude()
+
+    def _note(self) -> None:
+        """Say in the checkpoints what a search is that was killed."""
+        answer = f"the search was interrupted after {self.state.many}; espperf bisect --resume continues"
+        self._meter.contest = structs.replace(self._meter.contest, word="not found", answer=answer)
 
     # --- measuring
 
@@ -213,16 +246,17 @@ class Bisection:
             if self._is_over(answer):
                 return
             if before is None:
-                before = self._round(0, OLD)
+                before = self._good_round()
             commit = next_commit(beliefs, self._readings(), self.state.skipped, self._ready())
             levels = self._try(commit)
             if levels is None:
                 continue
             self._index += 1
-            after = self._round(0, OLD)
+            after = self._good_round()
             row = MeasuredCommit(commit=commit, levels=levels, before=before, after=after)
             self.state.measured = [*self.state.measured, row]
             self._save(self.state)
+            self._note()
             self._say(self._progress())
             before = after
 
@@ -237,26 +271,53 @@ class Bisection:
         """Measure a round of a commit; None where it cannot be measured, which is remembered.
 
         Raises:
-            DeviceError: the good end cannot be measured either, or it is the bad one.
+            _EndLostError: the good end cannot be measured either, or it is the bad one.
         """
         try:
             return self._round(commit, NEW)
         except BuildError as error:
             self._skip(commit, error)
         except DeviceError as error:
+            tries = self._failed.get(commit, 0) + 1
+            self._say_try(commit, tries, error)
             # Is it this firmware, or the board?
-            self._round(0, OLD)
-            self._failed[commit] = self._failed.get(commit, 0) + 1
-            if self._failed[commit] >= MOST_LOST:
+            self._good_round()
+            self._failed[commit] = tries
+            if tries >= MOST_LOST:
                 self._skip(commit, error)
         return None
 
     def _skip(self, commit: int, error: DeviceError) -> None:
+        why = self._why(commit, error)
         if commit == len(self._weights):
-            raise error
-        self._say(f"skipping {self._ends[commit].short}: {error}")
-        self.state.skipped = self.state.skipped | {commit: str(error)}
+            raise _EndLostError(f"BAD, {self._ends[commit].shown}, {why}")
+        self._say(f"skipping {self._ends[commit].short}, which {why}")
+        self.state.skipped = self.state.skipped | {commit: why}
         self._save(self.state)
+
+    def _why(self, commit: int, error: DeviceError) -> str:
+        """``cannot be measured, in 3 tries: ...``."""
+        if isinstance(error, BuildError):
+            return str(error).removeprefix(f"{self._ends[commit].short} ")
+        return f"cannot be measured, in {MOST_LOST} tries: {error}"
+
+    def _say_try(self, commit: int, tries: int, error: DeviceError) -> None:
+        self._say(f"{self._ends[commit].shown}: try {tries} of {MOST_LOST} failed: {error}")
+
+    def _good_round(self) -> Levels:
+        """Measure a round of the good end.
+
+        Raises:
+            _EndLostError: it cannot be built, or not be measured again and again.
+        """
+        for tries in range(1, MOST_LOST + 1):
+            try:
+                return self._round(0, OLD)
+            except DeviceError as error:
+                if isinstance(error, BuildError) or tries == MOST_LOST:
+                    raise _EndLostError(f"GOOD, {self._ends[0].shown}, {self._why(0, error)}") from None
+                self._say_try(0, tries, error)
+        raise AssertionError
 
     def _round(self, commit: int, role: RunRole) -> Levels:
         """Measure a round of a commit until it has a figure.
@@ -308,9 +369,17 @@ class Bisection:
         return max(changes, key=changes.__getitem__, default="")
 
     def _readings(self) -> list[BisectionReading]:
-        gate = self.gate() or f"{self._meter.profiles[0]}:{self.state.metric or MAIN_METRIC}"
+        gate = self._shown_gate()
         rows = (reading_at(row, gate) for row in self.state.measured)
         return [one for one in rows if one is not None]
+
+    def _shown_gate(self) -> str:
+        return self.gate() or f"{self._meter.profiles[0]}:{self.state.metric or MAIN_METRIC}"
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the answer stands, so that nothing is left to measure."""
+        return bool(self.state.measured) and self.stand()[1].kind != "open"
 
     def stand(self) -> tuple[Beliefs, BisectionAnswer]:
         """Return the beliefs and the answer of all that was measured."""
@@ -318,53 +387,77 @@ class Bisection:
         return beliefs, answer_of(beliefs, self.state.skipped)
 
     def _progress(self) -> str:
-        """``measured abc1234: +11.9 %; likeliest def5678: 63 %``."""
+        """``measured abc1234: +11.9 %; likeliest def5678 (63 %)``."""
         last, gate = self.state.measured[-1], self.gate()
         reading = reading_at(last, gate) if gate else None
         change = f": {pct(reading.change):+.1f} %" if reading is not None else ""
-        likeliest = [step for step in self.stand()[1].steps if step.probability >= WORTH_SAYING]
-        guess = f"; likeliest {' and '.join(map(self._step, likeliest))}" if likeliest else ""
+        steps = self.stand()[1].steps
+        if len(steps) > 1:  # each has a probability of its own: their sum may be anything up to 200 %
+            guess = f"; likely two steps, at {' and at '.join(map(self._step, steps))}"
+        elif steps and steps[0].probability >= WORTH_SAYING:
+            guess = f"; likeliest {self._step(steps[0])}"
+        else:
+            guess = ""
         return f"measured {self._ends[last.commit].short}{change}{guess}"
 
     def _step(self, step: StepAt) -> str:
         shorts = " or ".join(self._ends[commit].short for commit in step.commits[:3])
         more = f" or {len(step.commits) - 3} more" if len(step.commits) > 3 else ""
-        return f"{shorts}{more}: {probability(step.probability)}"
+        return f"{shorts}{more} ({probability(step.probability)})"
 
     # --- the end
 
     def _conclude(self, *, interrupted: bool = False) -> SessionOutcome:
         meter = self._meter
         beliefs, answer = self.stand()
-        word, text = self._words(beliefs, answer)
+        word, text = ("not found", self.lost) if self.lost else self._words(beliefs, answer)
         meter.contest = structs.replace(
             meter.contest, word=word, answer=text, candidates=self._candidates(beliefs)
         )
-        session = structs.replace(meter.artifact(), partial=interrupted)
-        kind = VERDICT_OF[answer.kind]
+        session = meter.artifact()
+        session = structs.replace(
+            session,
+            partial=interrupted,
+            environment=clean_build_of(session.environment, self._ends[-1].commit),
+        )
+        kind = "inconclusive" if self.lost else VERDICT_OF[answer.kind]
         findings = [*meter.findings()]
         if interrupted:
             findings.append(Finding(kind=INCOMPLETE, message="the search was interrupted."))
         for commit, reason in self.state.skipped.items():
             short = self._ends[commit].short
             findings.append(
-                Finding(severity="warn", kind=FIRMWARES, message=f"{short} is skipped: {reason}.")
+                Finding(severity="warn", kind=FIRMWARES, message=f"{short} is skipped, it {reason}.")
             )
         gate = self.gate()
         verdict = Verdict(
             kind="incomplete" if interrupted else kind,
             baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
-            gates=[_row(gate, beliefs, kind, len(self.state.measured))] if gate else [],
+            gates=[self._row(gate, beliefs, kind)] if gate else [],
             findings=findings,
         )
-        found = answer.kind in {"found", "several"}
+        found = answer.kind in {"found", "several"} and not self.lost
         session = structs.replace(session, gate=verdict, overall_pass=found and not interrupted)
-        return meter.save(Judgement(session, verdict, fails=not found))
+        return keep(meter, Judgement(session, verdict, fails=not found))
+
+    def _row(self, gate: str, beliefs: Beliefs, word: str) -> GateRow:
+        profile, _, metric = gate.rpartition(":")
+        return GateRow(
+            name=gate,
+            profile=profile,
+            metric=metric,
+            verdict=word,
+            baseline=self._figure(0, gate),
+            now=self._figure(len(self._weights), gate),
+            d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
+            rounds=len(self.state.measured),
+            detail="the bad end against the good one",
+        )
 
     def _words(self, beliefs: Beliefs, answer: BisectionAnswer) -> tuple[str, str]:
         """Return the word and the sentence of the answer."""
-        good, bad = self._ends[0].short, self._ends[-1].short
-        many = f"after {len(self.state.measured)} measurements"
+        good, bad = self._ends[0].shown, self._ends[-1].shown
+        many = f"after {self.state.many}"
         profile = self.gate().rpartition(":")[0] or self._meter.profiles[0]
         if answer.kind == "none":
             return "no step", f"{bad} is not slower than {good} ({profile}), {many}"
@@ -376,8 +469,10 @@ class Bisection:
             return "found", f"{self._named(answer.steps[0])}; {slower}, {many}"
         if beliefs.none > 0.5 or beliefs.two + max(beliefs.began) < beliefs.none:
             return "not found", f"{good} and {bad} cannot be distinguished ({profile}), {many}"
-        likeliest = self._named(answer.steps[0])
-        return "not found", f"not certain {many}; the likeliest is {likeliest}"
+        if len(answer.steps) > 1:
+            both = " and at ".join(map(self._named, answer.steps))
+            return "not found", f"not certain {many}; two steps are likely, at {both}"
+        return "not found", f"not certain {many}; the likeliest is {self._named(answer.steps[0])}"
 
     def _named(self, step: StepAt) -> str:
         """``abc1234 (Escape values): 97 %``; of commits that cannot be distinguished, all."""
@@ -386,7 +481,16 @@ class Bisection:
         ]
         return f"{' or '.join(names)}: {probability(step.probability)}"
 
+    def _figure(self, commit: int, gate: str) -> float | None:
+        """Return the mean of what was measured of a commit, in the unit of a gate."""
+        rows = self.state.measured
+        levels = [row.levels for row in rows if row.commit == commit]
+        if commit == 0:
+            levels = [side for row in rows for side in (row.before, row.after)]
+        return mean_of([one[gate] for one in levels if gate in one], gate.rpartition(":")[2])
+
     def _candidates(self, beliefs: Beliefs) -> list[Candidate]:
+        gate = self._shown_gate()
         readings: dict[int, list[float]] = {}
         for reading in self._readings():
             readings.setdefault(reading.commit, []).append(reading.change)
@@ -399,22 +503,34 @@ class Bisection:
                 d_pct=round(pct(sum(changes) / len(changes)), 2) if (changes := readings.get(n)) else None,
                 probability=round(beliefs.began[n - 1], 4) if n else None,
                 trouble=self.state.skipped.get(n, ""),
+                figure=self._figure(n, gate),
+                metric=gate.rpartition(":")[2],
             )
             for n, one in enumerate(self._ends)
         ]
 
 
-def _row(gate: str, beliefs: Beliefs, word: str, readings: int) -> GateRow:
-    profile, _, metric = gate.rpartition(":")
-    return GateRow(
-        name=gate,
-        profile=profile,
-        metric=metric,
-        verdict=word,
-        d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
-        rounds=readings,
-        detail="the bad end against the good one",
-    )
+def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
+    """Save a session, unless nothing was measured."""
+    if judgement.artifact.raw_runs:
+        return meter.save(judgement)
+    meter.drop()
+    return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
+
+
+def mean_of(levels: Sequence[float], metric: str) -> float | None:
+    """Return the geometric mean of log composites in the unit of their metric; None where there is none."""
+    return round(natural(sum(levels) / len(levels), metric), 3) if levels else None
+
+
+def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:
+    """Describe where a session was measured whose firmware was built from a commit, not from a work tree."""
+    return {**environment, "git_commit": commit, "git_dirty": False, "git_trouble": ""}
+
+
+def counted(count: int, noun: str) -> str:
+    """Say how many there are: ``1 commit``, ``3 commits``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def probability(share: float) -> str:

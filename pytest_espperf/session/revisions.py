@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ BUILD_S = 1800.0
 KEPT_BUILDS = 30
 """Builds that are kept of a repository: those used last, besides all of the last day."""
 
+UNCOMMITTED = "WARNING: uncommitted changes are not measured: firmwares are built from commits"
+"""The warning where a work tree differs from its commit."""
+
+_LEAST_ID = 4
 _DAY_S = 86400.0
 _GIT_S = 60.0
 _FETCH_S = 600.0
@@ -60,16 +64,24 @@ class Revision:
         commit: its full id.
         subject: first line of its message.
         paths: the files that it touches, where they were asked for.
+        name: that the user gave it, "" where it has none.
     """
 
     commit: str
     subject: str
     paths: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def short(self) -> str:
         """The beginning of its id."""
         return self.commit[:7]
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: ``v1.0 (0ce3bbc)``, or the beginning of its id alone."""
+        is_id = len(self.name) >= _LEAST_ID and self.commit.startswith(self.name)
+        return f"{self.name} ({self.short})" if self.name and not is_id else self.short
 
 
 class Revisions:
@@ -134,10 +146,16 @@ class Revisions:
         words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         found = self._run(*words)
         if found.returncode != 0:
-            why = complaint(found.stderr) or f"git knows no such commit in {self.root}"
+            why = complaint(found.stderr) or f"git knows no such commit in {self.root}{self._shallow()}"
             raise UsageError(f"{source}: {name!r}: {why}; see git log --oneline")
         commit = found.stdout.strip()
-        return Revision(commit, self._ask("log", "-1", "--format=%s", commit).strip())
+        return Revision(commit, self._ask("log", "-1", "--format=%s", commit).strip(), name=name)
+
+    def _shallow(self) -> str:
+        """Say that commits may be missing; "" where none are."""
+        if not (self._git_folder / "shallow").exists():
+            return ""
+        return ", which is a shallow clone: 'git fetch --unshallow' gets the other commits"
 
     def line(self, good: Revision, bad: Revision) -> list[Revision]:
         """List the commits from behind ``good`` to ``bad``, oldest first, with the files that each touches.
@@ -148,11 +166,18 @@ class Revisions:
             UsageError: ``good`` does not come before ``bad``, or lies beside the line that leads to it.
         """
         if good.commit == bad.commit:
-            raise UsageError(f"GOOD and BAD are the same commit, {good.short}: there is nothing between them")
+            raise UsageError(f"GOOD and BAD are the same commit, {good.shown}: there is nothing between them")
         if self._run("merge-base", "--is-ancestor", good.commit, bad.commit).returncode != 0:
             base = self._run("merge-base", good.commit, bad.commit).stdout.strip()
-            advice = f"take {base[:7]}, where they part" if base else "they have no commit in common"
-            raise UsageError(f"GOOD ({good.short}) does not come before BAD ({bad.short}): {advice}")
+            if base == bad.commit:
+                first, second = bad.name or bad.short, good.name or good.short
+                raise UsageError(
+                    f"GOOD ({good.shown}) comes after BAD ({bad.shown}), they are swapped: "
+                    f"espperf bisect {first} {second}"
+                )
+            none = f"they have no commit in common here{self._shallow()}"
+            advice = f"take {base[:7]}, where they part" if base else none
+            raise UsageError(f"GOOD ({good.shown}) does not come before BAD ({bad.shown}): {advice}")
         span = f"{good.commit}..{bad.commit}"
         form = f"--format={_MARK}%H%x00%P%x00%s"
         names = ("-m", "--name-only", "--no-renames")
@@ -170,11 +195,16 @@ class Revisions:
                 f"GOOD ({good.short}) lies on a branch that was merged later, by {joined.short} or after it: "
                 f"give a commit that 'git log --first-parent {bad.short}' lists"
             )
-        return found
+        return [*found[:-1], replace(found[-1], name=bad.name)]
 
     def is_dirty(self) -> bool:
         """Whether anything is uncommitted, and so in no build."""
         return bool(self._run("status", "--porcelain", "--untracked-files=no").stdout.strip())
+
+    def warn_of_uncommitted(self) -> None:
+        """Say so where anything is uncommitted, since no build has it."""
+        if self.is_dirty():
+            self._say(UNCOMMITTED)
 
     # --- builds
 
@@ -223,7 +253,7 @@ class Revisions:
             if build:
                 run_command(
                     fill(build, commit=revision.commit, dir=str(folder)),
-                    f"that builds {revision.short}",
+                    "that builds it",
                     timeout_s=self._build_s,
                     clock=self.clock,
                     folder=folder,

@@ -314,6 +314,10 @@ class RoundMeter:
         self._sharing.push(self.context.say)
         return outcome
 
+    def drop(self) -> None:
+        """Keep nothing of the session: nothing was measured."""
+        self._saver.checkpoint.discard()
+
     def findings(self) -> list[Finding]:
         """List what the verdict has to carry of the history and of the repository."""
         return [*self._sharing.findings, *self._record.remarks()]

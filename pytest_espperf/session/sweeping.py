@@ -16,9 +16,10 @@ from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.gates import MAIN_METRIC
-from pytest_espperf.session.bisecting import Levels, levels_of, usual_metric
+from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, mean_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.progress import OVERHEAD_S
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
 
@@ -27,6 +28,9 @@ ALPHA = 0.05
 
 ROUNDS = 6
 """Rounds of each value, unless told otherwise."""
+
+LEAST_VALUES = 2
+"""Values below which there is nothing to compare."""
 
 NOT_ENOUGH = "not enough rounds have figures that can be compared"
 
@@ -62,7 +66,9 @@ def parse_knob(text: str) -> Knob:
     values = [value.strip() for value in listed.split(",")]
     if not equals or _NAME.fullmatch(name) is None or not all(values):
         raise ValueError(f"{text!r} is no knob with values: write KNOB=4,6,8")
-    if len(set(values)) < len(values) or len(values) < 2:
+    if twice := next((value for value in values if values.count(value) > 1), ""):
+        raise ValueError(f"{text!r}: {twice} is given twice")
+    if len(values) < LEAST_VALUES:
         raise ValueError(f"{text!r}: a sweep needs two different values or more")
     if any(not re.fullmatch(r"[\w.+:@%/-]+", value) for value in values):
         raise ValueError(f"{text!r}: a value has letters, digits and . + - _ : @ % / only")
@@ -101,13 +107,18 @@ class Sweep:
     def run(self) -> SessionOutcome:
         """Measure all rounds; judge and save them.
 
+        It ends early where fewer than two values are left.
+
         Raises:
-            DeviceError: fewer than two values can be measured.
             KeyboardInterrupt: again, once what was measured is saved.
         """
+        note = f"{self._knob.name}: the sweep was interrupted"
+        self._meter.contest = structs.replace(self._meter.contest, word="sweep", answer=note)
         try:
             self._build()
             for index in range(self._rounds):
+                if len(self._kept()) < LEAST_VALUES:
+                    break
                 self._round(index)
         except KeyboardInterrupt:
             self._conclude(interrupted=True)
@@ -127,8 +138,6 @@ class Sweep:
     def _leave_out(self, value: str, error: DeviceError) -> None:
         self._trouble[value] = str(error)
         self._meter.context.say(f"leaving out {self._knob.name}={value}: {error}")
-        if len(self._kept()) < 2:
-            raise error
 
     def _kept(self) -> list[str]:
         return [value for value in self._knob.values if value not in self._trouble]
@@ -139,6 +148,9 @@ class Sweep:
             number = index * len(self._knob.values) + place + 1
             try:
                 levels = self._measure(value, number)
+            except BuildError as error:  # a build that is not kept any more
+                self._leave_out(value, error)
+                continue
             except DeviceError:
                 try:  # the second time it is not chance
                     levels = self._measure(value, number)
@@ -146,7 +158,8 @@ class Sweep:
                     self._leave_out(value, error)
                     continue
             self._levels[value].append(levels)
-        self._meter.context.say(f"round {index + 1} of {self._rounds} is measured")
+        if len(self._kept()) >= LEAST_VALUES:
+            self._meter.context.say(f"round {index + 1} of {self._rounds} is measured")
 
     def _measure(self, value: str, number: int) -> Levels:
         runs = self._meter.measure(self._firmwares[value], index=number, role=NEW)
@@ -184,9 +197,11 @@ class Sweep:
         meter.contest = structs.replace(
             meter.contest,
             word="sweep",
-            answer=f"{self._knob.name}: {'; '.join(sentences) or NOT_ENOUGH}",
+            answer=f"{self._knob.name}: {'; '.join(sentences) or self._why_none()}",
             candidates=[
-                one for profile, ranking in rankings.items() for one in self._candidates(profile, ranking)
+                one
+                for profile, ranking in (rankings.items() or [("", None)])
+                for one in self._candidates(profile, ranking)
             ],
         )
         findings = [*meter.findings()]
@@ -200,30 +215,57 @@ class Sweep:
             baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
             findings=findings,
         )
+        session = meter.artifact()
+        commits = {firmware.facts.commit for firmware in self._firmwares.values()}
+        if len(commits) == 1 and (commit := commits.pop()):
+            session = structs.replace(session, environment=clean_build_of(session.environment, commit))
         session = structs.replace(
-            meter.artifact(),
+            session,
             partial=interrupted,
             gate=verdict,
             overall_pass=bool(rankings) and not interrupted,
         )
-        return meter.save(Judgement(session, verdict, fails=not rankings))
+        return keep(meter, Judgement(session, verdict, fails=not rankings))
 
-    def _candidates(self, profile: str, ranking: Ranking) -> list[Candidate]:
-        several = len(self._meter.profiles) > 1
-        ranked = {rank.value: rank for rank in ranking.ranks}
+    def _why_none(self) -> str:
+        """Say why nothing can be ranked."""
+        kept = self._kept()
+        if len(kept) >= LEAST_VALUES:
+            return NOT_ENOUGH
+        left = f"only {kept[0]} can be measured" if kept else "none can be measured"
+        return f"nothing to compare, {left}"
+
+    def _candidates(self, profile: str, ranking: Ranking | None) -> list[Candidate]:
+        several = bool(profile) and len(self._meter.profiles) > 1
+        metric = self._metric or MAIN_METRIC
+        ranked = {rank.value: rank for rank in ranking.ranks} if ranking is not None else {}
         found = []
         for value in self._knob.values:
             rank = ranked.get(value)
+            gate = f"{profile or self._meter.profiles[0]}:{metric}"
+            levels = [one[gate] for one in self._levels[value] if gate in one]
             found.append(
                 Candidate(
                     label=f"{profile} {value}" if several else value,
-                    rounds=ranking.rounds if rank is not None else 0,
+                    rounds=ranking.rounds
+                    if ranking is not None and rank is not None
+                    else len(self._levels[value]),
                     d_pct=round(pct(rank.change), 2) if rank is not None else None,
                     word=_WORDS[rank.word] if rank is not None else "",
                     trouble=self._trouble.get(value, ""),
+                    figure=mean_of(levels, metric),
+                    metric=metric,
                 )
             )
         return found
+
+
+def load_s_of(meter: RoundMeter, knob: Knob, rounds: int) -> float:
+    """Estimate the seconds that all rounds take, besides builds, switches and boots."""
+    plan = meter.context.plan
+    phases = [phase for profile in plan.profiles for phase in profile.phases]
+    round_s = sum(phase.duration_s + plan.warmup_s + OVERHEAD_S for phase in phases)
+    return round_s * rounds * len(knob.values)
 
 
 def order_of(values: Sequence[str], index: int) -> list[str]:

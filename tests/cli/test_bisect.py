@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from support.firmware_repo import BUILD, CULPRIT, FirmwareRepository, make_firmware_repository
 from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.cli import main
 from pytest_espperf.history import load_session
+from pytest_espperf.session.bisecting import MeasuredCommit, SearchFile, SearchState
+from pytest_espperf.session.revisions import Revisions
 from pytest_espperf.sim import SimConfig, SimProcess
 
 pytestmark = pytest.mark.timeout(600)
@@ -101,13 +105,48 @@ def test_the_culprit_is_found_though_the_power_goes_and_commits_do_not_build(
     for index in (4, 8):  # that of the eighth is tried only where it matters
         assert by_commit[repository.commits[index]]["rounds"] == 0
 
-    # It is over: to resume it shows the answer again, and the session is in the history.
+    # It is over: to resume it shows the answer again, which is in the history once.
+    history = repository.root.parent / "history"
+    kept = sorted(file.name for file in history.iterdir())
     with started(repository, "--resume") as third:
         out, err = third.communicate(timeout=PATIENCE_S)
     assert third.returncode == 0, err
     assert out.startswith("FOUND: ")
     assert f"next: git show {repository.culprit[:12]}" in out
     assert "] measured " not in err
+    assert sorted(file.name for file in history.iterdir()) == kept
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("good", "", "NOT FOUND: GOOD, {end}, cannot be built: the command that builds it ended "),
+        ("bad", "", "NOT FOUND: BAD, broken ({end}), cannot be built: "),
+        ("", "false", "NOT FOUND: GOOD, {good}, cannot be measured, in 3 tries: the command that flashes "),
+    ],
+)
+def test_an_end_that_cannot_be_measured_is_no_bad_input(
+    case: tuple[str, str, str],
+    repository: FirmwareRepository,
+    board: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end, flash, said = case  # which one, a command that flashes, the answer
+    monkeypatch.chdir(repository.root)
+    broken, good = repository.commits[4], repository.commits[0]
+    repository.git("tag", "broken", broken)
+    ends = [broken[:7], repository.bad] if end == "good" else [good, "broken" if end else repository.bad]
+    given = words(repository, *([f"--flash-cmd={flash}"] if flash else []))
+    assert main(["bisect", *ends, board, *given]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(said.format(end=broken[:7], good=good[:7]))
+    assert "next: espperf bisect --resume continues" in out
+    if flash:
+        assert [line.partition(": try ")[2][0] for line in err.splitlines() if ": try " in line] == ["1", "2"]
+    if end != "bad":  # nothing was measured, and nothing is kept
+        assert not list((repository.root.parent / "history").glob("*.json"))
+    assert not (repository.root.parent / "history" / "latest.partial.json").exists()
 
 
 def test_ends_of_one_speed_have_no_culprit(
@@ -138,7 +177,7 @@ def test_ends_of_one_speed_have_no_culprit(
     [
         (["{good}", "{bad}", "sim"], "--build-cmd is missing"),
         (["{good}", "{bad}", "sim", "--build-cmd=x"], "--flash-cmd is missing"),
-        (["{bad}", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "does not come before BAD"),
+        (["{bad}", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "they are swapped: espperf bisect "),
         (["nothing", "{good}", "sim", "--build-cmd=x", "--flash-cmd=x"], "GOOD: 'nothing': "),
         (
             ["{good}", "{bad}", "10.0.0.1,10.0.0.2", "--build-cmd=x", "--flash-cmd=x"],
@@ -177,14 +216,117 @@ def test_the_ends_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_second_search_in_a_repository_waits_for_the_first(
     repository: FirmwareRepository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from filelock import FileLock
-
-    from pytest_espperf.session.bisecting import SearchFile
-    from pytest_espperf.session.revisions import Revisions
-
     monkeypatch.chdir(repository.root)
     file = SearchFile(Revisions(repository.root, build="", flash="").key)
     file.folder.mkdir(parents=True)
     with FileLock(file.path.with_suffix(".lock")):
         assert main(["bisect", repository.good, repository.bad, "sim", *words(repository)]) == 4
     assert "another search runs in this repository" in capsys.readouterr().err
+
+
+# --- a search that goes on
+
+
+@pytest.fixture
+def unfinished(repository: FirmwareRepository, monkeypatch: pytest.MonkeyPatch) -> FirmwareRepository:
+    """A repository with a search of which one commit was measured, on the board ``10.0.0.1``."""
+    monkeypatch.chdir(repository.root)
+    keep_search(repository)
+    return repository
+
+
+def keep_search(repository: FirmwareRepository, **changes: Any) -> SearchFile:
+    options = {
+        "good": repository.good,
+        "bad": "main",
+        "host": "10.0.0.1",
+        "build_cmd": "true",
+        "flash_cmd": "false",
+        "device_id": "desk",
+    }
+    measured = MeasuredCommit(
+        commit=11, levels={"python_heavy:rps_ok": 1.1}, before={"python_heavy:rps_ok": 1.0}
+    )
+    kept: dict[str, Any] = {
+        "options": options,
+        "folder": str(repository.root),
+        "good": repository.good,
+        "line": list(repository.commits[1:]),
+        "measured": [measured],
+        "board": "10.0.0.1",
+        "device_id": "desk",
+    }
+    file = SearchFile(Revisions(repository.root, build="", flash="").key)
+    file.save(SearchState(**(kept | changes)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["HEAD~3", "HEAD~1", "10.0.0.2"], "--resume takes no GOOD, BAD: GOOD is 'HEAD~3'"),
+        (["{good}", "HEAD~1"], "--resume takes no GOOD, BAD: BAD is 'HEAD~1'"),
+        (["{good}", "{bad}", "10.0.0.2"], "the search measures 10.0.0.1 (desk), not 10.0.0.2 (desk)"),
+        (["--device-ip=10.0.0.2"], "cannot be joined"),
+        (["--device-ip=10.0.0.2", "--device-id=lab"], "not 10.0.0.2 (lab)"),
+        (["--device-id=lab"], "not 10.0.0.1 (lab)"),
+        (["--new"], "give one of them"),
+    ],
+)
+def test_a_search_goes_on_with_its_own_ends_and_board(
+    arguments: list[str], message: str, unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.format(good=unfinished.good, bad=unfinished.bad) for word in arguments]
+    assert main(["bisect", "--resume", *given]) == 4
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_same_board_may_have_another_address(
+    unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One that does not resolve: the search has got as far as the board.
+    assert main(["bisect", "--resume", "--device-ip=board.invalid", "--device-id=desk", *LOAD]) == 4
+    said = capsys.readouterr().err
+    assert "board.invalid" in said
+    assert "cannot be joined" not in said
+
+
+def test_an_unfinished_search_is_not_thrown_away(
+    unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = [
+        "bisect",
+        unfinished.good,
+        "HEAD~1",
+        "board.invalid",
+        "--build-cmd=true",
+        "--flash-cmd=true",
+        *LOAD,
+    ]
+    assert main(begin) == 4
+    said = capsys.readouterr().err
+    assert f"is not finished ({unfinished.good}..main, 1 measurement, begun in " in said
+    assert "--resume continues with it, --new drops it" in said
+    (unfinished.root / "README.md").write_text("changed", encoding="utf-8")
+    assert main([*begin, "--new"]) == 4  # that the board has no address
+    said = capsys.readouterr().err
+    assert "board.invalid" in said
+    assert "WARNING: uncommitted changes are not measured" in said
+
+
+@pytest.mark.parametrize("changes", [{"finished": True}, {"measured": []}])
+def test_a_search_of_which_nothing_is_lost_is_replaced(
+    changes: dict[str, Any], unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_search(unfinished, **changes)
+    begin = [
+        "bisect",
+        unfinished.good,
+        "HEAD~1",
+        "board.invalid",
+        "--build-cmd=true",
+        "--flash-cmd=true",
+        *LOAD,
+    ]
+    assert main(begin) == 4
+    assert "board.invalid" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_a_board_may_be_configured_without_a_build(
     flash = f"echo {{value}} {{port}} >> {log}"
     words = [f"--flash-cmd={flash}", f"--perf-history={repository.root.parent / 'history'}", *LOAD]
     assert main(["sweep", "POOL=a,b", board, "--rounds=3", "--repo=/nowhere", *words]) == 0
-    assert " worse" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert " worse" not in said.out
+    assert "3 rounds of POOL=a, b; about " in said.err
     switched = log.read_text().split()[::2]
     assert set(switched) == {"a", "b"}
 
@@ -94,6 +96,26 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert repository.good
     assert main(["sweep", *arguments]) == 4
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["WORKERS=1,1,2", "sim"], "1 is given twice"),
+        (["WORKERS=", "sim"], "is no knob with values"),
+        (["W=1,2", "sim", "--rounds", "0"], "--rounds"),
+    ],
+)
+def test_a_mistake_is_not_hidden_by_a_long_usage(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", *words])
+    assert ended.value.code == 4
+    said = capsys.readouterr().err.splitlines()
+    assert message in said[-1]
+    assert len(said) == 2
+    assert "--help" in said[0]
 
 
 def test_a_knob_needs_values(capsys: pytest.CaptureFixture[str]) -> None:

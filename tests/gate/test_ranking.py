@@ -55,6 +55,11 @@ def test_the_best_may_not_be_alone() -> None:
     assert "c is 2" in found.sentence
 
 
+def test_every_worse_value_has_a_clause_of_its_own() -> None:
+    rounds = {"2": [0.0, 0.001, 0.002], "4": [0.04, 0.041, 0.042], "1": [0.67, 0.671, 0.672]}
+    assert rank_values(rounds).sentence == "2 is best; 4 is 4.1 % slower, 1 is 95 % slower"
+
+
 def test_all_may_be_alike() -> None:
     found = rank_values(measured(random.Random(4), dict.fromkeys("abc", 0.0), 5))
     assert len(found.candidates) == 3

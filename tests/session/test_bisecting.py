@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_meter import FakeMeter, broken, unbuilt
 
-from pytest_espperf.errors import BuildError, DeviceError, UsageError
+from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.model.contest import FirmwareFacts
 from pytest_espperf.session.bisecting import Bisection, MeasuredCommit, SearchFile, SearchState
 from pytest_espperf.session.revisions import Revision
@@ -76,6 +77,21 @@ def test_the_commit_is_found_and_every_reading_is_saved() -> None:
     assert contest is not None
     assert sum(one.rounds for one in contest.candidates) == len(saves)
     assert contest.candidates[7].probability == pytest.approx(1, abs=0.04)
+    # Figures stand beside percents.
+    first, last = contest.candidates[0].figure, contest.candidates[-1].figure
+    assert first is not None
+    assert last is not None
+    assert first / last == pytest.approx(1.12, rel=0.03)
+    assert (contest.candidates[0].metric, contest.candidates[1].figure) == ("rps_ok", None)
+    assert [(row.baseline, row.now) for row in outcome.verdict.gates] == [(first, last)]
+
+
+def test_the_session_is_that_of_the_bad_end_without_uncommitted_changes() -> None:
+    meter = FakeMeter(slower_from(CULPRIT))
+    meter.environment = {"git_commit": "f" * 40, "git_dirty": True, "host": "desk"}
+    environment = search(meter)[0].run().artifact.environment
+    assert (environment["git_commit"], environment["git_dirty"]) == (LINE[-1].commit, False)
+    assert environment["host"] == "desk"
 
 
 def test_it_goes_on_where_it_was() -> None:
@@ -115,8 +131,8 @@ def test_commits_that_do_not_build_are_skipped_and_share_the_answer() -> None:
     assert all(f"000000{n} (change {n})" in text for n in (6, 7, 8))
     assert bisection.state.skipped == {6: "cannot be built", 7: "cannot be built"}
     assert [finding.message for finding in outcome.verdict.findings] == [
-        "0000006 is skipped: cannot be built.",
-        "0000007 is skipped: cannot be built.",
+        "0000006 is skipped, it cannot be built.",
+        "0000007 is skipped, it cannot be built.",
     ]
 
 
@@ -129,7 +145,7 @@ def test_a_commit_that_does_not_boot_is_tried_again_and_then_skipped() -> None:
 
     bisection, _ = search(FakeMeter(slower_from(CULPRIT), trouble=trouble))
     assert answer(bisection.run())[0] == "found"
-    assert bisection.state.skipped == {7: "it does not boot"}
+    assert bisection.state.skipped == {7: "cannot be measured, in 3 tries: it does not boot"}
     assert tried.count("0000007") == 3
 
 
@@ -140,20 +156,46 @@ def test_a_board_that_is_gone_ends_it_and_keeps_what_was_measured() -> None:
         calls.append(label)
         return broken("no answer") if len(calls) > 5 else None
 
-    bisection, saves = search(FakeMeter(slower_from(CULPRIT), trouble=trouble))
-    with pytest.raises(DeviceError, match="no answer"):
-        bisection.run()
+    meter = FakeMeter(slower_from(CULPRIT), trouble=trouble)
+    bisection, saves = search(meter)
+    outcome = bisection.run()
+    assert answer(outcome) == ("not found", "GOOD, 0000000, cannot be measured, in 3 tries: no answer")
+    assert (outcome.fails, outcome.verdict.kind, meter.dropped) == (True, "inconclusive", False)
     assert saves == [1, 2]
     assert bisection.state.skipped == {}
+    assert not bisection.is_certain
+    said = [line for line in meter.lines if " of 3 failed: no answer" in line]
+    assert [line.partition(": try ")[2][0] for line in said] == ["1", "1", "2"]
 
 
-@pytest.mark.parametrize("end", ["0000000", "000000c"])
-def test_an_end_that_does_not_build_ends_it(end: str) -> None:
-    bisection, _ = search(
-        FakeMeter(slower_from(CULPRIT), trouble=lambda label: unbuilt() if label == end else None)
-    )
-    with pytest.raises(BuildError):
-        bisection.run()
+@pytest.mark.parametrize(("end", "name"), [("0000000", "GOOD"), ("000000c", "BAD")])
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(unbuilt(), "cannot be built"), (broken("no boot"), "cannot be measured, in 3 tries: no boot")],
+)
+def test_an_end_that_cannot_be_measured_ends_it(end: str, name: str, error: DeviceError, why: str) -> None:
+    meter = FakeMeter(slower_from(CULPRIT), trouble=lambda label: error if label == end else None)
+    outcome = search(meter)[0].run()
+    assert answer(outcome)[1].startswith(f"{name}, {end}, {why}")
+    assert outcome.fails
+    # Nothing is kept where nothing was measured.
+    assert meter.dropped == (name == "GOOD")
+
+
+def test_a_killed_search_is_called_one_that_can_go_on() -> None:
+    meter = FakeMeter(slower_from(CULPRIT))
+    bisection, _ = search(meter, most=2)
+    notes: list[str] = []
+    measure = meter.measure
+
+    def noting(*given: Any, **more: Any) -> Any:
+        notes.append(meter.contest.answer)
+        return measure(*given, **more)
+
+    meter.measure = noting  # type: ignore[method-assign]
+    bisection.run()
+    assert notes[0] == "the search was interrupted after 0 measurements; espperf bisect --resume continues"
+    assert "after 1 measurement;" in notes[-1]
 
 
 def test_ctrl_c_saves_what_was_measured() -> None:
@@ -197,6 +239,24 @@ def test_two_steps_are_told() -> None:
     assert " and 0000009 (change 9): " in text
 
 
+def test_probabilities_of_one_step_are_never_more_than_all_of_it() -> None:
+    def factor(label: str, _: str) -> float:
+        number = int(label, 16)
+        return 1.0 if number < 4 else 1.1 if number < 9 else 1.3
+
+    texts: list[str] = []
+    for most in range(3, 16):
+        meter = FakeMeter(factor, noise=0.02)
+        texts += [answer(search(meter, most=most)[0].run())[1], *meter.lines]
+    guesses = [text.partition("; ")[2] for text in texts if "; " in text and "slower from there" not in text]
+    two = [guess for guess in guesses if "two steps" in guess]
+    for guess in guesses:
+        shares = [float(share) for share in re.findall(r"[(:] ?([\d.]+) %", guess)]
+        assert sum(shares) <= 101 or guess in two
+    assert any(guess.startswith("likely two steps, at ") for guess in two)
+    assert any(guess.startswith("two steps are likely, at ") for guess in two)
+
+
 def test_of_several_profiles_the_one_that_shows_the_step_is_measured_on() -> None:
     def factor(label: str, profile: str) -> float:
         return 1.2 if int(label, 16) >= CULPRIT and profile == "python_light" else 1.0
@@ -226,8 +286,7 @@ def test_rounds_in_which_this_computer_set_the_pace_count_for_nothing() -> None:
 
     meter = FakeMeter(slower_from(CULPRIT))
     meter.changes = {"generator": GeneratorReport(bound=True)}
-    with pytest.raises(DeviceError, match="this computer, not the board"):
-        search(meter)[0].run()
+    assert "this computer, not the board" in answer(search(meter)[0].run())[1]
 
 
 def test_minutes_end_it() -> None:
@@ -250,5 +309,5 @@ def test_a_search_is_kept_on_the_disk(tmp_path: Path) -> None:
     file.save(state)
     assert file.load() == state
     file.path.write_text("{", encoding="utf-8")
-    with pytest.raises(UsageError, match="begin again without --resume"):
+    with pytest.raises(UsageError, match="begin again with --new"):
         file.load()

@@ -15,7 +15,7 @@ from support.paths import ROOT
 from pytest_espperf.errors import BuildError, DeviceError, UsageError
 from pytest_espperf.model.workload import Target
 from pytest_espperf.session import revisions as module
-from pytest_espperf.session.revisions import Revisions
+from pytest_espperf.session.revisions import UNCOMMITTED, Revisions
 
 BOARD = Target("http", "127.0.0.1", 8080, "board")
 COPY = f'"{sys.executable}" build.py'
@@ -115,8 +115,31 @@ def test_ends_without_a_line_between_them_are_refused(project: Path) -> None:
     first, last = revisions.revision("v1", "GOOD"), revisions.revision("HEAD", "BAD")
     with pytest.raises(UsageError, match="are the same commit"):
         revisions.line(last, last)
-    with pytest.raises(UsageError, match=f"take {first.short}, where they part"):
+    with pytest.raises(UsageError, match=r"they are swapped: espperf bisect v1 HEAD$"):
         revisions.line(last, first)
+    git(project, "checkout", "--quiet", "-b", "side", "v1")
+    side = revisions.revision(commit(project, "side", source="4"), "GOOD")
+    with pytest.raises(UsageError, match=f"take {first.short}, where they part"):
+        revisions.line(side, last)
+
+
+def test_commits_are_shown_as_they_were_named(project: Path) -> None:
+    revisions = of(project)
+    first, last = revisions.revision("v1", "GOOD"), revisions.revision("main", "BAD")
+    assert (first.shown, last.shown) == (f"v1 ({first.short})", f"main ({last.short})")
+    assert [one.shown for one in revisions.line(first, last)][-1] == last.shown
+    for name in (last.commit, last.short, last.commit[:12]):
+        assert revisions.revision(name, "BAD").shown == last.short
+
+
+def test_a_shallow_clone_is_told(project: Path, tmp_path: Path) -> None:
+    first = git(project, "rev-parse", "v1^{commit}")
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{project.as_posix()}", "shallow")
+    revisions = of(tmp_path / "shallow")
+    with pytest.raises(UsageError, match=r"a shallow clone: 'git fetch --unshallow' gets the other"):
+        revisions.revision(first, "GOOD")
+    with pytest.raises(UsageError, match=r"no such commit in [^,]*; see"):
+        of(project).revision("nothing", "GOOD")
 
 
 def test_a_folder_without_a_repository_is_refused(tmp_path: Path) -> None:
@@ -304,7 +327,7 @@ def test_an_interrupted_build_leaves_the_repository_as_it_was(
     builds, began = tmp_path / "builds", tmp_path / "began"
     script = (
         "import pathlib, sys\n"
-        "from pytest_espperf.session.revisions import Revisions\n"
+        "from pytest_espperf.session.revisions import UNCOMMITTED, Revisions\n"
         f"build = 'touch {began}; sleep 60'\n"
         f"r = Revisions(pathlib.Path({str(project)!r}), build=build, flash='',"
         f" builds=pathlib.Path({str(builds)!r}))\n"
@@ -327,3 +350,13 @@ def test_an_interrupted_build_leaves_the_repository_as_it_was(
     revisions = of(project)
     revision = revisions.revision("HEAD", "x")
     assert (revisions.built(revision, COPY, "x") / "out").read_text() == "3"
+
+
+def test_uncommitted_changes_are_warned_of(project: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    revisions = Revisions(project, build="", flash="", builds=tmp_path / "builds", say=lines.append)
+    revisions.warn_of_uncommitted()
+    assert lines == []
+    (project / "source").write_text("changed", encoding="utf-8")
+    revisions.warn_of_uncommitted()
+    assert lines == [UNCOMMITTED]

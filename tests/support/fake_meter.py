@@ -41,8 +41,10 @@ class FakeMeter:
         self.contest = Contest(kind=kind)
         self.measured: list[tuple[str, RunRole, int, tuple[str, ...]]] = []
         self.now_s = 0.0
+        self.dropped = False
         self.lines: list[str] = []
         self.changes: dict[str, Any] = {}
+        self.environment: dict[str, Any] = {}
         self.context: Any = SimpleNamespace(clock=lambda: self.now_s, say=self.lines.append)
         self._factor = factor
         self._noise = noise
@@ -68,10 +70,19 @@ class FakeMeter:
         return runs
 
     def artifact(self) -> SessionArtifact:
-        return session(random.Random(0), raw_runs=self._runs, contest=self.contest, comparability=None)
+        return session(
+            random.Random(0),
+            raw_runs=self._runs,
+            contest=self.contest,
+            comparability=None,
+            environment=self.environment,
+        )
 
     def findings(self) -> list[Any]:
         return []
+
+    def drop(self) -> None:
+        self.dropped = True
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
