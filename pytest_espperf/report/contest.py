@@ -25,7 +25,6 @@ WORDS = {
 MOST_NAMED = 3
 
 NEXT: dict[str, tuple[str, ...]] = {
-    "regressed": ("espperf bisect finds the commit that did it",),
     "inconclusive": (
         (
             "measure more pairs (--pairs, --minutes) or longer phases (--perf-long-duration), or with less "
@@ -70,7 +69,19 @@ def headline(session: SessionArtifact) -> Headline | None:
     else:
         text = _unclear(rows)
     usual = VERDICTS[gate.kind].headline
-    return Headline(f"{text or usual.text} {after}", NEXT.get(gate.kind, ()))
+    steps = _bisect(contest) if gate.kind == "regressed" else NEXT.get(gate.kind, ())
+    return Headline(f"{text or usual.text} {after}", steps)
+
+
+def _bisect(contest: Contest) -> tuple[str, ...]:
+    """Advise how the commit is found, where the firmwares were commits."""
+    commits = [one.commit[:12] for one in contest.firmwares if one.commit]
+    if len(commits) != 2:
+        return ()
+    ordered = sorted(contest.firmwares, key=lambda one: one.label != contest.switches[0].label)
+    good, bad = (one.commit[:12] for one in ordered)
+    command = f"espperf bisect {good} {bad} HOST"
+    return (f"find the commit that did it: {command}, with the same --build-cmd and --flash-cmd",)
 
 
 def _interrupted(gates: Sequence[GateRow], contest: Contest) -> Headline:
@@ -207,6 +218,7 @@ def _firmware(one: FirmwareFacts) -> str:
         f"slot {one.slot}" if one.slot else one.how,
         f"commit {one.commit[:12]}" if one.commit else "",
         f"version {one.version}" if one.version else "",
+        f"says {one.running!r}" if one.running and one.running not in (one.version, one.slot) else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -304,6 +304,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(
         (["--minutes=-1"], "above 0"),
         (["--switch-url=http://x/s"], "begins with '/'"),
         (["--check-url=version"], "neither PATH nor PATH:FIELD"),
+        (["--check-url=/version:"], "no field behind the colon"),
         (["--perf-runs=3"], "unrecognized arguments"),
     ],
 )
