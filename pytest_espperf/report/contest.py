@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
+from pytest_espperf.model.artifact import MAIN_RULE, Finding, GateRow, SessionArtifact
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
+from pytest_espperf.model.findings import NOT_MEASURED
 from pytest_espperf.model.gates import worst_first
 from pytest_espperf.model.text import clip
 from pytest_espperf.model.verdicts import VERDICTS, Headline
@@ -56,6 +57,8 @@ def headline(session: SessionArtifact) -> Headline | None:
         return Headline(contest.answer)
     if gate is None or gate.kind == "incomplete":
         return _interrupted(gate.gates if gate is not None else [], contest)
+    if gate.kind == "failed" and contest.kind == "ab":
+        return _not_compared(gate.findings)
     if gate.kind not in WORDS:
         return None
     after = effort(contest)
@@ -82,6 +85,15 @@ def _bisect(contest: Contest) -> tuple[str, ...]:
     good, bad = (one.commit[:12] for one in ordered)
     command = f"espperf bisect {good} {bad} HOST"
     return (f"find the commit that did it: {command}, with the same --build-cmd and --flash-cmd",)
+
+
+def _not_compared(findings: Sequence[Finding]) -> Headline | None:
+    """Say that there is no answer, where a firmware could not be measured; None where it was."""
+    for finding in findings:
+        if finding.severity == "fail" and finding.kind == NOT_MEASURED:
+            text = f"{finding.message.removesuffix('.')}: the firmwares were not compared"
+            return Headline(text, VERDICTS["failed"].headline.next_steps)
+    return None
 
 
 def _interrupted(gates: Sequence[GateRow], contest: Contest) -> Headline:

@@ -273,6 +273,8 @@ def test_of_two_boards_the_one_that_fails_is_named(capsys: pytest.CaptureFixture
         (["--old-cmd=x"], "--old-cmd needs --new-cmd as well"),
         (["--new-cmd=x"], "--new-cmd needs --old-cmd as well"),
         (["--old-cmd=x", "--new-cmd=x"], "are one command"),
+        (["--old-cmd=x {commit}", "--new-cmd=y"], "{commit} is known of slots and commits only"),
+        (["--old-cmd=x {ip}", "--new-cmd=y {slot}"], "{slot} is known of slots and commits only"),
         (["--old-cmd=x", "--new-cmd=y", "--old-slot=a"], "in several ways"),
         (["--old-cmd=x", "--new-cmd=y", "--old=HEAD~1"], "in several ways"),
         (["--switch-url=/s?{slot}", "--old-slot=a"], "give both"),
