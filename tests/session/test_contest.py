@@ -114,6 +114,8 @@ def test_it_ends_as_soon_as_every_profile_is_decided() -> None:
     outcome = compare(meter)
     assert outcome.verdict.kind == "unchanged"
     assert len(meter.asked) < 12
+    assert meter.said[0].endswith("; it took 2 min, at most 30 min left")
+    assert "left" not in meter.said[1]
     assert not outcome.fails
     assert outcome.artifact.overall_pass
 
