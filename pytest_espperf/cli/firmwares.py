@@ -103,6 +103,12 @@ def firmwares_of(
         raise UsageError(f"{given} needs {missing} as well: each puts one firmware on the board")
     if old == new:
         raise UsageError("--old-cmd and --new-cmd are one command: one firmware would be measured twice")
+    for dest, command in zip(_COMMANDS, (old, new), strict=True):
+        if others := names_in(command) - {"ip", "port"}:
+            raise UsageError(
+                f"{settings.where(dest)}: {{{min(others)}}} is known of slots and commits only: {{ip}} and "
+                "{port} are the board's"
+            )
     timeout_s = settings.perf_ab_timeout_s
     return CommandFirmware("old", old, timeout_s=timeout_s), CommandFirmware("new", new, timeout_s=timeout_s)
 

@@ -260,11 +260,11 @@ def _row(series: PairSeries, answer: PairAnswer, policy: GatePolicy) -> GateRow:
         if floor is not None and abs(now - before) <= floor:
             word, detail = "unchanged", f"a change within the floor of {floor:g}"
     bounded = math.isfinite(answer.threshold)
+    many = "1 pair" if answer.pairs == 1 else f"{answer.pairs} pairs"
     if not series.pairs:
         word, detail = NOT_GATEABLE, "no pair has figures that can be compared"
     elif word == "inconclusive":
-        detail = f"neither slower nor excluded by {answer.pairs} pairs"
-    many = "1 pair" if answer.pairs == 1 else f"{answer.pairs} pairs"
+        detail = f"neither slower nor excluded by {many}"
     return GateRow(
         name=series.name,
         profile=series.profile,

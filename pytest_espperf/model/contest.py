@@ -19,6 +19,7 @@ class FirmwareFacts(msgspec.Struct, frozen=True, kw_only=True):
         commit: of its sources, where that is known.
         slot: of the board, where it stays in one.
         version: that the board told while it ran, "" where it tells none.
+        running: what the board answered when it was asked which firmware runs, "" where it was not asked.
     """
 
     label: str
@@ -26,6 +27,7 @@ class FirmwareFacts(msgspec.Struct, frozen=True, kw_only=True):
     commit: str = ""
     slot: str = ""
     version: str = ""
+    running: str = ""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow, SessionArtifact
+from pytest_espperf.model.artifact import MAIN_RULE, Finding, GateRow, SessionArtifact
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
+from pytest_espperf.model.findings import NOT_MEASURED
 from pytest_espperf.model.gates import worst_first
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import clip, one_line
@@ -31,7 +32,6 @@ MOST_NAMED = 3
 _MOST_OF_A_LABEL = 30
 
 NEXT: dict[str, tuple[str, ...]] = {
-    "regressed": ("espperf bisect finds the commit that did it",),
     "inconclusive": (
         (
             "measure more pairs (--pairs, --minutes) or longer phases (--perf-long-duration), or with less "
@@ -63,6 +63,8 @@ def headline(session: SessionArtifact) -> Headline | None:
         return Headline(contest.answer)
     if gate is None or gate.kind == "incomplete":
         return _interrupted(gate.gates if gate is not None else [], contest)
+    if gate.kind == "failed" and contest.kind == "ab":
+        return _not_compared(gate.findings)
     if gate.kind not in WORDS:
         return None
     after = effort(contest)
@@ -76,7 +78,28 @@ def headline(session: SessionArtifact) -> Headline | None:
     else:
         text = _unclear(rows)
     usual = VERDICTS[gate.kind].headline
-    return Headline(f"{text or usual.text} {after}", NEXT.get(gate.kind, ()))
+    steps = _bisect(contest) if gate.kind == "regressed" else NEXT.get(gate.kind, ())
+    return Headline(f"{text or usual.text} {after}", steps)
+
+
+def _bisect(contest: Contest) -> tuple[str, ...]:
+    """Advise how the commit is found, where the firmwares were commits."""
+    commits = [one.commit[:12] for one in contest.firmwares if one.commit]
+    if len(commits) != 2:
+        return ()
+    ordered = sorted(contest.firmwares, key=lambda one: one.label != contest.switches[0].label)
+    good, bad = (one.commit[:12] for one in ordered)
+    command = f"espperf bisect {good} {bad} HOST"
+    return (f"find the commit that did it: {command}, with the same --build-cmd and --flash-cmd",)
+
+
+def _not_compared(findings: Sequence[Finding]) -> Headline | None:
+    """Say that there is no answer, where a firmware could not be measured; None where it was."""
+    for finding in findings:
+        if finding.severity == "fail" and finding.kind == NOT_MEASURED:
+            text = f"{finding.message.removesuffix('.')}: the firmwares were not compared"
+            return Headline(text, VERDICTS["failed"].headline.next_steps)
+    return None
 
 
 def _interrupted(gates: Sequence[GateRow], contest: Contest) -> Headline:
@@ -234,6 +257,7 @@ def _firmware(one: FirmwareFacts) -> str:
         f"slot {one.slot}" if one.slot else one.how,
         f"commit {one.commit[:12]}" if one.commit else "",
         f"version {one.version}" if one.version else "",
+        f"says {one.running!r}" if one.running and one.running not in (one.version, one.slot) else "",
     ]
     return ", ".join(filter(None, parts))
 

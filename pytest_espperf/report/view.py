@@ -277,6 +277,8 @@ def _accept(session: SessionArtifact) -> tuple[str, ...]:
 
 
 def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
+    if session.contest is not None and session.gate is not None and session.gate.kind == "inconclusive":
+        return ()  # nothing is known to be slower there
     worst = next(iter(blamed(session)), None)
     if worst is None or worst.d_pct <= 0:
         return ()

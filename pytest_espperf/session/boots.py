@@ -151,20 +151,20 @@ def time_boot(
         DeviceError: it does not answer in time.
     """
     began_s = clock()
-    was_away, silent, try_s, last = False, 0, patience_s, "no try was made"
-    while clock() - began_s < within_s:
+    was_away, silent, try_s, last, answers = False, 0, patience_s, "", False
+    while (not last and not answers) or clock() - began_s < within_s:
         try:
             status = ask(try_s)
         except ComputerError:
             raise
         except DeviceError as error:
-            last = str(error)
+            last, answers = str(error), False
             if "no answer within" in last:
                 silent += 1
                 try_s = max(patience_s, min(MOST_TRY_S, try_s * GROWTH))
             was_away = was_away or silent != 1
         else:
-            silent = 0
+            silent, answers = 0, status < 500
             if status < 500 and was_away:
                 return clock() - began_s
             if status >= 500:
@@ -172,6 +172,8 @@ def time_boot(
             elif clock() - began_s > GOES_AWAY_S:
                 return None
         sleep(POLL_S)
+    if answers:
+        return None  # all the time, which was shorter than boards have to go away
     raise DeviceError(
         f"the board gave no healthy answer to {path} for {clock() - began_s:.1f} s after {after}; "
         f"the last try met: {last}"

@@ -156,7 +156,9 @@ class AbContest:
         session = self._meter.artifact()
         self._answers = decide(series_of(session), self._plan.pairs)
         undecided = open_profiles(self._answers)
-        self._meter.context.say(f"pair {index}: {answer_words(self._answers.values())}")
+        took_s, left = self._clock() - began_s, self._plan.pairs.most_pairs - index
+        pace = f"; it took {duration(took_s)}, at most {duration(left * took_s)} left" if index == 1 else ""
+        self._meter.context.say(f"pair {index}: {answer_words(self._answers.values())}{pace}")
         if not undecided:
             return []
         spent_s = (session.contest.seconds if session.contest is not None else 0.0) / 60
@@ -248,7 +250,7 @@ def opening_line(meter: RoundMeter, old: Firmware, new: Firmware, plan: ContestP
     profiles = ", ".join(meter.profiles)
     return (
         f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; about "
-        f"{duration(pair_s)} a pair, at most {plan.pairs.most_pairs} pairs"
+        f"{duration(pair_s)} a pair without changes of firmware, at most {plan.pairs.most_pairs} pairs"
     )
 
 

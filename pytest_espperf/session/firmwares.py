@@ -34,6 +34,7 @@ SWITCH_TRY_S = 10.0
 """Seconds that a request which switches the slot may take."""
 
 _SHOWN = 200
+_MOST_SAID = 60
 
 
 class Firmware(Protocol):
@@ -216,11 +217,13 @@ class RunningCheck:
         self.path, self.name = (path, name) if colon and path else (where, "")
         if not self.path.startswith("/"):
             raise ValueError(f"{where!r} is neither PATH nor PATH:FIELD, as /ota:running")
+        if colon and path and not name.strip():
+            raise ValueError(f"{where!r} has no field behind the colon: name one, or leave the colon out")
         self._ask = ask
         self._said: dict[str, str] = {}
 
-    def check(self, target: Target, label: str, timeout_s: float) -> None:
-        """Ask, after a firmware was put on the board.
+    def check(self, target: Target, label: str, timeout_s: float) -> str:
+        """Ask, after a firmware was put on the board; return what it said, for a reader.
 
         Raises:
             DeviceError: the board does not say, or names what another firmware is, or something new.
@@ -237,6 +240,7 @@ class RunningCheck:
                     f"{self._place} says {_brief(said)} with the {label} firmware as with the {other} one: "
                     "the board did not switch, or went back"
                 )
+        return redact(clip(said, _MOST_SAID))
 
     def _read(self, target: Target, label: str, timeout_s: float) -> str:
         try:
@@ -250,7 +254,10 @@ class RunningCheck:
         try:
             facts = json.loads(answer.body)
         except ValueError:
-            facts = None
+            raise DeviceError(
+                f"{self.path}, with the {label} firmware, answers no JSON with a field {self.name}: "
+                f"{_brief(answer.body.decode('utf-8', 'replace').strip())}"
+            ) from None
         found = named_value(facts, self.name) if isinstance(facts, dict) else None
         if found is None:
             raise DeviceError(f"{self.path}, with the {label} firmware, has no field {self.name}")

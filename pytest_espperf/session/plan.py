@@ -20,6 +20,10 @@ SCHEDULE_VERSION = 1
 BURST, LONG = "burst", "long"
 
 
+_FIRMWARES = {"ab-baseline": "old", "ab-candidate": "new"}
+"""What people call the rounds of a pair."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """A schedule: runs, and seconds of burst and long by profile ("" for any other)."""
@@ -71,7 +75,8 @@ class PlannedPhase:
     def label(self, runs: int) -> str:
         """Name the phase for people: ``run 1/6 python_heavy:burst``."""
         board = f"{self.board} " if self.board else ""
-        return f"{board}{self.role} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
+        who = _FIRMWARES.get(self.role, self.role)
+        return f"{board}{who} {self.run}{f'/{runs}' if self.role == 'run' else ''} {self.cell}"
 
 
 @dataclass(frozen=True)

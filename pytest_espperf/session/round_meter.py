@@ -451,7 +451,10 @@ class RoundMeter:
         took_s = context.clock() - began_s
         boot_s = self._await_boot(side, facts.label)
         if self._running is not None:
-            self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
+            said = self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
+            facts = structs.replace(facts, running=said)
+            if facts.label not in self._spent.firmwares:
+                context.say(f"with the {facts.label} firmware the board says that it runs {said!r}")
         side.there = side.sink.firmware = facts.label
         self._spent.firmwares.setdefault(facts.label, facts)
         self._spent.switches.append(

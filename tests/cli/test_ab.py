@@ -273,6 +273,8 @@ def test_of_two_boards_the_one_that_fails_is_named(capsys: pytest.CaptureFixture
         (["--old-cmd=x"], "--old-cmd needs --new-cmd as well"),
         (["--new-cmd=x"], "--new-cmd needs --old-cmd as well"),
         (["--old-cmd=x", "--new-cmd=x"], "are one command"),
+        (["--old-cmd=x {commit}", "--new-cmd=y"], "{commit} is known of slots and commits only"),
+        (["--old-cmd=x {ip}", "--new-cmd=y {slot}"], "{slot} is known of slots and commits only"),
         (["--old-cmd=x", "--new-cmd=y", "--old-slot=a"], "in several ways"),
         (["--old-cmd=x", "--new-cmd=y", "--old=HEAD~1"], "in several ways"),
         (["--switch-url=/s?{slot}", "--old-slot=a"], "give both"),
@@ -304,6 +306,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(
         (["--minutes=-1"], "above 0"),
         (["--switch-url=http://x/s"], "begins with '/'"),
         (["--check-url=version"], "neither PATH nor PATH:FIELD"),
+        (["--check-url=/version:"], "no field behind the colon"),
         (["--perf-runs=3"], "unrecognized arguments"),
     ],
 )

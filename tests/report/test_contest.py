@@ -14,15 +14,17 @@ from pytest_espperf.gate.contest import NEW, OLD, Judged, judge_contest, series_
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.sequential import PairPlan, decide
 from pytest_espperf.model.artifact import RunRole, SessionArtifact
-from pytest_espperf.model.contest import Contest
+from pytest_espperf.model.contest import Contest, FirmwareFacts, Switch
 from pytest_espperf.model.gates import worst_gate
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.comment import render_comment
+from pytest_espperf.report.contest import basis
 from pytest_espperf.report.exports.badge import render_badge
 from pytest_espperf.report.exports.junit import render_junit
 from pytest_espperf.report.html.data import ReportData
 from pytest_espperf.report.html.page import render_html
 from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.view import make_view
 from pytest_espperf.session.contest import answer_words
 
 PLAN = PairPlan(most_pairs=6)
@@ -113,6 +115,28 @@ def test_the_interval_stands_in_place_of_thresholds() -> None:
         assert "interval" in shown[name], name
         assert "fails at" not in shown[name], name
     assert all(len(line) <= 80 for line in shown["terminal"].splitlines())
+
+
+@pytest.mark.parametrize(("factor", "commits"), [(1.3, True), (1.3, False), (1.0, True)])
+def test_bisect_is_advised_where_it_can_be_run(factor: float, commits: bool) -> None:
+    session, _ = compared(factor, noise=0.01 if factor > 1 else 0.3)
+    known = {"old": "a" * 40, "new": "b" * 40} if commits else {}
+    assert session.contest is not None
+    contest = structs.replace(
+        session.contest,
+        firmwares=[FirmwareFacts(label=label, commit=known.get(label, "")) for label in ("old", "new")],
+        switches=[Switch(label="old", seconds=1.0)],
+    )
+    steps = " ".join(make_view(structs.replace(session, contest=contest)).next_steps)
+    asked = f"espperf bisect {'a' * 12} {'b' * 12} HOST"
+    assert (asked in steps) == (commits and factor > 1)
+    assert ("bisect" in steps) == (commits and factor > 1)
+    assert "look at" not in steps or factor > 1
+
+
+def test_what_the_board_said_is_shown() -> None:
+    facts = [FirmwareFacts(label="old", how="command", running="fw 1.0")]
+    assert dict(basis(Contest(kind="ab", firmwares=facts)))["old"] == "command, says 'fw 1.0'"
 
 
 def test_too_few_pairs_have_no_interval() -> None:

@@ -16,7 +16,7 @@ from pytest_espperf.device import resolve_target
 from pytest_espperf.device.console import SerialConsole
 from pytest_espperf.device.http import HttpAnswer
 from pytest_espperf.errors import ComputerError, DeviceError, UsageError
-from pytest_espperf.session.boots import GOES_AWAY_S, check_reset, time_boots
+from pytest_espperf.session.boots import GOES_AWAY_S, check_reset, time_boot, time_boots
 from pytest_espperf.session.time_budget import phase_budget
 from pytest_espperf.sim import SimConfig, SimProcess
 
@@ -179,3 +179,19 @@ def test_one_way_to_reset_is_enough(options: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         check_reset(resolve(options, {}, {}))
     check_reset(resolve({"device_reset_lines": "yes", "device_serial": "COM14"}, {}, {}))
+
+
+@pytest.mark.parametrize("within_s", [0.0, 0.5, 2.0])
+def test_a_board_that_answers_all_the_time_was_not_seen_away(within_s: float) -> None:
+    now, asked = [0.0], []
+
+    def ask(try_s: float) -> int:
+        asked.append(try_s)
+        return 200
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    took_s = time_boot(ask, "/", patience_s=0.25, within_s=within_s, clock=lambda: now[0], sleep=sleep)
+    assert took_s is None
+    assert asked

@@ -114,6 +114,8 @@ def test_it_ends_as_soon_as_every_profile_is_decided() -> None:
     outcome = compare(meter)
     assert outcome.verdict.kind == "unchanged"
     assert len(meter.asked) < 12
+    assert meter.said[0].endswith("; it took 2 min, at most 30 min left")
+    assert "left" not in meter.said[1]
     assert not outcome.fails
     assert outcome.artifact.overall_pass
 
@@ -163,6 +165,8 @@ def test_a_board_that_fails_ends_it_and_names_the_firmware(pair: int) -> None:
     assert outcome.fails
     (finding,) = [one for one in outcome.verdict.findings if one.severity == "fail"]
     assert finding.message == f"the new firmware: no answer from the board (pair {pair})."
+    assert make_view(outcome.artifact).meaning == (f"{finding.message[:-1]}: the firmwares were not compared")
+    assert finding not in make_view(outcome.artifact).further  # the headline has it
     assert {one.run_index for one in outcome.artifact.raw_runs} == set(range(1, pair + 1))
 
 

@@ -14,7 +14,7 @@ from support.slot_board import slot_board
 from pytest_espperf.device.http import HttpAnswer
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.workload import Target
-from pytest_espperf.session.firmwares import CommandFirmware, SlotFirmware, fill, names_in
+from pytest_espperf.session.firmwares import CommandFirmware, RunningCheck, SlotFirmware, fill, names_in
 
 TARGET = Target(scheme="http", address="192.0.2.1", port=8080, host_header="board")
 
@@ -108,3 +108,11 @@ def test_the_name_of_a_slot_is_encoded() -> None:
 
     SlotFirmware("new", "a&b /", "/ota?slot={slot}&now=1", post=post).put(TARGET, 10.0)
     assert asked == ["POST /ota?slot=a%26b%20%2F&now=1"]
+
+
+def test_what_is_no_json_is_said_to_be_none() -> None:
+    def ask(*_: object, **__: object) -> HttpAnswer:
+        return HttpAnswer(status=200, body=b"version 1.0")
+
+    with pytest.raises(DeviceError, match=r"answers no JSON with a field fw: 'version 1.0'"):
+        RunningCheck("/ver:fw", ask=ask).check(TARGET, "old", 1.0)
