@@ -158,8 +158,7 @@ def _revisions(
         raise UsageError(
             f"--old and --new are the same commit, {old.short}: one firmware would be measured twice"
         )
-    if not arguments.new and revisions.is_dirty():
-        say("WARNING: there are uncommitted changes, which are in no build: the new firmware is that of HEAD")
+    revisions.warn_of_uncommitted()
     firmwares = revisions.firmware(old, "old"), revisions.firmware(new, "new")
     for firmware in firmwares:
         firmware.prepare()  # before anything is measured
