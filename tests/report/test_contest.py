@@ -143,3 +143,10 @@ def test_too_few_pairs_have_no_interval() -> None:
     session, _ = compared(1.3, pairs=2)
     row = next(line.text for line in render_terminal(session) if line.text.startswith("page:rps_ok "))
     assert row.split()[-2:] == ["?", "unclear"]
+
+
+def test_a_page_without_medians_has_no_table_for_them() -> None:
+    session, _ = compared(1.5)
+    drawn = render_html(ReportData(session))
+    assert "Profiles and paths" not in drawn
+    assert "#paths" not in drawn
