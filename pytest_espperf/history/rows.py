@@ -293,11 +293,10 @@ def _medians(cell: CellAggregate) -> dict[str, float | None]:
 
 
 def _own(artifact: SessionArtifact) -> dict[str, OwnMedian]:
-    medians = {name: figure.median for name, figure in artifact.figures.items()}
     return {
         name: (one_line(figure.unit, MOST_OF_A_UNIT), figure.better, _rounded(value))
         for name, figure in artifact.figures.items()
-        if (value := medians[name]) is not None
+        if (value := figure.median) is not None
     }
 
 

@@ -74,9 +74,7 @@ def _sections(name: str, path: Path, file: IO[bytes], source: str) -> dict[str, 
                     f"{name}{section.name}" if section.name[0] == "." else f"{name}.{section.name}"
                 )
                 sizes[key] = sizes.get(key, 0) + section["sh_size"]
-    except OSError:
-        raise
-    except ValueError:
+    except (OSError, ValueError):
         raise
     except Exception as error:  # noqa: BLE001 - pyelftools raises what its parts do: its own, construct's, struct's
         raise UsageError(f"{source}: {path} is a broken ELF file: {error or type(error).__name__}") from None
