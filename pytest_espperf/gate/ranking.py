@@ -5,7 +5,7 @@ K values, R rounds, and ``x`` a round's composite (log, slower larger)::
 
     s2   = mean square of x without the medians of its value and round, (K - 1)(R - 1) degrees of freedom
     d    = Tukey's biweight of the R differences of two values
-    reach = t[1 - alpha / (K - 1) ; (K - 1)(R - 1)] sqrt(2 1.053 s2 / R)
+    reach = max(ln 1.02, t[1 - alpha / (K - 1) ; (K - 1)(R - 1)] sqrt(2 1.053 s2 / R))
 
 The value with the least composite looks best. A value is *worse* where its difference to it is beyond the
 reach, else it is *alike*: it may be the best. This is Hsu's multiple comparison with the best (1984): a true
@@ -137,7 +137,10 @@ def rank_values(rounds: Mapping[str, Sequence[float]], alpha: float = 0.05) -> R
         raise ValueError("a composite is not a number")
     df = (len(names) - 1) * (count - 1)
     scale = math.sqrt(2 * _spread(list(rounds.values()), df))
-    reach = t_quantile(alpha / (len(names) - 1), df) * scale * math.sqrt(BIWEIGHT_VARIANCE / count)
+    reach = max(
+        p.MIN_CHANGE_CONTEST,
+        t_quantile(alpha / (len(names) - 1), df) * scale * math.sqrt(BIWEIGHT_VARIANCE / count),
+    )
 
     def beyond(name: str, other: str) -> float:
         pairs = zip(rounds[name], rounds[other], strict=True)

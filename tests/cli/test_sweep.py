@@ -75,7 +75,7 @@ def test_a_board_may_be_configured_without_a_build(
     words = [f"--flash-cmd={flash}", f"--perf-history={repository.root.parent / 'history'}", *LOAD]
     assert main(["sweep", "POOL=a,b", board, "--rounds=3", "--repo=/nowhere", *words]) == 0
     said = capsys.readouterr()
-    assert " worse" not in said.out
+    assert said.out.startswith("SWEEP: POOL: ")
     assert "3 rounds of POOL=a, b; about " in said.err
     switched = log.read_text().split()[::2]
     assert set(switched) == {"a", "b"}

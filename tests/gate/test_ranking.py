@@ -130,3 +130,10 @@ def test_effects_of_rounds_leave_and_the_order_is_that_of_the_changes(
     changes = [rank.change for rank in one.ranks[1:]]
     assert changes == sorted(changes)
     assert one.sentence
+
+
+def test_less_than_two_percent_is_never_called_worse() -> None:
+    steady = {"a": [1.0, 1.0001, 1.0], "b": [1.013, 1.013, 1.0131]}
+    assert [rank.word for rank in rank_values(steady).ranks] == ["best", "alike"]
+    clear = {"a": steady["a"], "b": [value + 0.03 for value in steady["b"]]}
+    assert [rank.word for rank in rank_values(clear).ranks] == ["best", "worse"]
