@@ -80,7 +80,7 @@ def test_the_reference_device_of_a_session_has_slots_and_a_name_of_the_users_com
     [
         ("c:version=1", "--sim-slot: 'c' is no slot"),
         ("a:boots=no", "--sim-slot: slot a is what the device starts from"),
-        ("a:vresion=1", "did you mean 'version'"),
+        ("a:vversion=1", "did you mean 'version'"),
     ],
 )
 def test_a_bad_slot_is_one_sentence_and_exit_code_4(tmp_path: Path, slot: str, said: str) -> None:

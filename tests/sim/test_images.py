@@ -77,7 +77,7 @@ def test_a_slot_is_read_from_assignments() -> None:
     [
         ("b", "write SLOT:KEY=VALUE"),
         ("c:version=1", "no slot: use a or b"),
-        ("b:vresion=1", "did you mean 'version'"),
+        ("b:vversion=1", "did you mean 'version'"),
         ("b:python_havy=1.1", "did you mean 'python_heavy'"),
         ("b:version=1,version=2", "version of slot b is given twice"),
         ("b:hello=1,/hello=2", "slowdown of /hello is given twice"),
