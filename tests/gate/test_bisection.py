@@ -54,7 +54,7 @@ def search(
 
 
 def test_where_a_plain_bisect_is_wrong_in_half_the_culprit_is_found() -> None:
-    noise, trials, right, plain_right = 0.06, 60, 0, 0
+    noise, trials, right, plain_right = 0.06, 30, 0, 0
     rng = random.Random(7)
     for seed in range(trials):
         culprit = rng.randint(1, 12)
