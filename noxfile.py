@@ -12,10 +12,12 @@ import importlib.util
 import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import nox
+from filelock import FileLock
 
 ROOT = Path(__file__).parent
 LIGHT_TESTS = ("tests/config/test_profiles.py", "tests/gate/test_rules.py", "tests/sim/test_process.py")
@@ -44,6 +46,18 @@ def run_module(session: nox.Session, module: str, *arguments: str) -> None:
     if importlib.util.find_spec(module) is None:
         session.error(f'{module} is not installed beside nox: pip install -e ".[dev]", then nox from there')
     session.run(sys.executable, "-m", module, *arguments, external=True)
+
+
+def install_checkout(session: nox.Session, extras: str, *more: str) -> None:
+    """Install this checkout into a session's environment, one session at a time: the build writes into it.
+
+    Args:
+        session: the nox session.
+        extras: of the package, separated by commas.
+        more: further arguments of pip.
+    """
+    with FileLock(Path(tempfile.gettempdir()) / "pytest-espperf-nox.lock"):
+        session.install("-e", f".[{extras}]", *more)
 
 
 @nox.session(venv_backend="none")
@@ -83,7 +97,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """Test beside the real labgrid."""
-    session.install("-e", ".[lab-test]")
+    install_checkout(session, "lab-test")
     session.run("python", "-c", "import labgrid")  # the tests would skip themselves without it
     session.run("pytest", "-p", "no:labgrid", "-n", "2", "--dist", "loadfile", "tests/lab", *session.posargs)
 
@@ -91,7 +105,7 @@ def lab(session: nox.Session) -> None:
 @nox.session
 def embedded(session: nox.Session) -> None:
     """Test beside the real pytest-embedded."""
-    session.install("-e", ".[embedded-test]")
+    install_checkout(session, "embedded-test")
     session.run("python", "-c", "import pytest_embedded_serial")  # as for lab
     files = ("tests/plugin/test_embedded.py", "tests/docs/test_examples.py")
     session.run("pytest", "-p", "no:pytest_embedded", *files, *session.posargs)
@@ -100,7 +114,7 @@ def embedded(session: nox.Session) -> None:
 @nox.session
 def otava(session: nox.Session) -> None:
     """Test that Apache Otava reads what is written for it."""
-    session.install("-e", ".[report]", "hypothesis", "pytest-xdist", "apache-otava>=0.8")
+    install_checkout(session, "report", "hypothesis", "pytest-xdist", "apache-otava>=0.8")
     session.run("otava", "--help", silent=True)  # as for lab
     session.run("pytest", "tests/output/test_steps.py", *session.posargs)
 
@@ -108,7 +122,7 @@ def otava(session: nox.Session) -> None:
 @nox.session
 def plugins(session: nox.Session) -> None:
     """Test beside plugins that report, repeat or select tests."""
-    session.install("-e", ".[plugins-test]")
+    install_checkout(session, "plugins-test")
     session.run("python", "-c", "import pytest_html, allure_pytest, pytest_split")  # as for lab
     unwanted = ("randomly", "sugar", "socket", "html", "allure_pytest", "rerunfailures", "asyncio")
     left_out = [word for name in unwanted for word in ("-p", f"no:{name}")]
@@ -119,7 +133,7 @@ def plugins(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Test the oldest versions that pyproject.toml allows; needs a Python for which these have wheels."""
     more = ("pytest-xdist", "lxml", "aiohttp")
-    session.install("-e", ".[report,sim-tls,websocket]", *more, "-c", ".ci/lower-bounds.txt")
+    install_checkout(session, "report,sim-tls,websocket", *more, "-c", ".ci/lower-bounds.txt")
     session.run("python", "-c", "import xdist")  # as for lab
     files = ("tests/plugin/test_xdist.py", "tests/plugin/test_boards.py", "tests/load/test_websocket.py")
     session.run("pytest", "-n", "3", *files, *session.posargs)
