@@ -20,6 +20,7 @@ from msgspec import structs
 
 from pytest_espperf.gate.answers import changed_answers
 from pytest_espperf.gate.baseline import profiles_of
+from pytest_espperf.gate.findings import answer_findings
 from pytest_espperf.gate.generator import generator_findings
 from pytest_espperf.gate.health import budget_findings
 from pytest_espperf.gate.places import places
@@ -45,7 +46,7 @@ from pytest_espperf.model.artifact import (
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.model.findings import ANSWERS, BROKEN, BUDGET, NOT_MEASURED
+from pytest_espperf.model.findings import BROKEN, BUDGET, NOT_MEASURED
 from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
 from pytest_espperf.model.metrics import aggregate
 from pytest_espperf.model.verdicts import NOT_GATEABLE, NOT_SLOWER, session_word
@@ -60,9 +61,6 @@ WORDS: Mapping[PairWord, str] = {
     "open": "inconclusive",
 }
 """The verdict of a gate by the answer of its pairs."""
-
-MOST_CHANGES = 3
-"""Paths with other answers that one finding names."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ def judge_contest(session: SessionArtifact, judged: Judged, policy: GatePolicy) 
     findings = [
         *_trouble(judged),
         *_of_halves(old, new, judged.labels),
-        *_changed(changed),
+        *answer_findings(changed, "the firmwares answer something else, old -> new"),
         *generator_findings(_both(session)),
         *judged.findings,
     ]
@@ -319,18 +317,6 @@ def _of_halves(old: SessionArtifact, new: SessionArtifact, labels: tuple[str, st
 
 def _attributed(message: str, whose: str) -> str:
     return f"{message.removesuffix('.')} ({whose})."
-
-
-def _changed(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    for profile, changes in changed.items():
-        more = f"; and {len(changes) - MOST_CHANGES} more paths" if len(changes) > MOST_CHANGES else ""
-        yield Finding(
-            severity="warn",
-            kind=ANSWERS,
-            where=profile,
-            message=f"{profile}: the firmwares answer something else, old -> new: "
-            f"{'; '.join(changes[:MOST_CHANGES])}{more}.",
-        )
 
 
 def _both(session: SessionArtifact) -> SessionArtifact:

@@ -36,16 +36,22 @@ def has_comparable_figures(candidate: SessionArtifact) -> bool:
     return any(gateable_phases(rounds_of(candidate, profile)) for profile in profiles_of(candidate))
 
 
-def answer_findings(changed: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Name profiles whose answers changed against the baseline; see :mod:`pytest_espperf.gate.answers`."""
+def answer_findings(
+    changed: Mapping[str, Sequence[str]], what: str = "other answers than in the baseline"
+) -> Iterator[Finding]:
+    """Name profiles whose answers changed; see :mod:`pytest_espperf.gate.answers`.
+
+    Args:
+        changed: the changed paths of each, in words.
+        what: that has changed, against what.
+    """
     for profile, changes in changed.items():
         more = f"; and {len(changes) - MOST_CHANGES} more paths" if len(changes) > MOST_CHANGES else ""
         yield Finding(
             severity="warn",
             kind=ANSWERS,
             where=profile,
-            message=f"{profile}: other answers than in the baseline: "
-            f"{'; '.join(changes[:MOST_CHANGES])}{more}.",
+            message=f"{profile}: {what}: {'; '.join(changes[:MOST_CHANGES])}{more}.",
         )
 
 
