@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_espperf.cli.common import (
     FAILED,
-    InPlaceOf,
     add_command,
     checked,
-    draw_aside,
     print_lines,
     say,
     say_aside,
 )
 from pytest_espperf.cli.firmwares import add_firmwares, firmwares_of
 from pytest_espperf.cli.json_lines import print_json
-from pytest_espperf.config.lookup import add_arguments
-from pytest_espperf.config.option import Option
+from pytest_espperf.cli.rounds import NEED_A_HISTORY, add_round_options, say_begin, settings_given, showing
 from pytest_espperf.config.parsers import number, percent, whole
-from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
+from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate import policy
 from pytest_espperf.gate.sequential import PairPlan
@@ -32,37 +27,12 @@ from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.output.exports import Exported, export_session, plan_exports
 from pytest_espperf.output.files import parse_path
 from pytest_espperf.output.reports import check_installed, write_report
-from pytest_espperf.plugin.invocation import settings_here
 from pytest_espperf.report import render_terminal
 from pytest_espperf.report.contest import WORDS
 from pytest_espperf.session.contest import AbContest, ContestPlan, opening_line
 from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
-
-NOT_TAKEN = frozenset(
-    {
-        "device_reference",
-        "device_reset_cmd",
-        "device_reset_lines",
-        "device_resets",
-        "perf_ab_baseline_cmd",
-        "perf_ab_candidate_cmd",
-        "perf_all_rounds",
-        "perf_baseline",
-        "perf_confirm",
-        "perf_confirm_pause_s",
-        "perf_figure_limit",
-        "perf_file",
-        "perf_list_profiles",
-        "perf_no_gate",
-        "perf_require_baseline",
-        "perf_runs",
-        "perf_site",
-        "perf_tolerance",
-    }
-)
-"""The options that mean nothing where nothing is compared with a history."""
 
 TOLERANCE_PCT = 100 * math.expm1(policy.TOLERANCE_CONTEST)
 
@@ -88,16 +58,7 @@ def add_commands(commands: Any) -> None:
     _add_lengths(ab)
     ab.add_argument("--json", action="store_true", help="one JSON object: session_id, answer, gate, contest")
     ab.add_argument("-v", "--verbose", action="store_true", help="every gate and path as well")
-    in_place = partial(ab.add_argument, action=InPlaceOf, other=host)
-    for option in OPTIONS:
-        if option.dest in {"device_lab", "device_ip"}:
-            add_arguments(in_place, [option._replace(kind="value")], _flag)
-        elif option.dest not in NOT_TAKEN:
-            add_arguments(ab.add_argument, [option], _flag)
-
-
-def _flag(option: Option) -> str:
-    return option.flag
+    add_round_options(ab, host, left_out=NEED_A_HISTORY)
 
 
 def _add_lengths(ab: argparse.ArgumentParser) -> None:
@@ -122,54 +83,38 @@ def _add_lengths(ab: argparse.ArgumentParser) -> None:
         metavar="PCT",
         type=checked(percent(above=0, most=1000)),
         default=TOLERANCE_PCT,
-        help="'the same' means that a slowdown beyond it is excluded; the p95 of a closed loop has twice as "
-        f"much (default: {TOLERANCE_PCT:g}%%)",
+        help="'the same' means that a slowdown beyond it is excluded; the p95 of a closed loop has "
+        f"{policy.TOLERANCE_TAIL_FACTOR_CONTEST:g} times as much (default: {TOLERANCE_PCT:g}%%)",
     )
 
 
 def _ab(arguments: argparse.Namespace) -> int:
-    given = vars(arguments)
-    named = {option.dest: given[option.dest] for option in OPTIONS if given.get(option.dest) is not None}
-    for dest in ("device_ip", "device_lab"):
-        if dest in named:
-            named[dest] = [named[dest]] if BY_DEST[dest].kind == "list" else named[dest]
-    if arguments.host is not None:
-        if "device_ip" in named:
-            raise UsageError("the board is named by HOST: leave out --device-ip")
-        named["device_ip"] = [arguments.host]
-    settings, root = settings_here(named)
-    old, new = firmwares_of(arguments, settings, root, _say)
+    settings, root = settings_given(arguments)
+    old, new = firmwares_of(arguments, settings, root, say_begin)
     outputs = _Outputs(settings)
     judge = Judge.from_settings(settings)
     plan = ContestPlan(
         PairPlan(most_pairs=arguments.pairs, tolerance=math.log1p(arguments.tolerance / 100)),
         minutes=arguments.minutes,
     )
-    show = draw_aside if sys.stderr.isatty() else None
-    try:
-        with RoundMeter(settings, root, kind="ab", say=_say, show=show, running=arguments.check_url) as meter:
-            _say(opening_line(meter, old, new, plan))
-            contest = AbContest(meter, old, new, plan, judge.policy)
-            try:
-                outcome = contest.run()
-            except KeyboardInterrupt:
-                if show is not None:
-                    show("")  # the ^C of the terminal stands there
-                if contest.outcome is not None:
-                    outputs.write(contest.outcome, meter)
-                    _print(arguments, contest.outcome, outputs.done)
-                raise
-            outputs.write(outcome, meter)
-    except KeyboardInterrupt:
-        if show is not None:
-            show("")
-        raise
+    with (
+        showing() as show,
+        RoundMeter(settings, root, kind="ab", say=say_begin, show=show, running=arguments.check_url) as meter,
+    ):
+        say_begin(opening_line(meter, old, new, plan))
+        contest = AbContest(meter, old, new, plan, judge.policy)
+        try:
+            outcome = contest.run()
+        except KeyboardInterrupt:
+            if show is not None:
+                show("")  # the ^C of the terminal stands there
+            if contest.outcome is not None:
+                outputs.write(contest.outcome, meter)
+                _print(arguments, contest.outcome, outputs.done)
+            raise
+        outputs.write(outcome, meter)
     _print(arguments, outcome, outputs.done)
     return FAILED if outcome.fails or outcome.save_error or outputs.done.errors else 0
-
-
-def _say(line: str) -> None:
-    say_aside(f"[espperf] {line}")
 
 
 class _Outputs:

@@ -1,15 +1,14 @@
-"""What the commands share that build, flash and measure several firmwares: ``bisect`` and ``sweep``."""
+"""What the commands share that measure several firmwares: ``ab``, ``bisect`` and ``sweep``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pytest_espperf.cli.ab import NOT_TAKEN as NOT_OF_ROUNDS
 from pytest_espperf.cli.common import InPlaceOf, checked, draw_aside, say, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.option import Option
@@ -20,8 +19,38 @@ from pytest_espperf.plugin.invocation import settings_here
 from pytest_espperf.session.revisions import BUILD_S
 from pytest_espperf.session.saving import SessionOutcome
 
-NOT_TAKEN = NOT_OF_ROUNDS | {"perf_export", "perf_report", "perf_strict", "perf_fail_on", "perf_min_effect"}
-"""The options that mean nothing where the answer is which firmware, and no verdict."""
+NEED_A_HISTORY = frozenset(
+    {
+        "device_reference",
+        "device_reset_cmd",
+        "device_reset_lines",
+        "device_resets",
+        "perf_ab_baseline_cmd",
+        "perf_ab_candidate_cmd",
+        "perf_all_rounds",
+        "perf_baseline",
+        "perf_confirm",
+        "perf_confirm_pause_s",
+        "perf_figure_limit",
+        "perf_file",
+        "perf_list_profiles",
+        "perf_no_gate",
+        "perf_require_baseline",
+        "perf_runs",
+        "perf_site",
+        "perf_tolerance",
+    }
+)
+"""The options that mean nothing where nothing is compared with a history."""
+
+NEED_A_VERDICT = NEED_A_HISTORY | {
+    "perf_export",
+    "perf_report",
+    "perf_strict",
+    "perf_fail_on",
+    "perf_min_effect",
+}
+"""Those, and the options that mean nothing where the answer is which firmware, and no verdict."""
 
 
 def add_build_arguments(command: argparse.ArgumentParser, build_help: str) -> None:
@@ -50,13 +79,21 @@ def add_build_arguments(command: argparse.ArgumentParser, build_help: str) -> No
     )
 
 
-def add_round_options(command: argparse.ArgumentParser, host: argparse.Action) -> None:
-    """Add the options of a session that mean something where rounds are measured."""
+def add_round_options(
+    command: argparse.ArgumentParser, host: argparse.Action, *, left_out: Collection[str] = NEED_A_VERDICT
+) -> None:
+    """Add the options of a session that mean something where rounds are measured.
+
+    Args:
+        command: of the command line.
+        host: its positional argument, which other options stand in place of.
+        left_out: names of the options that mean nothing.
+    """
     in_place = partial(command.add_argument, action=InPlaceOf, other=host)
     for option in OPTIONS:
         if option.dest in {"device_lab", "device_ip"}:
             add_arguments(in_place, [option._replace(kind="value")], _flag)
-        elif option.dest not in NOT_TAKEN:
+        elif option.dest not in left_out:
             add_arguments(command.add_argument, [option], _flag)
 
 
@@ -64,11 +101,11 @@ def _flag(option: Option) -> str:
     return option.flag
 
 
-def settings_of(arguments: argparse.Namespace, command: str) -> tuple[Settings, Path]:
+def settings_given(arguments: argparse.Namespace) -> tuple[Settings, Path]:
     """Return the options in force, and the root directory of the project.
 
     Raises:
-        UsageError: an option is bad, or not one board is named.
+        UsageError: an option is bad, or the board is named twice.
     """
     given = vars(arguments)
     named = {option.dest: given[option.dest] for option in OPTIONS if given.get(option.dest) is not None}
@@ -79,7 +116,16 @@ def settings_of(arguments: argparse.Namespace, command: str) -> tuple[Settings, 
         if "device_ip" in named:
             raise UsageError("the board is named by HOST: leave out --device-ip")
         named["device_ip"] = [arguments.host]
-    settings, root = settings_here(named)
+    return settings_here(named)
+
+
+def settings_of(arguments: argparse.Namespace, command: str) -> tuple[Settings, Path]:
+    """Return the same for a command that measures one board.
+
+    Raises:
+        UsageError: an option is bad, or not one board is named.
+    """
+    settings, root = settings_given(arguments)
     if len(settings.device_ip) + len(settings.device_lab) > 1:
         raise UsageError(f"{settings.where('device_ip')}: {command} measures one board")
     return settings, root
