@@ -291,18 +291,16 @@ def test_the_same_board_may_have_another_address(
     assert "cannot be joined" not in said
 
 
+def begin_another(repository: FirmwareRepository) -> list[str]:
+    """The command of another search, whose board has no address."""
+    ends = [repository.good, "HEAD~1"]
+    return ["bisect", *ends, "board.invalid", "--build-cmd=true", "--flash-cmd=true", *LOAD]
+
+
 def test_an_unfinished_search_is_not_thrown_away(
     unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begin = [
-        "bisect",
-        unfinished.good,
-        "HEAD~1",
-        "board.invalid",
-        "--build-cmd=true",
-        "--flash-cmd=true",
-        *LOAD,
-    ]
+    begin = begin_another(unfinished)
     assert main(begin) == 4
     said = capsys.readouterr().err
     assert f"is not finished ({unfinished.good}..main, 1 measurement, begun in " in said
@@ -319,14 +317,6 @@ def test_a_search_of_which_nothing_is_lost_is_replaced(
     changes: dict[str, Any], unfinished: FirmwareRepository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_search(unfinished, **changes)
-    begin = [
-        "bisect",
-        unfinished.good,
-        "HEAD~1",
-        "board.invalid",
-        "--build-cmd=true",
-        "--flash-cmd=true",
-        *LOAD,
-    ]
+    begin = begin_another(unfinished)
     assert main(begin) == 4
     assert "board.invalid" in capsys.readouterr().err
