@@ -66,9 +66,9 @@ class Telemetry:
         notes: what could not be read and why, each once, for the report.
         absent: the paths that the board does not have.
         answered: the paths that had a reading: a later refusal (a login that ran out) is reported.
-        versions: of the firmware, as far as the board told them, each once, in the order of their first
+        versions: of the firmware that the board has reported, each once, in the order of their first
             readings.
-        version: the last one that it told; "" for none.
+        version: the last one that it reported; "" for none.
     """
 
     target: Target
@@ -104,8 +104,8 @@ class Telemetry:
         self._note_version(find_figure(stats, VERSION))
         return stats
 
-    def _note_version(self, told: object) -> None:
-        if isinstance(told, str) and (version := one_line(told, MOST_OF_A_VERSION)):
+    def _note_version(self, reported: object) -> None:
+        if isinstance(reported, str) and (version := one_line(reported, MOST_OF_A_VERSION)):
             self.version = version
             if version not in self.versions and len(self.versions) < MOST_VERSIONS:
                 self.versions.append(version)
