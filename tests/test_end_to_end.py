@@ -60,6 +60,14 @@ def run(place: Path, *words: str, timeout_s: float = 100) -> subprocess.Complete
     )
 
 
+def written_ns(path: Path) -> int:
+    """When a file was written last; 0 where there is none, as while a session replaces or removes it."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def latest(place: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((place / "tools" / "perf_history" / "latest.json").read_text())
     return loaded
@@ -220,7 +228,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
         assert run(place, *words).returncode == 0
         kept = {path.name: path.read_bytes() for path in history.glob("perf_*")}
         for _ in range(8):
-            before = partial.stat().st_mtime_ns if partial.exists() else 0
+            before = written_ns(partial)
             process = subprocess.Popen(
                 [sys.executable, *words],
                 cwd=place,
@@ -230,7 +238,7 @@ def test_kill_9_at_random_moments_loses_nothing(place: Path) -> None:
             )
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
-                if partial.exists() and partial.stat().st_mtime_ns != before:
+                if written_ns(partial) not in {before, 0}:
                     break
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, 0.9))

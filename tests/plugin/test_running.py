@@ -11,6 +11,7 @@ import pytest
 from support.plugin_project import SLOW_S, TEN_TIMES, USUAL_S, Project, Web
 from support.pytest_alone import ENVIRONMENT
 from support.screen import Screen
+from support.short_sessions import ANY_CHANGE
 
 pytestmark = pytest.mark.timeout(600)  # several sessions, on a machine that may be busy
 
@@ -164,7 +165,8 @@ def test_on_a_terminal_the_running_phase_has_one_line_that_is_wiped_away(project
 
 def test_a_run_begins_with_what_will_be_measured(project: Project) -> None:
     def opening() -> str:
-        lines = [line for line in project.run("--perf-confirm=0").outlines if line.startswith("[espperf] ")]
+        outlines = project.run("--perf-confirm=0", ANY_CHANGE).outlines
+        lines = [line for line in outlines if line.startswith("[espperf] ")]
         return " ".join(line.removeprefix("[espperf] ").strip() for line in lines)
 
     assert opening().startswith(f"board {project.web.address}: one x 2 runs (burst ")
