@@ -30,6 +30,9 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 BODY_BYTES = 64
 """Of the answers of the bench's own device."""
 
+FULL_SHARE = 0.9
+"""Share of its core from which on a process counts as the limit."""
+
 Result = dict[str, Any]
 Generator = Callable[[str, int, float], Result]
 
@@ -94,6 +97,35 @@ def ab(url: str, clients: int, seconds: float, options: Sequence[str] = ("-k",))
     assert found, text
     rps = float(found[1])
     return {"rps": rps, "cpu_s_per_1000": cpu_s / (rps * max(1, round(seconds))) * 1e3}
+
+
+def h2load(url: str, clients: int, seconds: float, *, reconnect: bool = False) -> Result:
+    """Nghttp2's h2load by HTTP/1.1; with ``reconnect`` a connection for each request.
+
+    The server closes each connection then, since the request asks for it. By time h2load does not end in that
+    case (1.52), so it makes as many requests as a short run says will take so long.
+    """
+    words = ["h2load", "--h1", "-t1", f"-c{clients}"]
+    if reconnect:
+        words += ["-H", "Connection: close"]
+        rate, _, _ = _of_h2load([*words, "-n", str(50 * clients), url])
+        rate, count, cpu_s = _of_h2load([*words, "-n", str(max(clients, round(rate * seconds))), url])
+    else:
+        rate, count, cpu_s = _of_h2load([*words, "-D", f"{round(seconds * 1e3)}ms", url])
+    return {"rps": rate, "cpu_s_per_1000": cpu_s / count * 1e3}
+
+
+def _of_h2load(command: list[str]) -> tuple[float, int, float]:
+    """Return requests/s, requests and CPU seconds of one run in which all requests succeeded."""
+    text, cpu_s = output(command)
+    rate = re.search(r"finished in \S+, (\S+) req/s", text)
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    assert rate, text
+    assert counts, text
+    succeeded, *wrong = map(int, counts.groups())
+    assert succeeded, text
+    assert not any(wrong), text
+    return float(rate[1]), succeeded, cpu_s
 
 
 def python(engine: str, *options: str) -> Generator:
@@ -248,3 +280,11 @@ def median(results: list[Result], key: str) -> float:
 def paired(mine: list[Result], other: list[Result], key: str) -> float:
     """Median over the rounds of the ratio within a round: a machine's slow minutes cancel out."""
     return statistics.median(float(a[key]) / float(b[key]) for a, b in zip(mine, other, strict=True))
+
+
+def limit(results: list[Result]) -> str:
+    """Which of the two had no processor time left, by the median of the rounds."""
+    own, server = median(results, "own_share"), median(results, "server_share")
+    if max(own, server) < FULL_SHARE:
+        return "neither"
+    return "generator" if own > server else "server"
