@@ -166,16 +166,20 @@ def ceilings(clients: int, seconds: float, repeat: int) -> None:
 
 
 def truths(clients: int, service_ms: Sequence[float], seconds: float, repeat: int) -> None:
-    """Print percentiles as multiples of the truth, on a device that answers in exactly the given time."""
+    """Print percentiles as multiples of the truth, on a device that answers in exactly the given time.
+
+    ``blocking`` is the control: what it is off is the device's and the machine's.
+    """
     print(f"{'workload':18}{'device':18}{'generator':10}{'p50':>8}{'p95':>8}{'p99':>8}")
     cases = {
+        "GET": [],
         "POST 1 KB": ["--method", "POST", "--body-bytes", str(POST_BYTES)],
         "reconnect": ["--reconnect"],
     }
     for name, options in cases.items():
         for ms in service_ms:
             with device("parallel", ms) as url:
-                tools = {engine: python(engine, *options) for engine in ("uvloop", "asyncio")}
+                tools = {engine: python(engine, *options) for engine in ("uvloop", "asyncio", "blocking")}
                 results = interleaved(tools, url, clients, seconds, repeat)
             for engine, own in results.items():
                 ratios = "".join(f"{median(own, key) / ms:8.3f}" for key in ("p50", "p95", "p99"))
