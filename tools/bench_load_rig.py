@@ -159,10 +159,8 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
     return {name: known[name][1] for name in wanted if known[name][0]}
 
 
-TLS = (
-    "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2; "
-    "ssl_session_cache shared:one:1m;"
-)
+TLS = "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2;"
+RESUMES = {True: "ssl_session_cache shared:one:1m;", False: "ssl_session_cache off; ssl_session_tickets off;"}
 
 
 def make_certificate(folder: str) -> None:
@@ -209,10 +207,11 @@ def device(
 
 
 @contextlib.contextmanager
-def nginx(*, tls: bool = False) -> Iterator[tuple[str, int]]:
+def nginx(*, tls: bool = False, resumes: bool = True) -> Iterator[tuple[str, int]]:
     """Run an nginx of one worker with a 1 KB file, which drops bodies; its URL and its process id.
 
-    With ``tls`` it speaks TLS 1.2, which all peers do, and can take sessions up again.
+    With ``tls`` it speaks TLS 1.2, which all peers do, and ``resumes`` is whether it takes sessions up again:
+    h2load asks for that on each connection.
     """
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
@@ -227,13 +226,14 @@ def nginx(*, tls: bool = False) -> Iterator[tuple[str, int]]:
         (Path(folder) / "f1k").write_bytes(b"x" * 1024)
         if tls:
             make_certificate(folder)
+        spoken = TLS + RESUMES[resumes] if tls else ""
         config = Path(folder) / "nginx.conf"
         config.write_text(
             "worker_processes 1; daemon off; master_process off;\n"
             f"pid {folder}/pid; error_log {folder}/errors;\n"
             "events { worker_connections 512; }\n"
             f"http {{ access_log off; keepalive_requests 1000000000; {places}\n"
-            f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; root {folder}; {TLS if tls else ''}\n"
+            f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; root {folder}; {spoken}\n"
             "client_max_body_size 0; location = /sink { return 204; } } }\n"
         )
         with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL) as process:

@@ -101,7 +101,7 @@ class Row:
 
 def rows(clients: int) -> list[Row]:
     """All workloads that have a ceiling."""
-    tls = partial(nginx, tls=True)
+    tls, full = partial(nginx, tls=True), partial(nginx, tls=True, resumes=False)
     sending, uploading = ("--body-bytes", str(POST_BYTES)), ("--body-bytes", str(UPLOAD_BYTES))
     plain, again = partial(ab, options=()), partial(h2load, reconnect=True)
     return [
@@ -128,12 +128,13 @@ def rows(clients: int) -> list[Row]:
         Row(
             "TLS handshakes",
             clients,
-            tls,
+            full,
             "/f1k",
             {"ab": partial(ab, options=("-f", "TLS1.2")), "h2load": again},
             ["--reconnect"],
         ),
-        Row("TLS handshakes", 1, tls, "/f1k", {"openssl": s_time(reuse=False)}, ["--reconnect"]),
+        Row("TLS handshakes", 1, full, "/f1k", {"openssl": s_time(reuse=False)}, ["--reconnect"]),
+        Row("TLS resumption", clients, tls, "/f1k", {"h2load": again}, ["--reconnect", "--resume"]),
         Row("TLS resumption", 1, tls, "/f1k", {"openssl": s_time(reuse=True)}, ["--reconnect", "--resume"]),
     ]
 
