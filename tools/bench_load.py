@@ -3,12 +3,12 @@
     python tools/bench_load.py ceiling      1 KB from nginx: requests/s, to wrk and to http.client threads
     python tools/bench_load.py fidelity     a device of known service time: rps and percentiles, to wrk
     python tools/bench_load.py open-loop    a device that stalls: response-time p99, to the analytic value
-    python tools/bench_load.py workloads    POST, uploads, reconnects, TLS: to wrk, curl, ab and openssl
+    python tools/bench_load.py workloads    POST, uploads, reconnects, TLS: to wrk, curl, ab, h2load, openssl
     python tools/bench_load.py memory       bytes and time per sample, up to 10 minutes at 5,000 requests/s
     python tools/bench_load.py leak         a long phase: descriptors, threads, memory
 
-Servers run on core 0, generators on core 1. Only loopback is used. wrk, hey, ab, curl, openssl, nginx and
-locust are used where they are found; missing ones are reported.
+Servers run on core 0, generators on core 1. Only loopback is used. wrk, hey, ab, curl, h2load, openssl, nginx
+and locust are used where they are found; missing ones are reported.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import time
 
 from bench_load_rig import (
     CLIENT_CORE,
-    Result,
     device,
     generators,
     interleaved,
+    limit,
     median,
     nginx,
     paired,
@@ -38,9 +38,6 @@ from pytest_espperf.load import run_phase
 from pytest_espperf.load.recorder import Recorder
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import PhaseSpec, RequestSpec, Target
-
-FULL_SHARE = 0.9
-"""Share of its core from which on a process counts as the limit."""
 
 
 def ceiling(args: argparse.Namespace) -> None:
@@ -64,14 +61,6 @@ def ceiling(args: argparse.Namespace) -> None:
             f"{paired(own, yardstick, 'cpu_s_per_1000'):13.2f}"
             f"{median(own, 'own_share'):10.2f}{median(own, 'server_share'):8.2f}  {limit(own)}"
         )
-
-
-def limit(results: list[Result]) -> str:
-    """Which of the two had no processor time left, by the median of the rounds."""
-    own, server = median(results, "own_share"), median(results, "server_share")
-    if max(own, server) < FULL_SHARE:
-        return "neither"
-    return "generator" if own > server else "server"
 
 
 def fidelity(args: argparse.Namespace) -> None:

@@ -4,8 +4,8 @@
 
 ``uvloop`` and ``asyncio`` are this package's engine, ``unstamped`` is it on the fastest loop without the
 kernel's time stamps (as on macOS and Windows, and with TLS), ``threads`` a thread with an ``http.client``
-connection per client (the tool that was replaced), ``httpx`` a plain ``httpx.AsyncClient``, ``locust`` its
-FastHttpUser.
+connection per client (the tool that was replaced), ``blocking`` a process with a plain blocking socket per
+client, ``httpx`` a plain ``httpx.AsyncClient``, ``locust`` its FastHttpUser.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import http.client
 import json
 import math
 import os
+import resource
 import statistics
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
+
+from bench_blocking import asking, times_of
 
 from pytest_espperf.device import resolve_target
 from pytest_espperf.load import connector, run_phase
@@ -30,6 +33,7 @@ from pytest_espperf.model.workload import PhaseSpec, RequestSpec
 
 Result = dict[str, Any]
 WARMUP_S = 0.3
+ENGINES = ("uvloop", "asyncio", "unstamped", "threads", "blocking", "httpx", "locust")
 
 
 def summary(latencies_s: list[float], elapsed_s: float, errors: int, cpu_s: float) -> Result:
@@ -127,6 +131,23 @@ def threads(url: str, clients: int, seconds: float) -> Result:
     return summary(latencies, seconds, 0, time.process_time() - cpu)
 
 
+def blocking(args: argparse.Namespace) -> Result:
+    """Run a process per client, each with a plain blocking socket."""
+    parts = urlsplit(args.url)
+    place = str(parts.hostname), int(parts.port or 80)
+    body = b"x" * args.body_bytes
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    head = f"{args.method} {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{length}\r\n"
+    request = head.encode() + body
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times = times_of(
+        lambda: asking(place, request, reconnect=args.reconnect), args.clients, args.seconds, WARMUP_S
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return summary(times, args.seconds, 0, cpu_s) | {"warmup_s": WARMUP_S}
+
+
 def plain_httpx(url: str, clients: int, seconds: float) -> Result:
     """One httpx.AsyncClient as it comes, a task per client."""
     import httpx  # noqa: PLC0415 - only this generator pays for it
@@ -190,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("engine", choices=("uvloop", "asyncio", "unstamped", "threads", "httpx", "locust"))
+    parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("url")
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -205,6 +226,8 @@ def main() -> None:
         os.sched_setaffinity(0, {args.core})
     if args.engine == "threads":
         result = threads(args.url, args.clients, args.seconds)
+    elif args.engine == "blocking":
+        result = blocking(args)
     elif args.engine == "httpx":
         result = plain_httpx(args.url, args.clients, args.seconds)
     elif args.engine == "locust":

@@ -30,6 +30,9 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 BODY_BYTES = 64
 """Of the answers of the bench's own device."""
 
+FULL_SHARE = 0.9
+"""Share of its core from which on a process counts as the limit."""
+
 Result = dict[str, Any]
 Generator = Callable[[str, int, float], Result]
 
@@ -96,6 +99,35 @@ def ab(url: str, clients: int, seconds: float, options: Sequence[str] = ("-k",))
     return {"rps": rps, "cpu_s_per_1000": cpu_s / (rps * max(1, round(seconds))) * 1e3}
 
 
+def h2load(url: str, clients: int, seconds: float, *, reconnect: bool = False) -> Result:
+    """Nghttp2's h2load by HTTP/1.1; with ``reconnect`` a connection for each request.
+
+    The server closes each connection then, since the request asks for it. By time h2load does not end in that
+    case (1.52), so it makes as many requests as a short run says will take so long.
+    """
+    words = ["h2load", "--h1", "-t1", f"-c{clients}"]
+    if reconnect:
+        words += ["-H", "Connection: close"]
+        rate, _, _ = _of_h2load([*words, "-n", str(50 * clients), url])
+        rate, count, cpu_s = _of_h2load([*words, "-n", str(max(clients, round(rate * seconds))), url])
+    else:
+        rate, count, cpu_s = _of_h2load([*words, "-D", f"{round(seconds * 1e3)}ms", url])
+    return {"rps": rate, "cpu_s_per_1000": cpu_s / count * 1e3}
+
+
+def _of_h2load(command: list[str]) -> tuple[float, int, float]:
+    """Return requests/s, requests and CPU seconds of one run in which all requests succeeded."""
+    text, cpu_s = output(command)
+    rate = re.search(r"finished in \S+, (\S+) req/s", text)
+    counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    assert rate, text
+    assert counts, text
+    succeeded, *wrong = map(int, counts.groups())
+    assert succeeded, text
+    assert not any(wrong), text
+    return float(rate[1]), succeeded, cpu_s
+
+
 def python(engine: str, *options: str) -> Generator:
     """Return a generator of bench_load_engines.py."""
 
@@ -127,10 +159,8 @@ def generators(wanted: list[str]) -> dict[str, Generator]:
     return {name: known[name][1] for name in wanted if known[name][0]}
 
 
-TLS = (
-    "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2; "
-    "ssl_session_cache shared:one:1m;"
-)
+TLS = "ssl_certificate cert.pem; ssl_certificate_key key.pem; ssl_protocols TLSv1.2;"
+RESUMES = {True: "ssl_session_cache shared:one:1m;", False: "ssl_session_cache off; ssl_session_tickets off;"}
 
 
 def make_certificate(folder: str) -> None:
@@ -177,10 +207,11 @@ def device(
 
 
 @contextlib.contextmanager
-def nginx(*, tls: bool = False) -> Iterator[tuple[str, int]]:
+def nginx(*, tls: bool = False, resumes: bool = True) -> Iterator[tuple[str, int]]:
     """Run an nginx of one worker with a 1 KB file, which drops bodies; its URL and its process id.
 
-    With ``tls`` it speaks TLS 1.2, which all peers do, and can take sessions up again.
+    With ``tls`` it speaks TLS 1.2, which all peers do, and ``resumes`` is whether it takes sessions up again:
+    h2load asks for that on each connection.
     """
     if shutil.which("nginx") is None:
         raise SystemExit("the ceiling is measured on nginx, which is not installed")
@@ -195,13 +226,14 @@ def nginx(*, tls: bool = False) -> Iterator[tuple[str, int]]:
         (Path(folder) / "f1k").write_bytes(b"x" * 1024)
         if tls:
             make_certificate(folder)
+        spoken = TLS + RESUMES[resumes] if tls else ""
         config = Path(folder) / "nginx.conf"
         config.write_text(
             "worker_processes 1; daemon off; master_process off;\n"
             f"pid {folder}/pid; error_log {folder}/errors;\n"
             "events { worker_connections 512; }\n"
             f"http {{ access_log off; keepalive_requests 1000000000; {places}\n"
-            f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; root {folder}; {TLS if tls else ''}\n"
+            f"server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; root {folder}; {spoken}\n"
             "client_max_body_size 0; location = /sink { return 204; } } }\n"
         )
         with child(["nginx", "-p", folder, "-c", str(config)], stderr=subprocess.DEVNULL) as process:
@@ -248,3 +280,11 @@ def median(results: list[Result], key: str) -> float:
 def paired(mine: list[Result], other: list[Result], key: str) -> float:
     """Median over the rounds of the ratio within a round: a machine's slow minutes cancel out."""
     return statistics.median(float(a[key]) / float(b[key]) for a, b in zip(mine, other, strict=True))
+
+
+def limit(results: list[Result]) -> str:
+    """Which of the two had no processor time left, by the median of the rounds."""
+    own, server = median(results, "own_share"), median(results, "server_share")
+    if max(own, server) < FULL_SHARE:
+        return "neither"
+    return "generator" if own > server else "server"

@@ -1,8 +1,8 @@
 """Workloads beyond GET on keep-alive, beside the generators that can make them: rows of bench_load.py.
 
 A row is a workload. Its generators take turns on one server, and each figure is a ratio within a round. wrk
-sends bodies by a Lua script, curl uploads over several connections, ab without ``-k`` and ``openssl s_time``
-open a connection for each request.
+sends bodies by a Lua script, curl uploads over several connections; ab without ``-k``, h2load whose requests
+ask for the close and ``openssl s_time`` open a connection for each request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from bench_load_rig import (
     Result,
     ab,
     device,
+    h2load,
     interleaved,
+    limit,
     median,
     nginx,
     output,
@@ -99,10 +101,12 @@ class Row:
 
 def rows(clients: int) -> list[Row]:
     """All workloads that have a ceiling."""
-    tls = partial(nginx, tls=True)
+    tls, full = partial(nginx, tls=True), partial(nginx, tls=True, resumes=False)
     sending, uploading = ("--body-bytes", str(POST_BYTES)), ("--body-bytes", str(UPLOAD_BYTES))
-    plain = partial(ab, options=())
+    plain, again = partial(ab, options=()), partial(h2load, reconnect=True)
     return [
+        Row("GET 1 KB", clients, nginx, "/f1k", {"wrk": wrk, "h2load": h2load}, []),
+        Row("GET, no content", clients, nginx, "/sink", {"wrk": wrk, "h2load": h2load}, []),
         Row(
             "POST 1 KB",
             clients,
@@ -119,16 +123,18 @@ def rows(clients: int) -> list[Row]:
             {"wrk": wrk_sending("PUT", UPLOAD_BYTES), "curl": curl_uploading(UPLOAD_BYTES)},
             ["--method", "PUT", *uploading],
         ),
-        Row("reconnect", clients, nginx, "/f1k", {"ab": plain}, ["--reconnect"]),
+        Row("keep-alive, TLS", clients, tls, "/f1k", {"wrk": wrk, "h2load": h2load}, []),
+        Row("reconnect", clients, nginx, "/f1k", {"ab": plain, "h2load": again}, ["--reconnect"]),
         Row(
             "TLS handshakes",
             clients,
-            tls,
+            full,
             "/f1k",
-            {"ab": partial(ab, options=("-f", "TLS1.2"))},
+            {"ab": partial(ab, options=("-f", "TLS1.2")), "h2load": again},
             ["--reconnect"],
         ),
-        Row("TLS handshakes", 1, tls, "/f1k", {"openssl": s_time(reuse=False)}, ["--reconnect"]),
+        Row("TLS handshakes", 1, full, "/f1k", {"openssl": s_time(reuse=False)}, ["--reconnect"]),
+        Row("TLS resumption", clients, tls, "/f1k", {"h2load": again}, ["--reconnect", "--resume"]),
         Row("TLS resumption", 1, tls, "/f1k", {"openssl": s_time(reuse=True)}, ["--reconnect", "--resume"]),
     ]
 
@@ -138,6 +144,7 @@ def ceilings(clients: int, seconds: float, repeat: int) -> None:
     print(f"workloads on nginx: {repeat} rounds of {seconds:g} s")
     print(
         f"{'workload':18}{'clients':>8}  {'generator':10}{'per s':>9}{'to best peer':>14}{'CPU s/1000':>12}"
+        f"{'CPU/peer CPU':>14}{'its core':>10}{'server':>8}  limit"
     )
     for row in rows(clients):
         peers = {name: tool for name, tool in row.peers.items() if shutil.which(name)}
@@ -149,24 +156,31 @@ def ceilings(clients: int, seconds: float, repeat: int) -> None:
             results = interleaved(tools, url, row.clients, seconds, repeat, server=pid)
         best = max(peers, key=lambda name: median(results[name], "rps"), default="")
         for name, own in results.items():
-            ratio = paired(own, results[best], "rps") if best else math.nan
+            ratio, cpu = (
+                paired(own, results[best], key) if best else math.nan for key in ("rps", "cpu_s_per_1000")
+            )
             print(
                 f"{row.name:18}{row.clients:8}  {name:10}{median(own, 'rps'):9.0f}{ratio:14.2f}"
-                f"{median(own, 'cpu_s_per_1000'):12.4f}"
+                f"{median(own, 'cpu_s_per_1000'):12.4f}{cpu:14.2f}{median(own, 'own_share'):10.2f}"
+                f"{median(own, 'server_share'):8.2f}  {limit(own)}"
             )
 
 
 def truths(clients: int, service_ms: Sequence[float], seconds: float, repeat: int) -> None:
-    """Print percentiles as multiples of the truth, on a device that answers in exactly the given time."""
+    """Print percentiles as multiples of the truth, on a device that answers in exactly the given time.
+
+    ``blocking`` is the control: what it is off is the device's and the machine's.
+    """
     print(f"{'workload':18}{'device':18}{'generator':10}{'p50':>8}{'p95':>8}{'p99':>8}")
     cases = {
+        "GET": [],
         "POST 1 KB": ["--method", "POST", "--body-bytes", str(POST_BYTES)],
         "reconnect": ["--reconnect"],
     }
     for name, options in cases.items():
         for ms in service_ms:
             with device("parallel", ms) as url:
-                tools = {engine: python(engine, *options) for engine in ("uvloop", "asyncio")}
+                tools = {engine: python(engine, *options) for engine in ("uvloop", "asyncio", "blocking")}
                 results = interleaved(tools, url, clients, seconds, repeat)
             for engine, own in results.items():
                 ratios = "".join(f"{median(own, key) / ms:8.3f}" for key in ("p50", "p95", "p99"))

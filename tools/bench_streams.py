@@ -4,30 +4,27 @@
     python tools/bench_streams.py fidelity     a device of known service time: percentiles, to the truth
 
 Servers run on core 0, clients on core 1. Only loopback is used. The other clients are those of ``websockets``
-(on asyncio's loop and on uvloop) and of ``aiohttp``, each with a task per connection.
+(on asyncio's loop and on uvloop) and of ``aiohttp``, each with a task per connection. The device is that of
+bench_load.py; the control is a process with a blocking socket per connection.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
-import hashlib
 import importlib.util
 import json
-import select
-import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from subprocess import PIPE
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench_blocking import echoed, times_of
 from bench_load_engines import WARMUP_S, Result, summary
-from bench_load_rig import Generator, child, interleaved, median, output, paired
+from bench_load_rig import Generator, child, device, interleaved, median, output, paired
 
 from pytest_espperf.load import run_phase
 from pytest_espperf.load.guard import fastest_loop
@@ -35,12 +32,7 @@ from pytest_espperf.model.workload import PhaseSpec, StreamSpec, Target
 
 OURS = ("uvloop", "asyncio")
 OTHERS = ("websockets-uvloop", "websockets", "aiohttp")
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""Of RFC 6455 1.3."""
-
-CLOSE = 0x88
-"""First byte of a close frame."""
-
+CONTROL = "blocking"
 Exchange = Callable[[str, int, Callable[[], bool], list[float]], Coroutine[Any, Any, None]]
 
 
@@ -120,6 +112,15 @@ def other(url: str, clients: int, seconds: float, size: int, name: str) -> Resul
     return summary(times, spent[1], 0, spent[0]) | {"warmup_s": WARMUP_S}
 
 
+def blocking(url: str, clients: int, seconds: float, size: int, name: str) -> Result:
+    """Run a process per connection, each with a plain blocking socket."""
+    del name
+    parts = urlsplit(url)
+    place = str(parts.hostname), int(parts.port or 80)
+    times = times_of(lambda: echoed(place, size), clients, seconds, WARMUP_S)
+    return summary(times, seconds, 0, 0.0) | {"warmup_s": WARMUP_S}
+
+
 def client(name: str, size: int) -> Generator:
     """Return a client that runs in a process of its own."""
 
@@ -162,88 +163,6 @@ def serve_echo() -> None:
     loop.run_until_complete(main())
 
 
-class SlowEcho:
-    """A device that sends each message back exactly so long after it came; it polls, and never sleeps.
-
-    Args:
-        service_ms: the time that an echo takes.
-    """
-
-    def __init__(self, service_ms: float) -> None:
-        self._service_ns = round(service_ms * 1e6)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setblocking(False)
-        self._poll = select.epoll()
-        self._poll.register(self._listener, select.EPOLLIN)
-        self._socks: dict[int, tuple[socket.socket, bytearray]] = {}
-        self._due: deque[tuple[int, socket.socket, bytes]] = deque()
-        self.port: int = self._listener.getsockname()[1]
-
-    def run(self) -> None:
-        """Serve for ever."""
-        while True:
-            for number, _ in self._poll.poll(0):
-                now = time.perf_counter_ns()
-                if number == self._listener.fileno():
-                    self._accept()
-                else:
-                    self._read(number, now)
-            while self._due and self._due[0][0] <= time.perf_counter_ns():
-                _, sock, data = self._due.popleft()
-                with contextlib.suppress(OSError):
-                    sock.send(data)
-                    if data[0] == CLOSE:  # which clients await
-                        sock.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        sock, _ = self._listener.accept()
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socks[sock.fileno()] = sock, bytearray()
-        self._poll.register(sock, select.EPOLLIN)
-
-    def _read(self, number: int, now: int) -> None:
-        sock, came = self._socks[number]
-        try:
-            data = sock.recv(65536)
-        except OSError:
-            data = b""
-        if not data:
-            self._poll.unregister(number)
-            del self._socks[number]
-            sock.close()
-            return
-        came += data
-        if came.startswith(b"GET "):
-            if b"\r\n\r\n" in came:
-                self._due.append((now, sock, upgrade(bytes(came))))
-                came.clear()
-            return
-        while (frame := take_frame(came)) is not None:
-            self._due.append((now + self._service_ns, sock, frame))
-
-
-def upgrade(request: bytes) -> bytes:
-    """Make the answer that switches protocols."""
-    lines = [line.partition(b": ") for line in request.split(b"\r\n")]
-    (asked,) = [value for name, _, value in lines if name.lower() == b"sec-websocket-key"]
-    key = base64.b64encode(hashlib.sha1(asked + GUID).digest())
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + key + b"\r\n\r\n"
-    )
-
-
-def take_frame(came: bytearray) -> bytes | None:
-    """Take a client's message of less than 126 bytes out, as the frame of its echo; None before its end."""
-    if len(came) < 6 or len(came) < (size := came[1] & 127) + 6:
-        return None
-    mask, payload = came[2:6], came[6 : 6 + size]
-    head = bytes((came[0], size))
-    del came[: 6 + size]
-    return head + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
-
-
 @contextlib.contextmanager
 def server(*words: str) -> Iterator[tuple[str, int]]:
     """Run a server of this file; its URL and process id."""
@@ -280,12 +199,15 @@ def ceiling(args: argparse.Namespace) -> None:
 
 
 def fidelity(args: argparse.Namespace) -> None:
-    """Percentiles on a device that echoes each message so long after it came."""
-    tools = {name: client(name, args.size) for name in installed()}
+    """Percentiles on a device that echoes each message so long after it came.
+
+    ``blocking`` is the control: what it is off is the device's and the machine's.
+    """
+    tools = {name: client(name, args.size) for name in (*installed(), CONTROL)}
     print(f"fidelity, to the truth: {conditions(args)}")
     print(f"{'service':10}{'client':20}{'p50':>8}{'p95':>8}{'p99':>8}{'round trips/s':>15}{'errors':>8}")
     for service_ms in args.service_ms:
-        with server("serve-slow", "--service-ms", str(service_ms)) as (url, _):
+        with device("parallel", service_ms) as url:
             results = interleaved(tools, url, args.clients, args.seconds, args.repeat)
         rate = args.clients / service_ms * 1e3
         for name, own in results.items():
@@ -302,24 +224,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bench", choices=("ceiling", "fidelity", "client", "serve-echo", "serve-slow"))
+    parser.add_argument("bench", choices=("ceiling", "fidelity", "client", "serve-echo"))
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--size", type=int, default=64, help="bytes of a message, 10 to 125")
     parser.add_argument("--service-ms", type=float, nargs="+", default=[2.0, 10.0, 40.0])
-    parser.add_argument("--name", choices=(*OURS, *OTHERS), help="of one client")
+    parser.add_argument("--name", choices=(*OURS, *OTHERS, CONTROL), help="of one client")
     parser.add_argument("--url", help="of one client's server")
     args = parser.parse_args()
     if args.bench == "client":
-        run = ours if args.name in OURS else other
+        run = ours if args.name in OURS else blocking if args.name == CONTROL else other
         print(json.dumps(run(args.url, args.clients, args.seconds, args.size, args.name)))
     elif args.bench == "serve-echo":
         serve_echo()
-    elif args.bench == "serve-slow":
-        device = SlowEcho(args.service_ms[0])
-        print(device.port, flush=True)
-        device.run()
     else:
         {"ceiling": ceiling, "fidelity": fidelity}[args.bench](args)
 

@@ -50,9 +50,9 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="one JSON object: a, b {session_id, timestamp_utc, tag, target, verdict}, comparable, "
         "incomparable (in words), differences [{field, a, b}], summary (the sentence), profiles [{profile, "
-        "verdict, metric, a, b, slower_pct, noise_pct, errors}], cells [{cell, path, a, b, slower, noise, "
-        "beyond_noise}] (metric -> median, percent), only_a, only_b, rules [{name, rule, broken, detail}], "
-        "passed",
+        "verdict, metric, a, b, slower_pct, noise_pct, errors, unit}], cells [{cell, path, a, b, slower, "
+        "noise, beyond_noise, unit}] (metric -> median, percent; unit: of the throughput), only_a, only_b, "
+        "rules [{name, rule, broken, detail}], passed",
     )
 
 

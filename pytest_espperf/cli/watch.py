@@ -20,7 +20,6 @@ from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.parsers import number, whole
 from pytest_espperf.config.settings import OPTIONS
-from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import grouped
 from pytest_espperf.model.verdicts import VERDICTS, mood_of, short_of
 from pytest_espperf.plugin.invocation import settings_here
@@ -177,7 +176,7 @@ def _spans_of(event: MeasuredPass) -> list[Line]:
 
 def _span_of(change: PassChange) -> Line:
     """Describe a profile: ``python_heavy  +75.1 % regressed (72.3 -> 41.3 req/s)``."""
-    metric = METRICS[change.metric]
+    metric = change.described
     now = metric.format(change.now)
     if not change.verdict:
         return Line(f"{change.profile} {now}", "plain")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from pytest_espperf.gate import policy as p
@@ -31,6 +31,7 @@ from pytest_espperf.gate.stats import round_variance, t_quantile
 from pytest_espperf.model.artifact import MAIN_RULE, PathReport, SessionArtifact
 from pytest_espperf.model.comparison import ChangeWord, ProfileChange
 from pytest_espperf.model.computer import own_fault
+from pytest_espperf.model.gates import units_of
 from pytest_espperf.model.registry import METRICS
 
 Limits = Mapping[str, float]
@@ -59,10 +60,11 @@ def gate_limits(a: SessionArtifact, b: SessionArtifact) -> Limits:
 def profile_changes(a: SessionArtifact, b: SessionArtifact, limits: Limits) -> Iterator[ProfileChange]:
     """Describe the change of each profile that both sessions have, in B's order."""
     series = _series(a, b)
+    units = units_of(b)
     for profile in (name for name in profiles_of(b) if name in profiles_of(a)):
         own = [one for one in series if one.profile == profile]
         errors = _error_change(count(a, profile), count(b, profile))
-        yield _change(profile, own, limits, errors)
+        yield replace(_change(profile, own, limits, errors), unit=units.get(profile, ""))
 
 
 def _series(a: SessionArtifact, b: SessionArtifact) -> list[Series]:

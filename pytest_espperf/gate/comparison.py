@@ -35,7 +35,7 @@ from pytest_espperf.model.comparison import (
     RuleResult,
 )
 from pytest_espperf.model.gates import POINTS
-from pytest_espperf.model.registry import METRICS, Metric, own_gate
+from pytest_espperf.model.registry import METRICS, Metric, own_gate, rate_unit
 
 _MOST_LOG_RATIO = 600.0
 """Beyond it a change in percent is more than a number holds."""
@@ -168,7 +168,8 @@ def _compared(
 ) -> ComparedCell:
     then, now = _medians(before), _medians(after)
     slower = {metric: _slower(metric, then[metric], now[metric]) for metric in COLUMNS}
-    return ComparedCell(cell=cell, path=path, a=then, b=now, slower=slower)
+    unit = rate_unit((after.kind,))
+    return ComparedCell(cell=cell, path=path, a=then, b=now, slower=slower, unit=unit)
 
 
 def _medians(figures: CellAggregate | PathAggregate) -> Figures:

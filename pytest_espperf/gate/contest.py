@@ -47,7 +47,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import BROKEN, BUDGET, NOT_MEASURED
-from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput, with_units
 from pytest_espperf.model.metrics import aggregate
 from pytest_espperf.model.verdicts import NOT_GATEABLE, NOT_SLOWER, session_word
 
@@ -245,7 +245,13 @@ def judge_contest(session: SessionArtifact, judged: Judged, policy: GatePolicy) 
     if session.partial:
         kind = "incomplete"
     baseline: Json = {"mode": "pairs", "sessions": [], "latest": None, "epoch": None}
-    return Verdict(kind=kind, baseline=baseline, gates=rows, findings=findings, places=places(new, baselines))
+    return Verdict(
+        kind=kind,
+        baseline=baseline,
+        gates=with_units(rows, session),
+        findings=findings,
+        places=places(new, baselines),
+    )
 
 
 def _row(series: PairSeries, answer: PairAnswer, policy: GatePolicy) -> GateRow:

@@ -76,7 +76,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import ANSWERS, GATE_OFF, NOT_JUDGED
-from pytest_espperf.model.gates import TAIL
+from pytest_espperf.model.gates import TAIL, with_units
 from pytest_espperf.model.standing import Standing
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, NOT_SLOWER, session_word
 
@@ -322,7 +322,8 @@ def _verdict(
         kind = "failed"
     if candidate.partial:
         kind = "incomplete"
-    return Verdict(kind=kind, baseline=baseline, gates=rows, findings=findings, places=where)
+    gates = with_units(rows, candidate)
+    return Verdict(kind=kind, baseline=baseline, gates=gates, findings=findings, places=where)
 
 
 def _baseline(choice: BaselineChoice, policy: GatePolicy) -> Json:

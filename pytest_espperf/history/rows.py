@@ -18,7 +18,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
     has_answers,
 )
-from pytest_espperf.model.gates import change_of, worst_gate
+from pytest_espperf.model.gates import change_of, throughput_units, worst_gate
 from pytest_espperf.model.own_figures import MOST_OF_A_UNIT
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.standing import Standing
@@ -76,6 +76,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         medians: per profile and phase, those of :data:`MEDIANS`, and what the phase has besides; only where
             the query asked for details.
         paced: the cells of which a schedule or pauses set the throughput.
+        units: of the throughput, of the profiles and cells that count no requests.
         own: per figure of the firmware's own its unit, its direction and its median; likewise.
         gates: per gate name, :data:`GATE_FACTS`; likewise.
     """
@@ -110,6 +111,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     copies: tuple[str, ...] = ()
     medians: dict[str, dict[str, float | None]] | None = None
     paced: list[str] = []
+    units: dict[str, str] = {}
     gates: dict[str, Json] | None = None
     own: dict[str, OwnMedian] | None = None
 
@@ -278,6 +280,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         firmware=_text(artifact.device.get("firmware")),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         paced=[name for name, cell in artifact.aggregated.items() if cell.paced],
+        units=throughput_units((cell.profile, cell.phase, cell) for cell in artifact.aggregated.values()),
         gates=_gates(artifact.gate),
         own=_own(artifact),
     )

@@ -132,9 +132,11 @@ class Connection(Endpoint):
         A server that has refused a long body may read the rest of it all the same, or not: what it would take
         the next request for is its secret, and how much of the body it has is the kernel's.
         """
-        head = self.reader.head
-        refused = self._has_body and head is not None and head.status >= 400
-        return self.reader.keep_alive and not refused and not self.unsent_bytes
+        reader = self.reader
+        head = reader.head
+        if head is None or not head.keep_alive or reader.excess:
+            return False
+        return not self._has_body or (head.status < 400 and not self.unsent_bytes)
 
     def timed_out(self) -> httpx.TimeoutException:
         """Describe a time-out now: what came instead of an answer, or how far the body got."""
@@ -239,7 +241,8 @@ class Connection(Endpoint):
         owner = self._owner
         if owner is not None:
             self._awaiting = False
-            self._stop_patience()
+            if self._patience is not None:
+                self._stop_patience()
             self.served += 1
             owner.on_response(self)
 

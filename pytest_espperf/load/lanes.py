@@ -149,7 +149,8 @@ class Client:
 
     def _go_on(self) -> bool:
         """Take the next request, after the pause of a client that thinks; whether one was taken at once."""
-        pause_s = self._traffic.pause_s() if self._traffic.has_begun else 0.0
+        traffic = self._traffic
+        pause_s = traffic.pause_s() if traffic.thinks and traffic.has_begun else 0.0
         if pause_s <= 0:
             return self.advance()
         self._advance_in(pause_s)
@@ -241,7 +242,7 @@ class Lane(Client):
 
     def on_response(self, connection: Connection) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
-        request, session = self._request, self.session
+        request, session, traffic = self._request, self.session, self._traffic
         reader = connection.reader
         head = reader.head
         assert head is not None
@@ -260,7 +261,7 @@ class Lane(Client):
         self.deadline_ns = NEVER
         self.answered = True
         self._failures = 0
-        self._traffic.recorder.add(
+        traffic.recorder.add(
             request.index,
             outcome,
             self._begin_ns,
@@ -269,13 +270,13 @@ class Lane(Client):
             self._intended_ns,
             self._opening.took_ns,
         )
-        if not (connection.keep_alive and self._traffic.reuse):
+        if not (connection.keep_alive and traffic.reuse):
             self._opening.keep_session(connection)
             self._drop_connection()
             if reader.excess:
                 self._count_garbage(request, reader.what_is_beyond(), end_ns)
         if self._go_on() and self._connection is not None:
-            self._traffic.watch.turned(self._begin_ns - end_ns)
+            traffic.watch.turned(self._begin_ns - end_ns)
 
     def on_broken(self, connection: Connection, exc: httpx.TransportError) -> None:
         """See :class:`~pytest_espperf.load.connection.Owner`."""
@@ -389,6 +390,9 @@ class LaneTraffic:
         watch: counts how late starts were made, and how fast clients turned round.
         login: what each client asks for first; None for nothing.
         make_client: makes each of them.
+
+    Attributes:
+        thinks: whether clients pause between an answer and their next request.
     """
 
     def __init__(
@@ -412,6 +416,7 @@ class LaneTraffic:
         self.has_begun = True
         self.logging_in: set[Client] = set()
         self.login_trouble: httpx.TransportError | None = None
+        self.thinks = phase.think_time_s > 0
         self._think_s = phase.think_time_s
         self._lanes = [
             make_client(self, number, None if login is None else ClientSession(login))
@@ -477,7 +482,7 @@ class LaneTraffic:
 
     def pause_s(self) -> float:
         """Seconds for which a client pauses now between an answer and its next request."""
-        return pause_s(self.feed, self._think_s, perf_counter_ns()) if self._think_s else 0.0
+        return pause_s(self.feed, self._think_s, perf_counter_ns()) if self.thinks else 0.0
 
     def rest(self, lane: Client) -> None:
         """Put a lane aside that has nothing to do now."""

@@ -289,7 +289,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
-    """One path of a cell over its runs."""
+    """One path of a cell over its runs; ``kind`` is what was counted, see :class:`PhaseReport`."""
 
     requests_total: Summary = Summary()
     error_rate: Summary = Summary()
@@ -297,12 +297,14 @@ class PathAggregate(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: Summary = Summary()
     p99_ms: Summary = Summary()
     rps_ok: Summary = Summary()
+    kind: str = "requests"
 
 
 class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
     """One cell (``profile:phase``) over its runs; ``figures`` has the metrics that only some phases have.
 
-    ``paced``: a schedule or pauses set its throughput, see :attr:`PhaseReport.paced`.
+    ``paced``: a schedule or pauses set its throughput, see :attr:`PhaseReport.paced`; ``kind``: what was
+    counted, see :class:`PhaseReport`.
     """
 
     profile: str
@@ -318,6 +320,7 @@ class CellAggregate(msgspec.Struct, frozen=True, kw_only=True):
     path_metrics: dict[str, PathAggregate] = {}
     figures: dict[str, Summary] = {}
     paced: bool = False
+    kind: str = "requests"
 
     def summary(self, metric: str) -> Summary:
         """Return the summary of a metric, also of one that only some phases have."""
@@ -361,7 +364,8 @@ class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     the rounds that were judged. ``suspect`` marks a gate that is worth measuring again; ``confirmation`` is
     how it was: "" not at all, ``rounds`` or ``pairs``. ``looks_slower`` marks a gate whose change stands out
     of the noise without proof: its session is held back from the baseline. ``unit`` and ``better`` are those
-    of a firmware's own figure; a metric of the registry has them there.
+    of a firmware's own figure; a metric of the registry has them there, but for the ``unit`` of a throughput
+    that counts no requests.
     """
 
     name: str

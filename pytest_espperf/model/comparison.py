@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_espperf.model.artifact import CellAggregate, PathAggregate, SessionArtifact
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, REQUEST_RATE
 from pytest_espperf.model.text import clip, printable
 
 COLUMNS: tuple[str, ...] = tuple(
@@ -38,6 +38,7 @@ class ComparedCell:
     Attributes:
         cell: ``profile:phase``.
         path: "" for the cell as a whole.
+        unit: of the throughput.
         a, b: metric of :data:`COLUMNS` -> median, in the metric's unit.
         slower: metric -> change from A to B in percent, slower positive; of
             :data:`~pytest_espperf.model.gates.POINTS` in percentage points; None where it is unknown.
@@ -53,6 +54,7 @@ class ComparedCell:
     slower: Figures
     noise: Figures = field(default_factory=dict)
     beyond_noise: bool = False
+    unit: str = REQUEST_RATE
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class ProfileChange:
         verdict: ``worse`` where it is slower than the noise explains or has more errors, ``better`` likewise,
             ``within-noise``, or ``unknown`` where one of the sessions has no figures of it.
         metric: the one that the change is given in; "" where only errors changed, or nothing is known.
+        unit: of a throughput that counts no requests.
         a, b: its values, over the phases as a gate has them.
         slower_pct: its change in percent, slower positive.
         noise_pct: the slowdown up to which it is noise.
@@ -103,6 +106,7 @@ class ProfileChange:
     slower_pct: float | None = None
     noise_pct: float | None = None
     errors: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         trouble: why it could not be measured, "" where it could.
         figure: geometric mean of what was measured of it, in the unit of ``metric``; None where nothing was.
         metric: of that figure, by name.
+        unit: of a throughput that counts no requests.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str = ""
     figure: float | None = None
     metric: str = ""
+    unit: str = ""
 
 
 class Contest(msgspec.Struct, frozen=True, kw_only=True):

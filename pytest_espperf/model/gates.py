@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow, Verdict
-from pytest_espperf.model.registry import METRICS, Metric
+from msgspec import structs
+
+from pytest_espperf.model.artifact import (
+    MAIN_RULE,
+    CellAggregate,
+    GateRow,
+    PhaseReport,
+    SessionArtifact,
+    Verdict,
+)
+from pytest_espperf.model.registry import METRICS, REQUEST_RATE, Metric, rate_unit
 from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 
 MAIN_METRIC = "rps_ok"
@@ -26,6 +35,39 @@ def of_throughput(paced: Mapping[str, bool]) -> tuple[str, ...]:
             nothing, and counts only where all are.
     """
     return tuple(name for name, flag in paced.items() if not flag) or tuple(paced)
+
+
+def throughput_units(phases: Iterable[tuple[str, str, PhaseReport | CellAggregate]]) -> dict[str, str]:
+    """Find the profiles, and the cells ``profile:phase``, whose throughput counts no requests, and its unit.
+
+    Args:
+        phases: profile, phase and what is known of it.
+    """
+    profiles: dict[str, dict[str, PhaseReport | CellAggregate]] = {}
+    for profile, phase, known in phases:
+        profiles.setdefault(profile, {})[phase] = known
+    units = {}
+    for profile, own in profiles.items():
+        chosen = of_throughput({phase: known.paced for phase, known in own.items()})
+        units[profile] = rate_unit(own[phase].kind for phase in chosen)
+        units |= {f"{profile}:{phase}": rate_unit((known.kind,)) for phase, known in own.items()}
+    return {name: unit for name, unit in units.items() if unit != REQUEST_RATE}
+
+
+def units_of(session: SessionArtifact) -> dict[str, str]:
+    """Find what the throughputs of a session count, see :func:`throughput_units`."""
+    return throughput_units((one.profile, one.phase, one.report) for _, one in session.results())
+
+
+def with_units(rows: Iterable[GateRow], session: SessionArtifact) -> list[GateRow]:
+    """Give gates of a throughput the unit of what their session counts."""
+    units = units_of(session)
+    return [
+        structs.replace(row, unit=units.get(row.name.rpartition(":")[0], units.get(row.profile, "")))
+        if row.metric == MAIN_METRIC and row.profile
+        else row
+        for row in rows
+    ]
 
 
 def change_of(row: GateRow) -> float | None:

@@ -513,10 +513,13 @@ def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
                 path: PathAggregate(
                     **_summaries(
                         PathAggregate, [r.path_metrics[path] for r in reports if path in r.path_metrics]
-                    )
+                    ),
+                    # The first path of a page is the page; its assets are requests.
+                    kind=reports[0].kind if place == 0 or reports[0].kind != "page" else "requests",
                 )
-                for path in paths
+                for place, path in enumerate(paths)
             },
             paced=any(report.paced for report in reports),
+            kind=reports[0].kind,
         )
     return aggregated

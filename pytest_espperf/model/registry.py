@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pytest_espperf.model.text import grouped
@@ -18,6 +18,33 @@ Better = Literal["lower", "higher"]
 WHOLE_RPS = 20.0
 """Throughput (req/s) from which on decimals say nothing."""
 
+COUNTED: Mapping[str, str] = {"requests": "req", "page": "pages", "websocket": "msg", "events": "events"}
+"""What a phase of each kind counts, as the unit of its throughput names it: a ``msg`` is a round trip."""
+
+PER_SECOND = "per s"
+"""The unit of a throughput over phases of several kinds, and the head of a column that has several."""
+
+
+def rate_unit(kinds: Iterable[str]) -> str:
+    """Name the unit of the throughput of phases: ``req/s``, ``pages/s``, ``msg/s`` or ``events/s``.
+
+    Args:
+        kinds: of the phases; several have none in common.
+    """
+    units = {f"{COUNTED.get(kind, 'req')}/s" for kind in kinds}
+    return units.pop() if len(units) == 1 else PER_SECOND
+
+
+def common_unit(units: Iterable[str]) -> str:
+    """Name what values of these units have in common: their unit, or else :data:`PER_SECOND`."""
+    found = set(units)
+    return found.pop() if len(found) == 1 else PER_SECOND
+
+
+REQUEST_RATE = rate_unit(("requests",))
+RATES = frozenset({PER_SECOND, *(rate_unit((kind,)) for kind in COUNTED)})
+"""All that a throughput's unit can be."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -26,7 +53,8 @@ class Metric:
     Attributes:
         name: key in reports and aggregates.
         label: how people write it.
-        unit: ``ms``, ``req/s``, ``MB/s`` or ``%``; of a firmware's own figure any.
+        unit: ``ms``, ``req/s``, ``MB/s`` or ``%``; of a firmware's own figure any. That of a throughput
+            follows from what is counted, see :func:`rate_unit`.
         better: which direction is better.
         digits: decimals shown; :data:`AS_NEEDED` for as many as a value needs.
         gateable_from: least number of ok requests from which it may be judged.
@@ -88,7 +116,7 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("rps_ok", "throughput", "req/s", "higher", digits=1),
+        Metric("rps_ok", "throughput", REQUEST_RATE, "higher", digits=1),
         Metric("p50_ms", "p50", "ms", "lower"),
         Metric("p95_ms", "p95", "ms", "lower", gateable_from=20),
         Metric("p99_ms", "p99", "ms", "lower", gateable_from=1400),
@@ -134,12 +162,12 @@ def find_metric(name: str, unit: str = "", better: str = "") -> Metric | None:
 
     Args:
         name: of the metric.
-        unit: of an own figure.
+        unit: of an own figure, and of a throughput that counts no requests.
         better: direction of an own figure, "" where it is none.
     """
     known = METRICS.get(name)
     if known is not None:
-        return known
+        return replace(known, unit=unit) if known.unit in RATES and unit in RATES else known
     if better not in ("lower", "higher"):
         return None
     return Metric(name, name, unit, "higher" if better == "higher" else "lower", digits=AS_NEEDED)

@@ -86,7 +86,12 @@ def make_trend(
         if point is not None:
             points.append(point)
             before = row
-    return Trend(board, profile, metric, tuple(points)) if points else None
+    unit = next((row.units.get(profile, "") for row in reversed(rows) if profile in row.profiles), "")
+    return (
+        Trend(board, profile, metric, tuple(points), unit=unit if metric == MAIN_METRIC else "")
+        if points
+        else None
+    )
 
 
 def make_own_trend(

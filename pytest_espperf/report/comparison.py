@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import COLUMNS, ComparedCell, Comparison, ProfileChange
 from pytest_espperf.model.gates import POINTS
-from pytest_espperf.model.registry import METRICS, find_metric
+from pytest_espperf.model.registry import METRICS, PER_SECOND, common_unit, find_metric
 from pytest_espperf.model.text import clip, grouped
 from pytest_espperf.model.verdicts import UNJUDGED, Mood
 from pytest_espperf.report.changes import pair_text, size_text
@@ -38,8 +38,9 @@ def render_comparison(
     lines += _rules(comparison)
     shown = list(comparison.cells) if everything or why else _telling(comparison)
     if shown:
-        lines.append(Line(_head(), bold=True))
-        lines += [line for cell in shown for line in _cell(cell)]
+        unit = common_unit(cell.unit for cell in shown)
+        lines.append(Line(_head(unit), bold=True))
+        lines += [line for cell in shown for line in _cell(cell, mixed=unit == PER_SECOND)]
         lines += [
             Line(text) for text in wrapped("slower: B against A, slower positive; of errors in points (pt)")
         ]
@@ -85,8 +86,9 @@ def _size(change: ProfileChange) -> str:
     """``60 % slower (239 -> 149 req/s)``, and the errors where they changed as well."""
     parts = []
     if change.metric:
-        size = size_text(change.metric, change.a, change.b, change.slower_pct)
-        parts.append(f"{size} ({pair_text(change.metric, change.a, change.b)})")
+        metric = find_metric(change.metric, change.unit)
+        size = size_text(metric, change.a, change.b, change.slower_pct)
+        parts.append(f"{size} ({pair_text(metric, change.a, change.b)})")
     if change.errors is not None:
         parts.append(size_text(POINTS, 0.0, change.errors, None))
     return " and ".join(parts)
@@ -104,7 +106,8 @@ def _no_difference(comparison: Comparison, within: Sequence[ProfileChange]) -> s
     noise = f"all {len(within)} profiles are within the noise"
     if len(within) == 1:
         (one,) = within
-        noise = f"{one.profile} is within the noise ({pair_text(one.metric, one.a, one.b)})"
+        pair = pair_text(find_metric(one.metric, one.unit), one.a, one.b)
+        noise = f"{one.profile} is within the noise ({pair})"
     beyond = [cell for cell in comparison.cells if cell.beyond_noise]
     if not beyond:
         return f"no difference: {noise}"
@@ -124,8 +127,9 @@ def _row_change(cell: ComparedCell) -> str:
     largest = max(changes, key=lambda metric: changes[metric], default="")
     if not largest or changes[largest] <= 1:
         return f"{name} changed"
-    size = size_text(largest, cell.a[largest], cell.b[largest], cell.slower[largest])
-    return f"{name} is {size} ({pair_text(largest, cell.a[largest], cell.b[largest])})"
+    metric = find_metric(largest, cell.unit)
+    size = size_text(metric, cell.a[largest], cell.b[largest], cell.slower[largest])
+    return f"{name} is {size} ({pair_text(metric, cell.a[largest], cell.b[largest])})"
 
 
 def _mood(comparison: Comparison) -> Mood:
@@ -200,24 +204,25 @@ def _rules(comparison: Comparison) -> list[Line]:
     return [head, *lines, Line("")]
 
 
-def _head() -> str:
+def _head(unit: str) -> str:
     titles = []
     for name in COLUMNS:
-        metric = METRICS[name]
+        metric = find_metric(name, unit) or METRICS[name]
         short = f"{metric.label} {metric.unit}"
         titles.append(short if len(short) < _FIGURE else metric.unit)
     return columns(("medians", "", *titles), _WIDTHS, texts=2)
 
 
-def _cell(cell: ComparedCell) -> list[Line]:
+def _cell(cell: ComparedCell, *, mixed: bool) -> list[Line]:
     name = f"  {cell.path}" if cell.path else cell.cell
+    below = f"  {cell.unit}" if mixed else ""
 
     def line(first: str, who: str, texts: list[str]) -> Line:
         return Line(columns((first, who, *texts), _WIDTHS, texts=2))
 
     return [
         line(name, "A", [_figure(cell.a[metric]) for metric in COLUMNS]),
-        line("", "B", [_figure(cell.b[metric]) for metric in COLUMNS]),
+        line(below, "B", [_figure(cell.b[metric]) for metric in COLUMNS]),
         line("", "slower", [_change(metric, cell.slower[metric]) for metric in COLUMNS]),
     ]
 

@@ -10,7 +10,7 @@ from pytest_espperf.model.artifact import MAIN_RULE, Finding, GateRow, SessionAr
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
 from pytest_espperf.model.findings import NOT_MEASURED
 from pytest_espperf.model.gates import worst_first
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, find_metric
 from pytest_espperf.model.text import clip, one_line
 from pytest_espperf.model.verdicts import VERDICTS, Headline
 from pytest_espperf.report import slowdown
@@ -217,7 +217,7 @@ def candidate_rows(contest: Contest) -> list[tuple[str, ...]]:
     if not candidates:
         return []
     doubts = contest.kind == "bisect"
-    metric = next((METRICS[one.metric] for one in candidates if one.metric in METRICS), None)
+    metric = next((find_metric(one.metric, one.unit) for one in candidates if one.metric in METRICS), None)
     named = f"{metric.label} {metric.unit}" if metric is not None and metric.unit == "ms" else ""
     head = ("commit" if doubts else "value", "runs", named or (metric.unit if metric is not None else ""))
     against = f"vs {one_line(candidates[0].label, 12)}" if doubts else "vs best"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact, Verdict
+from pytest_espperf.model.registry import common_unit
 from pytest_espperf.model.text import clip, flat, grouped
 from pytest_espperf.report.changes import baseline_text, gate_size, others_text, short_list, value_text
 from pytest_espperf.report.contest import candidate_rows
@@ -219,14 +220,15 @@ def _figures(view: View) -> list[str]:
 def _medians(view: View) -> list[str]:
     if not view.cells:
         return []
-    head = ("profile:phase / path", "req/s", "p50 ms", "p95 ms", "p99 ms", "errors %")
-    return table(head, [_cell(row) for row in view.cells])
+    unit = common_unit(row.unit for row in view.cells)
+    head = ("profile:phase / path", unit, "p50 ms", "p95 ms", "p99 ms", "errors %")
+    return table(head, [_cell(row, unit) for row in view.cells])
 
 
-def _cell(row: CellRow) -> tuple[str, ...]:
+def _cell(row: CellRow, unit: str) -> tuple[str, ...]:
     return (
         f"&nbsp;&nbsp;{code(row.name)}" if row.is_path else f"**{escape(row.name)}**",
-        _number(row.rps, 1),
+        row.rate(unit),
         _number(row.p50_ms),
         _number(row.p95_ms),
         _number(row.p99_ms),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_espperf.model.artifact import Finding, GateRow, PathChange, SessionArtifact
 from pytest_espperf.model.findings import Severity
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, PER_SECOND, common_unit
 from pytest_espperf.model.text import clip, grouped, printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, Mood, mood_of, short_of
 from pytest_espperf.report.contest import candidate_table
@@ -34,6 +34,7 @@ _INTERVAL_WIDTHS = (_NAME, 10, 10, 10, 18)
 _PLACE_WIDTHS = (44, 12, 12, 12)
 _FIGURE_WIDTHS = (34, 24, 20)
 _CELL_WIDTHS = (34, 9, 9, 9, 9, 9)
+_MIXED_WIDTHS = (28, 15, 9, 9, 9, 9)
 _SEVERITY_MOODS: dict[Severity, Mood] = {"fail": "bad", "warn": "warn", "info": "plain"}
 
 
@@ -159,9 +160,12 @@ def _place(place: PathChange) -> Line:
 
 
 def _cells(view: View, verbosity: int) -> list[Line]:
-    head = ("medians over the runs", "req/s", "p50 ms", "p95 ms", "p99 ms", "errors")
-    lines = [Line(columns(head, _CELL_WIDTHS), bold=True)]
-    return lines + [_cell(row) for row in view.cells if verbosity > 0 or not row.is_path]
+    shown = [row for row in view.cells if verbosity > 0 or not row.is_path]
+    unit = common_unit(row.unit for row in shown)
+    widths = _MIXED_WIDTHS if unit == PER_SECOND else _CELL_WIDTHS
+    head = ("medians over the runs", unit, "p50 ms", "p95 ms", "p99 ms", "errors")
+    lines = [Line(columns(head, widths), bold=True)]
+    return lines + [Line(columns(_cell(row, unit), widths)) for row in shown]
 
 
 def _figures(view: View) -> list[Line]:
@@ -170,11 +174,11 @@ def _figures(view: View) -> list[Line]:
     return [Line(head, bold=True), *(Line(columns(row, _FIGURE_WIDTHS, texts=2)) for row in rows)]
 
 
-def _cell(row: CellRow) -> Line:
+def _cell(row: CellRow, unit: str) -> tuple[str, ...]:
     def number(value: float | None, digits: int) -> str:
         return "-" if value is None else grouped(value, digits)
 
     name = f"  {row.name}" if row.is_path else row.name
     errors = "-" if row.error_rate is None else f"{grouped(row.error_rate, 1)} %"
-    figures = [number(value, 1) for value in (row.rps, row.p50_ms, row.p95_ms, row.p99_ms)]
-    return Line(columns((name, *figures, errors), _CELL_WIDTHS))
+    latencies = [number(value, 1) for value in (row.p50_ms, row.p95_ms, row.p99_ms)]
+    return name, row.rate(unit), *latencies, errors

@@ -34,7 +34,8 @@ from pytest_espperf.model.findings import (
     STOPPED,
     WORKER,
 )
-from pytest_espperf.model.registry import METRICS, Metric, own_gate
+from pytest_espperf.model.gates import MAIN_METRIC
+from pytest_espperf.model.registry import METRICS, PER_SECOND, Metric, own_gate, rate_unit
 from pytest_espperf.model.verdicts import (
     BLAMING,
     CLIENTS_WITHOUT_ANSWER,
@@ -66,7 +67,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class CellRow:
-    """Medians of a phase of a profile, or of one of its paths."""
+    """Medians of a phase of a profile, or of one of its paths; ``unit`` is that of the throughput."""
 
     name: str
     rps: float | None
@@ -74,7 +75,14 @@ class CellRow:
     p95_ms: float | None
     p99_ms: float | None
     error_rate: float | None
+    unit: str
     is_path: bool = False
+
+    def rate(self, column: str) -> str:
+        """Format the throughput for a column of this unit, with its own where the column has several."""
+        value = format_metric(METRICS[MAIN_METRIC], self.rps)
+        counted = f" {self.unit.removesuffix('/s')}" if column == PER_SECOND and self.rps is not None else ""
+        return f"{value}{counted}"
 
 
 @dataclass(frozen=True)
@@ -367,6 +375,7 @@ def _row(name: str, figures: CellAggregate | PathAggregate) -> CellRow:
         p95_ms=figures.p95_ms.median,
         p99_ms=figures.p99_ms.median,
         error_rate=figures.error_rate.median,
+        unit=rate_unit((figures.kind,)),
     )
 
 

@@ -36,7 +36,7 @@ from pytest_espperf.history.files import write_atomic
 from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
-from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
+from pytest_espperf.model.gates import MAIN_METRIC, of_throughput, units_of, with_units
 from pytest_espperf.model.text import one_line
 from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.session.judging import Judgement
@@ -433,7 +433,7 @@ class Bisection:
         verdict = Verdict(
             kind="incomplete" if interrupted else kind,
             baseline={"mode": "pairs", "sessions": [], "latest": None, "epoch": None},
-            gates=[self._row(gate, beliefs, kind)] if gate else [],
+            gates=with_units([self._row(gate, beliefs, kind)] if gate else [], session),
             findings=findings,
         )
         found = answer.kind in {"found", "several"} and not self.lost
@@ -491,6 +491,8 @@ class Bisection:
 
     def _candidates(self, beliefs: Beliefs) -> list[Candidate]:
         gate = self._shown_gate()
+        profile, _, metric = gate.rpartition(":")
+        unit = units_of(self._meter.artifact()).get(profile, "")
         readings: dict[int, list[float]] = {}
         for reading in self._readings():
             readings.setdefault(reading.commit, []).append(reading.change)
@@ -504,7 +506,8 @@ class Bisection:
                 probability=round(beliefs.began[n - 1], 4) if n else None,
                 trouble=self.state.skipped.get(n, ""),
                 figure=self._figure(n, gate),
-                metric=gate.rpartition(":")[2],
+                metric=metric,
+                unit=unit,
             )
             for n, one in enumerate(self._ends)
         ]

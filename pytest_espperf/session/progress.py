@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pytest_espperf.load import Progress
+from pytest_espperf.model.registry import rate_unit
 from pytest_espperf.session.context import Context
 from pytest_espperf.session.plan import PlannedPhase, SessionPlan
 
@@ -66,7 +67,7 @@ class Pace:
         left = f", {left_s // 60}:{left_s % 60:02d} left" if planned.role == "run" else ""
         return (
             f"{planned.label(self._plan.runs)} {progress.elapsed_s:.1f}/{progress.duration_s:g} s{left}: "
-            f"{progress.errors} errors, {progress.rps:,.0f} req/s{p95}"
+            f"{progress.errors} errors, {progress.rps:,.0f} {rate_unit((planned.phase.kind,))}{p95}"
         )
 
 

@@ -15,7 +15,7 @@ from pytest_espperf.gate.rows import pct
 from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
-from pytest_espperf.model.gates import MAIN_METRIC
+from pytest_espperf.model.gates import MAIN_METRIC, units_of
 from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, mean_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
@@ -238,11 +238,13 @@ class Sweep:
     def _candidates(self, profile: str, ranking: Ranking | None) -> list[Candidate]:
         several = bool(profile) and len(self._meter.profiles) > 1
         metric = self._metric or MAIN_METRIC
+        shown = profile or self._meter.profiles[0]
+        unit = units_of(self._meter.artifact()).get(shown, "")
         ranked = {rank.value: rank for rank in ranking.ranks} if ranking is not None else {}
         found = []
         for value in self._knob.values:
             rank = ranked.get(value)
-            gate = f"{profile or self._meter.profiles[0]}:{metric}"
+            gate = f"{shown}:{metric}"
             levels = [one[gate] for one in self._levels[value] if gate in one]
             found.append(
                 Candidate(
@@ -255,6 +257,7 @@ class Sweep:
                     trouble=self._trouble.get(value, ""),
                     figure=mean_of(levels, metric),
                     metric=metric,
+                    unit=unit,
                 )
             )
         return found

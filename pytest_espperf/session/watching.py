@@ -36,8 +36,8 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
-from pytest_espperf.model.gates import of_throughput
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.gates import of_throughput, units_of
+from pytest_espperf.model.registry import METRICS, Metric, find_metric
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.verdicts import FAILING, SLOWER, rank
 from pytest_espperf.session.bench import Bench
@@ -80,7 +80,8 @@ class PassChange:
         metric: of that gate.
         d_pct: change in percent, slower positive; None where nothing was compared.
         baseline: figure of the baseline, in the metric's unit.
-        now: figure of the pass, likewise; requests per second where nothing was compared.
+        now: figure of the pass, likewise; the throughput where nothing was compared.
+        unit: of a throughput that counts no requests.
     """
 
     profile: str
@@ -89,6 +90,14 @@ class PassChange:
     d_pct: float | None = None
     baseline: float | None = None
     now: float | None = None
+    unit: str = ""
+
+    @property
+    def described(self) -> Metric:
+        """Label, unit and direction of the metric."""
+        found = find_metric(self.metric, self.unit)
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)
@@ -422,9 +431,11 @@ def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> PassCh
     """Choose the figure that stands for a profile: the gate with the worst verdict, else the throughput."""
     rows = [row for row in verdict.gates if row.profile == profile and _shows_change(row)]
     if not rows:
-        return PassChange(profile, now=_rate(artifact, profile))
+        return PassChange(profile, now=_rate(artifact, profile), unit=units_of(artifact).get(profile, ""))
     worst = min(rows, key=lambda row: (rank(row.verdict), row.rule != MAIN_RULE, row.metric != RATE))
-    return PassChange(profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now)
+    return PassChange(
+        profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now, worst.unit
+    )
 
 
 def _shows_change(row: GateRow) -> bool:
@@ -432,7 +443,7 @@ def _shows_change(row: GateRow) -> bool:
 
 
 def _rate(artifact: SessionArtifact, profile: str) -> float | None:
-    """Compute the requests per second of a profile: the geometric mean of its phases, as a gate's."""
+    """Compute the throughput of a profile: the geometric mean of its phases, as a gate's."""
     cells = {name: cell for name, cell in artifact.aggregated.items() if cell.profile == profile}
     chosen = of_throughput({name: cell.paced for name, cell in cells.items()})
     rates = [rate for name in chosen if (rate := cells[name].rps_ok.median)]

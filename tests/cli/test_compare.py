@@ -225,7 +225,7 @@ def test_the_command_as_json(history: HistoryStore, capsys: pytest.CaptureFixtur
         "python_heavy:burst:p95_ms",
         "python_heavy:long:p95_ms",
     }
-    assert told["cells"][0].keys() == {"cell", "path", "a", "b", "slower", "noise", "beyond_noise"}
+    assert told["cells"][0].keys() == {"cell", "path", "a", "b", "slower", "noise", "beyond_noise", "unit"}
     assert len(told["cells"]) == 18, "rows within the noise, too"
     assert told["summary"].startswith("B is slower: python_heavy ")
     heavy = next(one for one in told["profiles"] if one["profile"] == "python_heavy")

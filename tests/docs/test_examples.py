@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.docs_pages import Command, steps
+from support.docs_pages import Command, steps, words
 from support.paths import ROOT
 from support.pytest_alone import ENVIRONMENT as ALONE
 from support.short_sessions import SHORT
@@ -116,7 +116,10 @@ def test_a_rest_api_and_a_websocket(tmp_path: Path, device: SimProcess) -> None:
     (folder / "pyproject.toml").write_text(short, encoding="utf-8")
     listing, session = commands(folder)
     assert "POST /login  (login)" in run(listing, folder, device, OWN_PROFILES)
-    run(session, folder, device, OWN_PROFILES)
+    output = run(session, folder, device, OWN_PROFILES)
+    shown = {word for line in session.prints for word in words(line)}
+    assert {"medians", "req", "msg"} <= shown
+    assert not {word for word in shown if word not in output}, output
     artifact, phases = measured(folder)
     assert phases == {"shop:burst", "shop:reconnect", "live:echo"}
     reports = {

@@ -37,7 +37,7 @@ duration_s = 1
 WORDS = (
     *("--pyargs", "pytest_espperf.suite", "-m", "perf", "-p", "no:xdist", "-p", "no:cacheprovider"),
     *("--device-ip=sim", "--sim-noise=none", "--perf-runs=2", "--perf-confirm=0", ANY_CHANGE),
-    *("--perf-settle-ms=10", "--perf-between-runs-ms=0", "--perf-tolerance=1000"),
+    *("--perf-settle-ms=10", "--perf-heartbeat-ms=200", "--perf-between-runs-ms=0", "--perf-tolerance=1000"),
 )
 
 
@@ -75,6 +75,11 @@ def test_two_sessions_of_streams(place: Path) -> None:
         done = run(place, "--perf-profiles=chat,feed")
         assert done.returncode == 0, done.stdout + done.stderr
     assert "signs of a reboot" not in done.stdout
+    beats = [line for line in done.stdout.splitlines() if "[espperf] run" in line]
+    assert {unit for line in beats for unit in ("req/s", "msg/s", "events/s") if unit in line} == {
+        "msg/s",
+        "events/s",
+    }
     session = latest(place)
     reports = {
         f"{result['profile']}:{result['phase']}": result["report"]

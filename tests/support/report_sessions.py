@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,13 +18,16 @@ from pytest_espperf.model.artifact import (
 )
 from pytest_espperf.model.metrics import aggregate, summarise
 from pytest_espperf.model.samples import Outcome, PhaseSamples
+from pytest_espperf.model.workload import PhaseKind
 
 OUTCOMES = [Outcome(200, None), Outcome(503, "http_503")]
 PROFILES = {"light": ("/hello", "/deps"), "heavy": ("/template",)}
 
 
-def _samples(rng: random.Random, paths: Sequence[str], median_s: float, seconds: float) -> PhaseSamples:
-    made = PhaseSamples(paths=tuple(paths), clients=4, duration_s=seconds, outcomes=OUTCOMES)
+def _samples(
+    rng: random.Random, paths: Sequence[str], median_s: float, seconds: float, kind: PhaseKind = "requests"
+) -> PhaseSamples:
+    made = PhaseSamples(paths=tuple(paths), clients=4, duration_s=seconds, outcomes=OUTCOMES, kind=kind)
     for _ in range(made.clients):
         at, turn = 0.0, 0
         while at < seconds:
@@ -50,6 +53,7 @@ def full_session(
     tag: str = "",
     said: str = "",
     history: Sequence[SessionArtifact] = (),
+    kinds: Mapping[str, PhaseKind] | None = None,
 ) -> SessionArtifact:
     """A judged session.
 
@@ -61,6 +65,7 @@ def full_session(
         tag: its tag.
         said: a last word of the serial console in its first phase.
         history: what it is judged against, oldest first.
+        kinds: of profiles whose phases count no requests.
     """
     raw: list[RawRun] = []
     for index in range(1, runs + 1):
@@ -68,7 +73,9 @@ def full_session(
             base = 0.012 * (slower if profile == "heavy" else 1.0) * rng.lognormvariate(0, 0.01)
             results: list[PhaseResult] = []
             for phase, factor in (("burst", 1.5), ("long", 1.0)):
-                report = summarise(_samples(rng, paths, base * factor, 1.0))
+                report = summarise(
+                    _samples(rng, paths, base * factor, 1.0, (kinds or {}).get(profile, "requests"))
+                )
                 heap = {"heap": {"internal_free": 180_000 - 100 * index}, "gc_mem_free": 90_000}
                 report = msgspec.structs.replace(report, mem_before=heap, mem_after=heap)
                 if said and not raw and not results:

@@ -6,6 +6,7 @@ import json
 from typing import Any, Literal
 
 from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.gates import MAIN_METRIC
 from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.text import json_printable
 from pytest_espperf.report.exports.figures import board_of, figures
@@ -66,7 +67,7 @@ def _measure(metric: Metric) -> tuple[str, float]:
         return "latency", NS_PER_MS
     if metric.unit == "ms" and metric.name in METRICS:
         return f"latency-{metric.name.removesuffix('_ms').replace('_', '-')}", NS_PER_MS
-    if metric.unit == "req/s":
+    if metric.name == MAIN_METRIC:
         return "throughput", 1.0
     return metric.name.replace("_", "-"), 1.0
 

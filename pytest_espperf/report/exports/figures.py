@@ -10,7 +10,7 @@ from statistics import median
 from typing import TypeGuard
 
 from pytest_espperf.model.artifact import CellAggregate, PathAggregate, PhaseReport, SessionArtifact, Summary
-from pytest_espperf.model.registry import METRICS, OWN, Metric
+from pytest_espperf.model.registry import METRICS, OWN, Metric, find_metric, rate_unit
 from pytest_espperf.report.clock import moment_of
 
 GREATEST = 1e15
@@ -107,7 +107,7 @@ def _figures_of(cell: CellAggregate, path: str, aggregate: CellAggregate | PathA
             profile=cell.profile,
             phase=cell.phase,
             path=path,
-            metric=metric,
+            metric=find_metric(name, rate_unit((aggregate.kind,))) or metric,
             median=summary.median,
             low=min(ends),
             high=max(ends),

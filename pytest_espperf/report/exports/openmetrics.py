@@ -59,7 +59,7 @@ def families(session: SessionArtifact, *, paths: bool) -> list[Family]:
         name, unit, parts = _family(metric)
         samples: list[tuple[Mapping[str, str], float]] = []
         for figure in all_figures:
-            if figure.metric is metric:
+            if figure.metric.name == metric.name:
                 where = {"profile": figure.profile, "phase": figure.phase}
                 where |= {"path": figure.path} if paths else {}
                 samples.append(({**_escaped(where), **common}, figure.median / parts))

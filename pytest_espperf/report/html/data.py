@@ -112,7 +112,8 @@ class LevelChange:
 class Trend:
     """The history of one gate on one board, oldest first.
 
-    Of a firmware's own figure the profile is "", and unit and direction are given.
+    Of a firmware's own figure the profile is "", and unit and direction are given; of a throughput that
+    counts no requests its unit.
 
     Attributes:
         changes: where its level changed, oldest first.

@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from pytest_espperf.model.artifact import GateRow, Json, SessionArtifact
-from pytest_espperf.model.gates import change_words
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.gates import MAIN_METRIC, change_words
+from pytest_espperf.model.registry import common_unit, find_metric, rate_unit
 from pytest_espperf.model.text import grouped, printable
 from pytest_espperf.model.verdicts import BLAMING, Mood, mood_of, rank
 from pytest_espperf.report.boards import Overview
@@ -105,6 +105,7 @@ def render_html(data: ReportData, home: str = "") -> str:
     return render(
         "page.html.jinja",
         view=view,
+        rate_unit=common_unit(row.unit for row in view.cells),
         home=home,
         session=data.session,
         figures=_figures(view),
@@ -172,10 +173,10 @@ def _figures(view: View) -> list[HeadFigure]:
         return [_figure(view, row) for row in (slower or compared)[:MOST_FIGURES]]
     last_phases = {row.name.partition(":")[0]: row for row in view.cells if not row.is_path}
     return [
-        HeadFigure(f"{row.name} {METRICS[metric].label}", "", METRICS[metric].format(value))
+        HeadFigure(f"{row.name} {one.label}", "", one.format(value))
         for row in last_phases.values()
-        for metric, value in (("rps_ok", row.rps), ("p95_ms", row.p95_ms))
-        if value is not None
+        for metric, value in ((MAIN_METRIC, row.rps), ("p95_ms", row.p95_ms))
+        if value is not None and (one := find_metric(metric, row.unit)) is not None
     ][:MOST_FIGURES]
 
 
@@ -314,8 +315,8 @@ def _course_rows(runs: Any) -> Iterator[tuple[str, ...]]:
         yield (
             label,
             (
-                f"{number(report.rps_ok, 1)} req/s, p95 {number(report.p95_ms)} ms, max "
-                f"{number(report.max_ms)} ms, {errors}{stalled}{'; ' if events else ''}{events}"
+                f"{number(report.rps_ok, 1)} {rate_unit((report.kind,))}, p95 {number(report.p95_ms)} ms, "
+                f"max {number(report.max_ms)} ms, {errors}{stalled}{'; ' if events else ''}{events}"
             ),
         )
 
