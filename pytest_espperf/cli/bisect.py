@@ -15,7 +15,9 @@ from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.cli.rounds import (
     add_build_arguments,
     add_round_options,
+    check_build_commands,
     print_saved,
+    running_check,
     say_begin,
     settings_of,
     showing,
@@ -165,7 +167,12 @@ def _search(
             "--resume: the commits between GOOD and BAD are other ones than before: begin again with --new"
         )
     revisions.flash_s = settings.perf_ab_timeout_s
-    with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
+    with (
+        showing() as show,
+        RoundMeter(
+            settings, root, kind="bisect", say=say_begin, show=show, running=running_check(arguments)
+        ) as meter,
+    ):
         say_begin(
             f"{meter.boards[0].name}: {counted(len(line), 'commit')}, {ends[0].shown} is good, "
             f"{ends[-1].shown} is bad; "
@@ -250,14 +257,16 @@ def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse a search that has no commands, and take the profile for that which is measured.
+    """Refuse a search whose commands cannot do, and take the profile for that which is measured.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: a command is missing, or it or the path of a check has a placeholder that nobody knows.
     """
     for flag, value in (("--build-cmd", arguments.build_cmd), ("--flash-cmd", arguments.flash_cmd)):
         if not value:
             raise UsageError(f"{flag} is missing: commits are built and flashed by commands")
+    check_build_commands(arguments.build_cmd, arguments.flash_cmd)
+    running_check(arguments)
     if arguments.profile:
         arguments.perf_profiles = arguments.profile
 

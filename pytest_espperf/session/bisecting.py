@@ -36,7 +36,8 @@ from pytest_espperf.history.files import write_atomic
 from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
-from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
+from pytest_espperf.model.gates import MAIN_METRIC, divided, of_throughput
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import one_line
 from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.session.judging import Judgement
@@ -390,7 +391,7 @@ class Bisection:
         """``measured abc1234: +11.9 %; likeliest def5678 (63 %)``."""
         last, gate = self.state.measured[-1], self.gate()
         reading = reading_at(last, gate) if gate else None
-        change = f": {pct(reading.change):+.1f} %" if reading is not None else ""
+        change = f": {self._size(reading.change):+.1f} %" if reading is not None else ""
         steps = self.stand()[1].steps
         if len(steps) > 1:  # each has a probability of its own: their sum may be anything up to 200 %
             guess = f"; likely two steps, at {' and at '.join(map(self._step, steps))}"
@@ -399,6 +400,10 @@ class Bisection:
         else:
             guess = ""
         return f"measured {self._ends[last.commit].short}{change}{guess}"
+
+    def _size(self, change: float) -> float:
+        """Convert a log change to percent, slower positive, as the table has it."""
+        return divided(METRICS.get(self._shown_gate().rpartition(":")[2]), pct(change))
 
     def _step(self, step: StepAt) -> str:
         shorts = " or ".join(self._ends[commit].short for commit in step.commits[:3])
@@ -462,7 +467,8 @@ class Bisection:
         if answer.kind == "none":
             return "no step", f"{bad} is not slower than {good} ({profile}), {many}"
         if answer.kind == "several":
-            steps = " and ".join(f"{self._named(step)} ({pct(step.change):+.0f} %)" for step in answer.steps)
+            named = [f"{self._named(step)} ({self._size(step.change):+.0f} %)" for step in answer.steps]
+            steps = " and ".join(named)
             return "found", f"more than one step: {steps}; {profile}, {many}"
         if answer.kind == "found":
             slower = f"{profile} is {pct(beliefs.change):.0f} % slower from there on"

@@ -26,9 +26,9 @@ from pytest_espperf.gate.rows import pct
 from pytest_espperf.gate.sequential import PairAnswer, PairPlan, PairWord, decide, open_profiles
 from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
+from pytest_espperf.model.gates import divided
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import VERDICTS
-from pytest_espperf.report.changes import divided
 from pytest_espperf.report.contest import WORDS, duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
@@ -81,6 +81,19 @@ class AbContest:
         self._answers: dict[str, PairAnswer] = {}
         self.outcome: SessionOutcome | None = None
         meter.contest = structs.replace(meter.contest, most_pairs=plan.pairs.most_pairs)
+
+    def prepare(self) -> None:
+        """Build both firmwares, where they are built, before anything is measured.
+
+        Raises:
+            BuildError: one cannot be built; nothing is kept of the session.
+        """
+        try:
+            for firmware in self._firmwares.values():
+                firmware.prepare()
+        except BaseException:  # Ctrl-C as well
+            self._meter.drop()
+            raise
 
     def run(self) -> SessionOutcome:
         """Measure until every profile is decided; judge and save what was measured.
@@ -268,15 +281,15 @@ _ORDER: tuple[PairWord, ...] = ("slower", "open", "faster", "same")
 
 
 def _in_words(answer: PairAnswer) -> str:
+    metric = METRICS.get(answer.name.rpartition(":")[2])
     if answer.word == "slower":
         return f"slower by {pct(answer.change):.1f} %"
     if answer.word == "faster":
-        metric = METRICS.get(answer.name.rpartition(":")[2])
         return f"faster by {-divided(metric, pct(answer.change)):.1f} %"
     if answer.word == "same":
         return f"the same (at most {pct(answer.high):.1f} % slower)"
     if math.isfinite(answer.high):
-        return f"open ({pct(answer.low):+.1f} to {pct(answer.high):+.1f} %)"
+        return f"open ({divided(metric, pct(answer.low)):+.1f} to {divided(metric, pct(answer.high)):+.1f} %)"
     return "open"
 
 

@@ -42,7 +42,7 @@ from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.answers import Asker
 from pytest_espperf.session.board import Board
-from pytest_espperf.session.boards import named_boards, refuse_one_twice
+from pytest_espperf.session.boards import named_boards, refuse_one_twice, refuse_sim_beside
 from pytest_espperf.session.boots import TRY_S, time_boot
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -200,6 +200,7 @@ class RoundMeter:
             raise UsageError(
                 f"{source} names {len(named)} boards: firmwares are compared on one board or two at once"
             )
+        refuse_sim_beside(settings)
         refuse_one_twice([one.settings for one in named])
         self._twins = TwinLoad()
         self._saving = threading.Lock()

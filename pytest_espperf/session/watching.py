@@ -36,7 +36,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
-from pytest_espperf.model.gates import of_throughput
+from pytest_espperf.model.gates import divided_pct, of_throughput
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.verdicts import FAILING, SLOWER, rank
@@ -424,7 +424,9 @@ def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> PassCh
     if not rows:
         return PassChange(profile, now=_rate(artifact, profile))
     worst = min(rows, key=lambda row: (rank(row.verdict), row.rule != MAIN_RULE, row.metric != RATE))
-    return PassChange(profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now)
+    return PassChange(
+        profile, worst.verdict, worst.metric, divided_pct(worst, worst.d_pct), worst.baseline, worst.now
+    )
 
 
 def _shows_change(row: GateRow) -> bool:
