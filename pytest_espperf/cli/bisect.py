@@ -126,7 +126,7 @@ def _bisect(arguments: argparse.Namespace) -> int:
     _check(arguments)
     revisions = _repository(arguments)
     file = SearchFile(revisions.key)
-    file.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.prepare()
     try:
         with FileLock(file.path.with_suffix(".lock"), timeout=0):
             if state is None and not arguments.new:

@@ -168,11 +168,19 @@ class SearchFile:
         Raises:
             HistoryError: it cannot be written.
         """
+        self.prepare()
+        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            HistoryError: it cannot be made.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise HistoryError(f"the state of the search: {self.folder}: {error.strerror or error}") from None
-        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
 
 
 class Bisection:
