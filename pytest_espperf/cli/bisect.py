@@ -31,6 +31,7 @@ from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table
 from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState, counted
+from pytest_espperf.session.joining import join_parts
 from pytest_espperf.session.revisions import Revision, Revisions
 from pytest_espperf.session.round_meter import RoundMeter
 
@@ -178,6 +179,7 @@ def _search(
             f"{ends[-1].shown} is bad; "
             "interrupted, it continues with espperf bisect --resume"
         )
+        join_parts(meter, state, file.save)
         search = Bisection(
             meter,
             revisions,
@@ -188,7 +190,6 @@ def _search(
             most=arguments.most,
             minutes=arguments.minutes,
         )
-        file.save(state)
         outcome = search.run()
         state.finished = search.is_certain
         state.saved = str(outcome.saved.json_path) if outcome.saved is not None else ""

@@ -102,6 +102,7 @@ class SearchState(msgspec.Struct, kw_only=True):
         device_id: of it, where the user gave one.
         finished: whether the answer is certain.
         saved: file of the session with that answer, "" for none.
+        sessions: ids of the sessions in which it was measured so far: a search that goes on joins them.
     """
 
     options: dict[str, Any]
@@ -115,6 +116,7 @@ class SearchState(msgspec.Struct, kw_only=True):
     device_id: str = ""
     finished: bool = False
     saved: str = ""
+    sessions: list[str] = []
 
     @property
     def span(self) -> str:
@@ -220,7 +222,8 @@ class Bisection:
         self._ends_s = meter.context.clock() + minutes * 60 if minutes else math.inf
         self._weights = [weight_of(one.paths) for one in ends[1:]]
         self._failed: dict[int, int] = {}
-        self._index = len(state.measured)
+        rounds = (run.run_index + 1 for run in meter.artifact().raw_runs)  # of earlier parts
+        self._index = max(len(state.measured), *rounds, 0)
         self._say = meter.context.say
         self.lost = ""
         """Which end cannot be measured, and why; "" where both can."""

@@ -169,8 +169,7 @@ class AbContest:
         session = self._meter.artifact()
         self._answers = decide(series_of(session), self._plan.pairs)
         undecided = open_profiles(self._answers)
-        took_s, left = self._clock() - began_s, self._plan.pairs.most_pairs - index
-        pace = f"; it took {duration(took_s)}, at most {duration(left * took_s)} left" if index == 1 else ""
+        pace = self._pace(self._clock() - began_s) if index == 1 else ""
         self._meter.context.say(f"pair {index}: {answer_words(self._answers.values())}{pace}")
         if not undecided:
             return []
@@ -180,6 +179,15 @@ class AbContest:
             self._ended = f"--minutes={self._plan.minutes:g} were over"
             return []
         return undecided
+
+    def _pace(self, took_s: float) -> str:
+        """Say after the first pair, when builds and boots are known, how long the others take at most."""
+        most, twins = self._plan.pairs.most_pairs, len(self._meter.boards) > 1
+        changes = [one.seconds + (one.boot_s or 0.0) for one in self._meter.switches]
+        change_s = sum(changes) / max(1, len(changes))
+        load_s = max(0.0, took_s - sum(changes))
+        left_s = (most - 1) * load_s + (most_changes(most, twins=twins) - len(changes)) * change_s
+        return f"; it took {duration(took_s)}, at most {duration(left_s)} left"
 
     # --- the end
 
@@ -260,11 +268,21 @@ def opening_line(meter: RoundMeter, old: Firmware, new: Firmware, plan: ContestP
     load_s = sum(phase.duration_s for profile in context.plan.profiles for phase in profile.phases)
     phases = sum(len(profile.phases) for profile in context.plan.profiles)
     pair_s = (load_s + phases * (context.plan.warmup_s + OVERHEAD_S)) * (1 if twins else 2)
-    profiles = ", ".join(meter.profiles)
+    profiles, most = ", ".join(meter.profiles), plan.pairs.most_pairs
     return (
-        f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; about "
-        f"{duration(pair_s)} a pair without changes of firmware, at most {plan.pairs.most_pairs} pairs"
+        f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; at most {most} pairs of "
+        f"{duration(pair_s)}, and {most_changes(most, twins=twins)} changes of firmware besides: how long "
+        "these take is known after the first pair"
     )
+
+
+def most_changes(pairs: int, *, twins: bool) -> int:
+    """Count the changes of firmware of so many pairs.
+
+    Of one board each half of a pair needs one that the half before it has not put there; two boards are
+    changed at once, at first and for each swap.
+    """
+    return 2 * (1 + -(-max(0, pairs - BLOCK) // (2 * BLOCK))) if twins else pairs + 1
 
 
 def answer_words(answers: Iterable[PairAnswer]) -> str:
