@@ -269,6 +269,9 @@ def _check(arguments: argparse.Namespace) -> None:
     check_build_commands(arguments.build_cmd, arguments.flash_cmd)
     running_check(arguments)
     if arguments.profile:
+        chosen = arguments.perf_profiles
+        if chosen and chosen != arguments.profile and not arguments.resume:
+            raise UsageError("--profile names the one that is measured: leave out --perf-profiles")
         arguments.perf_profiles = arguments.profile
 
 

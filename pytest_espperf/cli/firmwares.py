@@ -55,24 +55,6 @@ def add_firmwares(command: argparse.ArgumentParser) -> None:
         help="commit of the old firmware: whatever git takes for one",
     )
     add("--new", metavar="REV", type=checked(word), help="commit of the new firmware (default: HEAD)")
-    add(
-        "--build-cmd",
-        metavar="CMD",
-        type=checked(word),
-        help="shell command that builds a commit, in a folder with it: {dir}",
-    )
-    add(
-        "--flash-cmd",
-        metavar="CMD",
-        type=checked(word),
-        help="shell command that puts the build in {dir} on the board",
-    )
-    add(
-        "--switch-cmd",
-        metavar="CMD",
-        type=checked(word),
-        help="shell command that starts the firmware in the slot {slot}",
-    )
     for flag, about in (
         ("--build-cmd", "shell command that builds a commit, in a folder with it: {dir}"),
         ("--flash-cmd", "shell command that puts the build in {dir} on the board"),
@@ -117,8 +99,10 @@ def firmwares_of(
         raise UsageError(f"{given} needs {missing} as well: each puts one firmware on the board")
     if old.split() == new.split():
         raise UsageError("--old-cmd and --new-cmd are one command: one firmware would be measured twice")
-    for dest, command in zip(_COMMANDS, (old, new), strict=True):
-        refuse_unknown(command, settings.where(dest), BOARD)
+    for dest, flag, command in zip(_COMMANDS, ("--old-cmd", "--new-cmd"), (old, new), strict=True):
+        source = flag if getattr(arguments, dest) is not None else settings.where(dest)
+        refuse_unknown(command, source, BOARD)
+        _refuse_one_target(command, source, settings)
     timeout_s = settings.perf_ab_timeout_s
     return CommandFirmware("old", old, timeout_s=timeout_s), CommandFirmware("new", new, timeout_s=timeout_s)
 
@@ -138,6 +122,8 @@ def _slots(arguments: argparse.Namespace, settings: Settings) -> tuple[Firmware,
     refuse_unknown(switch, flag, known, is_path=not arguments.switch_cmd)
     if "slot" not in names_in(switch):
         raise UsageError(f"{flag}: {{slot}} is missing in it, so that it cannot say which slot")
+    if arguments.switch_cmd:
+        _refuse_one_target(switch, flag, settings)
     named = (("old", arguments.old_slot), ("new", arguments.new_slot))
     if arguments.switch_url:
         old, new = (SlotFirmware(label, slot, switch) for label, slot in named)
@@ -158,6 +144,7 @@ def _revisions(
             f"commits are built and flashed by --old, --build-cmd and --flash-cmd: {missing} is missing"
         )
     check_build_commands(arguments.build_cmd or "", arguments.flash_cmd)
+    _refuse_one_target(arguments.flash_cmd, "--flash-cmd", settings)
     revisions = Revisions(
         root,
         build=arguments.build_cmd or "",
@@ -173,3 +160,16 @@ def _revisions(
         )
     revisions.warn_of_uncommitted()
     return revisions.firmware(old, "old"), revisions.firmware(new, "new")
+
+
+def _refuse_one_target(command: str, source: str, settings: Settings) -> None:
+    """Refuse a command that would change the same one of two boards each time.
+
+    Raises:
+        UsageError: it does not say which board.
+    """
+    if len(settings.device_ip) > 1 and not names_in(command) & set(BOARD):
+        raise UsageError(
+            f"{source}: it has neither {{ip}} nor {{port}}, so that it changes the same board each time, "
+            f"and {settings.where('device_ip')} names {len(settings.device_ip)}"
+        )

@@ -18,8 +18,9 @@ from pytest_espperf.cli.rounds import (
     settings_of,
     showing,
 )
-from pytest_espperf.config.parsers import whole
+from pytest_espperf.config.parsers import whole, word
 from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import UsageError
 from pytest_espperf.gate.ranking import LEAST_ROUNDS
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.model.artifact import SessionArtifact
@@ -53,7 +54,9 @@ def add_commands(commands: Any) -> None:
         "shell command that builds a value, in a folder of its own; {knob} is the name, {value} the value: "
         "'make {knob}={value}'",
     )
-    sweep.add_argument("--at", metavar="REV", default="HEAD", help="the commit that is built (default: HEAD)")
+    sweep.add_argument(
+        "--at", metavar="REV", type=checked(word), help="the commit that is built (default: HEAD)"
+    )
     sweep.add_argument(
         "--rounds",
         metavar="N",
@@ -106,6 +109,8 @@ def _check_placeholders(arguments: argparse.Namespace) -> None:
     if arguments.build_cmd:
         check_build_commands(arguments.build_cmd, arguments.flash_cmd, own)
     else:
+        if arguments.at:
+            raise UsageError("--at names the commit that is built, and --build-cmd is missing")
         refuse_unknown(arguments.flash_cmd, "--flash-cmd", (*own, *BOARD))
 
 
@@ -127,7 +132,7 @@ def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, F
         flash_s=flash_s,
         say=say_begin,
     )
-    revision = revisions.revision(arguments.at, "--at")
+    revision = revisions.revision(arguments.at or "HEAD", "--at" if arguments.at else "--at, by default")
     revisions.warn_of_uncommitted()
     return {
         value: revisions.firmware(

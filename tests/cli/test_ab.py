@@ -355,10 +355,27 @@ def test_the_reference_device_is_no_board_beside_another(
     assert not history().exists()
 
 
-@pytest.mark.parametrize("boards", ["127.0.0.1:9,localhost:9", "127.0.0.1,127.0.0.1:80", "sim,sim"])
+@pytest.mark.parametrize("boards", ["127.0.0.1:9,localhost:9", "127.0.0.1,127.0.0.1:8080"])
 def test_one_board_in_two_spellings_is_no_pair(boards: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ab", boards, *SLOTS, *SHORT]) == 4
     assert "are one board" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["--old-cmd=x {ip}", "--new-cmd=y"], "--new-cmd"),
+        (["--switch-cmd=x {slot}", "--old-slot=a", "--new-slot=b"], "--switch-cmd"),
+        (["--old=HEAD", "--flash-cmd=x {dir} ${ip}"], "--flash-cmd"),
+    ],
+)
+def test_of_two_boards_a_command_says_which(
+    words: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ab", "127.0.0.1:8,127.0.0.1:9", *words, *SHORT]) == 4
+    said = capsys.readouterr().err
+    assert f"{flag}: it has neither {{ip}} nor {{port}}, so that it changes the same board" in said
+    assert not history().exists()
 
 
 def test_a_tolerance_beyond_which_nothing_lies_is_refused(

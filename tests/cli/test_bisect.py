@@ -202,6 +202,10 @@ def test_ends_of_one_speed_have_no_culprit(
         ),
         (["{good}", "{bad}", "sim", "--repo=..", "--build-cmd=x", "--flash-cmd=x"], "in the repository"),
         (["--resume"], "no search was begun"),
+        (
+            ["{good}", "{bad}", "sim", "--build-cmd=x", "--flash-cmd=x", "--profile=a", "--perf-profiles=b"],
+            "leave out --perf-profiles",
+        ),
         (["{good}", "{bad}", "sim", "--build-cmd=x {{comit}}", "--flash-cmd=x"], "did you mean {commit}?"),
         (
             ["{good}", "{bad}", "sim", "--build-cmd=x", "--flash-cmd=x {{slot}}"],

@@ -122,6 +122,7 @@ def test_a_value_that_the_board_went_back_from_is_left_out(
             "--flash-cmd: {dir} is known of builds of commits only",
         ),
         (["A=1,2", "sim", "--flash-cmd=x", "--build-cmd={value} {ip}"], "--build-cmd: {ip} is known of the"),
+        (["A=1,2", "sim", "--flash-cmd={value}", "--at=HEAD"], "--at names the commit that is built, and"),
         (["A=1,2", "sim", "--flash-cmd={value}", "--check-url=/{value}"], "--check-url: {value} is known of"),
     ],
 )
