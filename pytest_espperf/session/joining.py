@@ -38,6 +38,7 @@ def join_parts(meter: RoundMeter, state: SearchState, save: Callable[[SearchStat
     save(state)
     meter.checkpoint()
     for row in joined:
+        meter.context.say(f"{row.name} is the beginning of this search: its runs are in this session now")
         with suppress(HistoryError):  # then it stays in the list, and is joined and removed the next time
             _remove_entry(meter.store, row)
 
