@@ -17,7 +17,14 @@ from pytest_espperf.cli.common import (
 )
 from pytest_espperf.cli.firmwares import add_firmwares, firmwares_of
 from pytest_espperf.cli.json_lines import print_json
-from pytest_espperf.cli.rounds import NEED_A_HISTORY, add_round_options, say_begin, settings_given, showing
+from pytest_espperf.cli.rounds import (
+    NEED_A_HISTORY,
+    add_round_options,
+    running_check,
+    say_begin,
+    settings_given,
+    showing,
+)
 from pytest_espperf.config.parsers import number, percent, whole
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import UsageError
@@ -33,6 +40,9 @@ from pytest_espperf.session.contest import AbContest, ContestPlan, opening_line
 from pytest_espperf.session.judging import Judge
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.saving import SessionOutcome
+
+MOST_TOLERANCE_PCT = 100.0
+"""The largest slowdown that can be called the same: a firmware that takes twice as long is not."""
 
 TOLERANCE_PCT = 100 * math.expm1(policy.TOLERANCE_CONTEST)
 
@@ -81,7 +91,7 @@ def _add_lengths(ab: argparse.ArgumentParser) -> None:
     add(
         "--tolerance",
         metavar="PCT",
-        type=checked(percent(above=0, most=1000)),
+        type=checked(percent(above=0, most=MOST_TOLERANCE_PCT)),
         default=TOLERANCE_PCT,
         help="'the same' means that a slowdown beyond it is excluded; the p95 of a closed loop has "
         f"{policy.TOLERANCE_TAIL_FACTOR_CONTEST:g} times as much (default: {TOLERANCE_PCT:g}%%)",
@@ -90,8 +100,9 @@ def _add_lengths(ab: argparse.ArgumentParser) -> None:
 
 def _ab(arguments: argparse.Namespace) -> int:
     settings, root = settings_given(arguments)
-    old, new = firmwares_of(arguments, settings, root, say_begin)
     outputs = _Outputs(settings)
+    running = running_check(arguments)
+    old, new = firmwares_of(arguments, settings, root, say_begin)
     judge = Judge.from_settings(settings)
     plan = ContestPlan(
         PairPlan(most_pairs=arguments.pairs, tolerance=math.log1p(arguments.tolerance / 100)),
@@ -99,10 +110,11 @@ def _ab(arguments: argparse.Namespace) -> int:
     )
     with (
         showing() as show,
-        RoundMeter(settings, root, kind="ab", say=say_begin, show=show, running=arguments.check_url) as meter,
+        RoundMeter(settings, root, kind="ab", say=say_begin, show=show, running=running) as meter,
     ):
-        say_begin(opening_line(meter, old, new, plan))
         contest = AbContest(meter, old, new, plan, judge.policy)
+        contest.prepare()
+        say_begin(opening_line(meter, old, new, plan))
         try:
             outcome = contest.run()
         except KeyboardInterrupt:

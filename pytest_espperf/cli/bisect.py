@@ -15,7 +15,9 @@ from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.cli.rounds import (
     add_build_arguments,
     add_round_options,
+    check_build_commands,
     print_saved,
+    running_check,
     say_begin,
     settings_of,
     showing,
@@ -29,6 +31,7 @@ from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table
 from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState, counted
+from pytest_espperf.session.joining import join_parts
 from pytest_espperf.session.revisions import Revision, Revisions
 from pytest_espperf.session.round_meter import RoundMeter
 
@@ -124,7 +127,7 @@ def _bisect(arguments: argparse.Namespace) -> int:
     _check(arguments)
     revisions = _repository(arguments)
     file = SearchFile(revisions.key)
-    file.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.prepare()
     try:
         with FileLock(file.path.with_suffix(".lock"), timeout=0):
             if state is None and not arguments.new:
@@ -165,12 +168,18 @@ def _search(
             "--resume: the commits between GOOD and BAD are other ones than before: begin again with --new"
         )
     revisions.flash_s = settings.perf_ab_timeout_s
-    with showing() as show, RoundMeter(settings, root, kind="bisect", say=say_begin, show=show) as meter:
+    with (
+        showing() as show,
+        RoundMeter(
+            settings, root, kind="bisect", say=say_begin, show=show, running=running_check(arguments)
+        ) as meter,
+    ):
         say_begin(
             f"{meter.boards[0].name}: {counted(len(line), 'commit')}, {ends[0].shown} is good, "
             f"{ends[-1].shown} is bad; "
             "interrupted, it continues with espperf bisect --resume"
         )
+        join_parts(meter, state, file.save)
         search = Bisection(
             meter,
             revisions,
@@ -181,7 +190,6 @@ def _search(
             most=arguments.most,
             minutes=arguments.minutes,
         )
-        file.save(state)
         outcome = search.run()
         state.finished = search.is_certain
         state.saved = str(outcome.saved.json_path) if outcome.saved is not None else ""
@@ -250,15 +258,20 @@ def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse a search that has no commands, and take the profile for that which is measured.
+    """Refuse a search whose commands cannot do, and take the profile for that which is measured.
 
     Raises:
-        UsageError: one is missing.
+        UsageError: a command is missing, or it or the path of a check has a placeholder that nobody knows.
     """
     for flag, value in (("--build-cmd", arguments.build_cmd), ("--flash-cmd", arguments.flash_cmd)):
         if not value:
             raise UsageError(f"{flag} is missing: commits are built and flashed by commands")
+    check_build_commands(arguments.build_cmd, arguments.flash_cmd)
+    running_check(arguments)
     if arguments.profile:
+        chosen = arguments.perf_profiles
+        if chosen and chosen != arguments.profile and not arguments.resume:
+            raise UsageError("--profile names the one that is measured: leave out --perf-profiles")
         arguments.perf_profiles = arguments.profile
 
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_espperf.cli.common import checked
+from pytest_espperf.cli.rounds import add_check_argument, check_build_commands
 from pytest_espperf.config.parsers import url_path, word
 from pytest_espperf.config.settings import BY_DEST, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.session.firmwares import (
     CommandFirmware,
     Firmware,
-    RunningCheck,
     SlotFirmware,
-    names_in,
 )
+from pytest_espperf.session.placeholders import BOARD, names_in, refuse_unknown
 from pytest_espperf.session.revisions import Revisions
 
 WAYS = (
@@ -44,6 +44,7 @@ def add_firmwares(command: argparse.ArgumentParser) -> None:
             flag,
             dest=dest,
             metavar="CMD",
+            type=checked(word),
             help=f"shell command that puts the {which} firmware on the board (or {BY_DEST[dest].flag} of the "
             "project's options)",
         )
@@ -54,23 +55,19 @@ def add_firmwares(command: argparse.ArgumentParser) -> None:
         help="commit of the old firmware: whatever git takes for one",
     )
     add("--new", metavar="REV", type=checked(word), help="commit of the new firmware (default: HEAD)")
-    add("--build-cmd", metavar="CMD", help="shell command that builds a commit, in a folder with it: {dir}")
-    add("--flash-cmd", metavar="CMD", help="shell command that puts the build in {dir} on the board")
-    add("--switch-cmd", metavar="CMD", help="shell command that starts the firmware in the slot {slot}")
+    for flag, about in (
+        ("--build-cmd", "shell command that builds a commit, in a folder with it: {dir}"),
+        ("--flash-cmd", "shell command that puts the build in {dir} on the board"),
+        ("--switch-cmd", "shell command that starts the firmware in the slot {slot}"),
+    ):
+        add(flag, metavar="CMD", type=checked(word), help=about)
     add(
         "--switch-url",
         metavar="PATH",
         type=checked(url_path),
         help="path on the board that does, by POST: '/ota/switch?slot={slot}'",
     )
-    add(
-        "--check-url",
-        metavar="PATH[:FIELD]",
-        type=checked(RunningCheck),
-        help="ask the board after each change which firmware runs: '/ota:running' is a field of a JSON "
-        "answer; it must say one thing with the old firmware and another one with the new, or the comparison "
-        "ends",
-    )
+    add_check_argument(add)
     add("--old-slot", metavar="SLOT", type=checked(word), help="name of the slot with the old firmware")
     add("--new-slot", metavar="SLOT", type=checked(word), help="name of the slot with the new firmware")
 
@@ -82,7 +79,6 @@ def firmwares_of(
 
     Raises:
         UsageError: the options name no way, several, or half of one.
-        BuildError: a commit cannot be built.
     """
     slots = [arguments.switch_cmd, arguments.switch_url, arguments.old_slot, arguments.new_slot]
     commands = [dest for dest in _COMMANDS if getattr(arguments, dest) is not None]
@@ -101,14 +97,12 @@ def firmwares_of(
     if not old or not new:
         given, missing = ("--old-cmd", "--new-cmd") if old else ("--new-cmd", "--old-cmd")
         raise UsageError(f"{given} needs {missing} as well: each puts one firmware on the board")
-    if old == new:
+    if old.split() == new.split():
         raise UsageError("--old-cmd and --new-cmd are one command: one firmware would be measured twice")
-    for dest, command in zip(_COMMANDS, (old, new), strict=True):
-        if others := names_in(command) - {"ip", "port"}:
-            raise UsageError(
-                f"{settings.where(dest)}: {{{min(others)}}} is known of slots and commits only: {{ip}} and "
-                "{port} are the board's"
-            )
+    for dest, flag, command in zip(_COMMANDS, ("--old-cmd", "--new-cmd"), (old, new), strict=True):
+        source = flag if getattr(arguments, dest) is not None else settings.where(dest)
+        refuse_unknown(command, source, BOARD)
+        _refuse_one_target(command, source, settings)
     timeout_s = settings.perf_ab_timeout_s
     return CommandFirmware("old", old, timeout_s=timeout_s), CommandFirmware("new", new, timeout_s=timeout_s)
 
@@ -123,9 +117,13 @@ def _slots(arguments: argparse.Namespace, settings: Settings) -> tuple[Firmware,
     if bool(arguments.switch_cmd) == bool(arguments.switch_url):
         raise UsageError("either --switch-url or --switch-cmd says how the board changes to a slot: give one")
     switch = arguments.switch_cmd or arguments.switch_url
+    flag = "--switch-cmd" if arguments.switch_cmd else "--switch-url"
+    known = ("slot", *BOARD) if arguments.switch_cmd else ("slot",)
+    refuse_unknown(switch, flag, known, is_path=not arguments.switch_cmd)
     if "slot" not in names_in(switch):
-        flag = "--switch-cmd" if arguments.switch_cmd else "--switch-url"
         raise UsageError(f"{flag}: {{slot}} is missing in it, so that it cannot say which slot")
+    if arguments.switch_cmd:
+        _refuse_one_target(switch, flag, settings)
     named = (("old", arguments.old_slot), ("new", arguments.new_slot))
     if arguments.switch_url:
         old, new = (SlotFirmware(label, slot, switch) for label, slot in named)
@@ -145,6 +143,8 @@ def _revisions(
         raise UsageError(
             f"commits are built and flashed by --old, --build-cmd and --flash-cmd: {missing} is missing"
         )
+    check_build_commands(arguments.build_cmd or "", arguments.flash_cmd)
+    _refuse_one_target(arguments.flash_cmd, "--flash-cmd", settings)
     revisions = Revisions(
         root,
         build=arguments.build_cmd or "",
@@ -159,7 +159,17 @@ def _revisions(
             f"--old and --new are the same commit, {old.short}: one firmware would be measured twice"
         )
     revisions.warn_of_uncommitted()
-    firmwares = revisions.firmware(old, "old"), revisions.firmware(new, "new")
-    for firmware in firmwares:
-        firmware.prepare()  # before anything is measured
-    return firmwares
+    return revisions.firmware(old, "old"), revisions.firmware(new, "new")
+
+
+def _refuse_one_target(command: str, source: str, settings: Settings) -> None:
+    """Refuse a command that would change the same one of two boards each time.
+
+    Raises:
+        UsageError: it does not say which board.
+    """
+    if len(settings.device_ip) > 1 and not names_in(command) & set(BOARD):
+        raise UsageError(
+            f"{source}: it has neither {{ip}} nor {{port}}, so that it changes the same board each time, "
+            f"and {settings.where('device_ip')} names {len(settings.device_ip)}"
+        )

@@ -12,10 +12,12 @@ from pathlib import Path
 from pytest_espperf.cli.common import InPlaceOf, checked, draw_aside, say, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.option import Option
-from pytest_espperf.config.parsers import number
+from pytest_espperf.config.parsers import number, word
 from pytest_espperf.config.settings import BY_DEST, OPTIONS, Settings
 from pytest_espperf.errors import UsageError
 from pytest_espperf.plugin.invocation import settings_here
+from pytest_espperf.session.firmwares import RunningCheck
+from pytest_espperf.session.placeholders import BOARD, refuse_unknown
 from pytest_espperf.session.revisions import BUILD_S
 from pytest_espperf.session.saving import SessionOutcome
 
@@ -57,13 +59,19 @@ def add_build_arguments(command: argparse.ArgumentParser, build_help: str) -> No
     """Add the options that say how a commit gets on the board."""
     add = command.add_argument_group(
         "firmwares",
-        "In commands {dir} is the folder of the build, which they work in; {commit} is the commit's id, {ip} "
-        "and {port} are the board's. Commands are never shown. Flashing may take --perf-ab-timeout-s, and "
-        "then the board --device-boot-timeout-s to answer. The repository is only read; builds are kept in "
-        "the user's cache.",
+        "In commands {dir} is the folder of the build, which they work in; {commit} is the commit's id; "
+        "in those that flash, {ip} and {port} are the board's. Commands are never shown. Flashing may take "
+        "--perf-ab-timeout-s, and then the board --device-boot-timeout-s to answer. The repository is only "
+        "read; builds are kept in the user's cache.",
     ).add_argument
-    add("--build-cmd", metavar="CMD", help=build_help)
-    add("--flash-cmd", metavar="CMD", help="shell command that puts the build on the board")
+    add("--build-cmd", metavar="CMD", type=checked(word), help=build_help)
+    add(
+        "--flash-cmd",
+        metavar="CMD",
+        type=checked(word),
+        help="shell command that puts the build on the board",
+    )
+    add_check_argument(add)
     add(
         "--build-timeout",
         metavar="S",
@@ -77,6 +85,53 @@ def add_build_arguments(command: argparse.ArgumentParser, build_help: str) -> No
         default=".",
         help="a folder in the repository of the firmware (default: here)",
     )
+
+
+def check_build_commands(build: str, flash: str, more: Collection[str] = ()) -> None:
+    """Refuse a placeholder that nobody replaces in the commands that build and flash a commit.
+
+    Args:
+        build: command of the user; "" for none.
+        flash: likewise.
+        more: further placeholders of both.
+
+    Raises:
+        UsageError: there is one.
+    """
+    of_build = (*more, "dir", "commit")
+    refuse_unknown(build, "--build-cmd", of_build)
+    refuse_unknown(flash, "--flash-cmd", (*of_build, *BOARD))
+
+
+def add_check_argument(add: Callable[..., object]) -> None:
+    """Add the option that has the board say which firmware runs."""
+    add(
+        "--check-url",
+        metavar="PATH[:FIELD]",
+        type=checked(check_place),
+        help="ask the board after each change which firmware runs: '/ota:running' is a field of a JSON "
+        "answer; it must say one thing with each firmware, always the same, and another one with any other. "
+        "A board that goes back to the firmware of before is noticed so",
+    )
+
+
+def check_place(text: str) -> str:
+    """Parse ``PATH`` or ``PATH:FIELD``: the text, checked for its form."""
+    RunningCheck(text)
+    return text
+
+
+def running_check(arguments: argparse.Namespace) -> RunningCheck | None:
+    """Make what asks the board which firmware runs; None where that is not wanted.
+
+    Raises:
+        UsageError: the path has a placeholder: it is the same with each firmware.
+    """
+    place = arguments.check_url
+    if not place:
+        return None
+    refuse_unknown(place, "--check-url", (), is_path=True)
+    return RunningCheck(place)
 
 
 def add_round_options(

@@ -11,19 +11,23 @@ from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.cli.rounds import (
     add_build_arguments,
     add_round_options,
+    check_build_commands,
     print_saved,
+    running_check,
     say_begin,
     settings_of,
     showing,
 )
-from pytest_espperf.config.parsers import whole
+from pytest_espperf.config.parsers import whole, word
 from pytest_espperf.config.settings import Settings
+from pytest_espperf.errors import UsageError
 from pytest_espperf.gate.ranking import LEAST_ROUNDS
 from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table, duration
 from pytest_espperf.session.firmwares import CommandFirmware, Firmware
+from pytest_espperf.session.placeholders import BOARD, refuse_unknown
 from pytest_espperf.session.revisions import Revisions
 from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.sweeping import ROUNDS, Sweep, check_commands, load_s_of, parse_knob
@@ -50,7 +54,9 @@ def add_commands(commands: Any) -> None:
         "shell command that builds a value, in a folder of its own; {knob} is the name, {value} the value: "
         "'make {knob}={value}'",
     )
-    sweep.add_argument("--at", metavar="REV", default="HEAD", help="the commit that is built (default: HEAD)")
+    sweep.add_argument(
+        "--at", metavar="REV", type=checked(word), help="the commit that is built (default: HEAD)"
+    )
     sweep.add_argument(
         "--rounds",
         metavar="N",
@@ -70,9 +76,14 @@ def add_commands(commands: Any) -> None:
 def _sweep(arguments: argparse.Namespace) -> int:
     knob = arguments.knob
     check_commands(knob, arguments.build_cmd or "", arguments.flash_cmd or "")
+    _check_placeholders(arguments)
+    running = running_check(arguments)
     settings, root = settings_of(arguments, "sweep")
     firmwares = _firmwares(arguments, settings)
-    with showing() as show, RoundMeter(settings, root, kind="sweep", say=say_begin, show=show) as meter:
+    with (
+        showing() as show,
+        RoundMeter(settings, root, kind="sweep", say=say_begin, show=show, running=running) as meter,
+    ):
         about = duration(load_s_of(meter, knob, arguments.rounds))
         say_begin(
             f"{meter.boards[0].name}: {arguments.rounds} rounds of {knob.name}={', '.join(knob.values)}; "
@@ -86,6 +97,21 @@ def _sweep(arguments: argparse.Namespace) -> int:
         print_lines(_lines(session))
     print_saved(outcome, aside=arguments.json)
     return FAILED if outcome.fails or outcome.save_error else 0
+
+
+def _check_placeholders(arguments: argparse.Namespace) -> None:
+    """Refuse a placeholder that nobody replaces: those of a build are known only where there is one.
+
+    Raises:
+        UsageError: there is one.
+    """
+    own = ("knob", "value")
+    if arguments.build_cmd:
+        check_build_commands(arguments.build_cmd, arguments.flash_cmd, own)
+    else:
+        if arguments.at:
+            raise UsageError("--at names the commit that is built, and --build-cmd is missing")
+        refuse_unknown(arguments.flash_cmd, "--flash-cmd", (*own, *BOARD))
 
 
 def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, Firmware]:
@@ -106,7 +132,7 @@ def _firmwares(arguments: argparse.Namespace, settings: Settings) -> dict[str, F
         flash_s=flash_s,
         say=say_begin,
     )
-    revision = revisions.revision(arguments.at, "--at")
+    revision = revisions.revision(arguments.at or "HEAD", "--at" if arguments.at else "--at, by default")
     revisions.warn_of_uncommitted()
     return {
         value: revisions.firmware(

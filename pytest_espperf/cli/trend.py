@@ -11,6 +11,7 @@ from pytest_espperf.cli.history import open_history, say_skipped
 from pytest_espperf.cli.json_lines import print_json
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.artifact import Json
+from pytest_espperf.model.gates import divided
 from pytest_espperf.output.files import parse_folder, write_file
 from pytest_espperf.output.reports import check_installed, write_history
 from pytest_espperf.output.trends import gather_history
@@ -127,7 +128,7 @@ def _gate(trend: Trend) -> Json:
                 "firmware": session.firmware,
                 "before": change.before,
                 "after": change.after,
-                "d_pct": change.d_pct,
+                "d_pct": divided(metric, change.d_pct),
                 "confidence": change.confidence,
             }
             for change in trend.changes

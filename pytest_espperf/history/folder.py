@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,8 +37,9 @@ class SavedSession:
         json_path: the session's own file, ``perf_....json``.
         markdown_path: the summary beside it, None where there is none.
         artifact: as it stands in the file, with later decisions filled in.
-        clock_behind: from :meth:`HistoryFolder.save` only: a session with a later file name than this one's:
-            a clock was wrong, and the order of the history is not that of saving.
+        clock_behind: from :meth:`HistoryFolder.save` only: a session with a later file name than this one's
+            that was there before this one began: a clock was wrong, and the order of the history is not that
+            of measuring.
     """
 
     json_path: Path
@@ -134,11 +135,25 @@ class HistoryFolder:
             raise HistoryError(f"{self.folder / names.LATEST} is a folder, and has to be a file: remove it")
         files.sweep(self.folder)
 
-    def save(self, artifact: SessionArtifact, markdown: str | None = None, *, latest: bool) -> SavedSession:
+    def save(
+        self,
+        artifact: SessionArtifact,
+        markdown: str | None = None,
+        *,
+        latest: bool,
+        known: Collection[str] | None = None,
+    ) -> SavedSession:
         """Add a session; nothing that exists is overwritten, except ``latest.json`` where ``latest`` is set.
 
         All files are written and synced under temporary names before the first one appears, so that a full
         disk leaves the folder as it was. An artifact without an id gets one.
+
+        Args:
+            artifact: the session.
+            markdown: its summary.
+            latest: whether ``latest.json`` becomes a copy of it.
+            known: names of the files that were there before it began: those of sessions that ran meanwhile
+                may be later, and that is no wrong clock; None for all that are there.
 
         Raises:
             HistoryError: the folder cannot be written.
@@ -168,7 +183,8 @@ class HistoryFolder:
             if copy is not None:
                 copy.publish_as(names.LATEST)
         # The newest of all, and the oldest: what is dated in the future comes before all others.
-        later = (name for name in (*earlier[:1], *earlier[-1:]) if names.sort_key(name).stamp > stamp)
+        before = earlier if known is None else [name for name in earlier if name in known]
+        later = (name for name in (*before[:1], *before[-1:]) if names.sort_key(name).stamp > stamp)
         behind = next(later, None)
         return SavedSession(path, summary, artifact, behind)
 

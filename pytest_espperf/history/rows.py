@@ -18,7 +18,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
     has_answers,
 )
-from pytest_espperf.model.gates import change_of, throughput_units, worst_gate
+from pytest_espperf.model.gates import change_of, divided, throughput_units, worst_gate
 from pytest_espperf.model.own_figures import MOST_OF_A_UNIT
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.standing import Standing
@@ -274,7 +274,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
         worst_pct=_worst_pct(artifact.gate),
         worst_gate=worst.name if worst is not None else "",
-        worst_change=_rounded(change_of(worst)) if worst is not None else None,
+        worst_change=_precise(change_of(worst)) if worst is not None else None,
         commit=_text(artifact.environment.get("git_commit")),
         dirty=artifact.environment.get("git_dirty") is True,
         firmware=_text(artifact.device.get("firmware")),
@@ -306,7 +306,7 @@ def _own(artifact: SessionArtifact) -> dict[str, OwnMedian]:
 def _worst_pct(verdict: Verdict | None) -> float | None:
     """Find the worst change in percent; the error rate, which changes in points, has none."""
     changes = [
-        gate.d_pct
+        divided(gate.described, gate.d_pct)
         for gate in (verdict.gates if verdict is not None else ())
         if gate.d_pct is not None and gate.verdict != NOT_GATEABLE and gate.metric != "error_rate"
     ]
@@ -321,6 +321,11 @@ def _gates(verdict: Verdict | None) -> dict[str, Json]:
 
 def _rounded(value: _T) -> _T | float:
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _precise(change: float | None) -> float | None:
+    """Round a change so little that one decimal of it is that of every other report."""
+    return None if change is None else float(f"{change:.12g}")
 
 
 def _digest(value: Any) -> str:

@@ -71,10 +71,25 @@ def with_units(rows: Iterable[GateRow], session: SessionArtifact) -> list[GateRo
 
 
 def change_of(row: GateRow) -> float | None:
-    """Return the change of a gate in percent, slower positive; of errors in percentage points."""
+    """Return the change of a gate as it is shown: see :func:`divided`; of errors in percentage points."""
     if row.metric == POINTS:
         return None if row.baseline is None or row.now is None else row.now - row.baseline
-    return row.d_pct
+    return divided_pct(row, row.d_pct)
+
+
+def divided(metric: Metric | None, slower_pct: float) -> float:
+    """Convert a change, slower positive, so that a reader who divides the two values gets its size.
+
+    A throughput that doubles takes 50 % less time, and is 100 % faster: whatever is shown says 100.
+    """
+    if metric is None or metric.better != "higher" or not -100 < slower_pct < 0:
+        return slower_pct
+    return 100 - 100 / (1 + slower_pct / 100)
+
+
+def divided_pct(row: GateRow, slower_pct: float | None) -> float | None:
+    """Convert a change of a gate, slower positive, to the scale of :func:`divided`; None stays."""
+    return None if slower_pct is None else divided(row.described, slower_pct)
 
 
 def change_words(metric: Metric | None) -> tuple[str, str]:

@@ -18,18 +18,23 @@ from pytest_espperf.system.homes import expand_user
 def parse_path(given: str, here: Path, source: str) -> Path:
     """Resolve the path of a file that a user named.
 
+    Nothing is written, so that whoever measures for minutes can ask before that.
+
     Raises:
-        UsageError: no file can be there, or the home folder is not known.
+        UsageError: no file can be there or be written there, or the home folder is not known.
     """
     path = here / expand_user(os.path.expandvars(given), source)
     try:
         folder = regular.is_folder(path) or not path.name
         file_identity(path)
+        why = "" if folder else why_not_writable(path)
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{source}: {given!r} cannot be a file ({reason})") from None
     if folder:
         raise UsageError(f"{source}: {given} is a folder: name a file")
+    if why:
+        raise UsageError(f"{source}: {given} cannot be written: {why}")
     return path
 
 
@@ -44,10 +49,31 @@ def parse_folder(given: str, here: Path, source: str) -> Path:
         file_identity(path)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{source}: {given} is a file: name a folder")
+        why = why_not_writable(path / "file")
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{source}: {given!r} cannot be a folder ({reason})") from None
+    if why:
+        raise UsageError(f"{source}: {given} cannot be written: {why}")
     return path
+
+
+def why_not_writable(path: Path) -> str:
+    """Say why a file cannot be written; "" where nothing is known against it.
+
+    Only writing shows whether a disk has room.
+
+    Raises:
+        OSError, RuntimeError: the path has a loop, or one of its folders must not be searched.
+    """
+    if path.exists() and not path.is_file():  # a pipe or a device is written as it is
+        return "" if os.access(path, os.W_OK) else f"{path} must not be written"
+    folder = path.resolve().parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} must not be written"
 
 
 def file_identity(path: Path) -> str:

@@ -9,7 +9,7 @@ from pytest_espperf.gate.series import COMPOSITES
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.history.rows import MEDIANS, Query, SessionRow
 from pytest_espperf.model.artifact import Json
-from pytest_espperf.model.gates import MAIN_METRIC, of_throughput
+from pytest_espperf.model.gates import MAIN_METRIC, divided, of_throughput
 from pytest_espperf.model.registry import METRICS, Metric, find_metric, own_gate
 from pytest_espperf.model.verdicts import FAILING, NOT_SLOWER, UNJUDGED
 from pytest_espperf.output.steps import with_changes
@@ -211,7 +211,7 @@ def _trend_point(
         verdict=verdict,
         baseline=baseline,
         limit=limit,
-        d_pct=change,
+        d_pct=divided(metric, change) if change is not None else None,
         opens=opens,
     )
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from pytest_espperf.model.artifact import Finding, GateRow, SessionArtifact
 from pytest_espperf.model.findings import INCOMPLETE, Scope
+from pytest_espperf.model.gates import divided_pct
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import BLAMING, NOT_GATEABLE, WORST_FIRST, Mood, mood_of, rank, worst_of
 from pytest_espperf.report.layout import Line, columns
@@ -132,7 +133,7 @@ def render_boards(
     lines = []
     for row in rows:
         worst = row.worst if row.board in brief else None
-        gate = f"{worst.name} {signed_pct(worst.d_pct)}" if worst is not None else ""
+        gate = f"{worst.name} {signed_pct(divided_pct(worst, worst.d_pct))}" if worst is not None else ""
         text = columns((row.board, row.verdict), widths, texts=2)
         lines.append(Line(f"{text}{gate}".rstrip(), row.mood))
         if row.board in brief:

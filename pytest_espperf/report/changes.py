@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pytest_espperf.model.artifact import MAIN_RULE, OWN_RULE, GateRow, Verdict
-from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, change_words, has_news, worst_first
+from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, change_words, divided, has_news, worst_first
 from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.text import grouped
 from pytest_espperf.model.verdicts import NOT_GATEABLE
@@ -40,21 +40,6 @@ def size_text(
     if slower_pct > 0 or slower_pct <= -100:
         return f"{grouped(slower_pct, 0)} % {slower}"
     return f"{grouped(-divided(found, slower_pct), 0)} % {faster}"
-
-
-def divided(metric: Metric | None, slower_pct: float) -> float:
-    """Convert a change, slower positive, so that a reader who divides the two values gets its size.
-
-    A throughput that doubles takes 50 % less time, and is 100 % faster.
-    """
-    if metric is None or metric.better != "higher" or not -100 < slower_pct < 0:
-        return slower_pct
-    return 100 - 100 / (1 + slower_pct / 100)
-
-
-def divided_pct(row: GateRow, slower_pct: float | None) -> float | None:
-    """Convert a change of a gate, slower positive, to the scale of :func:`size_text`; None stays."""
-    return None if slower_pct is None else divided(row.described, slower_pct)
 
 
 def pair_text(metric: str | Metric | None, before: float | None, after: float | None) -> str:

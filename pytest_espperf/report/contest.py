@@ -9,7 +9,7 @@ from statistics import median
 from pytest_espperf.model.artifact import MAIN_RULE, Finding, GateRow, SessionArtifact
 from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts
 from pytest_espperf.model.findings import NOT_MEASURED
-from pytest_espperf.model.gates import worst_first
+from pytest_espperf.model.gates import MAIN_METRIC, divided, worst_first
 from pytest_espperf.model.registry import METRICS, find_metric
 from pytest_espperf.model.text import clip, one_line
 from pytest_espperf.model.verdicts import VERDICTS, Headline
@@ -200,12 +200,17 @@ def _candidate(one: Candidate) -> str:
     many = f" in {one.rounds} run{'' if one.rounds == 1 else 's'}"
     parts = [
         one.word,
-        f"{one.d_pct:+.1f} %{many}" if one.d_pct is not None else "",
+        f"{_shown_pct(one)}{many}" if one.d_pct is not None else "",
         f"began here: {100 * one.probability:.0f} %" if one.probability is not None else "",
         "cannot be measured" if one.trouble else "",
         one.subject,
     ]
     return ", ".join(filter(None, parts))
+
+
+def _shown_pct(one: Candidate) -> str:
+    """Format a change, slower positive, as a reader computes it who divides two figures of the table."""
+    return f"{divided(METRICS.get(one.metric), one.d_pct):+.1f} %" if one.d_pct is not None else "-"
 
 
 def candidate_rows(contest: Contest) -> list[tuple[str, ...]]:
@@ -230,7 +235,7 @@ def candidate_rows(contest: Contest) -> list[tuple[str, ...]]:
                 one_line(one.label),
                 str(one.rounds or "-"),
                 metric.number(one.figure) if metric is not None else "-",
-                f"{one.d_pct:+.1f} %" if one.d_pct is not None else "-",
+                _shown_pct(one),
                 *((chance,) if doubts else ()),
                 one_line(text or (one.subject if doubts else one.word)),
             )
@@ -274,5 +279,5 @@ def _boards(contest: Contest) -> str:
     parts = []
     for profile, percent in contest.board_pct.items():
         word = "slower" if percent >= 0 else "faster"
-        parts.append(f"{profile} {abs(percent):.1f} % {word}")
+        parts.append(f"{profile} {abs(divided(METRICS[MAIN_METRIC], percent)):.1f} % {word}")
     return f"{second} against {first}: {', '.join(parts)}; that is not in the figures"

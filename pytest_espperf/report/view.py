@@ -34,7 +34,7 @@ from pytest_espperf.model.findings import (
     STOPPED,
     WORKER,
 )
-from pytest_espperf.model.gates import MAIN_METRIC
+from pytest_espperf.model.gates import MAIN_METRIC, divided, divided_pct
 from pytest_espperf.model.registry import METRICS, PER_SECOND, Metric, own_gate, rate_unit
 from pytest_espperf.model.verdicts import (
     BLAMING,
@@ -55,7 +55,6 @@ from pytest_espperf.model.verdicts import (
     rank,
 )
 from pytest_espperf.report import contest, slowdown
-from pytest_espperf.report.changes import divided_pct
 
 WHY_NO_BASELINE = (INCOMPARABLE, NO_USABLE_BASELINE)
 """Findings that say why earlier sessions are no baseline."""
@@ -142,7 +141,7 @@ class View:
 
     def change(self, row: GateRow) -> str:
         """Format the change of a gate, slower positive: ``+12.0 %``."""
-        return signed_pct(divided_pct(row, row.d_pct) if self.intervals else row.d_pct)
+        return signed_pct(divided_pct(row, row.d_pct))
 
 
 def make_view(session: SessionArtifact) -> View:
@@ -403,7 +402,8 @@ def bound_text(row: GateRow, value: float | None) -> str:
     if value is None:
         # Rows of the first version have no number of rounds.
         return UNKNOWN if row.rounds and row.metric != "p99_ms" else "-"
-    return f"{value:.1f} %" if abs(value) <= MOST_PCT else UNKNOWN
+    shown = divided(row.described, value)
+    return f"{shown:.1f} %" if abs(shown) <= MOST_PCT else UNKNOWN
 
 
 def interval_text(row: GateRow) -> str:

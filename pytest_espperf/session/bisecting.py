@@ -36,7 +36,8 @@ from pytest_espperf.history.files import write_atomic
 from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
-from pytest_espperf.model.gates import MAIN_METRIC, of_throughput, units_of, with_units
+from pytest_espperf.model.gates import MAIN_METRIC, divided, of_throughput, units_of, with_units
+from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import one_line
 from pytest_espperf.model.verdicts import VerdictWord
 from pytest_espperf.session.judging import Judgement
@@ -101,6 +102,7 @@ class SearchState(msgspec.Struct, kw_only=True):
         device_id: of it, where the user gave one.
         finished: whether the answer is certain.
         saved: file of the session with that answer, "" for none.
+        sessions: ids of the sessions in which it was measured so far: a search that goes on joins them.
     """
 
     options: dict[str, Any]
@@ -114,6 +116,7 @@ class SearchState(msgspec.Struct, kw_only=True):
     device_id: str = ""
     finished: bool = False
     saved: str = ""
+    sessions: list[str] = []
 
     @property
     def span(self) -> str:
@@ -167,11 +170,19 @@ class SearchFile:
         Raises:
             HistoryError: it cannot be written.
         """
+        self.prepare()
+        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
+
+    def prepare(self) -> None:
+        """Make the folder.
+
+        Raises:
+            HistoryError: it cannot be made.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise HistoryError(f"the state of the search: {self.folder}: {error.strerror or error}") from None
-        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
 
 
 class Bisection:
@@ -211,7 +222,8 @@ class Bisection:
         self._ends_s = meter.context.clock() + minutes * 60 if minutes else math.inf
         self._weights = [weight_of(one.paths) for one in ends[1:]]
         self._failed: dict[int, int] = {}
-        self._index = len(state.measured)
+        rounds = (run.run_index + 1 for run in meter.artifact().raw_runs)  # of earlier parts
+        self._index = max(len(state.measured), *rounds, 0)
         self._say = meter.context.say
         self.lost = ""
         """Which end cannot be measured, and why; "" where both can."""
@@ -390,7 +402,7 @@ class Bisection:
         """``measured abc1234: +11.9 %; likeliest def5678 (63 %)``."""
         last, gate = self.state.measured[-1], self.gate()
         reading = reading_at(last, gate) if gate else None
-        change = f": {pct(reading.change):+.1f} %" if reading is not None else ""
+        change = f": {self._size(reading.change):+.1f} %" if reading is not None else ""
         steps = self.stand()[1].steps
         if len(steps) > 1:  # each has a probability of its own: their sum may be anything up to 200 %
             guess = f"; likely two steps, at {' and at '.join(map(self._step, steps))}"
@@ -399,6 +411,10 @@ class Bisection:
         else:
             guess = ""
         return f"measured {self._ends[last.commit].short}{change}{guess}"
+
+    def _size(self, change: float) -> float:
+        """Convert a log change to percent, slower positive, as the table has it."""
+        return divided(METRICS.get(self._shown_gate().rpartition(":")[2]), pct(change))
 
     def _step(self, step: StepAt) -> str:
         shorts = " or ".join(self._ends[commit].short for commit in step.commits[:3])
@@ -462,7 +478,8 @@ class Bisection:
         if answer.kind == "none":
             return "no step", f"{bad} is not slower than {good} ({profile}), {many}"
         if answer.kind == "several":
-            steps = " and ".join(f"{self._named(step)} ({pct(step.change):+.0f} %)" for step in answer.steps)
+            named = [f"{self._named(step)} ({self._size(step.change):+.0f} %)" for step in answer.steps]
+            steps = " and ".join(named)
             return "found", f"more than one step: {steps}; {profile}, {many}"
         if answer.kind == "found":
             slower = f"{profile} is {pct(beliefs.change):.0f} % slower from there on"

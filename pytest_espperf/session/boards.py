@@ -144,6 +144,19 @@ def refuse_one_twice(boards: Iterable[Settings]) -> None:
             raise UsageError(f"{settings.where('device_ip')}: {one_board(first, name)}")
 
 
+def refuse_sim_beside(settings: Settings) -> None:
+    """Refuse a pair of boards one of which is the reference device, which is like no board.
+
+    Raises:
+        UsageError: it is.
+    """
+    if len(settings.device_ip) > 1 and any(host.strip().casefold() == SIM for host in settings.device_ip):
+        raise UsageError(
+            f"{settings.where('device_ip')}: {SIM} is the built-in reference device, which is like no board: "
+            "measure it by itself, or start two with 'espperf sim' and give their addresses"
+        )
+
+
 def one_board(first: str, second: str) -> str:
     """Say that two names of a run mean one board."""
     return f"{first} and {second} are one board, and each is measured once: leave one of them out"

@@ -26,9 +26,9 @@ from pytest_espperf.gate.rows import pct
 from pytest_espperf.gate.sequential import PairAnswer, PairPlan, PairWord, decide, open_profiles
 from pytest_espperf.model.artifact import Finding, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
+from pytest_espperf.model.gates import divided
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.verdicts import VERDICTS
-from pytest_espperf.report.changes import divided
 from pytest_espperf.report.contest import WORDS, duration
 from pytest_espperf.session.firmwares import Firmware
 from pytest_espperf.session.judging import Judgement
@@ -81,6 +81,19 @@ class AbContest:
         self._answers: dict[str, PairAnswer] = {}
         self.outcome: SessionOutcome | None = None
         meter.contest = structs.replace(meter.contest, most_pairs=plan.pairs.most_pairs)
+
+    def prepare(self) -> None:
+        """Build both firmwares, where they are built, before anything is measured.
+
+        Raises:
+            BuildError: one cannot be built; nothing is kept of the session.
+        """
+        try:
+            for firmware in self._firmwares.values():
+                firmware.prepare()
+        except BaseException:  # Ctrl-C as well
+            self._meter.drop()
+            raise
 
     def run(self) -> SessionOutcome:
         """Measure until every profile is decided; judge and save what was measured.
@@ -156,8 +169,7 @@ class AbContest:
         session = self._meter.artifact()
         self._answers = decide(series_of(session), self._plan.pairs)
         undecided = open_profiles(self._answers)
-        took_s, left = self._clock() - began_s, self._plan.pairs.most_pairs - index
-        pace = f"; it took {duration(took_s)}, at most {duration(left * took_s)} left" if index == 1 else ""
+        pace = self._pace(self._clock() - began_s) if index == 1 else ""
         self._meter.context.say(f"pair {index}: {answer_words(self._answers.values())}{pace}")
         if not undecided:
             return []
@@ -167,6 +179,15 @@ class AbContest:
             self._ended = f"--minutes={self._plan.minutes:g} were over"
             return []
         return undecided
+
+    def _pace(self, took_s: float) -> str:
+        """Say after the first pair, when builds and boots are known, how long the others take at most."""
+        most, twins = self._plan.pairs.most_pairs, len(self._meter.boards) > 1
+        changes = [one.seconds + (one.boot_s or 0.0) for one in self._meter.switches]
+        change_s = sum(changes) / max(1, len(changes))
+        load_s = max(0.0, took_s - sum(changes))
+        left_s = (most - 1) * load_s + (most_changes(most, twins=twins) - len(changes)) * change_s
+        return f"; it took {duration(took_s)}, at most {duration(left_s)} left"
 
     # --- the end
 
@@ -247,11 +268,21 @@ def opening_line(meter: RoundMeter, old: Firmware, new: Firmware, plan: ContestP
     load_s = sum(phase.duration_s for profile in context.plan.profiles for phase in profile.phases)
     phases = sum(len(profile.phases) for profile in context.plan.profiles)
     pair_s = (load_s + phases * (context.plan.warmup_s + OVERHEAD_S)) * (1 if twins else 2)
-    profiles = ", ".join(meter.profiles)
+    profiles, most = ", ".join(meter.profiles), plan.pairs.most_pairs
     return (
-        f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; about "
-        f"{duration(pair_s)} a pair without changes of firmware, at most {plan.pairs.most_pairs} pairs"
+        f"{names}: {old.facts.label} against {new.facts.label} firmware, {profiles}; at most {most} pairs of "
+        f"{duration(pair_s)}, and {most_changes(most, twins=twins)} changes of firmware besides: how long "
+        "these take is known after the first pair"
     )
+
+
+def most_changes(pairs: int, *, twins: bool) -> int:
+    """Count the changes of firmware of so many pairs.
+
+    Of one board each half of a pair needs one that the half before it has not put there; two boards are
+    changed at once, at first and for each swap.
+    """
+    return 2 * (1 + -(-max(0, pairs - BLOCK) // (2 * BLOCK))) if twins else pairs + 1
 
 
 def answer_words(answers: Iterable[PairAnswer]) -> str:
@@ -268,15 +299,15 @@ _ORDER: tuple[PairWord, ...] = ("slower", "open", "faster", "same")
 
 
 def _in_words(answer: PairAnswer) -> str:
+    metric = METRICS.get(answer.name.rpartition(":")[2])
     if answer.word == "slower":
         return f"slower by {pct(answer.change):.1f} %"
     if answer.word == "faster":
-        metric = METRICS.get(answer.name.rpartition(":")[2])
         return f"faster by {-divided(metric, pct(answer.change)):.1f} %"
     if answer.word == "same":
         return f"the same (at most {pct(answer.high):.1f} % slower)"
     if math.isfinite(answer.high):
-        return f"open ({pct(answer.low):+.1f} to {pct(answer.high):+.1f} %)"
+        return f"open ({divided(metric, pct(answer.low)):+.1f} to {divided(metric, pct(answer.high)):+.1f} %)"
     return "open"
 
 

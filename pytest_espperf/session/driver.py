@@ -230,11 +230,13 @@ class PhaseDriver:
     def _switch_firmware(self, planned: PlannedPhase) -> bool:
         if not self._firmware.must_switch(planned.role):
             return False
-        console = self._found_board().console
+        board = self._found_board()
+        console = board.console
         try:
             # The flashing tool may need the very port.
             with console.released() if console is not None else nullcontext():
-                self._firmware.ensure(planned.role, within_s=self.hard_timeout.left_s)
+                left_s = self.hard_timeout.left_s
+                self._firmware.ensure(planned.role, within_s=left_s, target=board.target)
                 self.bench.meter.forget()
         except DeviceError as error:
             self._check_hard_timeout(planned)

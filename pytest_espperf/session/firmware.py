@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pytest_espperf.config.settings import Settings
 from pytest_espperf.errors import DeviceError
+from pytest_espperf.model.workload import Target
+from pytest_espperf.session.placeholders import BOARD, fill, refuse_unknown
 from pytest_espperf.system import commands
 from pytest_espperf.system.redaction import redact
 
@@ -18,6 +20,16 @@ _LONGEST_WORDS = 300
 def can_switch(settings: Settings) -> bool:
     """Whether the options give both commands, which pairs of both firmwares need."""
     return bool(settings.perf_ab_baseline_cmd and settings.perf_ab_candidate_cmd)
+
+
+def check_placeholders(settings: Settings) -> None:
+    """Refuse a placeholder that nobody replaces in the commands that switch.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for dest in ("perf_ab_baseline_cmd", "perf_ab_candidate_cmd"):
+        refuse_unknown(getattr(settings, dest), settings.where(dest), BOARD)
 
 
 class FirmwareSwitch:
@@ -53,12 +65,13 @@ class FirmwareSwitch:
     def _wanted(self, role: str) -> str:
         return role if role in self._commands else "ab-candidate"
 
-    def ensure(self, role: str, *, within_s: float = float("inf")) -> None:
+    def ensure(self, role: str, *, within_s: float = float("inf"), target: Target | None = None) -> None:
         """Switch where the other firmware is on the board; roles but ``ab-baseline`` mean the candidate's.
 
         Args:
             role: of the phase that comes next.
             within_s: seconds that are left of the session, where those are fewer than a command may take.
+            target: the board, for placeholders.
 
         Raises:
             DeviceError: the command failed or took too long; says how it ended.
@@ -66,7 +79,7 @@ class FirmwareSwitch:
         if not self.must_switch(role):
             return
         wanted = self._wanted(role)
-        command = self._commands[wanted]
+        command = fill(self._commands[wanted], target)
         name = wanted.removeprefix("ab-")
         self._say(f"switching to the {name} firmware")
         # Whatever comes of it, the firmware of before is no longer sure to be there.

@@ -1,16 +1,11 @@
 """What puts a firmware on a board: a command that flashes it, or a switch to the slot in which it lies.
 
-Commands are the user's own. ``{ip}``, ``{port}``, ``{slot}``, ``{commit}`` and ``{dir}`` in them are
-replaced; other braces are the shell's.
+Commands are the user's own; :mod:`pytest_espperf.session.placeholders` replaces words in them.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -23,12 +18,8 @@ from pytest_espperf.model.figures import named_value
 from pytest_espperf.model.text import clip
 from pytest_espperf.model.workload import Target
 from pytest_espperf.session.firmware import run_command
+from pytest_espperf.session.placeholders import fill
 from pytest_espperf.system.redaction import redact
-
-PLACEHOLDERS = ("ip", "port", "slot", "commit", "dir")
-"""Names that stand in braces in a command."""
-
-_PLACEHOLDER = re.compile(rf"\{{({'|'.join(PLACEHOLDERS)})\}}")
 
 SWITCH_TRY_S = 10.0
 """Seconds that a request which switches the slot may take."""
@@ -61,57 +52,6 @@ class Firmware(Protocol):
         Raises:
             DeviceError: that failed, or took too long.
         """
-
-
-def fill(command: str, target: Target | None = None, **facts: str) -> str:
-    """Replace the placeholders of a command, each by its value as one word of the shell, or as part of one.
-
-    A placeholder may stand in quotes: ``"{dir}/build/app.bin"``.
-
-    Args:
-        command: of the user.
-        target: the board, for ``{ip}`` and ``{port}``.
-        facts: values of the others; a placeholder without a value stays as it is.
-    """
-    known = dict(facts)
-    if target is not None:
-        known |= {"ip": target.address, "port": str(target.port)}
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in known:
-            return found[0]
-        return _quoted(known[found[1]], _open_quote(command[: found.start()]))
-
-    return _PLACEHOLDER.sub(value, command)
-
-
-def names_in(command: str) -> frozenset[str]:
-    """Return the placeholders that a command has."""
-    return frozenset(_PLACEHOLDER.findall(command))
-
-
-def _open_quote(command: str) -> str:
-    """Return the quote that is open at the end of a part of a command; "" for none."""
-    quote, escaped = "", False
-    for char in command:
-        if escaped:
-            escaped = False
-        elif char == "\\" and quote != "'" and sys.platform != "win32":
-            escaped = True
-        elif char == quote:
-            quote = ""
-        elif not quote and (char == '"' or (char == "'" and sys.platform != "win32")):
-            quote = char
-    return quote
-
-
-def _quoted(text: str, quote: str) -> str:
-    """Write a text for the shell, which obeys nothing in it; within a quote that is open."""
-    if sys.platform == "win32":
-        return text if quote else subprocess.list2cmdline([text])
-    if quote == '"':
-        return re.sub(r'([\\"$`])', r"\\\1", text)
-    return text.replace("'", "'\\''") if quote else shlex.quote(text)
 
 
 class CommandFirmware:
@@ -229,7 +169,7 @@ class RunningCheck:
             DeviceError: the board does not say, or names what another firmware is, or something new.
         """
         said = self._read(target, label, timeout_s)
-        known = self._said.setdefault(label, said)
+        known = self._said.get(label, said)
         if known != said:
             raise DeviceError(
                 f"{self._place} said {_brief(known)} with the {label} firmware, and says {_brief(said)} now"
@@ -240,6 +180,7 @@ class RunningCheck:
                     f"{self._place} says {_brief(said)} with the {label} firmware as with the {other} one: "
                     "the board did not switch, or went back"
                 )
+        self._said[label] = said  # not before: what another firmware says is not what this one is
         return redact(clip(said, _MOST_SAID))
 
     def _read(self, target: Target, label: str, timeout_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -60,6 +61,18 @@ class SessionRecord:
         results[:] = [kept for kept in results if kept.phase != result.phase] + [result]
         if result.report.generator is not None and planned.role != "reference":
             self._engine = result.report.generator.engine
+
+    def carry(self, runs: Sequence[RawRun]) -> bool:
+        """Take over runs that an earlier part of the session measured.
+
+        Returns:
+            whether any of them was not here yet.
+        """
+        news = [run for run in runs if (run.role, run.profile, run.run_index) not in self._runs]
+        for run in news:
+            key = (run.role, run.profile, run.run_index)
+            self._where[key], self._runs[key] = (run.board, run.firmware), list(run.results)
+        return bool(news)
 
     def discard(self, planned: PlannedPhase) -> None:
         """Forget a phase, and the control board's beside it."""

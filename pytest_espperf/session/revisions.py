@@ -33,7 +33,7 @@ from pytest_espperf.model.text import one_line
 from pytest_espperf.model.workload import Target
 from pytest_espperf.session.context import Say
 from pytest_espperf.session.firmware import run_command
-from pytest_espperf.session.firmwares import fill
+from pytest_espperf.session.placeholders import fill
 from pytest_espperf.system.git import GitError, complaint, environment_elsewhere, git
 from pytest_espperf.system.homes import cache_folder
 

@@ -41,8 +41,8 @@ from pytest_espperf.model.contest import Contest, ContestKind, FirmwareFacts, Sw
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.workload import Profile
 from pytest_espperf.session.answers import Asker
-from pytest_espperf.session.board import Board
-from pytest_espperf.session.boards import named_boards, refuse_one_twice
+from pytest_espperf.session.board import Board, facts_unreached
+from pytest_espperf.session.boards import NamedBoard, named_boards, refuse_one_twice, refuse_sim_beside
 from pytest_espperf.session.boots import TRY_S, time_boot
 from pytest_espperf.session.context import Context, Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
@@ -148,12 +148,14 @@ class Placing:
 
 @dataclass
 class _Spent:
-    """What the session has used so far; see :class:`Contest`."""
+    """What the session has used so far, see :class:`Contest`; which versions the board told, by label."""
 
     firmwares: dict[str, FirmwareFacts] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     switches: list[Switch] = field(default_factory=list)
     began_s: float | None = None
     ended_s: float = 0.0
+    carried_s: float = 0.0
 
 
 class RoundMeter:
@@ -200,6 +202,7 @@ class RoundMeter:
             raise UsageError(
                 f"{source} names {len(named)} boards: firmwares are compared on one board or two at once"
             )
+        refuse_sim_beside(settings)
         refuse_one_twice([one.settings for one in named])
         self._twins = TwinLoad()
         self._saving = threading.Lock()
@@ -210,7 +213,7 @@ class RoundMeter:
                 settings=one.settings,
                 place=one.place,
                 boards=len(named),
-                plan=replace(self.context.plan, board=one.name, runs=1),
+                plan=replace(self.context.plan, board=_address(one), runs=1),
             )
             for one in named
         ]
@@ -289,7 +292,7 @@ class RoundMeter:
             firmwares=list(spent.firmwares.values()),
             switches=list(spent.switches),
             boards=[one.plan.board for one in self._contexts if one.plan.board],
-            seconds=round(spent.ended_s - began_s, 3),
+            seconds=round(spent.carried_s + spent.ended_s - began_s, 3),
             told_apart=self._told_apart(),
         )
         names = [side.board.name for side in self._sides]
@@ -302,6 +305,16 @@ class RoundMeter:
             runs_per_profile=len(rounds),
             boards=1,
         )
+
+    def carry(self, session: SessionArtifact) -> None:
+        """Take over what an earlier part of the same comparison measured; once, however often it is asked."""
+        contest = session.contest
+        if contest is None or not self._record.carry(session.raw_runs):
+            return
+        spent = self._spent
+        spent.firmwares |= {one.label: one for one in contest.firmwares}
+        spent.switches += contest.switches
+        spent.carried_s += contest.seconds
 
     def checkpoint(self) -> None:
         """Write what is known so far to the disk."""
@@ -478,12 +491,13 @@ class RoundMeter:
             DeviceError: it told another one with this firmware before.
         """
         told, known = side.board.telemetry.version, self._spent.firmwares[side.there]
-        if known.version and told and known.version != told:
+        before = self._spent.told.setdefault(known.label, told) if told else ""
+        if before != told:
             raise DeviceError(
-                f"the board tells version {told} with the {known.label} firmware, and told {known.version} "
-                "before: it did not switch, or went back"
+                f"the board tells version {told} with the {known.label} firmware, and told {before} before: "
+                "it did not switch, or went back"
             )
-        self._spent.firmwares[side.there] = structs.replace(known, version=known.version or told)
+        self._spent.firmwares[side.there] = structs.replace(known, version=told or known.version)
 
     def _told_apart(self) -> bool | None:
         """Whether the board said that another firmware ran after each change; None for not a word of it."""
@@ -537,6 +551,11 @@ class RoundMeter:
                 request_timeout_s=settings.perf_request_timeout,
                 deadline_s=WARM_S + 2 * settings.perf_request_timeout,
             )
+
+
+def _address(board: NamedBoard) -> str:
+    """Return what a reader calls a board: its address, or its name in the lab; "" for the only one."""
+    return facts_unreached(board.settings).name if board.name else ""
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Saver:
         self.sharing = sharing
         self._context = context
         self._checkpoint: Checkpoint | None = None
+        self._there: frozenset[str] = frozenset()
 
     def prepare(self, *, quiet: bool) -> None:
         """Make the folder of the history, and bring a shared one up to date.
@@ -56,11 +57,12 @@ class Saver:
 
         Raises:
             UsageError: a package for a shared history is missing.
-            HistoryError: the folder cannot be written.
+            HistoryError: the folder cannot be written, or not be read.
         """
         self.sharing.prepare()
         self.store.progress = IndexProgress(self._context.say)
         self.sharing.pull_once(self._context.say, quiet=quiet)
+        self._there = frozenset(self.store.file_names())
 
     def begin(self, artifact: SessionArtifact) -> None:
         """Open the checkpoint, and keep what an interrupted session left in it."""
@@ -93,7 +95,7 @@ class Saver:
         incomplete = not VERDICTS[verdict.kind].complete
         try:
             latest = not incomplete and artifact.comparability is not None and artifact.contest is None
-            saved = self.store.save(artifact, render_markdown(artifact), latest=latest)
+            saved = self.store.save(artifact, render_markdown(artifact), latest=latest, known=self._there)
             if incomplete:
                 self.checkpoint.write(artifact)
             else:

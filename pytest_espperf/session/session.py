@@ -37,6 +37,7 @@ from pytest_espperf.session.context import Context, make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.earlier import remembered_capacity
 from pytest_espperf.session.file_sizes import file_figures
+from pytest_espperf.session.firmware import check_placeholders
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judge, failed_by, with_failed_tests
 from pytest_espperf.session.opening import opening_lines
@@ -157,6 +158,7 @@ class PerfSession:
         """
         check_packages(self.context)
         check_reset(self.context.settings)
+        check_placeholders(self.context.settings)
         make_room_for_clients(self.context)
         figures = file_figures(self.settings)
         self._saver = Saver(self.context, self.store, self._sharing)

@@ -34,7 +34,7 @@ LEAST_VALUES = 2
 
 NOT_ENOUGH = "not enough rounds have figures that can be compared"
 
-_KNOB = re.compile(r"\{(knob|KNOB|value)\}")
+_KNOB = re.compile(r"(?<![${])\{(knob|KNOB|value)\}")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _WORDS = {"best": "best", "alike": "cannot be distinguished", "worse": "worse"}
 

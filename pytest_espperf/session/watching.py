@@ -36,7 +36,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
 )
 from pytest_espperf.model.findings import INCOMPARABLE, NO_USABLE_BASELINE
-from pytest_espperf.model.gates import of_throughput, units_of
+from pytest_espperf.model.gates import divided_pct, of_throughput, units_of
 from pytest_espperf.model.registry import METRICS, Metric, find_metric
 from pytest_espperf.model.samples import PhaseSamples
 from pytest_espperf.model.verdicts import FAILING, SLOWER, rank
@@ -434,7 +434,13 @@ def _change(artifact: SessionArtifact, verdict: Verdict, profile: str) -> PassCh
         return PassChange(profile, now=_rate(artifact, profile), unit=units_of(artifact).get(profile, ""))
     worst = min(rows, key=lambda row: (rank(row.verdict), row.rule != MAIN_RULE, row.metric != RATE))
     return PassChange(
-        profile, worst.verdict, worst.metric, worst.d_pct, worst.baseline, worst.now, worst.unit
+        profile,
+        worst.verdict,
+        worst.metric,
+        divided_pct(worst, worst.d_pct),
+        worst.baseline,
+        worst.now,
+        worst.unit,
     )
 
 

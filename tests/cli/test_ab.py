@@ -15,7 +15,7 @@ import pytest
 from support.firmware_repo import BUILD, make_firmware_repository
 from support.slot_board import Slot, SlotBoard, slot_board
 
-from pytest_espperf.cli import main
+from pytest_espperf.cli import ab, main
 from pytest_espperf.history import HistoryStore, load_session, names
 from pytest_espperf.load import guard
 from pytest_espperf.session import boots, round_meter
@@ -55,6 +55,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(round_meter, "WARM_S", 0.05)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(ab, "MOST_TOLERANCE_PCT", 1000)
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         monkeypatch.setattr(guard, name, float("inf"))
     (tmp_path / "espperf.toml").write_text(
@@ -241,10 +242,13 @@ def test_two_boards_are_measured_at_once_and_swapped(capsys: pytest.CaptureFixtu
         code = main(["ab", f"{one.address},{other.address}", *SLOTS, *SHORT, "--json"])
         assert one.booted[:2] == ["a", "b"]
         assert other.booted[:2] == ["b", "a"]
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert f"switching to the old firmware on {one.address}" in said.err
+    assert f"127.0.0.1-{one.port}" not in said.err + said.out
     assert code == 1
     assert found["answer"] == "slower"
-    assert len(found["contest"]["boards"]) == 2
+    assert found["contest"]["boards"] == [one.address, other.address]
     assert found["contest"]["board_pct"]
     (row,) = HistoryStore(history()).select()
     runs = load_session(history() / row.name).raw_runs
@@ -273,8 +277,25 @@ def test_of_two_boards_the_one_that_fails_is_named(capsys: pytest.CaptureFixture
         (["--old-cmd=x"], "--old-cmd needs --new-cmd as well"),
         (["--new-cmd=x"], "--new-cmd needs --old-cmd as well"),
         (["--old-cmd=x", "--new-cmd=x"], "are one command"),
-        (["--old-cmd=x {commit}", "--new-cmd=y"], "{commit} is known of slots and commits only"),
-        (["--old-cmd=x {ip}", "--new-cmd=y {slot}"], "{slot} is known of slots and commits only"),
+        (["--old-cmd=x", "--new-cmd= x "], "are one command"),
+        (["--old-cmd=x {commit}", "--new-cmd=y"], "--old-cmd: {commit} is known of commits only"),
+        (["--old-cmd=x {ip}", "--new-cmd=y {slot}"], "--new-cmd: {slot} is known of slots only"),
+        (["--old-cmd=x {prot}", "--new-cmd=y"], "--old-cmd: {prot} is no placeholder; did you mean {port}?"),
+        (["--old-cmd=x", "--new-cmd=y", "--check-url=/v/{slot}"], "--check-url: {slot} is known of slots"),
+        (["--old-cmd=x", "--new-cmd=y", "--check-url=/{bank}"], "{bank} is no placeholder (none can stand"),
+        (
+            ["--switch-url=/s?{slto}", *SLOTS[1:]],
+            "--switch-url: {slto} is no placeholder; did you mean {slot}?",
+        ),
+        (["--switch-url=/s?{slot}&a={ip}", *SLOTS[1:]], "{ip} is known of the board only: here {slot} can"),
+        (["--switch-cmd=x {slot} {dir}", *SLOTS[1:]], "--switch-cmd: {dir} is known of builds of commits"),
+        (["--old=HEAD", "--flash-cmd=x {slot}"], "--flash-cmd: {slot} is known of slots only"),
+        (
+            ["--old=HEAD", "--flash-cmd=x", "--build-cmd=x {ip}"],
+            "--build-cmd: {ip} is known of the board only",
+        ),
+        ([*SLOTS, "--perf-report=file/x.html"], "--perf-report: file/x.html cannot be written: "),
+        ([*SLOTS, "--perf-export=csv=file/x.csv"], "--perf-export: file/x.csv cannot be written: "),
         (["--old-cmd=x", "--new-cmd=y", "--old-slot=a"], "in several ways"),
         (["--old-cmd=x", "--new-cmd=y", "--old=HEAD~1"], "in several ways"),
         (["--switch-url=/s?{slot}", "--old-slot=a"], "give both"),
@@ -291,6 +312,7 @@ def test_of_two_boards_the_one_that_fails_is_named(capsys: pytest.CaptureFixture
 def test_what_cannot_be_meant_is_refused_in_one_sentence(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("file").touch()
     assert main(["ab", "127.0.0.1:9", *words]) == 4
     captured = capsys.readouterr()
     assert said in captured.err
@@ -303,6 +325,9 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(
     [
         (["--pairs=2"], "at least 3"),
         (["--tolerance=0"], "above 0"),
+        (["--tolerance=1001"], "above the greatest value"),
+        (["--flash-cmd= "], "it is empty"),
+        (["--old-cmd="], "it is empty"),
         (["--minutes=-1"], "above 0"),
         (["--switch-url=http://x/s"], "begins with '/'"),
         (["--check-url=version"], "neither PATH nor PATH:FIELD"),
@@ -319,6 +344,72 @@ def test_bad_values_are_refused(words: list[str], said: str, capsys: pytest.Capt
 
 def test_the_board_may_be_named_by_device_ip(board: SlotBoard) -> None:
     assert main(["ab", "--device-ip", board.address, *SLOTS, *SHORT]) == 1
+
+
+@pytest.mark.parametrize("boards", ["127.0.0.1:9,sim", "sim,127.0.0.1:9", "SIM,127.0.0.1:9"])
+def test_the_reference_device_is_no_board_beside_another(
+    boards: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ab", boards, *SLOTS, *SHORT]) == 4
+    assert "sim is the built-in reference device, which is like no board" in capsys.readouterr().err
+    assert not history().exists()
+
+
+@pytest.mark.parametrize("boards", ["127.0.0.1:9,localhost:9", "127.0.0.1,127.0.0.1:8080"])
+def test_one_board_in_two_spellings_is_no_pair(boards: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ab", boards, *SLOTS, *SHORT]) == 4
+    assert "are one board" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["--old-cmd=x {ip}", "--new-cmd=y"], "--new-cmd"),
+        (["--switch-cmd=x {slot}", "--old-slot=a", "--new-slot=b"], "--switch-cmd"),
+        (["--old=HEAD", "--flash-cmd=x {dir} ${ip}"], "--flash-cmd"),
+    ],
+)
+def test_of_two_boards_a_command_says_which(
+    words: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ab", "127.0.0.1:8,127.0.0.1:9", *words, *SHORT]) == 4
+    said = capsys.readouterr().err
+    assert f"{flag}: it has neither {{ip}} nor {{port}}, so that it changes the same board" in said
+    assert not history().exists()
+
+
+def test_a_tolerance_beyond_which_nothing_lies_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    with pytest.raises(SystemExit) as ended:
+        main(["ab", "sim", "--tolerance=500"])
+    assert ended.value.code == 4
+    assert "500 is above the greatest value, 100" in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_written_is_known_before_anything_is_built(
+    board: SlotBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = make_firmware_repository(tmp_path)
+    monkeypatch.chdir(repository.root)
+    (tmp_path / "file").touch()
+    built = tmp_path / "built"
+    words = ["--old=HEAD~1", f"--build-cmd=touch {built}", "--flash-cmd=x"]
+    assert main(["ab", board.address, *words, *SHORT[1:], f"--perf-history={tmp_path / 'file' / 'h'}"]) == 4
+    assert "cannot be written" in capsys.readouterr().err
+    assert not built.exists()
+
+
+def test_a_commit_that_does_not_build_leaves_no_session(
+    board: SlotBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = make_firmware_repository(tmp_path)
+    monkeypatch.chdir(repository.root)
+    words = ["--old=HEAD~1", "--build-cmd=exit 3", "--flash-cmd=x", f"--perf-history={tmp_path / 'history'}"]
+    assert main(["ab", board.address, *words, *SHORT[1:]]) in {1, 3, 4}
+    assert "cannot be built" in capsys.readouterr().err
+    assert not list((tmp_path / "history").glob("*.json"))
 
 
 def test_three_boards_are_too_many(capsys: pytest.CaptureFixture[str]) -> None:

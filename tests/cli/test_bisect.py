@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from support.firmware_repo import BUILD, CULPRIT, FirmwareRepository, make_firmware_repository
+from support.firmware_repo import BUILD, CULPRIT, IMAGE, FirmwareRepository, make_firmware_repository
 from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.cli import main
-from pytest_espperf.history import load_session
+from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.session.bisecting import MeasuredCommit, SearchFile, SearchState
 from pytest_espperf.session.revisions import Revisions
 from pytest_espperf.sim import SimConfig, SimProcess
@@ -35,6 +35,14 @@ LOAD = (
     "--device-boot-timeout-s=6",
     *NO_TIME_BUDGETS,
 )
+
+
+BLIND = (
+    f'"{sys.executable}" -c "import urllib.request as r; '
+    "r.urlopen(r.Request('http://{ip}:{port}/ota/flash?switch=1', open(r'{dir}/"
+    f"{IMAGE}', 'rb').read(), method='POST'))\""
+)
+"""A command that flashes, and does not look which firmware boots."""
 
 
 @pytest.fixture
@@ -105,8 +113,15 @@ def test_the_culprit_is_found_though_the_power_goes_and_commits_do_not_build(
     for index in (4, 8):  # that of the eighth is tried only where it matters
         assert by_commit[repository.commits[index]]["rounds"] == 0
 
-    # It is over: to resume it shows the answer again, which is in the history once.
+    # The part that was killed is no session of its own, and its runs are not lost.
     history = repository.root.parent / "history"
+    (row,) = HistoryStore(history).select()
+    assert row.session_id == found["session_id"]
+    runs = load_session(history / row.name).raw_runs
+    assert sum(run.role == "ab-candidate" for run in runs) >= total
+    assert len({(run.role, run.run_index) for run in runs}) == len(runs)
+
+    # It is over: to resume it shows the answer again, which is in the history once.
     kept = sorted(file.name for file in history.iterdir())
     with started(repository, "--resume") as third:
         out, err = third.communicate(timeout=PATIENCE_S)
@@ -123,6 +138,7 @@ def test_the_culprit_is_found_though_the_power_goes_and_commits_do_not_build(
         ("good", "", "NOT FOUND: GOOD, {end}, cannot be built: the command that builds it ended "),
         ("bad", "", "NOT FOUND: BAD, broken ({end}), cannot be built: "),
         ("", "false", "NOT FOUND: GOOD, {good}, cannot be measured, in 3 tries: the command that flashes "),
+        ("unbootable", BLIND, "NOT FOUND: BAD, {end}, cannot be measured, in 3 tries: /ota:version says '"),
     ],
 )
 def test_an_end_that_cannot_be_measured_is_no_bad_input(
@@ -136,15 +152,20 @@ def test_an_end_that_cannot_be_measured_is_no_bad_input(
     monkeypatch.chdir(repository.root)
     broken, good = repository.commits[4], repository.commits[0]
     repository.git("tag", "broken", broken)
-    ends = [broken[:7], repository.bad] if end == "good" else [good, "broken" if end else repository.bad]
-    given = words(repository, *([f"--flash-cmd={flash}"] if flash else []))
+    ends = {
+        "good": [broken[:7], repository.bad],
+        "bad": [good, "broken"],
+        "unbootable": [good, repository.commits[8]],
+    }.get(end, [good, repository.bad])
+    given = words(repository, "--check-url=/ota:version", *([f"--flash-cmd={flash}"] if flash else []))
     assert main(["bisect", *ends, board, *given]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith(said.format(end=broken[:7], good=good[:7]))
+    named = ends[1][:7] if end == "unbootable" else broken[:7]
+    assert out.startswith(said.format(end=named, good=good[:7]))
     assert "next: espperf bisect --resume continues" in out
-    if flash:
+    if flash == "false":
         assert [line.partition(": try ")[2][0] for line in err.splitlines() if ": try " in line] == ["1", "2"]
-    if end != "bad":  # nothing was measured, and nothing is kept
+    if end not in {"bad", "unbootable"}:  # nothing was measured, and nothing is kept
         assert not list((repository.root.parent / "history").glob("*.json"))
     assert not (repository.root.parent / "history" / "latest.partial.json").exists()
 
@@ -189,6 +210,19 @@ def test_ends_of_one_speed_have_no_culprit(
         ),
         (["{good}", "{bad}", "sim", "--repo=..", "--build-cmd=x", "--flash-cmd=x"], "in the repository"),
         (["--resume"], "no search was begun"),
+        (
+            ["{good}", "{bad}", "sim", "--build-cmd=x", "--flash-cmd=x", "--profile=a", "--perf-profiles=b"],
+            "leave out --perf-profiles",
+        ),
+        (["{good}", "{bad}", "sim", "--build-cmd=x {{comit}}", "--flash-cmd=x"], "did you mean {commit}?"),
+        (
+            ["{good}", "{bad}", "sim", "--build-cmd=x", "--flash-cmd=x {{slot}}"],
+            "{slot} is known of slots only",
+        ),
+        (
+            ["{good}", "{bad}", "sim", "--build-cmd=x", "--flash-cmd=x", "--check-url=/{{ip}}"],
+            "--check-url: {ip}",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(

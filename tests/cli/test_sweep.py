@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.firmware_repo import BUILD, FirmwareRepository, make_firmware_repository
 from support.short_sessions import NO_TIME_BUDGETS
+from support.slot_board import Slot, slot_board
 
 from pytest_espperf.cli import main
 from pytest_espperf.sim import SimConfig, SimProcess
@@ -81,6 +83,29 @@ def test_a_board_may_be_configured_without_a_build(
     assert set(switched) == {"a", "b"}
 
 
+def test_a_value_that_the_board_went_back_from_is_left_out(
+    repository: FirmwareRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots = {name: Slot(delay_s=0.003, boots=name != "c") for name in "abc"}
+    with slot_board(**slots) as board:
+        board.rolls_back = True
+        (repository.root / "espperf.toml").write_text(
+            '[profiles.python_heavy]\npaths = ["/"]\n[telemetry]\nstats = ""\nmemory = ""\n'
+        )
+        switch = (
+            f'"{sys.executable}" -c "import urllib.request as r; '
+            "r.urlopen(r.Request('http://{ip}:{port}/switch?slot={value}', method='POST'))\""
+        )
+        words = [f"--flash-cmd={switch}", "--check-url=/slot", "--rounds=3", "--json"]
+        history = f"--perf-history={repository.root.parent / 'history'}"
+        code = main(["sweep", "SLOT=a,b,c", board.address, *words, history, *LOAD])
+        said = capsys.readouterr()
+        assert code == 0, said.err
+    found = {one["label"]: one for one in json.loads(said.out)["contest"]["candidates"]}
+    assert "'b' with the SLOT=c firmware as with the SLOT=b one" in found["c"]["trouble"]
+    assert (found["a"]["rounds"], found["b"]["rounds"], found["c"]["rounds"]) == (3, 3, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +113,17 @@ def test_a_board_may_be_configured_without_a_build(
         (["A=1,2", "sim", "--build-cmd=x", "--flash-cmd=y"], "{value} is missing"),
         (["A=1,2", "sim", "--build-cmd=x {value}", "--flash-cmd=y", "--at=nothing"], "--at: 'nothing': "),
         (["A=1,2", "10.0.0.1,10.0.0.2", "--flash-cmd={value}"], "sweep measures one board"),
+        (
+            ["A=1,2", "sim", "--flash-cmd={value} {knbo}"],
+            "--flash-cmd: {knbo} is no placeholder; did you mean",
+        ),
+        (
+            ["A=1,2", "sim", "--flash-cmd={value} {dir}"],
+            "--flash-cmd: {dir} is known of builds of commits only",
+        ),
+        (["A=1,2", "sim", "--flash-cmd=x", "--build-cmd={value} {ip}"], "--build-cmd: {ip} is known of the"),
+        (["A=1,2", "sim", "--flash-cmd={value}", "--at=HEAD"], "--at names the commit that is built, and"),
+        (["A=1,2", "sim", "--flash-cmd={value}", "--check-url=/{value}"], "--check-url: {value} is known of"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(

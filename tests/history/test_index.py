@@ -72,7 +72,7 @@ def test_rows_say_what_the_sessions_are(store: HistoryStore) -> None:
         profiles=keys_of(Comparability(fields=FIELDS)).profiles,
         worst_pct=1.23457,
         worst_gate="python_heavy:p95_ms",
-        worst_change=1.23457,
+        worst_change=1.23456789,
         medians={
             "python_heavy:burst": {
                 "p50_ms": None,

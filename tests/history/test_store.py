@@ -144,6 +144,19 @@ def test_a_clock_set_back_loses_nothing_and_is_said(store: HistoryStore) -> None
     assert store.save(session("third", "20260101T130000Z"), latest=True).clock_behind is None
 
 
+def test_a_session_that_ran_meanwhile_is_no_clock_that_was_set_back(store: HistoryStore) -> None:
+    store.save(session("before", "20260101T100000Z"), latest=True)
+    known = store.file_names()
+    store.save(session("another-board", "20260101T110100Z"), latest=True)
+    first = store.save(session("began-first", "20260101T110000Z"), latest=True, known=known)
+    assert first.clock_behind is None
+    # One that was there when it began does count, whatever else was saved since.
+    known = store.file_names()
+    store.save(session("another-board", "20260101T120000Z"), latest=True)
+    back = store.save(session("set-back", "20260101T090000Z"), latest=True, known=known)
+    assert back.clock_behind == "perf_20260101T110100Z.json"
+
+
 def test_an_id_is_given_where_there_is_none(store: HistoryStore) -> None:
     saved = store.save(session(""), latest=False)
     assert len(saved.artifact.session_id) == 16

@@ -113,8 +113,9 @@ def test_every_format_is_written_in_folders_that_are_made(tmp_path: Path, sample
 def test_a_path_that_cannot_be_written_is_said_and_stops_no_other(
     tmp_path: Path, sample: SessionArtifact
 ) -> None:
-    (tmp_path / "taken").write_text("a file, no folder")
-    done = export_session(sample, planned(tmp_path, "csv=taken/out.csv", "bencher=b.json"))
+    targets = planned(tmp_path, "csv=taken/out.csv", "bencher=b.json")
+    (tmp_path / "taken").write_text("a file, no folder")  # since then
+    done = export_session(sample, targets)
     ((name, message),) = done.errors
     assert name == "csv"
     assert str(tmp_path / "taken" / "out.csv") in message

@@ -78,7 +78,7 @@ def test_closed_streams_lead_to_nowhere(project: Project, closed: str) -> None:
 def test_each_export_is_told_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     full = project.pytester.path / "file" / "out.xml"
-    full.parent.write_text("x")
+    project.block("file")
     result = project.run("--perf-export=csv=out.csv", f"--perf-export=junit={full}")
     assert result.ret == 1
     lines = result.stdout.lines

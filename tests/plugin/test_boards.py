@@ -66,7 +66,7 @@ def test_each_board_is_judged_by_itself_and_one_that_regressed_fails_the_run(
 
 def test_a_board_that_is_away_fails_its_own_session_and_no_others(project: Project, reference: Web) -> None:
     reference.hang_after = 0
-    (project.pytester.path / "blocked").touch()
+    project.block("blocked")
     result = project.run(
         "--device-ip",
         project.web.address,

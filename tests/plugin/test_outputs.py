@@ -43,7 +43,7 @@ def test_every_export_lies_where_pytest_was_started(
 def test_an_export_that_cannot_be_written_fails_the_session_and_nothing_else(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project.pytester.path / "taken").write_text("")
+    project.block("taken")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.pytester.path))
     monkeypatch.setenv("GITHUB_ACTIONS", "false")
     result = project.run("--perf-export=csv=taken/out.csv", "--perf-export=bencher=b.json")

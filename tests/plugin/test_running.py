@@ -332,11 +332,15 @@ def test_a_report_is_drawn_and_named(project: Project) -> None:
     [
         (("--perf-report=.",), "--perf-report: . is a folder: name a file"),
         (("--perf-report=x", "--perf-export=csv=x"), "--perf-report and csv would both write"),
+        (("--perf-report=file/x.html",), "--perf-report: file/x.html cannot be written: "),
+        (("--perf-export=csv=file/a/x.csv",), "--perf-export: file/a/x.csv cannot be written: "),
+        (("--perf-site=file/site",), "--perf-site: file/site cannot be written: "),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
     project: Project, words: tuple[str, ...], said: str
 ) -> None:
+    (project.pytester.path / "file").touch()
     result = project.refuse(*words)
     assert result.ret == 4
     assert said in result.stderr.str()
@@ -344,7 +348,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
 
 
 def test_a_report_that_is_lost_fails_the_run_and_not_the_session(project: Project) -> None:
-    (project.pytester.path / "blocked").write_text("a file, no folder")
+    project.block("blocked")
     result = project.run("--perf-report=blocked/report.html")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["NOT EXPORTED: report: *blocked*cannot be written: *"])
@@ -360,7 +364,7 @@ def test_a_site_is_brought_up_to_date_and_fails_the_run_where_it_is_lost(project
     assert report.name in index.read_text(encoding="utf-8")
     report.unlink()
     report.parent.rmdir()
-    report.parent.write_text("a file, no folder")
+    project.block("site/sessions")
     result = project.run("--perf-site=site")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["NOT EXPORTED: site: *cannot be written: *", "FAILED espperf::export site*"])

@@ -13,21 +13,26 @@ from support.gate_sessions import run
 from pytest_espperf.gate.contest import NEW, OLD, Judged, judge_contest, series_of
 from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.sequential import PairPlan, decide
-from pytest_espperf.model.artifact import RunRole, SessionArtifact
-from pytest_espperf.model.contest import Contest, FirmwareFacts, Switch
+from pytest_espperf.history.names import OrderKey
+from pytest_espperf.history.rows import row_of
+from pytest_espperf.model.artifact import GateRow, RunRole, SessionArtifact, Verdict
+from pytest_espperf.model.contest import Candidate, Contest, FirmwareFacts, Switch
 from pytest_espperf.model.gates import worst_gate
 from pytest_espperf.report import render_terminal
+from pytest_espperf.report.boards import render_boards
 from pytest_espperf.report.comment import render_comment
-from pytest_espperf.report.contest import basis
+from pytest_espperf.report.contest import basis, candidate_rows
 from pytest_espperf.report.exports.badge import render_badge
 from pytest_espperf.report.exports.junit import render_junit
 from pytest_espperf.report.html.data import ReportData
 from pytest_espperf.report.html.page import render_html
+from pytest_espperf.report.listing import ListedSession, render_listing
 from pytest_espperf.report.markdown import render_markdown
 from pytest_espperf.report.view import make_view
 from pytest_espperf.session.contest import answer_words
 
 PLAN = PairPlan(most_pairs=6)
+STAMP = "20260101T000000Z"
 
 
 def compared(factor: float, *, noise: float = 0.01, pairs: int = 6) -> tuple[SessionArtifact, str]:
@@ -76,6 +81,44 @@ def test_a_faster_firmware_has_one_size_everywhere() -> None:
     assert f"-{told} %" in shown["page"]
     assert f"{size} % faster" in shown["comment"]
     assert f"faster: page {size} % faster" in shown["badge"]
+    (value,) = re.findall(r'name="page:rps_ok.d_pct" value="([^"]+)"', shown["junit"])
+    assert float(value) == pytest.approx(-float(told), abs=0.051)
+    row_of_it = row_of(session, OrderKey(STAMP, 1, f"perf_{STAMP}.json"))
+    assert row_of_it.worst_change == pytest.approx(-float(told), abs=0.051)
+    assert row_of_it.worst_pct is not None
+    listed = ListedSession(
+        "now", "abcd1234", "improved", "", "", row_of_it.worst_gate, row_of_it.worst_change
+    )
+    assert f"page:rps_ok -{told} %" in render_listing([listed])[-1].text
+
+
+def test_a_session_that_is_faster_than_its_history_has_one_size_everywhere() -> None:
+    row = GateRow(
+        name="heavy:rps_ok",
+        profile="heavy",
+        metric="rps_ok",
+        verdict="improved",
+        d_pct=-47.8,
+        baseline=100.0,
+        now=191.6,
+    )
+    session = SessionArtifact(session_id="abcd1234", gate=Verdict(kind="improved", gates=[row]))
+    for name, text in texts(session).items():
+        assert "-47.8" not in text, name
+    shown = texts(session)
+    for name in ("terminal", "markdown", "page"):
+        assert "-91.6 %" in shown[name], name
+    assert "92 % faster" in shown["badge"]
+    assert "heavy:rps_ok -91.6 %" in render_boards({"a": session}, brief=["a"])[0].text
+
+
+def test_a_value_or_a_commit_that_is_faster_has_the_size_of_the_figures() -> None:
+    twice = Candidate(label="8", rounds=3, d_pct=-50.0, figure=80.0, metric="rps_ok")
+    tail = Candidate(label="4", rounds=3, d_pct=-50.0, figure=20.0, metric="p95_ms")
+    for one, change in ((twice, "-100.0 %"), (tail, "-50.0 %")):
+        contest = Contest(kind="sweep", candidates=[one])
+        assert candidate_rows(contest)[1][3] == change
+        assert change in dict(basis(contest))[one.label]
 
 
 def test_what_is_shown_to_be_faster_is_called_so() -> None:

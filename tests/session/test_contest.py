@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from pytest_espperf.gate.policy import GatePolicy
 from pytest_espperf.gate.sequential import PairPlan
 from pytest_espperf.model.artifact import RawRun, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.contest import Contest, FirmwareFacts, Switch
+from pytest_espperf.report.contest import duration
 from pytest_espperf.report.view import make_view
-from pytest_espperf.session.contest import AbContest, ContestPlan
+from pytest_espperf.session.contest import AbContest, ContestPlan, most_changes
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import Placing
@@ -100,6 +102,28 @@ def compare(
 
 def labels(meter: FakeMeter) -> list[str]:
     return [label for _, label, _ in meter.asked]
+
+
+def test_the_first_pair_tells_how_long_changes_of_firmware_take() -> None:
+    meter = FakeMeter(noise=0.2)
+    meter.switches = [Switch(label=label, seconds=40.0, boot_s=5.0) for label in ("old", "new")]
+    compare(meter, pairs=16)
+    # Of the 120 s of a pair 90 are two changes; each of the other 15 pairs has one.
+    assert meter.said[0].endswith(f"; it took 2 min, at most {duration(15 * 30 + 15 * 45)} left")
+
+
+@pytest.mark.parametrize("pairs", [3, 4, 9, 10, 16])
+def test_the_changes_of_firmware_are_counted_as_they_are_made(pairs: int) -> None:
+    one, two = FakeMeter(noise=0.5), FakeMeter(boards=2, noise=0.5)
+    compare(one, pairs=pairs)
+    compare(two, pairs=pairs)
+    assert len(one.asked) == len(two.placed) * 2 == 2 * pairs
+    there, put = labels(one), list(two.placed)
+    made = 1 + sum(before != after for before, after in itertools.pairwise(there))
+    assert made == most_changes(pairs, twins=False)
+    assert 2 + 2 * sum(before != after for before, after in itertools.pairwise(put)) == most_changes(
+        pairs, twins=True
+    )
 
 
 def test_neighbouring_pairs_share_a_firmware() -> None:

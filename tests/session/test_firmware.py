@@ -9,9 +9,10 @@ import pytest
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.config.profiles import load_profiles
-from pytest_espperf.errors import DeviceError
+from pytest_espperf.errors import DeviceError, UsageError
+from pytest_espperf.model.workload import Target
 from pytest_espperf.session.confirming import PAIRS, confirmation_runs, pairs
-from pytest_espperf.session.firmware import FirmwareSwitch
+from pytest_espperf.session.firmware import FirmwareSwitch, check_placeholders
 from pytest_espperf.session.plan import make_plan
 
 PLAN = make_plan(resolve({}, {}, {}), load_profiles(Path("/nowhere")))
@@ -45,6 +46,28 @@ def test_it_switches_only_where_the_other_firmware_is_there(tmp_path: Path) -> N
         both.ensure(role)
     assert log.read_text().split() == ["old", "new"]
     assert said == ["switching to the baseline firmware", "switching to the candidate firmware"]
+
+
+def test_the_commands_get_the_boards_address(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    note = python(f"import sys; open(r'{log}', 'w').write(sys.argv[1])")
+    told = f"{note} {{ip}}:{{port}}"
+    both = switch([], perf_ab_baseline_cmd=told, perf_ab_candidate_cmd="exit 0")
+    both.ensure("ab-baseline", target=Target(scheme="http", address="192.0.2.1", port=81, host_header="x"))
+    assert log.read_text() == "192.0.2.1:81"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("slot", "is known of slots only"), ("prot", "did you mean {port}")]
+)
+def test_a_placeholder_that_nobody_replaces_is_refused(word: str, said: str) -> None:
+    settings = resolve({"perf_ab_candidate_cmd": f"flash {{{word}}} s3cret"}, {}, {})
+    with pytest.raises(UsageError) as caught:
+        check_placeholders(settings)
+    assert f"--perf-ab-candidate-cmd: {{{word}}} " in str(caught.value)
+    assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    check_placeholders(resolve({"perf_ab_candidate_cmd": "flash {ip}:{port} ${slot}"}, {}, {}))
 
 
 def test_a_failing_command_is_told_with_its_last_words() -> None:

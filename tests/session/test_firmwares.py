@@ -1,10 +1,8 @@
-"""What puts a firmware on a board: placeholders, commands, slots."""
+"""What puts a firmware on a board: commands, slots; and what asks it which one runs."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,38 +12,9 @@ from support.slot_board import slot_board
 from pytest_espperf.device.http import HttpAnswer
 from pytest_espperf.errors import DeviceError
 from pytest_espperf.model.workload import Target
-from pytest_espperf.session.firmwares import CommandFirmware, RunningCheck, SlotFirmware, fill, names_in
+from pytest_espperf.session.firmwares import CommandFirmware, RunningCheck, SlotFirmware
 
 TARGET = Target(scheme="http", address="192.0.2.1", port=8080, host_header="board")
-
-
-def test_placeholders_are_replaced_and_other_braces_are_the_shells() -> None:
-    command = "for i in ${A}; do flash --host {ip}:{port} '{slot}' {other} {commit}; done"
-    filled = fill(command, TARGET, slot="b")
-    assert filled == "for i in ${A}; do flash --host 192.0.2.1:8080 'b' {other} {commit}; done"
-    assert names_in(command) == {"ip", "port", "slot", "commit"}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell's quotes")
-def test_a_value_is_one_word_of_the_shell() -> None:
-    assert shlex.split(fill("make -C {dir}", dir="/a b/$(x);'c'")) == ["make", "-C", "/a b/$(x);'c'"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the quotes of a POSIX shell")
-@pytest.mark.parametrize("command", ['"{dir}/x"', "'{dir}/x'", "{dir}/x", "'a'\"{dir}/x\"", '\\"{dir}/x'])
-def test_a_placeholder_may_stand_in_quotes(command: str) -> None:
-    folder = "/a b/$(touch x)`y`\"';\\z$HOME"
-    said = subprocess.run(
-        ["/bin/sh", "-c", f"printf %s {fill(command, dir=folder)}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert said.removeprefix("a").removeprefix('"') == f"{folder}/x"
-
-
-def test_a_value_is_not_filled_in_again() -> None:
-    assert "{slot}" in fill("x {dir}", TARGET, dir="{slot}", slot="b")
 
 
 def test_a_command_gets_the_address_and_the_slot(tmp_path: Path) -> None:
@@ -116,3 +85,22 @@ def test_what_is_no_json_is_said_to_be_none() -> None:
 
     with pytest.raises(DeviceError, match=r"answers no JSON with a field fw: 'version 1.0'"):
         RunningCheck("/ver:fw", ask=ask).check(TARGET, "old", 1.0)
+
+
+def test_a_board_that_went_back_does_not_make_the_firmware_of_before_a_stranger() -> None:
+    says = {"runs": "1.0"}
+
+    def ask(*_: object, **__: object) -> HttpAnswer:
+        return HttpAnswer(status=200, body=says["runs"].encode())
+
+    check = RunningCheck("/ver", ask=ask)
+    assert check.check(TARGET, "good", 1.0) == "1.0"
+    with pytest.raises(DeviceError, match=r"'1\.0' with the bad firmware as with the good one"):
+        check.check(TARGET, "bad", 1.0)
+    assert check.check(TARGET, "good", 1.0) == "1.0"
+    says["runs"] = "2.0"
+    assert check.check(TARGET, "bad", 1.0) == "2.0"
+    says["runs"] = "1.0"
+    with pytest.raises(DeviceError, match=r"said '2\.0' with the bad firmware, and says '1\.0' now"):
+        check.check(TARGET, "bad", 1.0)
+    assert check.check(TARGET, "good", 1.0) == "1.0"

@@ -104,6 +104,10 @@ class Project:
     def history(self) -> Path:
         return self.pytester.path / "tools" / "perf_history"
 
+    def block(self, name: str) -> None:
+        """Put a file where a folder would have to be, once something is measured."""
+        self.web.at_first = (self.pytester.path / name).touch
+
     def run(
         self, *arguments: str, device: bool = True, suite: bool = True, workers: int = 0
     ) -> pytest.RunResult:

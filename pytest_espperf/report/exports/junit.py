@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from msgspec import structs
 
 from pytest_espperf.model.artifact import GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.gates import divided_pct
 from pytest_espperf.model.text import printable
 from pytest_espperf.model.verdicts import FAILING, NOT_GATEABLE, UNJUDGED
 from pytest_espperf.report import contest
@@ -81,7 +82,7 @@ def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gat
             (f"{row.name}.{figure}", f"{value:.6g}")
             for row in gates
             for figure in FIGURES
-            if (value := getattr(row, figure)) is not None
+            if (value := _figure(row, figure)) is not None
         ),
     )
     words = contest.gate_words(session)
@@ -97,6 +98,12 @@ def _profile_suite(root: ET.Element, session: SessionArtifact, profile: str, gat
             ET.SubElement(case, "system-out").text = printable(
                 gate_message(structs.replace(row, verdict=word), gates)
             )
+
+
+def _figure(row: GateRow, name: str) -> float | None:
+    """Return a figure of a gate; a change as every other report shows it."""
+    value: float | None = getattr(row, name)
+    return divided_pct(row, value) if name in ("d_pct", "at_most_pct") else value
 
 
 def _suite(root: ET.Element, session: SessionArtifact, name: str) -> ET.Element:

@@ -15,12 +15,11 @@ import jinja2
 from markupsafe import Markup
 
 from pytest_espperf.model.artifact import GateRow, Json, SessionArtifact
-from pytest_espperf.model.gates import MAIN_METRIC, change_words
+from pytest_espperf.model.gates import MAIN_METRIC, change_words, divided_pct
 from pytest_espperf.model.registry import common_unit, find_metric, rate_unit
 from pytest_espperf.model.text import grouped, printable
 from pytest_espperf.model.verdicts import BLAMING, Mood, mood_of, rank
 from pytest_espperf.report.boards import Overview
-from pytest_espperf.report.changes import divided_pct
 from pytest_espperf.report.html.charts import course_chart, distribution_chart, trend_data
 from pytest_espperf.report.html.data import (
     Distribution,
@@ -170,7 +169,7 @@ def _figures(view: View) -> list[HeadFigure]:
     compared = [row for row in view.gates if row.baseline is not None and row.now is not None]
     slower = [row for row in compared if row.verdict in BLAMING]
     if compared:
-        return [_figure(view, row) for row in (slower or compared)[:MOST_FIGURES]]
+        return [_figure(row) for row in (slower or compared)[:MOST_FIGURES]]
     last_phases = {row.name.partition(":")[0]: row for row in view.cells if not row.is_path}
     return [
         HeadFigure(f"{row.name} {one.label}", "", one.format(value))
@@ -180,7 +179,12 @@ def _figures(view: View) -> list[HeadFigure]:
     ][:MOST_FIGURES]
 
 
-def _figure(view: View, row: GateRow) -> HeadFigure:
+def _change(row: GateRow | None) -> str:
+    """Format the change of a gate, slower positive; ``-`` where there is none."""
+    return signed_pct(divided_pct(row, row.d_pct) if row is not None else None)
+
+
+def _figure(row: GateRow) -> HeadFigure:
     metric = row.described
     unit = metric.unit if metric else ""
     change = ""
@@ -188,8 +192,7 @@ def _figure(view: View, row: GateRow) -> HeadFigure:
         points = row.metric == "error_rate"
         words = ("more", "less") if points else change_words(metric)
         word = words[0] if row.d_pct > 0 else words[1]
-        size = divided_pct(row, row.d_pct) if view.intervals else row.d_pct
-        change = f"{abs(size or 0.0):.1f} {'points' if points else '%'} {word}"
+        change = f"{abs(divided_pct(row, row.d_pct) or 0.0):.1f} {'points' if points else '%'} {word}"
     return HeadFigure(
         name=row.name
         if row.is_own
@@ -383,7 +386,7 @@ def render(name: str, **given: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals["source"] = lambda asset: _source(environment, asset)
-    environment.filters.update(pct=signed_pct, number=number, bound=bound_text, mood=mood_of)
+    environment.filters.update(pct=signed_pct, change=_change, number=number, bound=bound_text, mood=mood_of)
     environment.filters["pair"] = lambda text: (printable(text), text)
     return environment.get_template(name).render(**given)
 
