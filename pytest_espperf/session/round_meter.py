@@ -78,7 +78,7 @@ class RoundSink:
     """
 
     def __init__(
-        self, context: Context, record: SessionRecord, checkpoint: Callable[[], None], at_once: int
+        self, context: Context, record: SessionRecord, checkpoint: Callable[[], object], at_once: int
     ) -> None:
         self.firmware = ""
         self._at_once = at_once
@@ -306,20 +306,36 @@ class RoundMeter:
             boards=1,
         )
 
-    def carry(self, session: SessionArtifact) -> None:
-        """Take over what an earlier part of the same comparison measured; once, however often it is asked."""
-        contest = session.contest
-        if contest is None or not self._record.carry(session.raw_runs):
-            return
-        spent = self._spent
-        spent.firmwares |= {one.label: one for one in contest.firmwares}
-        spent.switches += contest.switches
-        spent.carried_s += contest.seconds
+    def carry(self, session: SessionArtifact) -> bool:
+        """Take over what an earlier part of the same comparison measured; once, however often it is asked.
 
-    def checkpoint(self) -> None:
-        """Write what is known so far to the disk."""
+        A part has what the parts before it measured, so that the newest has to come first: switches and
+        seconds of what is here already are not counted again.
+
+        Returns:
+            whether every run of the part is here now, as it was measured.
+        """
+        contest = session.contest
+        if contest is None:
+            return False
+        if self._record.carry(session.raw_runs):
+            spent = self._spent
+            spent.firmwares = {one.label: one for one in contest.firmwares} | spent.firmwares
+            spent.switches = [*contest.switches, *spent.switches]
+            spent.carried_s += contest.seconds
+        return self._record.holds(session.raw_runs)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the history is a copy of a shared one, which nothing is removed from."""
+        return self._sharing.sync is not None
+
+    def checkpoint(self) -> bool:
+        """Write what is known so far to the disk; whether it is there now: a full disk is a warning."""
+        if self._spent.began_s is not None:  # a session that is killed now took that long
+            self._spent.ended_s = self.context.clock()
         with self._saving:  # of two boards each comes in a thread of its own
-            self._saver.write_checkpoint(self.artifact())
+            return self._saver.write_checkpoint(self.artifact())
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         """Write the artifacts of the judged session, and send them where the history is shared."""
