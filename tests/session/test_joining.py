@@ -10,10 +10,10 @@ from support.slot_board import SlotBoard, slot_board
 
 from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import HistoryError
-from pytest_espperf.history import HistoryStore, checkpoint, load_session, names, prune
+from pytest_espperf.history import HistoryStore, files, load_session, names
 from pytest_espperf.history.load import decode_session
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
-from pytest_espperf.session import joining, round_meter
+from pytest_espperf.session import joining, placer
 from pytest_espperf.session.bisecting import SearchState
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.joining import join_parts
@@ -40,7 +40,7 @@ GOOD, BAD = SlotFirmware("good", "a", SWITCH), SlotFirmware("bad", "b", SWITCH)
 
 @pytest.fixture
 def part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Part:
-    monkeypatch.setattr(round_meter, "WARM_S", 0.05)
+    monkeypatch.setattr(placer, "WARM_S", 0.05)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "espperf.toml").write_text(
         '[profiles.page]\npaths = ["/"]\n[telemetry]\nstats = ""\nmemory = ""\n', encoding="utf-8"
@@ -156,11 +156,11 @@ def test_a_part_that_is_killed_while_it_joins_loses_nothing_and_counts_nothing_t
             elif place == "written":
                 patch.setattr(joining, "_remove_entry", killed)
             elif place == "first removal":
-                patch.setattr(prune.files, "remove", killed)
+                patch.setattr(files, "remove", killed)
             elif place == "last removal":
-                remove = prune.files.remove
+                remove = files.remove
                 patch.setattr(
-                    prune.files, "remove", lambda path: killed() if path.suffix == ".json" else remove(path)
+                    files, "remove", lambda path: killed() if path.suffix == ".json" else remove(path)
                 )
             with pytest.raises(KilledError), part(board) as meter:
                 join_parts(meter, state, killed if place == "state" else lambda _: None)
@@ -212,7 +212,7 @@ def test_a_full_disk_removes_no_entry(part: Part, tmp_path: Path, monkeypatch: p
                 def full(*_: object) -> None:
                     raise HistoryError("no space left on the disk")
 
-                patch.setattr(checkpoint.files, "write_atomic", full)
+                patch.setattr(files, "write_atomic", full)
                 join_parts(meter, state, lambda _: None)
             assert list(entries(history).values()) == [[("good", 0), ("bad", 0)]]
         with part(board) as meter:
