@@ -15,8 +15,8 @@ from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.prune import PruneChoice, plan, remove
 from pytest_espperf.history.rows import SessionRow
-from pytest_espperf.session.bisecting import SearchState
 from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.searches import SearchState
 
 
 def join_parts(meter: RoundMeter, state: SearchState, save: Callable[[SearchState], None]) -> None:

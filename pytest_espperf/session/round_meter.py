@@ -394,6 +394,14 @@ def _named(label: str) -> Iterator[None]:
         raise DeviceError(f"the {label} firmware: {error}") from error
 
 
+def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
+    """Save a session, unless nothing was measured."""
+    if judgement.artifact.raw_runs:
+        return meter.save(judgement)
+    meter.drop()
+    return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
+
+
 def for_rounds(settings: Settings) -> Settings:
     """Return the options of rounds: whoever measures them switches firmware, and compares.
 

@@ -14,11 +14,11 @@ from pytest_espperf.history import HistoryStore, files, load_session, names
 from pytest_espperf.history.load import decode_session
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 from pytest_espperf.session import joining, placer
-from pytest_espperf.session.bisecting import SearchState
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.joining import join_parts
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.searches import SearchState
 
 OPTIONS: dict[str, object] = {
     "perf_burst_duration": "0.1",
