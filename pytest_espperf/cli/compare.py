@@ -17,7 +17,7 @@ from pytest_espperf.gate.comparison import compare
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import Comparison
 from pytest_espperf.model.gates import divided
-from pytest_espperf.model.registry import METRICS, Metric, find_metric
+from pytest_espperf.model.registry import METRICS, REQUEST_RATE, Metric, find_metric
 from pytest_espperf.report.comparison import comparison_sentence, render_comparison
 
 
@@ -92,7 +92,11 @@ def _described(comparison: Comparison) -> dict[str, Any]:
         "differences": comparison.differences,
         "summary": comparison_sentence(comparison),
         "profiles": [
-            replace(one, slower_pct=shown(METRICS.get(one.metric), one.slower_pct))
+            replace(
+                one,
+                slower_pct=shown(METRICS.get(one.metric), one.slower_pct),
+                unit=one.unit or REQUEST_RATE,
+            )
             for one in comparison.profiles
         ],
         "cells": [

@@ -111,6 +111,7 @@ def test_a_comparison_says_one_size_in_its_sentence_its_table_and_its_json(
         if one["metric"] == "rps_ok":
             assert one["slower_pct"] == pytest.approx(100 * (1 - one["b"] / one["a"]), rel=1e-6)
             assert round(-one["slower_pct"]) == said[one["profile"]]
+    assert {one["unit"] for one in (*printed["profiles"], *printed["cells"])} == {"req/s"}
     for cell in printed["cells"]:
         before, after = cell["a"], cell["b"]
         assert cell["slower"]["rps_ok"] == pytest.approx(100 * (1 - after["rps_ok"] / before["rps_ok"]))
