@@ -30,10 +30,11 @@ from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.verdicts import mood_of
 from pytest_espperf.report import Line
 from pytest_espperf.report.contest import candidate_table
-from pytest_espperf.session.bisecting import MOST_READINGS, Bisection, SearchFile, SearchState, counted
+from pytest_espperf.session.bisecting import MOST_READINGS, Bisection
 from pytest_espperf.session.joining import join_parts
 from pytest_espperf.session.revisions import Revision, Revisions
 from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.searches import SearchFile, SearchState, counted
 
 _OF_THE_ANSWER = frozenset({"do", "passes_on", "rest", "parser", "resume", "new", "json"})
 """What a search does not keep for its next part."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from pytest_espperf.cli.common import SESSION_HELP, add_command, print_lines
@@ -15,6 +16,8 @@ from pytest_espperf.gate import parse_fail_on
 from pytest_espperf.gate.comparison import compare
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import Comparison
+from pytest_espperf.model.gates import divided
+from pytest_espperf.model.registry import METRICS, REQUEST_RATE, Metric, find_metric
 from pytest_espperf.report.comparison import comparison_sentence, render_comparison
 
 
@@ -76,6 +79,11 @@ def _rules(texts: list[str]) -> list[tuple[str, float]]:
 
 
 def _described(comparison: Comparison) -> dict[str, Any]:
+    """Make the object that is printed; its changes are those of the table, see :func:`divided`."""
+
+    def shown(metric: Metric | None, slower_pct: float | None) -> float | None:
+        return None if slower_pct is None else divided(metric, slower_pct)
+
     return {
         "a": _session(comparison.a),
         "b": _session(comparison.b),
@@ -83,9 +91,22 @@ def _described(comparison: Comparison) -> dict[str, Any]:
         "incomparable": comparison.why_not(),
         "differences": comparison.differences,
         "summary": comparison_sentence(comparison),
-        "profiles": comparison.profiles,
-        "cells": comparison.cells,
-        "figures": comparison.figures,
+        "profiles": [
+            replace(
+                one,
+                slower_pct=shown(METRICS.get(one.metric), one.slower_pct),
+                unit=one.unit or REQUEST_RATE,
+            )
+            for one in comparison.profiles
+        ],
+        "cells": [
+            replace(one, slower={name: shown(METRICS[name], value) for name, value in one.slower.items()})
+            for one in comparison.cells
+        ],
+        "figures": [
+            replace(one, slower_pct=shown(find_metric(one.metric, one.unit, one.better), one.slower_pct))
+            for one in comparison.figures
+        ],
         "only_a": comparison.only_a,
         "only_b": comparison.only_b,
         "rules": comparison.rules,

@@ -105,7 +105,7 @@ def _check_placeholders(arguments: argparse.Namespace) -> None:
     Raises:
         UsageError: there is one.
     """
-    own = ("knob", "value")
+    own = ("knob", "KNOB", "value")
     if arguments.build_cmd:
         check_build_commands(arguments.build_cmd, arguments.flash_cmd, own)
     else:

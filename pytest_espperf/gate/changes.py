@@ -32,7 +32,7 @@ from pytest_espperf.model.artifact import MAIN_RULE, PathReport, SessionArtifact
 from pytest_espperf.model.comparison import ChangeWord, ProfileChange
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.gates import units_of
-from pytest_espperf.model.registry import METRICS
+from pytest_espperf.model.registry import METRICS, common_unit
 
 Limits = Mapping[str, float]
 """Gate (``profile:metric``) -> log ratio up to which a change is noise."""
@@ -60,11 +60,12 @@ def gate_limits(a: SessionArtifact, b: SessionArtifact) -> Limits:
 def profile_changes(a: SessionArtifact, b: SessionArtifact, limits: Limits) -> Iterator[ProfileChange]:
     """Describe the change of each profile that both sessions have, in B's order."""
     series = _series(a, b)
-    units = units_of(b)
+    units = [units_of(session) for session in (a, b)]
     for profile in (name for name in profiles_of(b) if name in profiles_of(a)):
         own = [one for one in series if one.profile == profile]
         errors = _error_change(count(a, profile), count(b, profile))
-        yield replace(_change(profile, own, limits, errors), unit=units.get(profile, ""))
+        unit = common_unit(one.get(profile, "") for one in units)
+        yield replace(_change(profile, own, limits, errors), unit=unit)
 
 
 def _series(a: SessionArtifact, b: SessionArtifact) -> list[Series]:

@@ -168,7 +168,7 @@ def _compared(
 ) -> ComparedCell:
     then, now = _medians(before), _medians(after)
     slower = {metric: _slower(metric, then[metric], now[metric]) for metric in COLUMNS}
-    unit = rate_unit((after.kind,))
+    unit = rate_unit((before.kind, after.kind))
     return ComparedCell(cell=cell, path=path, a=then, b=now, slower=slower, unit=unit)
 
 

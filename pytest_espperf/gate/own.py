@@ -30,7 +30,7 @@ from pytest_espperf.gate.noise import centre_variance
 from pytest_espperf.gate.rows import pct, printed
 from pytest_espperf.gate.series import ProfileRounds, phases_with, rounds_of
 from pytest_espperf.gate.stats import NINE_IN_TEN, t_quantile, variance
-from pytest_espperf.model.artifact import OWN_RULE, Finding, GateRow, OwnFigure, SessionArtifact
+from pytest_espperf.model.artifact import FAIL_ON_RULE, OWN_RULE, Finding, GateRow, OwnFigure, SessionArtifact
 from pytest_espperf.model.findings import BUDGET, FIGURES
 from pytest_espperf.model.registry import GATED_FIGURES, OWN, Metric, own_gate
 from pytest_espperf.model.verdicts import NOT_GATEABLE
@@ -224,7 +224,7 @@ def own_plain_rows(
                 GateRow(
                     name=f"{rule}:fail-on",
                     metric=name,
-                    rule="fail-on",
+                    rule=FAIL_ON_RULE,
                     verdict="regressed" if broken else "unchanged",
                     d_pct=change,
                     threshold_pct=limit,

@@ -14,7 +14,7 @@ from pytest_espperf.gate.noise import Noise
 from pytest_espperf.gate.pairs import pairs_result
 from pytest_espperf.gate.series import COMPOSITES, GATES, Series, natural, rounds_of
 from pytest_espperf.gate.stats import variance
-from pytest_espperf.model.artifact import MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
+from pytest_espperf.model.artifact import FAIL_ON_RULE, MAIN_RULE, GateRow, RunRole, SessionArtifact, Verdict
 from pytest_espperf.model.computer import own_fault
 from pytest_espperf.model.gates import TAIL
 from pytest_espperf.model.verdicts import NOT_GATEABLE
@@ -341,7 +341,7 @@ def plain_rows(
                     name=f"{profile}:{phase}:{metric}",
                     profile=profile,
                     metric=metric,
-                    rule="fail-on",
+                    rule=FAIL_ON_RULE,
                     verdict=word,
                     d_pct=change,
                     threshold_pct=limit,

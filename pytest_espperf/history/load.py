@@ -24,6 +24,7 @@ from pytest_espperf.model.artifact import (
 from pytest_espperf.model.encoding import as_utf8, encodable
 from pytest_espperf.model.figures import KNOWN, PEAKS, watched
 from pytest_espperf.model.findings import ANSWERS, STANDING
+from pytest_espperf.model.gates import with_counted
 from pytest_espperf.system import regular
 from pytest_espperf.system.redaction import settings_without_secrets
 
@@ -107,7 +108,7 @@ def decode_session(data: bytes, *, path: Path | None = None) -> SessionArtifact:
     data = _utf8(data, path)
     try:
         _check_size(data)
-        artifact = _decode(data)
+        artifact = with_counted(_decode(data))
         _check_values(artifact, data)
     except ArtifactError as error:
         raise type(error)(error.reason, path=path, field=error.field) from error.__cause__

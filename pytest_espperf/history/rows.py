@@ -18,7 +18,7 @@ from pytest_espperf.model.artifact import (
     Verdict,
     has_answers,
 )
-from pytest_espperf.model.gates import change_of, divided, throughput_units, worst_gate
+from pytest_espperf.model.gates import change_of, divided_pct, units_of, worst_gate
 from pytest_espperf.model.own_figures import MOST_OF_A_UNIT
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.standing import Standing
@@ -280,7 +280,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         firmware=_text(artifact.device.get("firmware")),
         medians={name: _medians(cell) for name, cell in artifact.aggregated.items()},
         paced=[name for name, cell in artifact.aggregated.items() if cell.paced],
-        units=throughput_units((cell.profile, cell.phase, cell) for cell in artifact.aggregated.values()),
+        units=units_of(artifact),
         gates=_gates(artifact.gate),
         own=_own(artifact),
     )
@@ -306,9 +306,11 @@ def _own(artifact: SessionArtifact) -> dict[str, OwnMedian]:
 def _worst_pct(verdict: Verdict | None) -> float | None:
     """Find the worst change in percent; the error rate, which changes in points, has none."""
     changes = [
-        divided(gate.described, gate.d_pct)
+        change
         for gate in (verdict.gates if verdict is not None else ())
-        if gate.d_pct is not None and gate.verdict != NOT_GATEABLE and gate.metric != "error_rate"
+        if (change := divided_pct(gate, gate.d_pct)) is not None
+        and gate.verdict != NOT_GATEABLE
+        and gate.metric != "error_rate"
     ]
     return _rounded(max(changes)) if changes else None
 

@@ -22,7 +22,7 @@ from pytest_espperf.history import names
 from pytest_espperf.model.artifact import SCHEMA_VERSION
 from pytest_espperf.system import regular
 
-FORMAT = f"8/{SCHEMA_VERSION}"
+FORMAT = f"9/{SCHEMA_VERSION}"
 """Layout of the index and the artifact schema it was read with; another one is rebuilt.
 
 1 to 4 were databases of SQLite (:data:`pytest_espperf.history.names.OLD_INDEX`).

@@ -351,12 +351,17 @@ MAIN_RULE = "noise-floor"
 OWN_RULE = "own-figure"
 """``rule`` of a gate of a firmware's own figure."""
 
+FAIL_ON_RULE = "fail-on"
+"""``rule`` of a gate that a rule of ``--perf-fail-on`` asks for."""
+
 
 class GateRow(msgspec.Struct, frozen=True, kw_only=True):
     """One compared figure of a profile, with its verdict.
 
     ``d_pct`` is the change in percent with slower positive (+10: 10 % slower, whatever the metric's
-    direction); None where there was nothing to compare. ``baseline`` and ``now`` are in the metric's unit.
+    direction); None where there was nothing to compare. It is that of the time which an answer takes; of a
+    :data:`FAIL_ON_RULE` that of the value, in percent of the one before. ``baseline`` and ``now`` are in the
+    metric's unit.
     ``smallest_detectable_pct`` is the smallest slowdown that could have been called, ``reliable_pct`` the
     one that would have been called nine times in ten, ``at_most_pct`` the largest slowdown that is not
     excluded (one-sided, 95 %); ``at_least_pct`` the smallest one, where firmwares are compared in pairs.

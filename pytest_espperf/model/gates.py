@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import structs
 
 from pytest_espperf.model.artifact import (
+    FAIL_ON_RULE,
     MAIN_RULE,
-    CellAggregate,
     GateRow,
     PhaseReport,
     SessionArtifact,
     Verdict,
 )
-from pytest_espperf.model.registry import METRICS, REQUEST_RATE, Metric, rate_unit
+from pytest_espperf.model.registry import METRICS, REQUEST_RATE, Metric, kind_of_path, rate_unit
 from pytest_espperf.model.verdicts import NOT_GATEABLE, VERDICTS, rank
 
 MAIN_METRIC = "rps_ok"
@@ -37,37 +37,56 @@ def of_throughput(paced: Mapping[str, bool]) -> tuple[str, ...]:
     return tuple(name for name, flag in paced.items() if not flag) or tuple(paced)
 
 
-def throughput_units(phases: Iterable[tuple[str, str, PhaseReport | CellAggregate]]) -> dict[str, str]:
-    """Find the profiles, and the cells ``profile:phase``, whose throughput counts no requests, and its unit.
+def units_of(session: SessionArtifact) -> dict[str, str]:
+    """Find the profiles, and the cells ``profile:phase``, whose throughput counts no requests; its unit."""
+    return {name: unit for name, unit in _all_units(session).items() if unit != REQUEST_RATE}
 
-    Args:
-        phases: profile, phase and what is known of it.
-    """
-    profiles: dict[str, dict[str, PhaseReport | CellAggregate]] = {}
-    for profile, phase, known in phases:
-        profiles.setdefault(profile, {})[phase] = known
+
+def _all_units(session: SessionArtifact) -> dict[str, str]:
+    profiles: dict[str, dict[str, PhaseReport]] = {}
+    for _, one in session.results():
+        profiles.setdefault(one.profile, {})[one.phase] = one.report
     units = {}
     for profile, own in profiles.items():
-        chosen = of_throughput({phase: known.paced for phase, known in own.items()})
+        chosen = of_throughput({phase: report.paced for phase, report in own.items()})
         units[profile] = rate_unit(own[phase].kind for phase in chosen)
-        units |= {f"{profile}:{phase}": rate_unit((known.kind,)) for phase, known in own.items()}
-    return {name: unit for name, unit in units.items() if unit != REQUEST_RATE}
-
-
-def units_of(session: SessionArtifact) -> dict[str, str]:
-    """Find what the throughputs of a session count, see :func:`throughput_units`."""
-    return throughput_units((one.profile, one.phase, one.report) for _, one in session.results())
+        units |= {f"{profile}:{phase}": rate_unit((report.kind,)) for phase, report in own.items()}
+    return units
 
 
 def with_units(rows: Iterable[GateRow], session: SessionArtifact) -> list[GateRow]:
-    """Give gates of a throughput the unit of what their session counts."""
-    units = units_of(session)
+    """Give gates of a throughput, of a profile or of one phase, the unit of what their session counts."""
+    units = _all_units(session)
+
+    def unit_of(row: GateRow) -> str:
+        unit = units.get(row.name.rpartition(":")[0]) or units.get(row.profile, REQUEST_RATE)
+        return unit if unit != REQUEST_RATE else ""
+
     return [
-        structs.replace(row, unit=units.get(row.name.rpartition(":")[0], units.get(row.profile, "")))
-        if row.metric == MAIN_METRIC and row.profile
-        else row
+        structs.replace(row, unit=unit_of(row)) if row.metric == MAIN_METRIC and row.profile else row
         for row in rows
     ]
+
+
+def with_counted(session: SessionArtifact) -> SessionArtifact:
+    """Say of cells and gates what was counted: those of earlier versions do not, and their reports do."""
+    kinds = {
+        f"{one.profile}:{one.phase}": one.report.kind
+        for _, one in session.results()
+        if one.report.kind != "requests"
+    }
+    aggregated = dict(session.aggregated)
+    for name in aggregated.keys() & kinds.keys():
+        cell, kind = aggregated[name], kinds[name]
+        paths = {
+            path: structs.replace(one, kind=kind_of_path(kind, place))
+            for place, (path, one) in enumerate(cell.path_metrics.items())
+        }
+        aggregated[name] = structs.replace(cell, kind=kind, path_metrics=paths)
+    gate = session.gate
+    if kinds and gate is not None:
+        gate = structs.replace(gate, gates=with_units(gate.gates, session))
+    return structs.replace(session, aggregated=aggregated, gate=gate) if kinds else session
 
 
 def change_of(row: GateRow) -> float | None:
@@ -88,8 +107,13 @@ def divided(metric: Metric | None, slower_pct: float) -> float:
 
 
 def divided_pct(row: GateRow, slower_pct: float | None) -> float | None:
-    """Convert a change of a gate, slower positive, to the scale of :func:`divided`; None stays."""
-    return None if slower_pct is None else divided(row.described, slower_pct)
+    """Convert a change of a gate, slower positive, to the scale of :func:`divided`; None stays.
+
+    That of a rule of ``--perf-fail-on`` is in percent of the value before, as its limit is.
+    """
+    if slower_pct is None or row.rule == FAIL_ON_RULE:
+        return slower_pct
+    return divided(row.described, slower_pct)
 
 
 def change_words(metric: Metric | None) -> tuple[str, str]:

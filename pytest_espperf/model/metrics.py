@@ -34,7 +34,7 @@ from pytest_espperf.model.artifact import (
     Timeline,
 )
 from pytest_espperf.model.computer import local_kinds
-from pytest_espperf.model.registry import METRICS, Metric
+from pytest_espperf.model.registry import METRICS, Metric, kind_of_path
 from pytest_espperf.model.samples import GeneratorHealth, Outcome, PathSeen, PhaseSamples
 
 HISTOGRAM_MAX_US = 600_000_000
@@ -514,8 +514,7 @@ def aggregate(raw_runs: Iterable[RawRun]) -> dict[str, CellAggregate]:
                     **_summaries(
                         PathAggregate, [r.path_metrics[path] for r in reports if path in r.path_metrics]
                     ),
-                    # The first path of a page is the page; its assets are requests.
-                    kind=reports[0].kind if place == 0 or reports[0].kind != "page" else "requests",
+                    kind=kind_of_path(reports[0].kind, place),
                 )
                 for place, path in enumerate(paths)
             },

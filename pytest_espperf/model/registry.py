@@ -35,6 +35,11 @@ def rate_unit(kinds: Iterable[str]) -> str:
     return units.pop() if len(units) == 1 else PER_SECOND
 
 
+def kind_of_path(kind: str, place: int) -> str:
+    """Say what a phase counts on one of its paths: the first one of a page is the page, others its assets."""
+    return "requests" if kind == "page" and place else kind
+
+
 def common_unit(units: Iterable[str]) -> str:
     """Name what values of these units have in common: their unit, or else :data:`PER_SECOND`."""
     found = set(units)

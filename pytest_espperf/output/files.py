@@ -49,7 +49,7 @@ def parse_folder(given: str, here: Path, source: str) -> Path:
         file_identity(path)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{source}: {given} is a file: name a folder")
-        why = why_not_writable(path / "file")
+        why = _why_nothing_in(path.resolve())
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{source}: {given!r} cannot be a folder ({reason})") from None
@@ -68,7 +68,11 @@ def why_not_writable(path: Path) -> str:
     """
     if path.exists() and not path.is_file():  # a pipe or a device is written as it is
         return "" if os.access(path, os.W_OK) else f"{path} must not be written"
-    folder = path.resolve().parent
+    return _why_nothing_in(path.resolve().parent)
+
+
+def _why_nothing_in(folder: Path) -> str:
+    """Say why no file can be made in a folder, which need not exist; "" where nothing is known against it."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

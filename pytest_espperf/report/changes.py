@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pytest_espperf.model.artifact import MAIN_RULE, OWN_RULE, GateRow, Verdict
-from pytest_espperf.model.gates import MAIN_METRIC, POINTS, TAIL, change_words, divided, has_news, worst_first
+from pytest_espperf.model.gates import (
+    MAIN_METRIC,
+    POINTS,
+    TAIL,
+    change_words,
+    divided,
+    divided_pct,
+    has_news,
+    worst_first,
+)
 from pytest_espperf.model.registry import METRICS, Metric
 from pytest_espperf.model.text import grouped
 from pytest_espperf.model.verdicts import NOT_GATEABLE
@@ -28,18 +37,21 @@ def size_text(
     the same figure. Of a firmware's own figure, which need be no speed, it is ``worse`` or ``better``.
     """
     found = _metric(metric)
-    if found is not None and found.name == POINTS:
+    return _size(found, before, after, None if slower_pct is None else divided(found, slower_pct))
+
+
+def _size(metric: Metric | None, before: float | None, after: float | None, shown_pct: float | None) -> str:
+    """Do the same with a change that is on the scale of :func:`divided` already."""
+    if metric is not None and metric.name == POINTS:
         if before is None or after is None:
             return ""
         return f"{grouped(abs(after - before), 1)} points {'more' if after >= before else 'fewer'} errors"
-    if slower_pct is None:
+    if shown_pct is None:
         return ""
-    if abs(slower_pct) < 0.5:
+    if abs(shown_pct) < 0.5:
         return "0 %"
-    slower, faster = change_words(found)
-    if slower_pct > 0 or slower_pct <= -100:
-        return f"{grouped(slower_pct, 0)} % {slower}"
-    return f"{grouped(-divided(found, slower_pct), 0)} % {faster}"
+    slower, faster = change_words(metric)
+    return f"{grouped(abs(shown_pct), 0)} % {slower if shown_pct > 0 else faster}"
 
 
 def pair_text(metric: str | Metric | None, before: float | None, after: float | None) -> str:
@@ -67,7 +79,7 @@ def _digits(least: float) -> int:
 
 def gate_size(row: GateRow) -> str:
     """Describe the change of a gate; see :func:`size_text`."""
-    return size_text(row.described, row.baseline, row.now, row.d_pct)
+    return _size(row.described, row.baseline, row.now, divided_pct(row, row.d_pct))
 
 
 def with_news(verdict: Verdict) -> list[GateRow]:

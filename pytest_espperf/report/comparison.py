@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from pytest_espperf.model.artifact import SessionArtifact
 from pytest_espperf.model.comparison import COLUMNS, ComparedCell, Comparison, ProfileChange
-from pytest_espperf.model.gates import POINTS
-from pytest_espperf.model.registry import METRICS, PER_SECOND, common_unit, find_metric
+from pytest_espperf.model.gates import POINTS, divided
+from pytest_espperf.model.registry import METRICS, PER_SECOND, Metric, common_unit, find_metric
 from pytest_espperf.model.text import clip, grouped
 from pytest_espperf.model.verdicts import UNJUDGED, Mood
 from pytest_espperf.report.changes import pair_text, size_text
@@ -187,7 +187,7 @@ def _figures(comparison: Comparison) -> list[Line]:
         metric = find_metric(one.metric, one.unit, one.better)
         assert metric is not None
         label = f"{metric.label} {metric.unit}".rstrip() if metric.only_some else metric.unit
-        values = (metric.number(one.a), metric.number(one.b), _change(one.metric, one.slower_pct))
+        values = (metric.number(one.a), metric.number(one.b), _change(metric, one.slower_pct))
         lines.append(Line(columns((one.name, label, *values), _FIGURE_WIDTHS, texts=2)))
     return lines
 
@@ -223,7 +223,7 @@ def _cell(cell: ComparedCell, *, mixed: bool) -> list[Line]:
     return [
         line(name, "A", [_figure(cell.a[metric]) for metric in COLUMNS]),
         line(below, "B", [_figure(cell.b[metric]) for metric in COLUMNS]),
-        line("", "slower", [_change(metric, cell.slower[metric]) for metric in COLUMNS]),
+        line("", "slower", [_change(METRICS[metric], cell.slower[metric]) for metric in COLUMNS]),
     ]
 
 
@@ -231,9 +231,10 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else grouped(value, 1)
 
 
-def _change(metric: str, value: float | None) -> str:
-    if value is None:
+def _change(metric: Metric, slower: float | None) -> str:
+    if slower is None:
         return "-"
+    value = divided(metric, slower)
     digits = 1 if abs(value) < 100 else 0
     text = f"{round(value, digits) + 0.0:+.{digits}f}" if abs(value) < 1e12 else f"{value:+.3g}"
-    return f"{text} {'pt' if metric == POINTS else '%'}"
+    return f"{text} {'pt' if metric.name == POINTS else '%'}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_espperf.model.artifact import MAIN_RULE, OWN_RULE, GateRow
+from pytest_espperf.model.artifact import FAIL_ON_RULE, MAIN_RULE, OWN_RULE, GateRow
 from pytest_espperf.model.gates import MAIN_METRIC, POINTS, change_words, worst_first
 from pytest_espperf.model.verdicts import FAILING
 
@@ -112,4 +112,4 @@ def _fails_from(row: GateRow) -> str:
 
 def _confirmed(row: GateRow) -> str:
     """Give the reason of a gate's verdict; of a plain rule the message has it already."""
-    return "" if row.rule == "fail-on" else row.detail
+    return "" if row.rule == FAIL_ON_RULE else row.detail

@@ -34,7 +34,7 @@ from pytest_espperf.model.findings import (
     STOPPED,
     WORKER,
 )
-from pytest_espperf.model.gates import MAIN_METRIC, divided, divided_pct
+from pytest_espperf.model.gates import MAIN_METRIC, divided_pct
 from pytest_espperf.model.registry import METRICS, PER_SECOND, Metric, own_gate, rate_unit
 from pytest_espperf.model.verdicts import (
     BLAMING,
@@ -402,7 +402,7 @@ def bound_text(row: GateRow, value: float | None) -> str:
     if value is None:
         # Rows of the first version have no number of rounds.
         return UNKNOWN if row.rounds and row.metric != "p99_ms" else "-"
-    shown = divided(row.described, value)
+    shown = divided_pct(row, value) or 0.0
     return f"{shown:.1f} %" if abs(shown) <= MOST_PCT else UNKNOWN
 
 

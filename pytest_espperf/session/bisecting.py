@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import msgspec
 from msgspec import structs
 
-from pytest_espperf.errors import BuildError, DeviceError, HistoryError, UsageError
+from pytest_espperf.errors import BuildError, DeviceError
 from pytest_espperf.gate.bisection import (
     LEAST_END_READINGS,
     AnswerKind,
@@ -26,25 +23,24 @@ from pytest_espperf.gate.bisection import (
     answer_of,
     believe,
     next_commit,
-    reading_of,
     weight_of,
 )
 from pytest_espperf.gate.contest import NEW, OLD
 from pytest_espperf.gate.rows import pct
-from pytest_espperf.gate.series import COMPOSITES, composite, natural
-from pytest_espperf.history.files import write_atomic
-from pytest_espperf.model.artifact import Finding, GateRow, RawRun, RunRole, Verdict
+from pytest_espperf.model.artifact import Finding, GateRow, RunRole, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
-from pytest_espperf.model.gates import MAIN_METRIC, divided, of_throughput, units_of, with_units
+from pytest_espperf.model.gates import MAIN_METRIC, divided, units_of, with_units
 from pytest_espperf.model.registry import METRICS
 from pytest_espperf.model.text import one_line
 from pytest_espperf.model.verdicts import VerdictWord
+from pytest_espperf.session.identity import clean_build_of
 from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.levels import Levels, levels_of, mean_of, usual_metric
 from pytest_espperf.session.revisions import Revision, Revisions
-from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.round_meter import RoundMeter, keep
 from pytest_espperf.session.saving import SessionOutcome
-from pytest_espperf.system.homes import state_folder
+from pytest_espperf.session.searches import MeasuredCommit, SearchState, reading_at
 
 MOST_READINGS = 60
 """Readings after which a search ends without an answer, unless told otherwise."""
@@ -63,126 +59,9 @@ VERDICT_OF: Mapping[AnswerKind, VerdictWord] = {
 }
 """The verdict of the session: on the bad end."""
 
-Levels = dict[str, float]
-"""Log composite of each gate, ``python_heavy:rps_ok``, slower larger."""
-
 
 class _EndLostError(Exception):
     """The good or the bad end cannot be measured; says which, and why."""
-
-
-class MeasuredCommit(msgspec.Struct, frozen=True, kw_only=True):
-    """One round of a commit.
-
-    Attributes:
-        commit: its number in the line, from 1; 0 is the good end.
-        levels: of its round.
-        before: of the good end's round before.
-        after: of the one behind; empty where there was none.
-    """
-
-    commit: int
-    levels: Levels
-    before: Levels
-    after: Levels = {}
-
-
-class SearchState(msgspec.Struct, kw_only=True):
-    """A search, as it is kept on the disk.
-
-    Attributes:
-        options: of the command, by name.
-        folder: in which it was given.
-        good: id of the good end.
-        line: ids of the commits behind it, oldest first.
-        measured: what was measured, in order.
-        skipped: why a commit cannot be measured, by its number.
-        metric: of the gate; "" until it is chosen.
-        board: as it was named; "" where it was looked for.
-        device_id: of it, where the user gave one.
-        finished: whether the answer is certain.
-        saved: file of the session with that answer, "" for none.
-        sessions: ids of the sessions in which it was measured so far: a search that goes on joins them.
-    """
-
-    options: dict[str, Any]
-    folder: str
-    good: str
-    line: list[str]
-    measured: list[MeasuredCommit] = []
-    skipped: dict[int, str] = {}
-    metric: str = ""
-    board: str = ""
-    device_id: str = ""
-    finished: bool = False
-    saved: str = ""
-    sessions: list[str] = []
-
-    @property
-    def span(self) -> str:
-        """Its ends as the user named them: ``v1.0..main``."""
-        return f"{self.options.get('good') or self.good[:7]}..{self.options.get('bad') or self.line[-1][:7]}"
-
-    @property
-    def many(self) -> str:
-        """``3 measurements``."""
-        return counted(len(self.measured), "measurement")
-
-
-class SearchFile:
-    """The file of the search in one repository.
-
-    Args:
-        key: of the repository.
-        folder: where the files are; by default the user's own.
-    """
-
-    def __init__(self, key: str, folder: Path | None = None) -> None:
-        self.folder = folder or state_folder() / "bisect"
-        self.path = self.folder / f"{key}.json"
-
-    def kept(self) -> SearchState | None:
-        """Read it; None where there is none that can be read."""
-        try:
-            return self.load()
-        except UsageError:
-            return None
-
-    def load(self) -> SearchState:
-        """Read it.
-
-        Raises:
-            UsageError: there is none, or it cannot be read.
-        """
-        try:
-            return msgspec.json.decode(self.path.read_bytes(), type=SearchState)
-        except FileNotFoundError:
-            raise UsageError(
-                "--resume: no search was begun in this repository: espperf bisect GOOD BAD HOST begins one"
-            ) from None
-        except (OSError, msgspec.MsgspecError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--resume: {self.path}: {reason}; begin again with --new") from None
-
-    def save(self, state: SearchState) -> None:
-        """Write it, in the place of an earlier one.
-
-        Raises:
-            HistoryError: it cannot be written.
-        """
-        self.prepare()
-        write_atomic(self.folder, self.path.name, msgspec.json.encode(state))
-
-    def prepare(self) -> None:
-        """Make the folder.
-
-        Raises:
-            HistoryError: it cannot be made.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise HistoryError(f"the state of the search: {self.folder}: {error.strerror or error}") from None
 
 
 class Bisection:
@@ -530,56 +409,6 @@ class Bisection:
         ]
 
 
-def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
-    """Save a session, unless nothing was measured."""
-    if judgement.artifact.raw_runs:
-        return meter.save(judgement)
-    meter.drop()
-    return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
-
-
-def mean_of(levels: Sequence[float], metric: str) -> float | None:
-    """Return the geometric mean of log composites in the unit of their metric; None where there is none."""
-    return round(natural(sum(levels) / len(levels), metric), 3) if levels else None
-
-
-def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:
-    """Describe where a session was measured whose firmware was built from a commit, not from a work tree."""
-    return {**environment, "git_commit": commit, "git_dirty": False, "git_trouble": ""}
-
-
-def counted(count: int, noun: str) -> str:
-    """Say how many there are: ``1 commit``, ``3 commits``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def probability(share: float) -> str:
     """Format a probability: ``97 %``; never 100."""
     return f"{min(99.9, 100 * share):.3g} %" if share > 0.99 else f"{100 * share:.0f} %"
-
-
-def reading_at(row: MeasuredCommit, gate: str) -> BisectionReading | None:
-    """Make the reading of one gate; None where a round has no figure of it."""
-    if gate not in row.levels or gate not in row.before:
-        return None
-    return reading_of(row.commit, row.levels[gate], row.before[gate], row.after.get(gate))
-
-
-def levels_of(runs: Sequence[RawRun]) -> Levels:
-    """Return the log composites of a round."""
-    found: Levels = {}
-    for run in runs:
-        phases = {result.phase: result for result in run.results}
-        paced = {name: result.report.paced for name, result in phases.items()}
-        names: Mapping[str, Sequence[str]] = {MAIN_METRIC: of_throughput(paced)}
-        for metric in COMPOSITES:
-            value = composite(phases, names.get(metric, tuple(phases)), metric)
-            if value is not None:
-                found[f"{run.profile}:{metric}"] = value
-    return found
-
-
-def usual_metric(runs: Sequence[RawRun]) -> str:
-    """Choose the throughput, or the p95 where schedules or pauses pace all phases."""
-    paced = all(result.report.paced for run in runs for result in run.results)
-    return "p95_ms" if paced else MAIN_METRIC

@@ -7,7 +7,7 @@ import platform
 import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -217,3 +217,8 @@ def describe_environment(root: Path, history: Path | None = None) -> dict[str, A
         "git_dirty": repository.dirty,
         "git_trouble": repository.trouble,
     }
+
+
+def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:
+    """Describe where a session was measured whose firmware was built from a commit, not from a work tree."""
+    return {**environment, "git_commit": commit, "git_dirty": False, "git_trouble": ""}

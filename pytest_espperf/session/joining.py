@@ -15,14 +15,16 @@ from pytest_espperf.errors import ArtifactError, HistoryError
 from pytest_espperf.history import HistoryStore, load_session
 from pytest_espperf.history.prune import PruneChoice, plan, remove
 from pytest_espperf.history.rows import SessionRow
-from pytest_espperf.session.bisecting import SearchState
 from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.searches import SearchState
 
 
 def join_parts(meter: RoundMeter, state: SearchState, save: Callable[[SearchState], None]) -> None:
     """Take over the earlier parts of a search, as far as they are in the history; remove their entries.
 
-    What else belongs to them, as raw samples and logs of the console, stays: the runs name it.
+    An entry is removed once all of its runs are in the checkpoint of this part, and that is on the disk. What
+    else belongs to it, as raw samples and logs of the console, stays: the runs name it. From a shared history
+    nothing is removed: another machine would bring it back.
 
     Args:
         meter: opened; with the session of the part that goes on.
@@ -30,25 +32,32 @@ def join_parts(meter: RoundMeter, state: SearchState, save: Callable[[SearchStat
         save: keeps the state.
 
     Raises:
-        HistoryError: the history cannot be read, or the state not be written.
+        HistoryError: the history cannot be read, or the state not be written; nothing is kept of this part.
     """
-    rows = {row.session_id: row for row in meter.store.select() if row.session_id in state.sessions}
-    joined = [rows[one] for one in state.sessions if one in rows and _joins(meter, rows[one])]
-    state.sessions = [*state.sessions, meter.context.session_id]
-    save(state)
-    meter.checkpoint()
+    try:
+        rows = {row.session_id: row for row in meter.store.select() if row.session_id in state.sessions}
+        newest_first = [rows[one] for one in reversed(state.sessions) if one in rows]
+        state.sessions = [*state.sessions, meter.context.session_id]
+        save(state)
+    except HistoryError:
+        meter.drop()
+        raise
+    joined = [row for row in newest_first if _joins(meter, row)][::-1]
+    if not meter.checkpoint():
+        return  # each part stays an entry, and is joined the next time
     for row in joined:
         meter.context.say(f"{row.name} is the beginning of this search: its runs are in this session now")
-        with suppress(HistoryError):  # then it stays in the list, and is joined and removed the next time
-            _remove_entry(meter.store, row)
+        if not meter.is_shared:
+            with suppress(HistoryError):  # then it stays in the list, and is joined and removed the next time
+                _remove_entry(meter.store, row)
 
 
 def _joins(meter: RoundMeter, row: SessionRow) -> bool:
+    """Take over a part; whether nothing of it is left that is in its entry only."""
     try:
-        meter.carry(load_session(meter.store.folder / row.name))
+        return meter.carry(load_session(meter.store.folder / row.name))
     except ArtifactError:  # it stays where it is, for a reader who can repair it
         return False
-    return True
 
 
 def _remove_entry(store: HistoryStore, row: SessionRow) -> None:

@@ -41,6 +41,12 @@ _OTHERS = {
 _NEAR = 0.75
 """Likeness of two words, 0 to 1, from which on one is taken for a misspelling of the other."""
 
+_SHORT = 4
+"""Letters up to which another letter makes another word: `sort` and `part` are no misspelt `port`."""
+
+_OF_OTHERS = "%#"
+"""What makes a word in braces that of a program: ``curl -w '%{host}'``, ``tmux display '#{host}'``."""
+
 # `${ip}` is the shell's, `{{ip}}` a template's.
 _FILLED = re.compile(rf"(?<![${{])\{{({'|'.join(WHOSE)})\}}")
 _WORD = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -85,14 +91,15 @@ def refuse_unknown(text: str, source: str, known: Collection[str], *, is_path: b
     Raises:
         UsageError: there is one: known of something else only, misspelt, or unknown in a path.
     """
-    for word in _WORD.findall(text):
+    for found in _WORD.finditer(text):
+        word = found[1]
         if word in known:
             continue
         here = f"here {_listed(known)} can stand" if known else "none can stand here"
         if word in WHOSE:
             raise UsageError(f"{source}: {{{word}}} is known of {WHOSE[word]} only: {here}")
         meant = _meant(word, known)
-        if meant or is_path:
+        if is_path or (meant and text[: found.start()][-1:] not in tuple(_OF_OTHERS)):
             guess = f"; did you mean {{{meant}}}?" if meant else ""
             raise UsageError(f"{source}: {{{word}}} is no placeholder{guess} ({here})")
 
@@ -100,9 +107,14 @@ def refuse_unknown(text: str, source: str, known: Collection[str], *, is_path: b
 def _meant(word: str, known: Collection[str]) -> str:
     """Return the known word that a misspelt one is near; "" for none."""
     names = {name: name for name in known} | {one: name for one, name in _OTHERS.items() if name in known}
-    likeness = {name: SequenceMatcher(None, word.lower(), name).ratio() for name in names}
-    best = max(likeness, key=likeness.__getitem__, default="")
-    return names[best] if best and likeness[best] >= _NEAR else ""
+    near = {name: likeness for name in names if (likeness := _likeness(word.lower(), name)) >= _NEAR}
+    return names[max(near, key=near.__getitem__)] if near else ""
+
+
+def _likeness(word: str, name: str) -> float:
+    """Say how like two words are, 0 to 1: 0 where no slip of a finger leads from one to the other."""
+    replaced = len(word) == len(name) <= _SHORT and sorted(word) != sorted(name)
+    return 0.0 if replaced or word[0] != name[0] else SequenceMatcher(None, word, name).ratio()
 
 
 def _listed(names: Collection[str]) -> str:

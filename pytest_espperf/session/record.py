@@ -68,11 +68,15 @@ class SessionRecord:
         Returns:
             whether any of them was not here yet.
         """
-        news = [run for run in runs if (run.role, run.profile, run.run_index) not in self._runs]
-        for run in news:
-            key = (run.role, run.profile, run.run_index)
-            self._where[key], self._runs[key] = (run.board, run.firmware), list(run.results)
+        found = {(run.role, run.profile, run.run_index): run for run in runs}
+        news = {key: run for key, run in found.items() if key not in self._runs}
+        self._where |= {key: (run.board, run.firmware) for key, run in news.items()}
+        self._runs = {key: list(run.results) for key, run in news.items()} | self._runs  # they began before
         return bool(news)
+
+    def holds(self, runs: Sequence[RawRun]) -> bool:
+        """Whether all of these runs are here, with the same results."""
+        return all(self._runs.get((run.role, run.profile, run.run_index)) == run.results for run in runs)
 
     def discard(self, planned: PlannedPhase) -> None:
         """Forget a phase, and the control board's beside it."""

@@ -14,127 +14,43 @@ no record of what it is comparable with: it is never the baseline of another one
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
-from pytest_espperf import load
 from pytest_espperf.config.settings import Settings
-from pytest_espperf.device.http import get
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import (
-    Capacity,
-    EndedEarly,
     Finding,
     PathAnswer,
-    PhaseResult,
     RawRun,
     RunRole,
     SessionArtifact,
 )
-from pytest_espperf.model.contest import Contest, ContestKind, FirmwareFacts, Switch
-from pytest_espperf.model.samples import PhaseSamples
+from pytest_espperf.model.contest import Contest, ContestKind, Switch
 from pytest_espperf.model.workload import Profile
-from pytest_espperf.session.answers import Asker
 from pytest_espperf.session.board import Board, facts_unreached
 from pytest_espperf.session.boards import NamedBoard, named_boards, refuse_one_twice, refuse_sim_beside
-from pytest_espperf.session.boots import TRY_S, time_boot
-from pytest_espperf.session.context import Context, Say, make_context
+from pytest_espperf.session.context import Say, make_context
 from pytest_espperf.session.driver import PhaseDriver
 from pytest_espperf.session.firmwares import Firmware, RunningCheck
 from pytest_espperf.session.folder import sharing_of
 from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.placer import FirmwarePlacer, RoundSink, Side
 from pytest_espperf.session.plan import PlannedPhase
 from pytest_espperf.session.preflight import check_packages, make_room_for_clients
 from pytest_espperf.session.record import SessionRecord
-from pytest_espperf.session.saving import Saver, SessionOutcome, save_phase_samples
+from pytest_espperf.session.saving import Saver, SessionOutcome
 from pytest_espperf.session.state import SessionState
 from pytest_espperf.session.twins import TwinLoad
 
-WARM_S = 0.5
-"""Seconds of load by each profile that are left out after a change of firmware, besides one answer of each
-path: caches fill, modules are loaded, the link wakes up."""
-
 MOST_BOARDS = 2
 """Boards that are measured at the same time, each with another firmware."""
-
-ANSWERS_S = 20.0
-"""Seconds for the one answer of each path."""
-
-
-class RoundSink:
-    """Adds what a driver measured to the record of a session of rounds, and writes checkpoints.
-
-    Args:
-        context: of the session.
-        record: takes the phases.
-        checkpoint: writes one.
-        at_once: number of boards that are driven at the same time.
-    """
-
-    def __init__(
-        self, context: Context, record: SessionRecord, checkpoint: Callable[[], None], at_once: int
-    ) -> None:
-        self.firmware = ""
-        self._at_once = at_once
-        self._context = context
-        self._record = record
-        self._board = context.plan.board
-        self._checkpoint = checkpoint
-
-    def add(self, planned: PlannedPhase, result: PhaseResult, *, board: str = "") -> None:
-        """Add a phase to the record, with the label of the firmware that is on the board."""
-        generator = result.report.generator
-        if generator is not None and self._at_once > 1:
-            report = structs.replace(
-                result.report, generator=structs.replace(generator, boards=self._at_once)
-            )
-            result = structs.replace(result, report=report)
-        self._record.add(planned, result, board=board or self._board, firmware=self.firmware)
-
-    def save_samples(self, planned: PlannedPhase, samples: PhaseSamples) -> str:
-        """Write the raw samples of a phase."""
-        return save_phase_samples(self._context, planned, samples)
-
-    def end_phase(self, state: SessionState) -> None:  # noqa: ARG002 - the checkpoint has the state of all
-        """Write a checkpoint."""
-        self._checkpoint()
-
-    def decide_early(self, planned: PlannedPhase, state: SessionState) -> Mapping[str, EndedEarly]:  # noqa: ARG002 - see Sink
-        """Name no profile: whoever asks for rounds decides."""
-        return {}
-
-    def remembered_capacity(self, state: SessionState) -> Capacity | None:  # noqa: ARG002 - see Sink
-        """Know nothing: it is another firmware's."""
-        return None
-
-
-@dataclass
-class _Side:
-    """One board of a session of rounds.
-
-    Attributes:
-        context: of its part.
-        sink: takes what its driver measured.
-        driver: drives it.
-        there: label of the firmware that is on it; "" where that is not sure.
-    """
-
-    context: Context
-    sink: RoundSink
-    driver: PhaseDriver
-    there: str = ""
-
-    @property
-    def board(self) -> Board:
-        """The locked board."""
-        assert self.driver.board is not None
-        return self.driver.board
 
 
 @dataclass(frozen=True)
@@ -148,11 +64,8 @@ class Placing:
 
 @dataclass
 class _Spent:
-    """What the session has used so far, see :class:`Contest`; which versions the board told, by label."""
+    """When the session began and ended on the clock, and the seconds of its earlier parts."""
 
-    firmwares: dict[str, FirmwareFacts] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
-    switches: list[Switch] = field(default_factory=list)
     began_s: float | None = None
     ended_s: float = 0.0
     carried_s: float = 0.0
@@ -174,7 +87,6 @@ class RoundMeter:
         context: of the session.
         store: the history.
         contest: what is known of the comparison besides what was measured; replaced by whoever compares.
-        answers: what the paths answered first, by firmware's label and profile.
 
     Raises:
         UsageError: a bad table, an unknown profile, or an option that means one board where two are named.
@@ -219,10 +131,9 @@ class RoundMeter:
         ]
         self.store = HistoryStore(self._sharing.folder)
         self.contest = Contest(kind=kind)
-        self._running = running
-        self.answers: dict[str, dict[str, dict[str, PathAnswer]]] = {}
+        self._placer = FirmwarePlacer(running)
         self._spent = _Spent()
-        self._sides: list[_Side] = []
+        self._sides: list[Side] = []
 
     def __enter__(self) -> RoundMeter:  # noqa: PYI034 - typing.Self is younger than 3.10
         """Make the history ready; find and lock the boards.
@@ -242,7 +153,7 @@ class RoundMeter:
             self._record = SessionRecord(self._contexts[0])
             for context in self._contexts:
                 sink = RoundSink(context, self._record, self.checkpoint, len(self._contexts))
-                side = _Side(context, sink, PhaseDriver(context, sink))
+                side = Side(context, sink, PhaseDriver(context, sink))
                 side.driver.bench.find_named()
                 self._sides.append(side)
             self._saver.begin(self.artifact())
@@ -271,9 +182,14 @@ class RoundMeter:
         return [profile.name for profile in self.context.plan.profiles]
 
     @property
+    def answers(self) -> dict[str, dict[str, dict[str, PathAnswer]]]:
+        """What the paths answered first, by firmware's label and profile."""
+        return self._placer.answers
+
+    @property
     def switches(self) -> list[Switch]:
         """Every change of firmware so far."""
-        return list(self._spent.switches)
+        return list(self._placer.switches)
 
     @property
     def stop_reason(self) -> str:
@@ -289,11 +205,11 @@ class RoundMeter:
         began_s = spent.ended_s if spent.began_s is None else spent.began_s
         contest = structs.replace(
             self.contest,
-            firmwares=list(spent.firmwares.values()),
-            switches=list(spent.switches),
+            firmwares=list(self._placer.firmwares.values()),
+            switches=list(self._placer.switches),
             boards=[one.plan.board for one in self._contexts if one.plan.board],
             seconds=round(spent.carried_s + spent.ended_s - began_s, 3),
-            told_apart=self._told_apart(),
+            told_apart=self._placer.told_apart(),
         )
         names = [side.board.name for side in self._sides]
         return structs.replace(
@@ -306,20 +222,34 @@ class RoundMeter:
             boards=1,
         )
 
-    def carry(self, session: SessionArtifact) -> None:
-        """Take over what an earlier part of the same comparison measured; once, however often it is asked."""
-        contest = session.contest
-        if contest is None or not self._record.carry(session.raw_runs):
-            return
-        spent = self._spent
-        spent.firmwares |= {one.label: one for one in contest.firmwares}
-        spent.switches += contest.switches
-        spent.carried_s += contest.seconds
+    def carry(self, session: SessionArtifact) -> bool:
+        """Take over what an earlier part of the same comparison measured; once, however often it is asked.
 
-    def checkpoint(self) -> None:
-        """Write what is known so far to the disk."""
+        A part has what the parts before it measured, so that the newest has to come first: switches and
+        seconds of what is here already are not counted again.
+
+        Returns:
+            whether every run of the part is here now, as it was measured.
+        """
+        contest = session.contest
+        if contest is None:
+            return False
+        if self._record.carry(session.raw_runs):
+            self._placer.carry(contest.firmwares, contest.switches)
+            self._spent.carried_s += contest.seconds
+        return self._record.holds(session.raw_runs)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the history is a copy of a shared one, which nothing is removed from."""
+        return self._sharing.sync is not None
+
+    def checkpoint(self) -> bool:
+        """Write what is known so far to the disk; whether it is there now: a full disk is a warning."""
+        if self._spent.began_s is not None:  # a session that is killed now took that long
+            self._spent.ended_s = self.context.clock()
         with self._saving:  # of two boards each comes in a thread of its own
-            self._saver.write_checkpoint(self.artifact())
+            return self._saver.write_checkpoint(self.artifact())
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         """Write the artifacts of the judged session, and send them where the history is shared."""
@@ -367,10 +297,10 @@ class RoundMeter:
         side = self._sides[board]
         side.driver.state.hard_stop_reason = ""  # of another firmware
         with self._timed():
-            self._put(side, firmware, role, self._chosen(profiles))
+            self._placer.put(side, firmware, role, self._chosen(profiles))
             for planned in self._phases(side, index, role, profiles):
                 side.driver.run_phase(planned, side.context.budget(planned))
-            self._take_version(side)
+            self._placer.take_version(side)
         return self.runs(index, role)
 
     def measure_twins(
@@ -395,13 +325,13 @@ class RoundMeter:
             for side, placing in zip(sides, placings, strict=True):
                 side.driver.state.hard_stop_reason = ""
                 with _named(placing.firmware.facts.label):
-                    self._put(side, placing.firmware, placing.role, self._chosen(profiles))
+                    self._placer.put(side, placing.firmware, placing.role, self._chosen(profiles))
             phases = [self._phases(self._sides[one.board], index, one.role, profiles) for one in placings]
             labels = [one.firmware.facts.label for one in placings]
             for both in zip(*phases, strict=True):
                 self._drive_together(list(zip(sides, both, labels, strict=True)))
             for side in sides:
-                self._take_version(side)
+                self._placer.take_version(side)
         return [run for placing in placings for run in self.runs(index, placing.role)]
 
     def runs(self, index: int, role: RunRole) -> list[RawRun]:
@@ -413,7 +343,7 @@ class RoundMeter:
         return [plan.profile(name) for name in profiles] if profiles is not None else list(plan.profiles)
 
     def _phases(
-        self, side: _Side, index: int, role: RunRole, profiles: Sequence[str] | None
+        self, side: Side, index: int, role: RunRole, profiles: Sequence[str] | None
     ) -> list[PlannedPhase]:
         return [
             PlannedPhase(index, profile, phase, role=role, board=side.context.plan.board)
@@ -421,10 +351,10 @@ class RoundMeter:
             for phase in profile.phases
         ]
 
-    def _drive_together(self, parts: Sequence[tuple[_Side, PlannedPhase, str]]) -> None:
+    def _drive_together(self, parts: Sequence[tuple[Side, PlannedPhase, str]]) -> None:
         """Drive one phase on each of several boards at the same time."""
 
-        def part(side: _Side, planned: PlannedPhase, label: str) -> Callable[[], None]:
+        def part(side: Side, planned: PlannedPhase, label: str) -> Callable[[], None]:
             def drive() -> None:
                 with _named(label):
                     side.driver.run_phase(planned, side.context.budget(planned))
@@ -442,115 +372,6 @@ class RoundMeter:
             yield
         finally:
             spent.ended_s = clock()
-
-    # --- the firmware
-
-    def _put(self, side: _Side, firmware: Firmware, role: RunRole, profiles: Sequence[Profile]) -> None:
-        """Make sure that a firmware is on a board, answers, and is warm."""
-        facts = firmware.facts
-        if side.there == facts.label:
-            return
-        firmware.prepare()
-        facts = firmware.facts  # a build may have added some
-        context, board = side.context, side.board
-        name = f" on {context.plan.board}" if context.plan.board else ""
-        context.say(f"switching to the {facts.label} firmware{name}")
-        # Whatever comes of it, the firmware of before is no longer sure to be there.
-        side.there = ""
-        left_s = side.driver.hard_timeout.left_s
-        began_s = context.clock()
-        with board.console.released() if board.console is not None else nullcontext():
-            firmware.put(board.target, left_s)  # the flashing tool may need the very port
-        took_s = context.clock() - began_s
-        boot_s = self._await_boot(side, facts.label)
-        if self._running is not None:
-            said = self._running.check(board.target, facts.label, context.settings.perf_request_timeout)
-            facts = structs.replace(facts, running=said)
-            if facts.label not in self._spent.firmwares:
-                context.say(f"with the {facts.label} firmware the board says that it runs {said!r}")
-        side.there = side.sink.firmware = facts.label
-        self._spent.firmwares.setdefault(facts.label, facts)
-        self._spent.switches.append(
-            Switch(
-                label=facts.label,
-                seconds=round(took_s, 3),
-                boot_s=round(boot_s, 3) if boot_s is not None else None,
-                board=context.plan.board,
-            )
-        )
-        side.driver.bench.meter.forget()
-        board.telemetry.version = ""
-        self._warm_up(side, facts.label, role, profiles)
-        board.heard()  # that it has booted is no news
-        side.driver.own.switched(role)
-
-    def _take_version(self, side: _Side) -> None:
-        """Keep the version that the board told with its telemetry.
-
-        Raises:
-            DeviceError: it told another one with this firmware before.
-        """
-        told, known = side.board.telemetry.version, self._spent.firmwares[side.there]
-        before = self._spent.told.setdefault(known.label, told) if told else ""
-        if before != told:
-            raise DeviceError(
-                f"the board tells version {told} with the {known.label} firmware, and told {before} before: "
-                "it did not switch, or went back"
-            )
-        self._spent.firmwares[side.there] = structs.replace(known, version=told or known.version)
-
-    def _told_apart(self) -> bool | None:
-        """Whether the board said that another firmware ran after each change; None for not a word of it."""
-        if self._running is not None:
-            return True
-        versions = [one.version for one in self._spent.firmwares.values()]
-        return len(set(versions)) == len(versions) if len(versions) > 1 and all(versions) else None
-
-    def _await_boot(self, side: _Side, label: str) -> float | None:
-        """Wait until the board answers; return the seconds, None where it was never seen away."""
-        context, board = side.context, side.board
-        settings = context.settings
-        path = settings.perf_probe_path
-        try:
-            return time_boot(
-                lambda try_s: get(board.target, path, timeout_s=try_s).status,
-                path,
-                patience_s=TRY_S,
-                within_s=min(settings.device_boot_timeout_s, side.driver.hard_timeout.left_s),
-                clock=context.clock,
-                sleep=context.sleep,
-                after=f"the {label} firmware was put on it",
-            )
-        except DeviceError as error:
-            said = board.last_words()
-            raise DeviceError("; ".join(filter(None, (str(error), said)))) from None
-
-    def _warm_up(self, side: _Side, label: str, role: RunRole, profiles: Sequence[Profile]) -> None:
-        """Ask for each path once, and load each profile for a moment; nothing of it is kept.
-
-        Raises:
-            DeviceError: a path does not answer as it should.
-        """
-        settings, target = side.context.settings, side.board.target
-        asker = Asker(target, settings.perf_request_timeout, None, side.context.clock, side.context.sleep)
-        asker.ask(profiles, min(ANSWERS_S, side.driver.hard_timeout.left_s))
-        self.answers.setdefault(label, {}).update(asker.answers)
-        if role != "ab-baseline":
-            side.driver.state.answers |= asker.answers
-        if asker.reason:
-            said = board_words(side.board)
-            raise DeviceError(f"the {label} firmware: {asker.reason}{said}")
-        for profile in profiles:
-            phase = profile.phases[0]
-            load.run_phase(
-                target,
-                profile.requests_of(phase),
-                replace(phase, duration_s=min(WARM_S, phase.duration_s)),
-                headers=profile.headers,
-                login=profile.login,
-                request_timeout_s=settings.perf_request_timeout,
-                deadline_s=WARM_S + 2 * settings.perf_request_timeout,
-            )
 
 
 def _address(board: NamedBoard) -> str:
@@ -573,10 +394,12 @@ def _named(label: str) -> Iterator[None]:
         raise DeviceError(f"the {label} firmware: {error}") from error
 
 
-def board_words(board: Board) -> str:
-    """Return what the console of a board said that is fatal, behind a semicolon; "" for nothing."""
-    said = board.last_words()
-    return f"; {said}" if said else ""
+def keep(meter: RoundMeter, judgement: Judgement) -> SessionOutcome:
+    """Save a session, unless nothing was measured."""
+    if judgement.artifact.raw_runs:
+        return meter.save(judgement)
+    meter.drop()
+    return SessionOutcome(judgement.artifact, judgement.verdict, saved=None, fails=judgement.fails)
 
 
 def for_rounds(settings: Settings) -> Settings:

@@ -81,13 +81,19 @@ class Saver:
         assert self._checkpoint is not None
         return self._checkpoint
 
-    def write_checkpoint(self, artifact: SessionArtifact) -> None:
-        """Write a checkpoint; a disk that refuses it is a warning."""
+    def write_checkpoint(self, artifact: SessionArtifact) -> bool:
+        """Write a checkpoint; a disk that refuses it is a warning.
+
+        Returns:
+            whether it was written.
+        """
         try:
             self.checkpoint.write(artifact)
         except (HistoryError, ArtifactError) as error:
             # The phases already measured are worth more than their copy on a disk that may recover.
             self._context.say(f"WARNING: {error}")
+            return False
+        return True
 
     def save(self, judgement: Judgement) -> SessionOutcome:
         """Write the artifacts of a judged session; where that fails, the checkpoint stays."""

@@ -16,11 +16,12 @@ from pytest_espperf.model.artifact import Finding, Verdict
 from pytest_espperf.model.contest import Candidate
 from pytest_espperf.model.findings import FIRMWARES, INCOMPLETE
 from pytest_espperf.model.gates import MAIN_METRIC, units_of
-from pytest_espperf.session.bisecting import Levels, clean_build_of, keep, levels_of, mean_of, usual_metric
 from pytest_espperf.session.firmwares import Firmware
+from pytest_espperf.session.identity import clean_build_of
 from pytest_espperf.session.judging import Judgement
+from pytest_espperf.session.levels import Levels, levels_of, mean_of, usual_metric
 from pytest_espperf.session.progress import OVERHEAD_S
-from pytest_espperf.session.round_meter import RoundMeter
+from pytest_espperf.session.round_meter import RoundMeter, keep
 from pytest_espperf.session.saving import SessionOutcome
 
 ALPHA = 0.05

@@ -18,7 +18,7 @@ from support.slot_board import Slot, SlotBoard, slot_board
 from pytest_espperf.cli import ab, main
 from pytest_espperf.history import HistoryStore, load_session, names
 from pytest_espperf.load import guard
-from pytest_espperf.session import boots, round_meter
+from pytest_espperf.session import boots, placer
 from pytest_espperf.sim import SimConfig, SimProcess
 
 SHORT = [
@@ -52,7 +52,7 @@ SIM = [
 def hurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A project of its own, and figures that are compared however busy this machine is."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(round_meter, "WARM_S", 0.05)
+    monkeypatch.setattr(placer, "WARM_S", 0.05)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(ab, "MOST_TOLERANCE_PCT", 1000)

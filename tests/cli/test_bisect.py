@@ -18,8 +18,8 @@ from support.short_sessions import NO_TIME_BUDGETS
 
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore, load_session
-from pytest_espperf.session.bisecting import MeasuredCommit, SearchFile, SearchState
 from pytest_espperf.session.revisions import Revisions
+from pytest_espperf.session.searches import MeasuredCommit, SearchFile, SearchState
 from pytest_espperf.sim import SimConfig, SimProcess
 
 pytestmark = pytest.mark.timeout(600)

@@ -112,6 +112,10 @@ def test_a_value_that_the_board_went_back_from_is_left_out(
         (["A=1,2", "sim"], "--flash-cmd is missing"),
         (["A=1,2", "sim", "--build-cmd=x", "--flash-cmd=y"], "{value} is missing"),
         (["A=1,2", "sim", "--build-cmd=x {value}", "--flash-cmd=y", "--at=nothing"], "--at: 'nothing': "),
+        (
+            ["A=1,2", "sim", "--build-cmd=make {KNOB}={value}", "--flash-cmd=x {KNOB}", "--at=nothing"],
+            "--at: 'nothing': ",
+        ),
         (["A=1,2", "10.0.0.1,10.0.0.2", "--flash-cmd={value}"], "sweep measures one board"),
         (
             ["A=1,2", "sim", "--flash-cmd={value} {knbo}"],

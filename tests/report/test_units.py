@@ -14,9 +14,9 @@ from support.report_sessions import full_session
 
 from pytest_espperf.gate.comparison import compare
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.history.load import decode_session
-from pytest_espperf.model.artifact import SessionArtifact
-from pytest_espperf.model.gates import units_of
+from pytest_espperf.history.load import load_session
+from pytest_espperf.model.artifact import GateRow, SessionArtifact
+from pytest_espperf.model.gates import units_of, with_units
 from pytest_espperf.model.registry import COUNTED, PER_SECOND, RATES, find_metric, rate_unit
 from pytest_espperf.model.workload import PhaseKind
 from pytest_espperf.output.reports import write_report
@@ -143,8 +143,8 @@ def test_exports_for_programs_keep_their_names() -> None:
     assert '"rps_ok"' in msgspec.json.encode(slow).decode()
 
 
-def test_an_artifact_without_units_is_shown_as_before() -> None:
-    _, slow = two_sessions({"heavy": "page"})
+def test_an_artifact_without_units_has_those_of_what_it_counted(tmp_path: Path) -> None:
+    _, slow = two_sessions({"heavy": "page", "light": "websocket"})
     old = json.loads(msgspec.json.encode(slow))
     for cell in old["aggregated"].values():
         del cell["kind"]
@@ -152,5 +152,41 @@ def test_an_artifact_without_units_is_shown_as_before() -> None:
             del path["kind"]
     for row in old["gate"]["gates"]:
         del row["unit"]
-    loaded = decode_session(json.dumps(old).encode())
-    assert re.search(r"heavy is \d+ % slower \(\d+ -> \d+ req/s", text_of(loaded))
+    name = "perf_20260101T000200Z.json"
+    (tmp_path / name).write_text(json.dumps(old), encoding="utf-8")
+    loaded = load_session(tmp_path / name)
+    assert loaded.gate is not None
+    assert slow.gate is not None
+    assert text_of(loaded, verbosity=2) == text_of(slow, verbosity=2)
+    assert "pages/s" in text_of(loaded)
+    assert [cell.unit for cell in make_view(loaded).cells] == [cell.unit for cell in make_view(slow).cells]
+    assert [row.unit for row in loaded.gate.gates] == [row.unit for row in slow.gate.gates]
+    (row,) = HistoryStore(tmp_path).select()
+    assert row.units == units_of(slow)
+
+
+def test_sessions_of_two_kinds_have_no_unit_in_common() -> None:
+    first, _ = two_sessions({"heavy": "page"})
+    _, slow = two_sessions({"heavy": "websocket"})
+    comparison = compare(first, slow)
+    assert {cell.unit for cell in comparison.cells if cell.cell.startswith("heavy") and not cell.path} == {
+        PER_SECOND
+    }
+    assert {cell.unit for cell in comparison.cells if cell.cell.startswith("light")} == {"req/s"}
+    # As sessions of one key: the report differs, not what was asked for.
+    other = msgspec.structs.replace(slow, comparability=first.comparability)
+    units = {one.profile: one.unit for one in compare(first, other).profiles}
+    assert units == {"light": "", "heavy": PER_SECOND}
+
+
+def test_a_gate_of_one_phase_has_the_unit_of_that_phase() -> None:
+    first, _ = two_sessions({"heavy": "websocket"})
+    (run, *_) = (one for one in first.raw_runs if one.profile == "heavy")
+    results = [
+        msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, kind=kind))
+        for one, kind in zip(run.results, ("requests", "websocket"), strict=True)
+    ]
+    mixed = msgspec.structs.replace(first, raw_runs=[msgspec.structs.replace(run, results=results)])
+    names = ["heavy:rps_ok", "heavy:burst:rps_ok", "heavy:long:rps_ok", "heavy:rps_ok:drift"]
+    rows = [GateRow(name=name, profile="heavy", metric="rps_ok") for name in names]
+    assert [row.unit for row in with_units(rows, mixed)] == [PER_SECOND, "", "msg/s", PER_SECOND]

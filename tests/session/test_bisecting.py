@@ -11,9 +11,10 @@ from support.fake_meter import FakeMeter, broken, unbuilt
 
 from pytest_espperf.errors import DeviceError, UsageError
 from pytest_espperf.model.contest import FirmwareFacts
-from pytest_espperf.session.bisecting import Bisection, MeasuredCommit, SearchFile, SearchState
+from pytest_espperf.session.bisecting import Bisection
 from pytest_espperf.session.revisions import Revision
 from pytest_espperf.session.saving import SessionOutcome
+from pytest_espperf.session.searches import MeasuredCommit, SearchFile, SearchState
 
 CULPRIT = 7
 LINE = [Revision(f"{n:07x}" + "0" * 33, f"change {n}", (f"src/{n}.c",)) for n in range(13)]

@@ -56,6 +56,9 @@ def test_a_value_is_not_filled_in_again() -> None:
         "git log HEAD@{upstream} stash@{0} -n1; sed -n '/x/{p}'; curl -w '%{http_code}'",
         "python -c 'print(f\"{x!r} {version} {n:>3}\")'",
         "jq '{name}' | xargs -I{file} cp {file} y; { make; } 2>&1",
+        "curl -w '%{host} %{remote_ip}'; tmux display '#{host}'; ruby -e 'puts \"#{address}\"'",
+        "Write-Host ${env:IP} $($ip) @{ip=1} (Get-Item x).{Name}; echo %IP% %{0}% {0} {0:x}",
+        "{''ip} {''slot} '{'port'}' {\"\"dir}",
         "plain",
         "",
     ],
@@ -73,6 +76,21 @@ def test_a_variable_of_the_shell_with_the_name_of_a_placeholder_is_the_shells() 
         subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True).stdout
         == "7 8080"
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the quotes of a POSIX shell")
+@pytest.mark.parametrize("command", ["printf %s {''ip}", "printf %s '{''ip}'", 'printf %s "{""ip}"'])
+def test_two_quotes_make_a_placeholder_the_shells(command: str) -> None:
+    refuse_unknown(command, "--flash-cmd", ())
+    filled = fill(command, TARGET)
+    said = subprocess.run(["/bin/sh", "-c", filled], capture_output=True, text=True, check=True).stdout
+    assert said == "{ip}"
+
+
+def test_a_board_behind_a_user_is_a_placeholder() -> None:
+    assert fill("scp x root@{ip}:y", TARGET) == "scp x root@192.0.2.1:y"
+    with pytest.raises(UsageError, match=r"\{host\} is no placeholder; did you mean \{ip\}"):
+        refuse_unknown("scp x root@{host}:y", "--flash-cmd", FLASH)
 
 
 def test_a_value_may_stand_in_the_braces_of_json() -> None:
@@ -98,6 +116,11 @@ def test_a_value_may_stand_in_the_braces_of_json() -> None:
         ("address", "ip"),
         ("sha", "commit"),
         ("revision", "commit"),
+        ("rport", ""),
+        ("sort", ""),
+        ("part", ""),
+        ("post", ""),
+        ("zip", ""),
         ("print", ""),
         ("next", ""),
         ("p", ""),

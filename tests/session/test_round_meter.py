@@ -13,7 +13,7 @@ from pytest_espperf.config.lookup import resolve
 from pytest_espperf.errors import BuildError, DeviceError
 from pytest_espperf.history import HistoryStore, load_session, names
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
-from pytest_espperf.session import round_meter
+from pytest_espperf.session import placer
 from pytest_espperf.session.firmwares import SlotFirmware
 from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
@@ -38,7 +38,7 @@ OLD, NEW = SlotFirmware("old", "a", SWITCH), SlotFirmware("new", "b", SWITCH)
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(round_meter, "WARM_S", 0.05)
+    monkeypatch.setattr(placer, "WARM_S", 0.05)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 

@@ -325,7 +325,7 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     from pytest_espperf import device
     from pytest_espperf.gate import generator
     from pytest_espperf.load import guard
-    from pytest_espperf.session import boots, confirming, round_meter
+    from pytest_espperf.session import boots, confirming, placer
 
     for name in ("BOUND_CPU_SHARE", "BOUND_TURNAROUND_SHARE", "BOUND_LAG_MS"):
         replace(guard, name, float("inf"))
@@ -333,7 +333,7 @@ def hurry(replace: Callable[[Any, str, Any], None]) -> None:
     replace(device, "read_link", partial(device.read_link, connects=1))
     replace(confirming, "PAIRS", 3)
     replace(boots, "GOES_AWAY_S", 0.5)
-    replace(round_meter, "WARM_S", 0.1)
+    replace(placer, "WARM_S", 0.1)
 
 
 def hurry_examinations(replace: Callable[[Any, str, Any], None]) -> None:
