@@ -135,6 +135,11 @@ class View:
     words: Mapping[str, str]
     intervals: bool
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What the two figures of a change are called: heads of columns."""
+        return ("old", "new") if self.intervals else ("baseline", "now")
+
     def word(self, row: GateRow) -> str:
         """Return what the verdict of a gate is called."""
         return self.words.get(row.verdict, row.verdict)
