@@ -8,13 +8,19 @@ from pytest_espperf.model.artifact import GateRow, Verdict
 from pytest_espperf.model.gates import gate_of_profile, worst_gate
 
 
-def row(metric: str, d_pct: float | None, verdict: str = "unchanged", **values: float) -> GateRow:
+def row(metric: str, d_pct: float | None, verdict: str = "unchanged", now: float | None = None) -> GateRow:
     return GateRow(
-        name=f"page:{metric}", profile="page", metric=metric, verdict=verdict, d_pct=d_pct, **values
+        name=f"page:{metric}",
+        profile="page",
+        metric=metric,
+        verdict=verdict,
+        d_pct=d_pct,
+        baseline=None if now is None else 0.0,
+        now=now,
     )
 
 
-ERRORS_AS_BEFORE = row("error_rate", None, baseline=0.0, now=0.0)
+ERRORS_AS_BEFORE = row("error_rate", None, now=0.0)
 
 
 @pytest.mark.parametrize("change", [-10.5, 0.0, 3.0])
@@ -27,7 +33,7 @@ def test_errors_that_are_as_many_as_before_stand_for_nothing(change: float) -> N
 
 
 def test_errors_stand_for_a_session_where_they_are_what_changed() -> None:
-    more = row("error_rate", None, "regressed", baseline=0.0, now=4.0)
+    more = row("error_rate", None, "regressed", now=4.0)
     found = worst_gate(Verdict(kind="regressed", gates=[row("rps_ok", 1.0), more]))
     assert found == more
 

@@ -177,6 +177,14 @@ def test_bisect_is_advised_where_it_can_be_run(factor: float, commits: bool) -> 
     assert "look at" not in steps or factor > 1
 
 
+def test_an_interrupted_comparison_blames_no_path() -> None:
+    session, _ = compared(1.3, pairs=2)
+    assert session.gate is not None
+    cut = structs.replace(session, gate=structs.replace(session.gate, kind="incomplete"), partial=True)
+    assert {row.verdict for row in session.gate.gates if row.metric != "error_rate"} == {"inconclusive"}
+    assert not any(step.startswith("look at") for step in make_view(cut).next_steps)
+
+
 def test_what_the_board_said_is_shown() -> None:
     facts = [FirmwareFacts(label="old", how="command", running="fw 1.0")]
     assert dict(basis(Contest(kind="ab", firmwares=facts)))["old"] == "command, says 'fw 1.0'"
