@@ -51,6 +51,12 @@ def is_ab(session: SessionArtifact) -> bool:
     return session.contest is not None and session.contest.kind == "ab"
 
 
+def sides(session: SessionArtifact) -> tuple[str, str]:
+    """Return what the two figures of a change are called, in the heads of columns."""
+    kind = session.contest.kind if session.contest is not None else ""
+    return {"ab": ("old", "new"), "bisect": ("good", "bad")}.get(kind, ("baseline", "now"))
+
+
 def headline(session: SessionArtifact) -> Headline | None:
     """Say what came of a comparison; None where its verdict says it by itself, as ``failed`` does.
 

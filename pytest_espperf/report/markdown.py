@@ -131,7 +131,9 @@ def render_markdown(session: SessionArtifact) -> str:
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
     lines += [f"**{view.verdict.upper()}**: {escape(view.meaning)}.", ""]
     if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
-        lines += [*gate_table(shown, view), "", baseline_sentence(session.gate, shown, view.words), ""]
+        lines += [*gate_table(shown, view), ""]
+        if rest := baseline_sentence(session.gate, shown, view.words):
+            lines += [rest, ""]
     if candidates := candidate_markdown(session):
         lines += [*candidates, ""]
     lines += _section("Findings", _finding_lines(one for one in view.findings if one.severity != "info"))

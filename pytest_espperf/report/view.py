@@ -122,6 +122,7 @@ class View:
         next_steps: what to do, one sentence each.
         words: what verdicts of gates are called, where it is not their own word.
         intervals: changes of gates are known by an interval, in place of a threshold and a bound.
+        sides: what the two figures of a change are called: heads of columns.
     """
 
     verdict: str
@@ -138,11 +139,7 @@ class View:
     next_steps: tuple[str, ...]
     words: Mapping[str, str]
     intervals: bool
-
-    @property
-    def sides(self) -> tuple[str, str]:
-        """What the two figures of a change are called: heads of columns."""
-        return ("old", "new") if self.intervals else ("baseline", "now")
+    sides: tuple[str, str]
 
     def word(self, row: GateRow) -> str:
         """Return what the verdict of a gate is called."""
@@ -186,6 +183,7 @@ def make_view(session: SessionArtifact) -> View:
         ),
         words=contest.gate_words(session),
         intervals=contest.is_ab(session),
+        sides=contest.sides(session),
     )
 
 

@@ -15,6 +15,7 @@ from pytest_espperf.report.comment import render_comment
 from pytest_espperf.report.contest import candidate_table
 from pytest_espperf.report.exports.junit import render_junit
 from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.view import make_view
 
 COMMITS = [
     Candidate(label="aaaaaaa", subject="Begin", rounds=0, figure=72.4, metric="rps_ok"),
@@ -82,6 +83,11 @@ def test_every_report_has_the_table(candidates: list[Candidate], kind: str) -> N
     for text in (render_comment(artifact), render_markdown(artifact)):
         assert all(f"| {one.label} |" in text for one in candidates)
         assert ("cannot be built" if kind == "bisect" else "left out") in text
+
+
+def test_a_search_names_its_ends_in_the_heads_of_columns() -> None:
+    assert make_view(searched([])).sides == ("good", "bad")
+    assert make_view(searched([], "sweep")).sides == ("baseline", "now")
 
 
 def test_a_search_that_found_it_is_no_failure() -> None:
