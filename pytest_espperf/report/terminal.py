@@ -55,7 +55,9 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         return lines
     if session.contest is not None and session.contest.candidates:
         lines += [Line(""), *candidate_table(session.contest)]
-    if any(_was_compared(row) or verbosity > 0 for row in view.gates):
+    # A search has its own table, with the commits; its gate has neither threshold nor bound.
+    searched = session.contest is not None and session.contest.candidates
+    if any(verbosity > 0 or (_was_compared(row) and not searched) for row in view.gates):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
         lines += [Line(""), *_places(view, places)]

@@ -104,7 +104,7 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert "slot a" in shown
     assert "switches" in shown
     assert main(["list"]) == 0
-    assert "regressed" in capsys.readouterr().out
+    assert "regressed (slower)" in capsys.readouterr().out
     short = row.session_id[:8]
     for command in (["show", "latest"], ["report", "latest~0"], ["export", "latest", "csv=x.csv"]):
         assert main(command) == 4, command
