@@ -57,11 +57,11 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         lines += [Line(""), *candidate_table(session.contest)]
     # A search has its own table, with the commits; its gate has neither threshold nor bound.
     searched = session.contest is not None and session.contest.candidates
-    if any(verbosity > 0 or (_was_compared(row) and not searched) for row in view.gates):
+    first = all(map(_says_nothing, view.gates))
+    if view.gates and (verbosity > 0 or not (first or searched)):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
         lines += [Line(""), *_places(view, places)]
-    first = not any(map(_was_compared, view.gates))
     if view.cells and (verbosity > 0 or first):
         lines += [Line(""), *_cells(view, verbosity)]
     if view.figures and (verbosity > 0 or first):

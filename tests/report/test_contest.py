@@ -177,6 +177,18 @@ def test_bisect_is_advised_where_it_can_be_run(factor: float, commits: bool) -> 
     assert "look at" not in steps or factor > 1
 
 
+def test_a_comparison_without_a_whole_pair_has_no_table() -> None:
+    session, _ = compared(1.3, pairs=1)
+    last = session.raw_runs[-1]
+    crashed = structs.replace(last, results=last.results[:1])
+    session = structs.replace(session, raw_runs=[*session.raw_runs[:-1], crashed])
+    series = series_of(session)
+    verdict = judge_contest(session, Judged(series=series, answers=decide(series, PLAN)), GatePolicy())
+    assert {row.verdict for row in verdict.gates} >= {"not-gateable"}
+    shown = [line.text for line in render_terminal(structs.replace(session, gate=verdict))]
+    assert not any(text.startswith("gate ") for text in shown)
+
+
 def test_an_interrupted_comparison_blames_no_path() -> None:
     session, _ = compared(1.3, pairs=2)
     assert session.gate is not None
