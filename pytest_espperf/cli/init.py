@@ -56,7 +56,9 @@ def add_commands(commands: Any) -> None:
         "nothing in them.",
     )
     init.add_argument("host", metavar="HOST", help="the board, or 'sim' for the built-in reference device")
-    init.add_argument("paths", metavar="PATH", nargs="*", help="a path of the board, as /api/ping")
+    init.add_argument(
+        "paths", metavar="PATH", nargs="*", default=[], help="a path of the board, as /api/ping"
+    )
     init.add_argument(
         "--name",
         type=checked(profile_name),

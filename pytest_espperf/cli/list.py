@@ -124,6 +124,7 @@ def _table(arguments: argparse.Namespace, rows: list[SessionRow]) -> list[Line]:
             pinned=row.pinned,
             standing=row.standing.label,
             copies=len(row.copies),
+            word=row.word,
         )
         for row in rows
     ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from pytest_espperf.cli.common import InPlaceOf, add_command
+from pytest_espperf.cli.common import USAGE_ERROR, InPlaceOf, add_command, say_aside
 from pytest_espperf.config.lookup import add_arguments
 from pytest_espperf.config.option import Option
 from pytest_espperf.config.settings import OPTIONS
 from pytest_espperf.errors import UsageError
 from pytest_espperf.plugin.invocation import run_suite
+
+_OWN = ("--perf-", "--device-", "--sim-")
 
 
 def add_commands(commands: Any) -> None:
@@ -48,7 +52,25 @@ def add_run_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return run_suite([*pytest_words(arguments), *own_words(arguments.rest)])
+    rest = own_words(arguments.rest)
+    code = run_suite([*pytest_words(arguments), *rest])
+    if code == USAGE_ERROR:
+        for sentence in misspelt(rest):
+            say_aside(sentence)
+    return code
+
+
+def misspelt(words: Iterable[str]) -> Iterator[str]:
+    """Name the options among words for pytest that look like options of this plugin, with what was meant.
+
+    Other plugins may have options with the same beginning: this is for words that pytest refused.
+    """
+    known = [option.flag for option in OPTIONS]
+    for word in words:
+        name = word.partition("=")[0]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8) if name.startswith(_OWN) else []
+        if close and name not in known:
+            yield f"{name} is no option; did you mean {close[0]}?"
 
 
 def own_words(rest: list[str]) -> list[str]:

@@ -135,7 +135,8 @@ def _explain(message: str, value: object, known: Collection[str]) -> str:
     what, key = (wrong["what"], wrong["key"]) if wrong else (message, "")
     if kind := _KIND.fullmatch(what):
         wanted = " or ".join(_in_words(one) for one in kind["wanted"].split(" | ") if one != "null")
-        return f"{key or 'it'} must be {wanted}, not {_in_words(kind['got'])}"
+        got = "a fraction" if (kind["wanted"], kind["got"]) == ("int", "float") else _in_words(kind["got"])
+        return f"{key or 'it'} must be {wanted}, not {got}"
     if (bound := _BOUND.fullmatch(what)) and isinstance(value, Mapping):
         limit = f"{_RELATIONS[bound['relation']]} {float(bound['bound']):g}"
         return f"{key}: {value[key]} must be {limit}"

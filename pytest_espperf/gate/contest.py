@@ -101,7 +101,7 @@ def series_of(session: SessionArtifact) -> list[PairSeries]:
 def _series_of_profile(
     profile: str, old: SessionArtifact, new: SessionArtifact, swapped: Mapping[int, bool]
 ) -> Iterator[PairSeries]:
-    before, after = rounds_of(old, profile), rounds_of(new, profile)
+    before, after = _whole_pairs(old, new, profile)
     also = gateable_phases(before)
     phases = tuple(name for name in gateable_phases(after) if name in also)
     paced = {
@@ -126,6 +126,21 @@ def _series_of_profile(
             swapped=tuple(swapped[index] for index in pairs) if swapped else (),
             grain=_grain([*before.values(), *after.values()], names) if metric == MAIN_METRIC else 0.0,
         )
+
+
+def _whole_pairs(old: SessionArtifact, new: SessionArtifact, profile: str) -> tuple[Rounds, Rounds]:
+    """Return the rounds of both firmwares in the pairs of a profile in which both have every phase.
+
+    A firmware that crashed, or Ctrl-C, ends a pair in its midst: the phases that it has are no round.
+    """
+    before, after = rounds_of(old, profile), rounds_of(new, profile)
+    phases = {name for one in (*before.values(), *after.values()) for name in one}
+    whole = [
+        index
+        for index in sorted(before.keys() & after.keys())
+        if phases == before[index].keys() == after[index].keys()
+    ]
+    return {index: before[index] for index in whole}, {index: after[index] for index in whole}
 
 
 def _grain(rounds: Sequence[Mapping[str, PhaseResult]], names: Sequence[str]) -> float:
@@ -173,12 +188,9 @@ def _places(session: SessionArtifact) -> dict[int, bool]:
 
 
 def pair_count(session: SessionArtifact) -> int:
-    """Count the pairs of the profile that was measured most often."""
+    """Count the whole pairs of the profile that was measured most often."""
     old, new = half(session, OLD), half(session, NEW)
-    return max(
-        (len(rounds_of(old, name).keys() & rounds_of(new, name).keys()) for name in profiles_of(session)),
-        default=0,
-    )
+    return max((len(_whole_pairs(old, new, name)[0]) for name in profiles_of(session)), default=0)
 
 
 def board_gaps(answers: Mapping[str, PairAnswer]) -> dict[str, float]:

@@ -79,6 +79,7 @@ def health_findings(candidate: SessionArtifact, policy: GatePolicy) -> list[Find
     return [
         *_measured(candidate),
         *_budgets(candidate),
+        *_too_few(candidate),
         *_crashes_in_pairs(candidate),
         *generator_findings(candidate),
         *_errors(candidate),
@@ -93,17 +94,25 @@ def budget_findings(candidate: SessionArtifact) -> list[Finding]:
 
 
 def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
-    def failed(where: str, message: str) -> Finding:
-        return Finding(severity="fail", kind=NOT_MEASURED, where=where, message=message)
-
     if candidate.hard_stop_reason:
         yield Finding(
             severity="fail", kind=STOPPED, message=f"the session was stopped: {candidate.hard_stop_reason}"
         )
-    if not any(run.results for run in candidate.raw_runs if run.role == "run"):
-        yield failed("", "no phase was measured: this firmware cannot be judged.")
-        return
-    for profile in profiles_of(candidate):
+    if not _has_phases(candidate):
+        yield _not_measured("", "no phase was measured: this firmware cannot be judged.")
+
+
+def _has_phases(candidate: SessionArtifact) -> bool:
+    return any(run.results for run in candidate.raw_runs if run.role == "run")
+
+
+def _not_measured(where: str, message: str) -> Finding:
+    return Finding(severity="fail", kind=NOT_MEASURED, where=where, message=message)
+
+
+def _too_few(candidate: SessionArtifact) -> Iterator[Finding]:
+    """Report profiles without enough runs; behind what may be the cause, so that this is the headline."""
+    for profile in profiles_of(candidate) if _has_phases(candidate) else ():
         rounds = rounds_of(candidate, profile)
         planned = asked_rounds(candidate, profile) or len(rounds)
         names = dict.fromkeys(name for phases in rounds.values() for name in phases)
@@ -112,9 +121,10 @@ def _measured(candidate: SessionArtifact) -> Iterator[Finding]:
             for phases in rounds.values()
         )
         if not rounds:
-            yield failed(profile, f"{profile} was never measured.")
+            yield _not_measured(profile, f"{profile} was never measured.")
         elif valid * 2 < planned and not candidate.partial:
-            yield failed(profile, f"{profile} has {valid} complete runs of {planned}: too few to judge.")
+            many = f"{valid} complete runs of {planned}: too few to judge"
+            yield _not_measured(profile, f"{profile} has {many}.")
 
 
 def asked_rounds(session: SessionArtifact, profile: str) -> int:
@@ -127,7 +137,10 @@ def _hard(result: PhaseResult) -> str:
     for reason in result.fail_reasons:
         if any(word in reason.lower() for word in HARD_REASONS):
             return reason
-    return (own_fault(result.report) or "no successful request") if no_success(result.report) else ""
+    if not no_success(result.report):
+        return ""
+    # Why: of the computer, or of the errors that the phase counted.
+    return own_fault(result.report) or next(iter(result.fail_reasons), "no successful request")
 
 
 def _crashes_in_pairs(candidate: SessionArtifact) -> Iterator[Finding]:

@@ -126,6 +126,7 @@ def _counted_back(history: HistoryFolder, rows: list[SessionRow], count: int) ->
     if start + count >= len(completed):
         count_there = len(completed) - start
         have = f"{count_there} completed session{'' if count_there == 1 else 's'} up to the latest"
+        have = have if count_there else "no completed session"
         named = f"latest~{count}" if count else "latest"
         raise HistoryError(
             f"{named} does not exist: {history.folder} has {have}{_comparisons(history, rows)}"
@@ -141,7 +142,7 @@ def _comparisons(history: HistoryFolder, rows: list[SessionRow]) -> str:
         entry = history.entry_of(row)
         if entry is not None and entry.artifact.contest is not None:
             return (
-                f", and comparisons of firmwares, which 'latest' does not mean; the newest is "
+                f"; a comparison of firmwares is never 'latest', and the newest one is "
                 f"{row.session_id[:8]} (espperf show {row.session_id[:8]})"
             )
     return ""

@@ -44,6 +44,8 @@ GATE_FACTS = (
 )
 """What a row can carry of each gate."""
 
+MOST_OF_A_WORD = 40
+"""Characters of what a comparison calls its answer."""
 
 OwnMedian = tuple[str, str, float]
 """Unit, direction and median of a figure of the firmware's own."""
@@ -64,6 +66,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         comparability_key: equal keys mean wholly comparable sessions; "" where unknown.
         base_key: digest of all that must be equal for any comparison; "" where unknown.
         profiles: each profile's own digest; "" where unknown.
+        word: what a comparison of firmwares calls its answer, as ``slower`` or ``sweep``; "" otherwise.
         worst_pct: the worst change of a gate in percent, slower positive; None where none was judged.
         worst_gate: name of the gate that stands for it, see :func:`pytest_espperf.model.gates.worst_gate`; ""
             where none was judged.
@@ -100,6 +103,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     comparability_key: str = ""
     base_key: str = ""
     profiles: dict[str, str] = {}
+    word: str = ""
     worst_pct: float | None = None
     worst_gate: str = ""
     worst_change: float | None = None
@@ -272,6 +276,7 @@ def row_of(artifact: SessionArtifact, key: OrderKey, keys: Keys | None = None) -
         comparability_key=artifact.comparability.key if artifact.comparability else "",
         base_key=keys.base,
         profiles=keys.profiles or dict.fromkeys(artifact.profiles, ""),
+        word=one_line(artifact.contest.word, MOST_OF_A_WORD) if artifact.contest is not None else "",
         worst_pct=_worst_pct(artifact.gate),
         worst_gate=worst.name if worst is not None else "",
         worst_change=_precise(change_of(worst)) if worst is not None else None,

@@ -8,7 +8,7 @@ from pytest_espperf.errors import HistoryError
 from pytest_espperf.history import files, find, index, marks, names
 from pytest_espperf.history.folder import HistoryFolder, SavedSession, as_decided
 from pytest_espperf.history.rows import Query, SessionRow
-from pytest_espperf.model.artifact import Comparability, SessionArtifact
+from pytest_espperf.model.artifact import Comparability, SessionArtifact, has_answers
 from pytest_espperf.model.standing import Standing
 
 
@@ -122,8 +122,8 @@ class HistoryStore(HistoryFolder):
         """Record that a session joins the history whatever its verdict.
 
         Raises:
-            HistoryError: unknown session, one that was not completed or compares firmwares, or an unwritable
-                folder.
+            HistoryError: unknown session, one that was not completed, measured nothing or compares firmwares,
+                or an unwritable folder.
             ArtifactError: the session's file cannot be read.
         """
         entry = self.find(session) if isinstance(session, str) else session
@@ -131,6 +131,7 @@ class HistoryStore(HistoryFolder):
             raise HistoryError(f"{entry.json_path.name} compares firmwares: it can never be a baseline")
         if not is_completed(entry.artifact):
             raise HistoryError(f"{entry.json_path.name} is incomplete: it can never be a baseline")
+        _refuse_unmeasured(entry, "a baseline")
         return self._mark("accept", entry, reason, by)
 
     def unaccept(self, session: SavedSession | str) -> SavedSession:
@@ -146,12 +147,14 @@ class HistoryStore(HistoryFolder):
         """Keep a session as a fixed anchor.
 
         Raises:
-            HistoryError: unknown session, one that compares firmwares, or an unwritable folder.
+            HistoryError: unknown session, one that measured nothing or compares firmwares, or an unwritable
+                folder.
             ArtifactError: the session's file cannot be read.
         """
         entry = self.find(session) if isinstance(session, str) else session
         if entry.artifact.contest is not None:
             raise HistoryError(f"{entry.json_path.name} compares firmwares: it can never be an anchor")
+        _refuse_unmeasured(entry, "an anchor")
         return self._mark("pin", entry, reason, by)
 
     def unpin(self, session: SavedSession | str) -> SavedSession:
@@ -179,6 +182,17 @@ class HistoryStore(HistoryFolder):
         if again is None:
             raise HistoryError(f"{entry.json_path} is gone or can no longer be read")
         return again
+
+
+def _refuse_unmeasured(entry: SavedSession, what: str) -> None:
+    """Refuse a session that failed without an answer of the board: its epoch would have no figure.
+
+    Raises:
+        HistoryError: it is one.
+    """
+    gate = entry.artifact.gate
+    if gate is not None and gate.kind == "failed" and not has_answers(entry.artifact):
+        raise HistoryError(f"{entry.json_path.name} has no right answer of the board: it can never be {what}")
 
 
 def is_completed(artifact: SessionArtifact) -> bool:

@@ -138,8 +138,14 @@ def gate_of_profile(gates: Sequence[GateRow], profile: str) -> GateRow | None:
     None where no gate of the profile has a change.
     """
     own = [row for row in worst_first(gates) if row.profile == profile and change_of(row) is not None]
+    own = [row for row in own if _says_something(row)] or own
     alike = [row for row in own if row.verdict == own[0].verdict and has_news(row)]
     return next((row for row in alike if row.metric == MAIN_METRIC), own[0] if own else None)
+
+
+def _says_something(row: GateRow) -> bool:
+    """Whether a gate is not one of errors that are as many as before: these are the usual case."""
+    return row.metric != POINTS or has_news(row) or bool(change_of(row))
 
 
 def worst_gate(verdict: Verdict) -> GateRow | None:
@@ -149,6 +155,7 @@ def worst_gate(verdict: Verdict) -> GateRow | None:
         for row in worst_first(verdict.gates)
         if row.verdict != NOT_GATEABLE and change_of(row) is not None
     ]
+    judged = [row for row in judged if _says_something(row)] or judged
     if any(row.at_least_pct is not None for row in judged):
         # Of firmwares in pairs, those that the answer is about: "faster" is no gate's worst verdict.
         answer = [row for row in judged if row.rule == MAIN_RULE and row.metric != POINTS]

@@ -114,7 +114,7 @@ def others_text(verdict: Verdict, shown: Sequence[GateRow], words: Mapping[str, 
 def _said(word: str, count: int) -> str:
     if word == NOT_GATEABLE:
         return "was not judged" if count == 1 else "were not judged"
-    return f"{'is' if count == 1 else 'are'} {word}"
+    return f"{'is' if count == 1 else 'are'} {'the same' if word == 'same' else word}"
 
 
 def baseline_text(verdict: Verdict) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pytest_espperf.model.artifact import SessionArtifact
@@ -37,6 +38,7 @@ def render_comparison(
     lines += [_session("A", comparison.a, when), _session("B", comparison.b, when), Line("")]
     lines += _rules(comparison)
     shown = list(comparison.cells) if everything or why else _telling(comparison)
+    hidden = [cell for cell in _distinct(comparison.cells) if cell not in shown]
     if shown:
         unit = common_unit(cell.unit for cell in shown)
         lines.append(Line(_head(unit), bold=True))
@@ -44,7 +46,7 @@ def render_comparison(
         lines += [
             Line(text) for text in wrapped("slower: B against A, slower positive; of errors in points (pt)")
         ]
-    lines += [Line(text) for text in wrapped(_folded(comparison, shown), hanging=4)]
+    lines += [Line(text) for text in wrapped(_folded(comparison, shown, hidden), hanging=4)]
     lines += _figures(comparison)
     for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         lines += [Line(text) for name in names for text in wrapped(f"only in {which}: {name}", hanging=4)]
@@ -108,7 +110,7 @@ def _no_difference(comparison: Comparison, within: Sequence[ProfileChange]) -> s
         (one,) = within
         pair = pair_text(find_metric(one.metric, one.unit), one.a, one.b)
         noise = f"{one.profile} is within the noise ({pair})"
-    beyond = [cell for cell in comparison.cells if cell.beyond_noise]
+    beyond = [cell for cell in _distinct(comparison.cells) if cell.beyond_noise]
     if not beyond:
         return f"no difference: {noise}"
     count = len(beyond) - 1
@@ -146,15 +148,28 @@ def _telling(comparison: Comparison) -> list[ComparedCell]:
     aggregated = comparison.b.aggregated
     return [
         cell
-        for cell in comparison.cells
+        for cell in _distinct(comparison.cells)
         if cell.beyond_noise
         or (not cell.path and (cell.cell in beyond or aggregated[cell.cell].profile in changed))
     ]
 
 
-def _folded(comparison: Comparison, shown: Sequence[ComparedCell]) -> str:
+def _distinct(cells: Sequence[ComparedCell]) -> list[ComparedCell]:
+    """Leave out the only path of a phase, which has the figures of the phase."""
+    phases = {cell.cell: cell for cell in cells if not cell.path}
+    paths = Counter(cell.cell for cell in cells if cell.path)
+
+    def repeats(cell: ComparedCell) -> bool:
+        phase = phases.get(cell.cell)
+        if not cell.path or phase is None or paths[cell.cell] > 1:
+            return False
+        return (cell.a, cell.b) == (phase.a, phase.b) and cell.beyond_noise <= phase.beyond_noise
+
+    return [cell for cell in cells if not repeats(cell)]
+
+
+def _folded(comparison: Comparison, shown: Sequence[ComparedCell], hidden: Sequence[ComparedCell]) -> str:
     """Name in one sentence the rows that are not shown; "" where all are."""
-    hidden = [cell for cell in comparison.cells if cell not in shown]
     if not hidden:
         return ""
     seen = {comparison.b.aggregated[cell.cell].profile for cell in shown}

@@ -51,6 +51,12 @@ def is_ab(session: SessionArtifact) -> bool:
     return session.contest is not None and session.contest.kind == "ab"
 
 
+def sides(session: SessionArtifact) -> tuple[str, str]:
+    """Return what the two figures of a change are called, in the heads of columns."""
+    kind = session.contest.kind if session.contest is not None else ""
+    return {"ab": ("old", "new"), "bisect": ("good", "bad")}.get(kind, ("baseline", "now"))
+
+
 def headline(session: SessionArtifact) -> Headline | None:
     """Say what came of a comparison; None where its verdict says it by itself, as ``failed`` does.
 
@@ -153,10 +159,17 @@ def _faster(rows: Sequence[GateRow]) -> str:
 
 
 def _same(rows: Sequence[GateRow]) -> str:
-    bounds = [row.at_most_pct for row in rows if row.at_most_pct is not None and row.metric == "rps_ok"]
-    if not bounds:
+    """Say what is excluded: of the throughput, and of the p95, which moves more."""
+    most: dict[str, float] = {}
+    for row in rows:
+        if row.at_most_pct is not None and row.metric in (MAIN_METRIC, "p95_ms"):
+            most[row.metric] = max(most.get(row.metric, 0.0), row.at_most_pct)
+    if not most:
         return "no profile is slower"
-    return f"no profile is slower by more than {max(0.0, *bounds):.1f} %"
+    if MAIN_METRIC not in most:
+        return f"no profile has a p95 that is slower by more than {most['p95_ms']:.1f} %"
+    tail = f" (p95: {most['p95_ms']:.1f} %)" if "p95_ms" in most else ""
+    return f"no profile is slower by more than {most[MAIN_METRIC]:.1f} %{tail}"
 
 
 def _unclear(rows: Sequence[GateRow]) -> str:
@@ -262,7 +275,7 @@ def _firmware(one: FirmwareFacts) -> str:
         f"slot {one.slot}" if one.slot else one.how,
         f"commit {one.commit[:12]}" if one.commit else "",
         f"version {one.version}" if one.version else "",
-        f"says {one.running!r}" if one.running and one.running not in (one.version, one.slot) else "",
+        f"says {one.running!r}" if one.running and one.running != one.version else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -28,6 +28,7 @@ class ListedSession:
         worst_change: its change in percent, slower positive; of errors in percentage points.
         commit, dirty: of the firmware's repository, and whether something in it was not committed.
         firmware: its version where the user named it.
+        word: what a comparison of firmwares calls its answer; "" for its verdict's own word.
         standing: ``held-back`` or ``provisional`` where its verdict does not say whether it is a baseline.
         copies: how many other files hold the same session.
     """
@@ -46,6 +47,7 @@ class ListedSession:
     pinned: bool = False
     standing: str = ""
     copies: int = 0
+    word: str = ""
 
 
 def render_listing(
@@ -83,7 +85,7 @@ def _cell(session: ListedSession, column: str, width: int = 0) -> str:
     texts = {
         "time": session.time,
         "id": session.session_id[:SHOWN_OF_AN_ID],
-        "verdict": session.verdict + _marks(session),
+        "verdict": session.verdict + _marks(session) + (f" ({session.word})" if session.word else ""),
         "board": session.board,
         "tag": session.tag,
         "firmware": session.firmware or short_commit(session.commit, SHOWN_OF_A_COMMIT, dirty=session.dirty),

@@ -84,19 +84,19 @@ def candidate_markdown(session: SessionArtifact) -> list[str]:
     return table(named[0], named[1:], numeric_from=2) if named else []
 
 
-def gate_table(rows: Iterable[GateRow], words: Mapping[str, str]) -> list[str]:
+def gate_table(rows: Iterable[GateRow], view: View) -> list[str]:
     """Lay out a short table of gates: the baseline's value, this session's, and the change.
 
     Args:
         rows: the gates.
-        words: what verdicts are called that are not called by their own word.
+        view: of their session.
     """
     return table(
-        ("gate", "verdict", "baseline", "now", "change"),
+        ("gate", "verdict", *view.sides, "change"),
         [
             (
                 code(clip(row.name, MOST_OF_A_NAME)),
-                escape(words.get(row.verdict, row.verdict)),
+                escape(view.word(row)),
                 value_text(row.described, row.baseline),
                 value_text(row.described, row.now),
                 gate_size(row) or "-",
@@ -113,7 +113,7 @@ def baseline_sentence(verdict: Verdict, shown: Sequence[GateRow], words: Mapping
     Args:
         verdict: of the session.
         shown: the gates of the table.
-        words: see :func:`gate_table`.
+        words: what verdicts are called that are not called by their own word.
     """
     against = baseline_text(verdict)
     parts = [f"the baseline is {against}" if against else "", others_text(verdict, shown, words)]
@@ -131,11 +131,13 @@ def render_markdown(session: SessionArtifact) -> str:
     lines = [f"# Performance of {code(session.target or 'no device')}: {view.verdict}", ""]
     lines += [f"**{view.verdict.upper()}**: {escape(view.meaning)}.", ""]
     if session.gate is not None and (shown := short_list(session.gate, MOST_GATES)):
-        lines += [*gate_table(shown, view.words), "", baseline_sentence(session.gate, shown, view.words), ""]
+        lines += [*gate_table(shown, view), ""]
+        if rest := baseline_sentence(session.gate, shown, view.words):
+            lines += [rest, ""]
     if candidates := candidate_markdown(session):
         lines += [*candidates, ""]
     lines += _section("Findings", _finding_lines(one for one in view.findings if one.severity != "info"))
-    lines += _section("Where", _place_table(blamed(session)[:MOST_PLACES]))
+    lines += _section("Where", _place_table(view, blamed(session)[:MOST_PLACES]))
     lines += _section("Next", [f"- {escape(step)}" for step in view.next_steps])
     lines += [FOLD, "<summary>Session, all gates and medians</summary>", ""]
     lines += [*(f"- {name}: {code(value)}" for name, value in view.facts), ""]
@@ -154,11 +156,11 @@ def _finding_lines(findings: Iterable[Finding]) -> list[str]:
     return [f"- **{finding.severity}** {escape(finding_text(finding))}" for finding in findings]
 
 
-def _place_table(places: Sequence[PathChange]) -> list[str]:
+def _place_table(view: View, places: Sequence[PathChange]) -> list[str]:
     if not places:
         return []
     return table(
-        ("path", "profile:phase", "p95 ms, baseline", "now", "slower"),
+        ("path", "profile:phase", f"p95 ms, {view.sides[0]}", view.sides[1], "slower"),
         [
             (
                 code(place.path),
@@ -189,10 +191,8 @@ def _gates(view: View) -> list[str]:
         )
         for row in view.gates
     ]
-    head: tuple[str, ...] = ("gate", "verdict", "baseline", "now", "slower", "fails at", "at most", "runs")
-    head = (*head, "sessions")
-    if view.intervals:
-        head = ("gate", "verdict", "old", "new", "change", "interval", "pairs")
+    known = ("slower", "fails at", "at most", "runs", "sessions")
+    head = ("gate", "verdict", *view.sides, *(("change", "interval", "pairs") if view.intervals else known))
     below = f"{escape(legend(view.gates, intervals=view.intervals))}. {escape(view.detectable)}".strip()
     return [*table(head, rows, numeric_from=2), "", below]
 

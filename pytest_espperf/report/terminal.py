@@ -55,11 +55,13 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         return lines
     if session.contest is not None and session.contest.candidates:
         lines += [Line(""), *candidate_table(session.contest)]
-    if any(_was_compared(row) or verbosity > 0 for row in view.gates):
+    # A search has its own table, with the commits; its gate has neither threshold nor bound.
+    searched = session.contest is not None and session.contest.candidates
+    first = all(map(_says_nothing, view.gates))
+    if view.gates and (verbosity > 0 or not (first or searched)):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:
-        lines += [Line(""), *_places(places)]
-    first = not any(map(_was_compared, view.gates))
+        lines += [Line(""), *_places(view, places)]
     if view.cells and (verbosity > 0 or first):
         lines += [Line(""), *_cells(view, verbosity)]
     if view.figures and (verbosity > 0 or first):
@@ -86,9 +88,9 @@ def _gates(view: View, verbosity: int) -> list[Line]:
     if verbosity > 0:
         listed = shown = list(view.gates)
     if view.intervals:
-        head = columns(("gate", "old", "new", "change", "interval"), _INTERVAL_WIDTHS)
+        head = columns(("gate", *view.sides, "change", "interval"), _INTERVAL_WIDTHS)
     else:
-        head = columns(("gate", "baseline", "now", "slower", "fails at", "at most"), _GATE_WIDTHS)
+        head = columns(("gate", *view.sides, "slower", "fails at", "at most"), _GATE_WIDTHS)
     lines = [Line(f"{head}  verdict", bold=True), *(_gate(view, row) for row in shown)]
     if folded := len(listed) - len(shown):
         many = f"{folded} more gates are" if folded > 1 else "1 more gate is"
@@ -144,8 +146,8 @@ def _bounds(view: View, row: GateRow) -> tuple[str, ...]:
     return bound_text(row, row.smallest_detectable_pct), bound_text(row, row.at_most_pct)
 
 
-def _places(places: Sequence[PathChange]) -> list[Line]:
-    head = columns(("where: p95 in ms", "baseline", "now", "slower"), _PLACE_WIDTHS)
+def _places(view: View, places: Sequence[PathChange]) -> list[Line]:
+    head = columns(("where: p95 in ms", *view.sides, "slower"), _PLACE_WIDTHS)
     return [Line(head, bold=True), *(_place(place) for place in places)]
 
 

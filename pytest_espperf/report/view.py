@@ -6,6 +6,7 @@ alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,9 @@ MOST_PCT = 300.0
 UNKNOWN = "unknown"
 """What stands in place of a threshold or bound above 300 %, which means nothing."""
 
+_SLOW = re.compile(r"\bp9[59] [\d,.]+ ms is above the budget of ")
+"""A budget of latency that is exceeded, as the finding says it."""
+
 
 @dataclass(frozen=True)
 class CellRow:
@@ -118,6 +122,7 @@ class View:
         next_steps: what to do, one sentence each.
         words: what verdicts of gates are called, where it is not their own word.
         intervals: changes of gates are known by an interval, in place of a threshold and a bound.
+        sides: what the two figures of a change are called: heads of columns.
     """
 
     verdict: str
@@ -134,6 +139,7 @@ class View:
     next_steps: tuple[str, ...]
     words: Mapping[str, str]
     intervals: bool
+    sides: tuple[str, str]
 
     def word(self, row: GateRow) -> str:
         """Return what the verdict of a gate is called."""
@@ -177,6 +183,7 @@ def make_view(session: SessionArtifact) -> View:
         ),
         words=contest.gate_words(session),
         intervals=contest.is_ab(session),
+        sides=contest.sides(session),
     )
 
 
@@ -200,11 +207,12 @@ def _required(session: SessionArtifact) -> Iterator[str]:
 def _own_budgets(session: SessionArtifact) -> Iterator[str]:
     """Advise how a board that is slow by nature gets a baseline: no session that exceeds a budget is one.
 
-    A board that stopped the session is not slow by nature.
+    A board that stopped the session is not slow by nature, nor is one that exceeds a budget of errors.
     """
     findings = session.gate.findings if session.gate is not None else []
     if not session.hard_stop_reason and any(
-        finding.kind == BUDGET and finding.severity == "fail" for finding in findings
+        finding.kind == BUDGET and finding.severity == "fail" and _SLOW.search(finding.message)
+        for finding in findings
     ):
         yield (
             "a board that is slow by nature needs budgets of its own: --perf-max-p95-ms, --perf-max-p99-ms, "
@@ -284,7 +292,8 @@ def _accept(session: SessionArtifact) -> tuple[str, ...]:
 
 
 def _where_to_look(session: SessionArtifact) -> tuple[str, ...]:
-    if session.contest is not None and session.gate is not None and session.gate.kind == "inconclusive":
+    gates = session.gate.gates if session.gate is not None else []
+    if session.contest is not None and not any(row.verdict in FAILING for row in gates):
         return ()  # nothing is known to be slower there
     worst = next(iter(blamed(session)), None)
     if worst is None or worst.d_pct <= 0:

@@ -337,13 +337,18 @@ class Bisection:
 
     def _row(self, gate: str, beliefs: Beliefs, word: str) -> GateRow:
         profile, _, metric = gate.rpartition(":")
+        good, bad = self._figure(0, gate), self._figure(len(self._weights), gate)
+        if good is not None and word != "unchanged":
+            # What all readings say, each beside its own runs of GOOD: both figures have the size of the step.
+            ratio = math.exp(beliefs.change)
+            bad = round(good / ratio if METRICS[metric].better == "higher" else good * ratio, 3)
         return GateRow(
             name=gate,
             profile=profile,
             metric=metric,
             verdict=word,
-            baseline=self._figure(0, gate),
-            now=self._figure(len(self._weights), gate),
+            baseline=good,
+            now=bad,
             d_pct=0.0 if word == "unchanged" else round(pct(beliefs.change), 2),
             rounds=len(self.state.measured),
             detail="the bad end against the good one",

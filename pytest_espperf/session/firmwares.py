@@ -201,12 +201,20 @@ class RunningCheck:
             ) from None
         found = named_value(facts, self.name) if isinstance(facts, dict) else None
         if found is None:
-            raise DeviceError(f"{self.path}, with the {label} firmware, has no field {self.name}")
+            raise DeviceError(
+                f"{self.path}, with the {label} firmware, has no field {self.name}{_known_fields(facts)}"
+            )
         return str(found)
 
     @property
     def _place(self) -> str:
         return f"{self.path}:{self.name}" if self.name else self.path
+
+
+def _known_fields(facts: object) -> str:
+    """Name the fields of an answer that lacks the one asked for."""
+    names = ", ".join(map(str, facts)) if isinstance(facts, dict) else ""
+    return f"; its fields: {clip(redact(names), _MOST_SAID)}" if names else ""
 
 
 def _brief(said: str) -> str:

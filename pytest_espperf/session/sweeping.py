@@ -288,7 +288,8 @@ def check_commands(knob: Knob, build: str, flash: str) -> None:
     if not flash:
         raise UsageError("--flash-cmd is missing: it puts the firmware of a value on the board")
     if not knob.is_in(build) and not knob.is_in(flash):
+        where = "--build-cmd and --flash-cmd" if build else "--flash-cmd"
+        example = "--build-cmd 'make {knob}={value}'" if build else "--flash-cmd 'flash.sh pool_{value}.bin'"
         raise UsageError(
-            "--build-cmd: {value} is missing in it (and in --flash-cmd), so that every value would be the "
-            "same firmware: --build-cmd 'make {knob}={value}'"
+            f"{where}: {{value}} is missing, so that every value would be the same firmware: {example}"
         )

@@ -35,13 +35,17 @@ from pytest_espperf.system.homes import expand_user
 T = TypeVar("T")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, parser: argparse.ArgumentParser | None = None) -> int:
     """Run a device until Ctrl-C, or until standard input ends; return the exit code.
 
+    Args:
+        argv: the options; those of the process where None.
+        parser: made by :func:`make_parser`, for a program with a name and exit codes of its own.
+
     Raises:
-        SystemExit: with code 2 and one sentence, for a bad option.
+        SystemExit: with code 2 (or that of ``parser``) and one sentence, for a bad option.
     """
-    parser = _parser()
+    parser = parser or make_parser()
     args = parser.parse_args(argv)
     if args.console == "pty" and sys.platform == "win32":
         parser.error("there is no pty on this platform: use --console socket")
@@ -153,9 +157,12 @@ def _file(text: str) -> Path:
         raise ValueError(str(error)) from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pytest_espperf.sim",
+def make_parser(
+    prog: str = "python -m pytest_espperf.sim", kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Make the parser of the options, which a program of this name refuses in the way of this kind."""
+    parser = kind(
+        prog=prog,
         usage="%(prog)s [--host HOST] [--port PORT] [options]; --help lists them",
         description="A stand-in for an ESP32-class HTTP server: its routes, timing, telemetry and faults.",
         allow_abbrev=False,

@@ -104,12 +104,12 @@ def test_a_slower_firmware_fails_and_is_shown_by_every_command(
     assert "slot a" in shown
     assert "switches" in shown
     assert main(["list"]) == 0
-    assert "regressed" in capsys.readouterr().out
+    assert "regressed (slower)" in capsys.readouterr().out
     short = row.session_id[:8]
     for command in (["show", "latest"], ["report", "latest~0"], ["export", "latest", "csv=x.csv"]):
         assert main(command) == 4, command
         refused = capsys.readouterr().err
-        assert f"'latest' does not mean; the newest is {short} (espperf show {short})" in refused
+        assert f"is never 'latest', and the newest one is {short} (espperf show {short})" in refused
     for command in (["judge", short], ["compare", short, short], ["pin", short, "--reason=x"]):
         assert main(command) == 4, command
         assert "compares firmwares" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from pytest_espperf.cli import main
 from pytest_espperf.errors import UsageError
 from pytest_espperf.gate.comparison import compare
 from pytest_espperf.history import HistoryStore
-from pytest_espperf.model.artifact import SessionArtifact
+from pytest_espperf.model.artifact import PathAggregate, SessionArtifact
 from pytest_espperf.report.comparison import render_comparison
 
 SEED = 20261125
@@ -55,6 +55,34 @@ def test_slower_is_positive_for_every_metric_and_the_worst_comes_first() -> None
         assert cell.slower["p95_ms"] == pytest.approx(100 * slower)
         assert cell.slower["rps_ok"] == pytest.approx(100 * (one.rps_ok.median / two.rps_ok.median - 1))
         assert cell.slower["error_rate"] == 0.0
+
+
+def with_one_path(artifact: SessionArtifact) -> SessionArtifact:
+    """The session as if each phase had asked for one path, which has the figures of the phase."""
+    cells = {}
+    for name, cell in artifact.aggregated.items():
+        path = PathAggregate(
+            error_rate=cell.error_rate,
+            p50_ms=cell.p50_ms,
+            p95_ms=cell.p95_ms,
+            p99_ms=cell.p99_ms,
+            rps_ok=cell.rps_ok,
+        )
+        cells[name] = msgspec.structs.replace(cell, path_metrics={"/a": path})
+    return msgspec.structs.replace(artifact, aggregated=cells)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.5])
+def test_the_only_path_of_a_phase_is_no_row_beside_the_phase(slower: float) -> None:
+    a, b = (with_one_path(session(n, slower={"python_heavy": s})) for n, s in ((0, 1.0), (1, slower)))
+    comparison = compare(a, b)
+    assert any(cell.path for cell in comparison.cells)
+    shown = [line.text for line in render_comparison(comparison)]
+    assert not any(text.strip().startswith("/a ") for text in shown)
+    assert any(text.startswith("python_heavy:burst ") for text in shown) == (slower > 1)
+    assert "more row" not in " ".join(shown)
+    everything = [line.text for line in render_comparison(comparison, everything=True)]
+    assert sum(text.strip().startswith("/a ") for text in everything) == 6
 
 
 def test_errors_are_told_in_points_and_what_is_missing_is_no_change() -> None:

@@ -15,6 +15,7 @@ import pytest
 from pytest_espperf.cli import main
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import Comparability, GateRow, SessionArtifact, Verdict
+from pytest_espperf.model.contest import Contest
 from pytest_espperf.report.listing import ListedSession, render_listing
 
 HISTORY = (
@@ -321,6 +322,21 @@ def test_the_row_has_commit_firmware_and_worst_gate(
     assert (row["worst_gate"], row["worst_change"], row["worst_pct"]) == ("heavy:rps_ok", 60.0, 90.0)
     assert (row["commit"], row["dirty"], row["firmware"]) == ("5eed" * 10, True, "v1.2")
     assert shown(capsys, "--tag", "new")[-1].split()[-4:] == ["v1.2", "heavy:rps_ok", "+60.0", "%"]
+
+
+def test_a_comparison_of_firmwares_has_its_answer_behind_the_verdict(
+    history: HistoryStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = msgspec.structs.replace(
+        history.find("base").artifact,
+        session_id="swept",
+        tag="swept",
+        gate=Verdict(kind="no-baseline"),
+        contest=Contest(kind="sweep", word="sweep"),
+    )
+    history.save(swept, latest=False)
+    assert "no-baseline (sweep)" in shown(capsys, "--tag", "swept")[-1]
+    assert "(sweep)" not in "".join(shown(capsys, "--tag", "base"))
 
 
 def test_a_session_that_was_cut_short_is_listed_as_such(

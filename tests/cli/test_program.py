@@ -10,6 +10,7 @@ import pytest
 
 from pytest_espperf.cli import main
 from pytest_espperf.cli.program import make_parser
+from pytest_espperf.cli.run import misspelt
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.model.artifact import SessionArtifact, Verdict
 
@@ -141,6 +142,30 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
             main(words)
         assert caught.value.code == 4
     assert "usage: espperf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sim", "--port", "abc"], "espperf sim: error: argument --port: 'abc' is no port"),
+        (["init"], "espperf init: error: the following arguments are required: HOST\n"),
+    ],
+)
+def test_a_bad_option_has_the_exit_code_and_the_name_of_the_command(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 4
+    assert says in capsys.readouterr().err
+
+
+def test_a_misspelt_option_of_a_session_is_named_with_the_right_one() -> None:
+    words = ["--perf-tolerence=3", "--device-prot", "80", "--collect-only", "--perf-qqqqqqqqqqq"]
+    assert list(misspelt(words)) == [
+        "--perf-tolerence is no option; did you mean --perf-tolerance?",
+        "--device-prot is no option; did you mean --device-port?",
+    ]
 
 
 def test_every_command_has_its_line_and_its_help(capsys: pytest.CaptureFixture[str]) -> None:

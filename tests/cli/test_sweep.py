@@ -110,7 +110,11 @@ def test_a_value_that_the_board_went_back_from_is_left_out(
     ("arguments", "message"),
     [
         (["A=1,2", "sim"], "--flash-cmd is missing"),
-        (["A=1,2", "sim", "--build-cmd=x", "--flash-cmd=y"], "{value} is missing"),
+        (
+            ["A=1,2", "sim", "--build-cmd=x", "--flash-cmd=y"],
+            "--build-cmd and --flash-cmd: {value} is",
+        ),
+        (["A=1,2", "sim", "--flash-cmd=y"], "espperf: --flash-cmd: {value} is missing"),
         (["A=1,2", "sim", "--build-cmd=x {value}", "--flash-cmd=y", "--at=nothing"], "--at: 'nothing': "),
         (
             ["A=1,2", "sim", "--build-cmd=make {KNOB}={value}", "--flash-cmd=x {KNOB}", "--at=nothing"],

@@ -69,6 +69,7 @@ def test_what_a_right_asset_is_stands_in_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("clients = 2.5", "clients must be a whole number, not a fraction"),
         ("reuse = 3", "reuse must be a boolean, not a whole number"),
         ("reus = false", "unknown key 'reus'; did you mean 'reuse'?"),
         ("tls_resumption = false", "tls_resumption needs reuse = false"),

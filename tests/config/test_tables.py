@@ -37,7 +37,7 @@ WRONG_PROFILES = {
     profile('limits.ratio = {to = "python_light", p95_ms = 0}'): "p95_ms",
     profile('limits.ratio = [{to = "python_light", p95_ms = 2}, 3]'): "limits.ratio[1]: it must be a table",
     profile("limits.max_p95 = 5"): "unknown key 'max_p95'; did you mean 'max_p95_ms'?",
-    request("weight = 1.5"): "weight must be a whole number, not a number",
+    request("weight = 1.5"): "weight must be a whole number, not a fraction",
     request("weight = [1]"): "weight must be a whole number, not a list",
     request("weight = 1001"): "weight: 1001 must be at most 1000",
     request("status = {}"): "status must be a whole number or a list, not a table",

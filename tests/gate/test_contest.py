@@ -93,6 +93,20 @@ def test_a_pair_counts_once_both_halves_are_measured() -> None:
     assert pair_count(session) == 4
 
 
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_a_pair_that_ended_in_its_midst_is_none(pairs: int) -> None:
+    session = contest(pairs, profiles=("python_heavy",), slower=1.5)
+    last = session.raw_runs[-1]
+    assert len(last.results) == 2  # burst and long
+    crashed = structs.replace(last, results=last.results[:1])
+    session = structs.replace(session, raw_runs=[*session.raw_runs[:-1], crashed])
+    assert {len(one.pairs) for one in series_of(session)} == {pairs - 1}
+    assert pair_count(session) == pairs - 1
+    rows = {row.name: row for row in judged(session).gates}
+    assert rows["python_heavy:rps_ok"].verdict == ("not-gateable" if pairs == 1 else "regressed")
+    assert (rows["python_heavy:rps_ok"].d_pct is None) == (pairs == 1)
+
+
 def test_new_over_old_is_the_change() -> None:
     series = {one.name: one for one in series_of(contest(slower=1.2, noise=0.0))}
     old, new = series["python_heavy:rps_ok"].pairs[0]

@@ -226,6 +226,18 @@ class TestBudgets:
         assert verdict.kind == "failed"
         assert any("no successful request (1 of 6 runs)" in f.message for f in verdict.findings)
 
+    def test_a_phase_without_success_says_why_before_all_else(self, rng: random.Random) -> None:
+        def dead(_index: int, old: PhaseReport) -> PhaseReport:
+            return msgspec.structs.replace(old, ok=0, rps_ok=0.0, p95_ms=None)
+
+        why = "no request succeeded in 2.8 s (/ws: 404, 101 was wanted (44 of 44))"
+        now = change(self.failing(session(rng), set(range(1, 7)), why), "python_light", dead)
+        verdict = judge(now, history(rng, 8))
+        failing = [f for f in verdict.findings if f.severity == "fail" and f.where.startswith("python_light")]
+        assert [f.kind for f in failing] == ["broken", "broken", "not-measured"]
+        assert f"{why} (6 of 6 runs)" in failing[0].message
+        assert verdict.findings[0] == failing[0]
+
     def test_nothing_measured_fails(self, rng: random.Random) -> None:
         assert judge(SessionArtifact(), history(rng, 3)).kind == "failed"
         assert judge(session(rng, raw_runs=[]), history(rng, 3)).kind == "failed"

@@ -270,6 +270,16 @@ def test_an_incomplete_session_cannot_be_accepted(store: HistoryStore) -> None:
         store.accept(saved, "please")
 
 
+def test_a_session_without_an_answer_is_neither_baseline_nor_anchor(store: HistoryStore) -> None:
+    nothing = msgspec.structs.replace(session(verdict="failed"), raw_runs=[])
+    saved = store.save(nothing, latest=True)
+    with pytest.raises(HistoryError, match="no right answer of the board: it can never be a baseline"):
+        store.accept(saved, "please")
+    with pytest.raises(HistoryError, match="no right answer of the board: it can never be an anchor"):
+        store.pin(saved)
+    assert not any(row.in_history or row.pinned for row in store.select())
+
+
 def test_a_decision_about_another_session_counts_for_nothing(store: HistoryStore) -> None:
     store.save(session("one", "20260101T000000Z", verdict="regressed"), latest=False)
     two = store.save(session("two", "20260102T000000Z", verdict="regressed"), latest=False)

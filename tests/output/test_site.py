@@ -14,6 +14,7 @@ from pytest_espperf.errors import UsageError
 from pytest_espperf.history import HistoryStore
 from pytest_espperf.output import site
 from pytest_espperf.output.site import update_site
+from pytest_espperf.output.trends import gather_history
 
 SEED = 20261129
 
@@ -70,7 +71,10 @@ def test_trend_draws_a_page_or_prints_its_data(
     words = ["trend", f"--perf-history={store.folder}"]
     assert main([*words, "-o", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    page = out.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    (days,) = {one.when[:10] for one in gather_history(store).sessions}
+    assert f"3 sessions of {days}</p>" in page
     assert main([*words, "--json", "--board", "b"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [one["tag"] for one in data["sessions"]] == ["v0", "v1", "v2"]

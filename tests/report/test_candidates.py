@@ -15,6 +15,7 @@ from pytest_espperf.report.comment import render_comment
 from pytest_espperf.report.contest import candidate_table
 from pytest_espperf.report.exports.junit import render_junit
 from pytest_espperf.report.markdown import render_markdown
+from pytest_espperf.report.view import make_view
 
 COMMITS = [
     Candidate(label="aaaaaaa", subject="Begin", rounds=0, figure=72.4, metric="rps_ok"),
@@ -82,6 +83,20 @@ def test_every_report_has_the_table(candidates: list[Candidate], kind: str) -> N
     for text in (render_comment(artifact), render_markdown(artifact)):
         assert all(f"| {one.label} |" in text for one in candidates)
         assert ("cannot be built" if kind == "bisect" else "left out") in text
+
+
+def test_the_gate_of_a_search_stands_behind_its_table_where_all_is_asked_for() -> None:
+    def shown(verbosity: int) -> list[str]:
+        return [line.text for line in render_terminal(searched(COMMITS), verbosity=verbosity)]
+
+    assert any(text.startswith("ccccccc ") for text in shown(0))
+    assert not any(text.startswith("gate ") for text in shown(0))
+    assert any(text.startswith("gate ") for text in shown(1))
+
+
+def test_a_search_names_its_ends_in_the_heads_of_columns() -> None:
+    assert make_view(searched([])).sides == ("good", "bad")
+    assert make_view(searched([], "sweep")).sides == ("baseline", "now")
 
 
 def test_a_search_that_found_it_is_no_failure() -> None:

@@ -177,9 +177,53 @@ def test_bisect_is_advised_where_it_can_be_run(factor: float, commits: bool) -> 
     assert "look at" not in steps or factor > 1
 
 
+def test_a_comparison_without_a_whole_pair_has_no_table() -> None:
+    session, _ = compared(1.3, pairs=1)
+    last = session.raw_runs[-1]
+    crashed = structs.replace(last, results=last.results[:1])
+    session = structs.replace(session, raw_runs=[*session.raw_runs[:-1], crashed])
+    series = series_of(session)
+    verdict = judge_contest(session, Judged(series=series, answers=decide(series, PLAN)), GatePolicy())
+    assert {row.verdict for row in verdict.gates} >= {"not-gateable"}
+    shown = [line.text for line in render_terminal(structs.replace(session, gate=verdict))]
+    assert not any(text.startswith("gate ") for text in shown)
+
+
+def test_an_interrupted_comparison_blames_no_path() -> None:
+    session, _ = compared(1.3, pairs=2)
+    assert session.gate is not None
+    cut = structs.replace(session, gate=structs.replace(session.gate, kind="incomplete"), partial=True)
+    assert {row.verdict for row in session.gate.gates if row.metric != "error_rate"} == {"inconclusive"}
+    assert not any(step.startswith("look at") for step in make_view(cut).next_steps)
+
+
 def test_what_the_board_said_is_shown() -> None:
     facts = [FirmwareFacts(label="old", how="command", running="fw 1.0")]
     assert dict(basis(Contest(kind="ab", firmwares=facts)))["old"] == "command, says 'fw 1.0'"
+    facts = [FirmwareFacts(label="old", how="slot", slot="a", running="a")]
+    assert dict(basis(Contest(kind="ab", firmwares=facts)))["old"] == "slot a, says 'a'"
+
+
+@pytest.mark.parametrize("factor", [1.5, 0.6])
+def test_the_columns_are_named_for_the_firmwares_everywhere(factor: float) -> None:
+    session, _ = compared(factor)
+    heads = re.findall(r'scope="col"[^>]*>([^<]*)<', render_html(ReportData(session)))
+    shown = texts(session) | {"page": " ".join(heads)}
+    assert "pairs" in heads
+    for name in ("terminal", "markdown", "comment", "page"):
+        words = set(re.findall(r"[a-z0-9]+", shown[name].lower()))
+        assert {"old", "new"} <= words, name
+        assert not {"baseline", "now", "sessions"} & words, name
+
+
+def test_the_same_is_said_of_both_figures() -> None:
+    session, _ = compared(1.0, noise=0.004)
+    assert session.gate is not None
+    rows = {row.metric: row for row in session.gate.gates}
+    most = {name: max(0.0, rows[name].at_most_pct or 0.0) for name in ("rps_ok", "p95_ms")}
+    told = f"no profile is slower by more than {most['rps_ok']:.1f} % (p95: {most['p95_ms']:.1f} %)"
+    assert make_view(session).meaning.startswith(told)
+    assert "1 is the same" in render_comment(session) or "are the same" in render_comment(session)
 
 
 def test_too_few_pairs_have_no_interval() -> None:

@@ -84,7 +84,12 @@ def test_the_commit_is_found_and_every_reading_is_saved() -> None:
     assert last is not None
     assert first / last == pytest.approx(1.12, rel=0.03)
     assert (contest.candidates[0].metric, contest.candidates[1].figure) == ("rps_ok", None)
-    assert [(row.baseline, row.now) for row in outcome.verdict.gates] == [(first, last)]
+    (row,) = outcome.verdict.gates
+    assert row.now is not None
+    assert row.d_pct is not None
+    assert row.baseline == first
+    assert row.now == pytest.approx(last, rel=0.03)
+    assert first / row.now == pytest.approx(1 + row.d_pct / 100, rel=1e-3)
 
 
 def test_the_session_is_that_of_the_bad_end_without_uncommitted_changes() -> None:

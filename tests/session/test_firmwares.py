@@ -87,6 +87,14 @@ def test_what_is_no_json_is_said_to_be_none() -> None:
         RunningCheck("/ver:fw", ask=ask).check(TARGET, "old", 1.0)
 
 
+def test_a_field_that_is_missing_is_refused_with_those_that_are_there() -> None:
+    def ask(*_: object, **__: object) -> HttpAnswer:
+        return HttpAnswer(status=200, body=b'{"running": "a", "slots": 2}')
+
+    with pytest.raises(DeviceError, match=r"has no field runing; its fields: running, slots$"):
+        RunningCheck("/ota:runing", ask=ask).check(TARGET, "old", 1.0)
+
+
 def test_a_board_that_went_back_does_not_make_the_firmware_of_before_a_stranger() -> None:
     says = {"runs": "1.0"}
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_espperf.config.settings import OPTIONS
-from pytest_espperf.sim.__main__ import _config, _parser
+from pytest_espperf.sim.__main__ import _config, make_parser
 from pytest_espperf.sim.catalog import TARGETS
 from pytest_espperf.sim.config import (
     FAULT_KINDS,
@@ -131,7 +131,7 @@ def test_assignments_name_a_profile_a_route_or_all() -> None:
 @given(configs)
 def test_json_and_command_line_read_back_what_they_write(config: SimConfig) -> None:
     assert SimConfig().merged(config.to_json()) == config
-    assert _config(_parser().parse_args(config.to_args())) == config
+    assert _config(make_parser().parse_args(config.to_args())) == config
 
 
 def test_defaults_need_no_arguments() -> None:
@@ -190,7 +190,7 @@ def test_slowdowns_multiply_and_error_rates_go_by_the_nearest_name() -> None:
 
 
 def test_the_option_table_and_the_device_alone_have_the_same_options() -> None:
-    text = _parser().format_help()
+    text = make_parser().format_help()
     for option in OPTIONS:
         if option.group == "sim":
             assert f"{option.flag} " in text

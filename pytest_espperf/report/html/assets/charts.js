@@ -173,7 +173,9 @@ const charts = (() => {
       if (first && mark.label) {
         ctx.save();
         ctx.fillStyle = css(mark.colour === "line" ? "quiet" : mark.colour);
-        ctx.translate(at + 3 * ratio, bbox.top + (mark.upright ? bbox.height * 0.7 : 12 * ratio));
+        const left = !mark.upright && at + 3 * ratio + ctx.measureText(mark.label).width > bbox.left + bbox.width;
+        ctx.textAlign = left ? "right" : "left";  // there is no room on the right of the last sessions
+        ctx.translate(at + (left ? -3 : 3) * ratio, bbox.top + (mark.upright ? bbox.height * 0.7 : 12 * ratio));
         if (mark.upright) { ctx.rotate(-Math.PI / 2); ctx.translate(0, 10 * ratio); }
         ctx.fillText(mark.label, 0, 0);
         ctx.restore();
