@@ -32,6 +32,9 @@ PATIENT_S = 20.0
 """Of a request anywhere else: no machine is so busy that an answer on loopback takes that long."""
 HANG_S = 60.0
 """No performance: what takes longer hangs."""
+WORK_S = 0.002
+"""Of a server for each request, like a board's: without it a closed loop takes all of a processor, and shows
+nothing more."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "fastest": fastest_loop()}
@@ -54,6 +57,7 @@ class Peer:
                 return None
             self._rest += data
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        time.sleep(WORK_S)
         return head
 
     def take(self, size: int) -> bytes:
