@@ -60,7 +60,9 @@ STAND_INS = (
     (r"(--perf-confirm[ =])[1-9]", r"\g<1>1"),
     (r"(--sim-slowdown \w+=)1\.(?:75|8)", rf"\g<1>{SLOWER}"),
     (r"(--sim-slot b:\S*python_heavy=)1\.(?:12|8)", rf"\g<1>{SLOWER}"),
+    (r"(p95_ms = )1\.2(, rps_ok = )0\.8", r"\g<1>1e4\g<2>1e-4"),  # a budget that a busy machine may exceed
     (r"(espperf ab \S+)", r"\g<1> --pairs 3"),
+    (r"(espperf sweep \S+)", r"\g<1> --rounds 3"),
     (r"(espperf calibrate \S+)(?: --sessions \d+)?", r"\g<1> --sessions 2 --perf-runs 1"),
     (r"(sim .*--port[ =])8080", r"\g<1>0"),
     (r"\btools/(?=\w+\.py)", f"{ROOT.as_posix()}/tools/"),

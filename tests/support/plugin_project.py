@@ -75,7 +75,7 @@ class Web:
         at_first: called when the first request comes, which is answered then.
     """
 
-    delay_s: float = 0.005
+    delay_s: float = 0.01
     status: int = 200
     hang_after: float = float("inf")
     served: int = 0
