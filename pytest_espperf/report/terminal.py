@@ -57,7 +57,7 @@ def render_terminal(session: SessionArtifact, *, verbosity: int = 0) -> list[Lin
         lines += [Line(""), *candidate_table(session.contest)]
     # A search has its own table, with the commits; its gate has neither threshold nor bound.
     searched = session.contest is not None and session.contest.candidates
-    first = all(map(_says_nothing, view.gates))
+    first = not any(_was_compared(row) and not _says_nothing(row) for row in view.gates)
     if view.gates and (verbosity > 0 or not (first or searched)):
         lines += [Line(""), *_gates(view, verbosity)]
     if places := blamed(session)[: None if verbosity > 0 else MOST_PLACES]:

@@ -145,8 +145,8 @@ def test_a_busy_generator_does_not_show_in_latencies(loop_factory: LoopFactory) 
     assert samples.generator is not None
     assert samples.generator.lag_p99_ms is not None
     assert samples.generator.lag_p99_ms > 100
-    slow = sum(service > 0.1 for service in samples.service_s) / len(samples)
-    assert (slow < 0.25) if "kernel" in samples.generator.engine else (slow > 0.5)
+    slow = sum(service > 0.18 for service in samples.service_s) / len(samples)
+    assert (slow < 0.5) if "kernel" in samples.generator.engine else (slow > 0.5)
 
 
 def test_the_servers_end_and_ours(loop: asyncio.AbstractEventLoop, ends: tuple[Heard, socket.socket]) -> None:
