@@ -125,14 +125,19 @@ def test_the_assets_of_a_page_are_requests() -> None:
     assert units == {"/hello": "pages/s", "/deps": "req/s", "/template": "pages/s"}
 
 
-def test_a_phase_of_streams_among_requests_has_no_unit_in_common() -> None:
+def mixed_session() -> SessionArtifact:
+    """A profile with a phase of requests and one of WebSocket messages."""
     first, _ = two_sessions({"heavy": "websocket"})
     (run, *_) = (one for one in first.raw_runs if one.profile == "heavy")
     results = [
         msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, kind=kind))
         for one, kind in zip(run.results, ("requests", "websocket"), strict=True)
     ]
-    mixed = msgspec.structs.replace(first, raw_runs=[msgspec.structs.replace(run, results=results)])
+    return msgspec.structs.replace(first, raw_runs=[msgspec.structs.replace(run, results=results)])
+
+
+def test_a_phase_of_streams_among_requests_has_no_unit_in_common() -> None:
+    mixed = mixed_session()
     assert units_of(mixed) == {"heavy": PER_SECOND, "heavy:long": "msg/s"}
 
 
@@ -180,13 +185,7 @@ def test_sessions_of_two_kinds_have_no_unit_in_common() -> None:
 
 
 def test_a_gate_of_one_phase_has_the_unit_of_that_phase() -> None:
-    first, _ = two_sessions({"heavy": "websocket"})
-    (run, *_) = (one for one in first.raw_runs if one.profile == "heavy")
-    results = [
-        msgspec.structs.replace(one, report=msgspec.structs.replace(one.report, kind=kind))
-        for one, kind in zip(run.results, ("requests", "websocket"), strict=True)
-    ]
-    mixed = msgspec.structs.replace(first, raw_runs=[msgspec.structs.replace(run, results=results)])
+    mixed = mixed_session()
     names = ["heavy:rps_ok", "heavy:burst:rps_ok", "heavy:long:rps_ok", "heavy:rps_ok:drift"]
     rows = [GateRow(name=name, profile="heavy", metric="rps_ok") for name in names]
     assert [row.unit for row in with_units(rows, mixed)] == [PER_SECOND, "", "msg/s", PER_SECOND]

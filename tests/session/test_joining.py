@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from support.short_sessions import BRIEF_ROUNDS
 from support.slot_board import SlotBoard, slot_board
 
 from pytest_espperf.config.lookup import resolve
@@ -21,15 +22,10 @@ from pytest_espperf.session.round_meter import RoundMeter
 from pytest_espperf.session.searches import SearchState
 
 OPTIONS: dict[str, object] = {
+    **BRIEF_ROUNDS,
     "perf_burst_duration": "0.1",
     "perf_long_duration": "0.1",
     "perf_burst_clients": "1",
-    "perf_long_clients": "1",
-    "perf_settle_ms": "0",
-    "perf_between_runs_ms": "0",
-    "perf_metrics_retries": "0",
-    "perf_request_timeout": "2",
-    "perf_link_probes": "off",
     "perf_profiles": "page",
     "perf_save_samples": "yes",
 }

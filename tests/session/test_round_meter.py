@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.short_sessions import BRIEF_ROUNDS
 from support.slot_board import SlotBoard, slot_board
 
 from pytest_espperf.config.lookup import resolve
@@ -19,15 +20,10 @@ from pytest_espperf.session.judging import Judgement
 from pytest_espperf.session.round_meter import RoundMeter
 
 OPTIONS: dict[str, object] = {
+    **BRIEF_ROUNDS,
     "perf_burst_duration": "0.15",
     "perf_long_duration": "0.15",
     "perf_burst_clients": "2",
-    "perf_long_clients": "1",
-    "perf_settle_ms": "0",
-    "perf_between_runs_ms": "0",
-    "perf_metrics_retries": "0",
-    "perf_request_timeout": "2",
-    "perf_link_probes": "off",
     "perf_probe_retries": "2",
     "perf_profiles": "page,other",
 }

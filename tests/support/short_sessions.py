@@ -30,3 +30,13 @@ SHORT = {
     "ESPPERF_PERF_BETWEEN_RUNS_MS": "0",
     "ESPPERF_PERF_METRICS_RETRIES": "0",
 }
+
+BRIEF_ROUNDS: dict[str, object] = {
+    "perf_long_clients": "1",
+    "perf_settle_ms": "0",
+    "perf_between_runs_ms": "0",
+    "perf_metrics_retries": "0",
+    "perf_request_timeout": "2",
+    "perf_link_probes": "off",
+}
+"""Of rounds that a test measures in its own process, beside the length of their phases; by settings."""
