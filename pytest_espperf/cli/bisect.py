@@ -259,7 +259,7 @@ def _ends(arguments: argparse.Namespace, revisions: Revisions) -> list[Revision]
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse a search whose commands cannot do, and take the profile for that which is measured.
+    """Refuse missing or wrong commands, and measure the profile that ``--profile`` names.
 
     Raises:
         UsageError: a command is missing, or it or the path of a check has a placeholder that nobody knows.

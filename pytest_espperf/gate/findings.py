@@ -39,7 +39,7 @@ def has_comparable_figures(candidate: SessionArtifact) -> bool:
 def answer_findings(
     changed: Mapping[str, Sequence[str]], what: str = "other answers than in the baseline"
 ) -> Iterator[Finding]:
-    """Name profiles whose answers changed; see :mod:`pytest_espperf.gate.answers`.
+    """List the profiles with changed answers; see :mod:`pytest_espperf.gate.answers`.
 
     Args:
         changed: the changed paths of each, in words.

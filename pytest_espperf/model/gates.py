@@ -38,7 +38,7 @@ def of_throughput(paced: Mapping[str, bool]) -> tuple[str, ...]:
 
 
 def units_of(session: SessionArtifact) -> dict[str, str]:
-    """Find the profiles, and the cells ``profile:phase``, whose throughput counts no requests; its unit."""
+    """Map each profile and cell (``profile:phase``) that counts something other than requests to its unit."""
     return {name: unit for name, unit in _all_units(session).items() if unit != REQUEST_RATE}
 
 
@@ -69,7 +69,7 @@ def with_units(rows: Iterable[GateRow], session: SessionArtifact) -> list[GateRo
 
 
 def with_counted(session: SessionArtifact) -> SessionArtifact:
-    """Say of cells and gates what was counted: those of earlier versions do not, and their reports do."""
+    """Add to cells and gates of earlier versions what they count, as their reports say."""
     kinds = {
         f"{one.profile}:{one.phase}": one.report.kind
         for _, one in session.results()

@@ -145,7 +145,7 @@ def refuse_one_twice(boards: Iterable[Settings]) -> None:
 
 
 def refuse_sim_beside(settings: Settings) -> None:
-    """Refuse a pair of boards one of which is the reference device, which is like no board.
+    """Refuse the reference device as one board of a pair: it is like no real board.
 
     Raises:
         UsageError: it is.

@@ -220,5 +220,5 @@ def describe_environment(root: Path, history: Path | None = None) -> dict[str, A
 
 
 def clean_build_of(environment: Mapping[str, Any], commit: str) -> dict[str, Any]:
-    """Describe where a session was measured whose firmware was built from a commit, not from a work tree."""
+    """Describe the git state of a session that measured the build of a commit, not of the work tree."""
     return {**environment, "git_commit": commit, "git_dirty": False, "git_trouble": ""}

@@ -20,7 +20,7 @@ from pytest_espperf.model.workload import Target
 BOARD = ("ip", "port")
 """What is known wherever a board is changed."""
 
-WHOSE: Mapping[str, str] = {
+DESCRIBES: Mapping[str, str] = {
     "ip": "the board",
     "port": "the board",
     "slot": "slots",
@@ -29,7 +29,7 @@ WHOSE: Mapping[str, str] = {
     "knob": "sweeps",
     "value": "sweeps",
 }
-"""The words that stand in braces, and of what they are."""
+"""Each placeholder, and what it describes."""
 
 _OTHERS = {
     **dict.fromkeys(("host", "hostname", "addr", "address"), "ip"),
@@ -48,7 +48,7 @@ _OF_OTHERS = "%#"
 """What makes a word in braces that of a program: ``curl -w '%{host}'``, ``tmux display '#{host}'``."""
 
 # `${ip}` is the shell's, `{{ip}}` a template's.
-_FILLED = re.compile(rf"(?<![${{])\{{({'|'.join(WHOSE)})\}}")
+_FILLED = re.compile(rf"(?<![${{])\{{({'|'.join(DESCRIBES)})\}}")
 _WORD = re.compile(r"(?<![${])\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -96,8 +96,8 @@ def refuse_unknown(text: str, source: str, known: Collection[str], *, is_path: b
         if word in known:
             continue
         here = f"here {_listed(known)} can stand" if known else "none can stand here"
-        if word in WHOSE:
-            raise UsageError(f"{source}: {{{word}}} is known of {WHOSE[word]} only: {here}")
+        if word in DESCRIBES:
+            raise UsageError(f"{source}: {{{word}}} is known of {DESCRIBES[word]} only: {here}")
         meant = _meant(word, known)
         if is_path or (meant and text[: found.start()][-1:] not in tuple(_OF_OTHERS)):
             guess = f"; did you mean {{{meant}}}?" if meant else ""

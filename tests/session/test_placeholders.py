@@ -10,7 +10,7 @@ import pytest
 
 from pytest_espperf.errors import UsageError
 from pytest_espperf.model.workload import Target
-from pytest_espperf.session.placeholders import WHOSE, fill, names_in, refuse_unknown
+from pytest_espperf.session.placeholders import DESCRIBES, fill, names_in, refuse_unknown
 
 TARGET = Target(scheme="http", address="192.0.2.1", port=8080, host_header="board")
 FLASH = ("dir", "commit", "ip", "port")
@@ -65,7 +65,7 @@ def test_a_value_is_not_filled_in_again() -> None:
 )
 def test_braces_of_shells_and_their_like_stay(text: str) -> None:
     refuse_unknown(text, "--flash-cmd", FLASH)
-    values = dict.fromkeys(WHOSE, "XX")
+    values = dict.fromkeys(DESCRIBES, "XX")
     assert fill(text, TARGET, **values) == text
 
 
@@ -140,9 +140,9 @@ def test_a_misspelt_one_is_refused_with_the_nearest(word: str, meant: str) -> No
     )
 
 
-@pytest.mark.parametrize("word", sorted(set(WHOSE) - set(FLASH)))
+@pytest.mark.parametrize("word", sorted(set(DESCRIBES) - set(FLASH)))
 def test_one_of_another_option_is_refused(word: str) -> None:
-    with pytest.raises(UsageError, match=rf"--flash-cmd: \{{{word}\}} is known of {WHOSE[word]} only"):
+    with pytest.raises(UsageError, match=rf"--flash-cmd: \{{{word}\}} is known of {DESCRIBES[word]} only"):
         refuse_unknown(f"flash {{{word}}}", "--flash-cmd", FLASH)
 
 
